@@ -1,0 +1,1 @@
+"""MonitorPy API: the reference application of maxage."""

@@ -1,0 +1,112 @@
+"""The database: the engine, its sessions, and the first start."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+from sqlalchemy import event, func, insert, inspect, select
+from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from app.models import Base, Item
+from app.seed import seed_items
+
+# Any number will do, as long as nobody else takes advisory locks under it.
+FIRST_START_LOCK = 6_297_729
+
+
+class DatabaseUnavailableError(Exception):
+    """The database cannot be opened; the message is one sentence, without a password."""
+
+
+class Database:
+    """The engine and its sessions. Connects when it is first used, not before."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        # SQLite has one writer at a time; the others wait this long for their turn.
+        waiting: dict[str, Any] = {"timeout": 15} if url.drivername.startswith("sqlite") else {}
+        self.engine = create_async_engine(url, connect_args=waiting, pool_pre_ping=not waiting)
+        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        event.listen(self.engine.sync_engine, "do_connect", self._connect)
+
+    def _connect(self, dialect: Dialect, _record: Any, positional: Any, named: Any) -> Any:
+        """Connect; whatever error of its own a driver or the network raises becomes ours."""
+        try:
+            return dialect.connect(*positional, **named)
+        except Exception as error:
+            raise self._unavailable(error) from error
+
+    async def prepare(self) -> None:
+        """Make the tables on first start, with something to look at in them.
+
+        Raises:
+            DatabaseUnavailableError: the database cannot be opened, or not be written.
+        """
+        try:
+            async with self._alone() as connection:
+                # Seeded together with the table: whoever deletes all items wants none.
+                if not await connection.run_sync(lambda sync: inspect(sync).has_table("items")):
+                    await connection.run_sync(Base.metadata.create_all)
+                    await connection.execute(insert(Item), seed_items())
+        except SQLAlchemyError as error:
+            raise self._unavailable(error) from error
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncGenerator[AsyncConnection]:
+        """Open a transaction that workers which start at the same time go through in turn."""
+        if self.engine.dialect.name == "sqlite":
+            async with self.engine.connect() as connection:
+                # The driver's own BEGIN would take the lock only at the first write, too late.
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                except BaseException:
+                    await connection.exec_driver_sql("ROLLBACK")
+                    raise
+                await connection.exec_driver_sql("COMMIT")
+        else:
+            async with self.engine.begin() as connection:
+                await connection.execute(select(func.pg_advisory_xact_lock(FIRST_START_LOCK)))
+                yield connection
+
+    def _unavailable(self, error: Exception) -> DatabaseUnavailableError:
+        cause = str(getattr(error, "orig", None) or error) or type(error).__name__
+        url = self.url.render_as_string(hide_password=True)
+        reason = " ".join(cause.split()).rstrip(".")
+        return DatabaseUnavailableError(f"The database {url} cannot be opened: {reason}.")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+
+def get_database(request: Request) -> Database:
+    """Return the application's database."""
+    return cast("Database", request.app.state.database)
+
+
+async def get_session(
+    database: Annotated[Database, Depends(get_database)],
+) -> AsyncGenerator[AsyncSession]:
+    """Open a session for one request.
+
+    It does not commit. FastAPI runs what follows the `yield` after the answer was sent: a commit
+    here would come too late, since the client had been told that its write was done, and the
+    cache purged, while everybody else still read the old row. So handlers commit before they
+    return, and an answer never comes before the commit it acknowledges.
+    """
+    async with database.sessions() as session:
+        yield session
+
+
+DatabaseDep = Annotated[Database, Depends(get_database)]
+SessionDep = Annotated[AsyncSession, Depends(get_session)]

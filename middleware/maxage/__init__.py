@@ -1,0 +1,28 @@
+"""An HTTP response cache for FastAPI, Starlette and any ASGI application."""
+
+from maxage.asgi import CacheMiddleware
+from maxage.errors import MaxageError, SettingsError, StoreUnavailableError
+from maxage.policy import Rule, cached, uncached
+from maxage.settings import CacheSettings
+from maxage.store import Store
+from maxage.store.memory import MemoryStore
+from maxage.store.redis import RedisStore
+from maxage.stores import store_from_url
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CacheMiddleware",
+    "CacheSettings",
+    "MaxageError",
+    "MemoryStore",
+    "RedisStore",
+    "Rule",
+    "SettingsError",
+    "Store",
+    "StoreUnavailableError",
+    "__version__",
+    "cached",
+    "store_from_url",
+    "uncached",
+]

@@ -1,0 +1,681 @@
+"""The middleware, built once, and the responders of one request each.
+
+Only this file knows scope, receive and send.
+"""
+
+import asyncio
+import inspect
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final, final
+
+from starlette.requests import Request as StarletteRequest
+
+from maxage.cache import Cache, Fill, Found
+from maxage.cache_status import CacheStatus, hit_value
+from maxage.collapse import Flight
+from maxage.dependencies import Dependencies, current_dependencies
+from maxage.errors import SettingsError, StoreUnavailableError
+from maxage.message import HeaderList, Headers, Request, Response
+from maxage.policy import Rule
+from maxage.rfc9111.dates import format_http_date
+from maxage.rfc9111.decide import Forward, MayNotStore, OnlyIfCached, Serve, answer
+from maxage.rfc9111.invalidation import invalidates, is_unsafe, same_origin_targets
+from maxage.rfc9111.validation import is_not_modified, not_modified_headers
+from maxage.server import adds_date, worker_count
+from maxage.settings import CacheSettings
+from maxage.store import Store
+from maxage.store.codec import Entry
+from maxage.stores import store_for
+from maxage.target import Scope, Target, Targets
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+
+logger = logging.getLogger("maxage")
+
+_OVERRIDES: Final = frozenset({
+    b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url",
+    b"x-rewrite-url", b"x-original-uri", b"x-forwarded-uri",
+})  # fmt: skip
+"""Headers by which a request means another method or path than it says."""
+
+_CONDITIONAL: Final = frozenset({
+    b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range",
+    b"range",
+})  # fmt: skip
+_instances = itertools.count(1)
+_WHOLE_BODY_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+
+@final
+class CacheMiddleware:
+    """Caches whole responses in front of an ASGI application.
+
+    Works through `app.add_middleware(CacheMiddleware)` and as `app = CacheMiddleware(app)`.
+
+    Args:
+        app: the application behind it.
+        settings: read from the environment by default.
+        store: where responses lie; by default the one that the settings name.
+        rules: what is cached how long, by path pattern.
+
+    A setting that cannot be right stops the server's start with one sentence; without a lifespan it
+    is raised, as `SettingsError`, at the first request.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: CacheSettings | None = None,
+        *,
+        store: Store | None = None,
+        rules: Iterable[Rule] = (),
+    ) -> None:
+        self.app = app
+        self._mistake: SettingsError | None = None
+        self._adds_date: bool | None = None
+        self.cache: Cache | None = None
+        try:
+            settings = settings if settings is not None else CacheSettings()
+            self._targets = Targets(settings, tuple(rules), app, instance=next(_instances))
+            if settings.use_redis_cache:
+                self.cache = Cache(settings, store if store is not None else store_for(settings))
+        except SettingsError as mistake:
+            # Starlette builds middleware inside the server's first call, where an exception would
+            # be taken for "no lifespan here"; so it is told when it can be heard.
+            self._mistake, settings = mistake, CacheSettings.model_construct()
+        self.settings: Final = settings
+        self._may_be_embedded = store is None
+        self._credential_headers: Final = (
+            ()
+            if settings.authorization_only
+            else tuple(name.lower().encode() for name in settings.credential_headers)
+        )
+        self._ignored_cookies: Final = frozenset(settings.ignored_cookies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass through what is none."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif kind != "http" or self.cache is None:
+            if self._mistake is not None:
+                raise self._mistake
+            await self.app(scope, receive, send)
+        elif scope["method"] in {"GET", "HEAD"}:
+            await _Reading(self, self.cache, scope, receive, send).run()
+        elif is_unsafe(scope["method"]) and scope["method"] != "QUERY":
+            await _Mutation(self, self.cache, scope, receive, send).run()
+        else:
+            await self.app(scope, receive, send)
+
+    async def aclose(self) -> None:
+        """Close the store, where no lifespan does it."""
+        if self.cache is not None:
+            await self.cache.close()
+
+    # the life of the application
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._mistake is not None:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(self._mistake)})
+            return
+        self._learn_from_server(receive)
+
+        async def send_with_store(message: Message) -> None:
+            if self.cache is not None:
+                if message["type"] == "lifespan.startup.complete":
+                    await self.cache.open()
+                elif message["type"].startswith("lifespan.shutdown."):
+                    await self.cache.close()
+            await send(message)
+
+        await self.app(scope, receive, send_with_store)
+
+    def _learn_from_server(self, receive: Receive) -> None:
+        self._adds_date = adds_date(receive)
+        cache = self.cache
+        if cache is not None and self._may_be_embedded and not cache.store.shared:
+            workers = worker_count(receive)
+            if workers > 1:
+                logger.warning(
+                    "The cache is off: %d workers serve this application, and the embedded store "
+                    "of one cannot be purged by another. Set REDIS_URL to share one store.",
+                    workers,
+                )
+                self.cache = None
+
+    @property
+    def sends_date(self) -> bool:
+        """Whether responses get their Date from us: the server adds none."""
+        if self.settings.send_date is not None:
+            return self.settings.send_date
+        return not self._adds_date
+
+    # what requests carry
+
+    def credentials(self, target: Target, headers: Headers, query: bytes) -> bool:
+        """Return whether the request carries what may make its answer a personal one."""
+        if b"authorization" in headers or self._personal_cookie(headers):
+            return True
+        if any(name in headers for name in self._credential_headers):
+            return True
+        found = target.found
+        if found is None or not found.route.has_security or self.settings.authorization_only:
+            return False
+        # A hit would skip the check, so that every request counts.
+        return True
+
+    def _personal_cookie(self, headers: Headers) -> bool:
+        if b"cookie" not in headers or self.settings.authorization_only:
+            return False
+        names = (
+            part.partition(b"=")[0].strip().decode("latin-1")
+            for line in headers.get_all(b"cookie")
+            for part in line.split(b";")
+        )
+        return any(name and name not in self._ignored_cookies for name in names)
+
+
+class _Responder:
+    """What both kinds of requests have in common."""
+
+    def __init__(
+        self, middleware: CacheMiddleware, cache: Cache, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self.middleware: Final = middleware
+        self.cache: Final = cache
+        self.scope: Final = scope
+        self.receive: Final = receive
+        self.send: Final = send
+        self.headers: Final = Headers.of(tuple((name, value) for name, value in scope["headers"]))
+
+    def with_date(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Add Date where neither the application nor the server does (RFC 9110 section 6.6.1)."""
+        if self.middleware.sends_date and not any(n.lower() == b"date" for n, _ in headers):
+            headers.append((b"date", format_http_date(self.cache.clock())))
+        return headers
+
+    def with_status(
+        self, headers: list[tuple[bytes, bytes]], status: CacheStatus
+    ) -> list[tuple[bytes, bytes]]:
+        """Append our member of Cache-Status behind what other caches said."""
+        if self.middleware.settings.cache_status_header:
+            headers.append((b"cache-status", status.header_value()))
+        return headers
+
+
+@final
+class _Reading(_Responder):
+    """Answers one GET or HEAD."""
+
+    target: Target
+    request: Request
+    found: Found
+
+    async def run(self) -> None:
+        """Serve from the store, or forward and perhaps store."""
+        target = self.middleware._targets.find(self.scope, self.headers)  # noqa: SLF001 - one class in two parts
+        self.target = target
+        reason = self._no_business_of_ours(target)
+        if reason is not None:
+            await self._bypass(reason)
+            return
+        try:
+            extra = await self._key_parts(target)
+        except Exception as error:  # noqa: BLE001 - vary_by is the application's own code
+            # The application's own checks answer a request that vary_by refuses.
+            logger.debug("vary_by refused a request: %s", type(error).__name__)
+            await self._bypass("vary_by")
+            return
+        self.request = Request(
+            method=self.scope["method"],
+            headers=self.headers,
+            carries_credentials=target.policy.vary_by is None
+            and self.middleware.credentials(target, self.headers, self.scope["query_string"]),
+        )
+        try:
+            self.found = await self.cache.lookup(target, target.key(extra), self.request)
+        except StoreUnavailableError:
+            await self._bypass("store-away")
+            return
+        await self._answer()
+
+    def _no_business_of_ours(self, target: Target) -> str | None:
+        """Return why the request must not be answered from the store, or None."""
+        headers, settings = self.headers, self.middleware.settings
+        if not target.policy.cache:
+            return "uncached"
+        if not _OVERRIDES.isdisjoint(name for name, _ in headers.raw):
+            return "override"
+        length = headers.get_all(b"content-length")
+        if length not in ((), (b"0",)) or b"transfer-encoding" in headers:
+            return "body"
+        if len(headers.get_all(b"host")) > 1:
+            return "host"
+        if self._url_length() > settings.cache_max_key_bytes:
+            return "long-url"
+        if self.scope["method"] == "HEAD" and not self.middleware._targets.reads(  # noqa: SLF001
+            "HEAD", self.scope, headers
+        ):
+            return "head"
+        return None
+
+    def _url_length(self) -> int:
+        return len(self.scope.get("raw_path") or b"") + len(self.scope["query_string"])
+
+    async def _key_parts(self, target: Target) -> tuple[bytes, ...]:
+        """Return what distinguishes this request besides its URL."""
+        parts: list[bytes] = []
+        found = target.found
+        if found is not None:
+            for name in found.route.header_names:
+                value = self.headers.combined(name)
+                parts += (name, b"-" if value is None else b"+" + value)
+            if found.route.cookie_names and b"cookie" in self.headers:
+                parts += (b"cookie", self.headers.combined(b"cookie") or b"")
+        vary_by = target.policy.vary_by
+        if vary_by is not None:
+            answered = vary_by(StarletteRequest(self.scope))
+            identity = await answered if inspect.isawaitable(answered) else answered
+            parts += (b"vary_by", str(identity).encode("utf-8", "surrogatepass"))
+        return tuple(parts)
+
+    async def _answer(self, *, collapsed: bool = False) -> None:
+        decision = self.cache.decide(self.target, self.request, self.found)
+        if isinstance(decision, Serve):
+            await self._serve(decision, collapsed=collapsed)
+        elif isinstance(decision, OnlyIfCached):
+            await self._gateway_timeout()
+        elif collapsed or not await self._collapsed(decision):
+            await self._forward(decision)
+
+    # serve
+
+    async def _serve(
+        self, decision: Serve, *, collapsed: bool = False, fwd: CacheStatus | None = None
+    ) -> None:
+        headers = list(decision.headers)
+        if not self.middleware.sends_date:
+            # The server adds its own, and there is to be one.
+            headers = [line for line in headers if line[0].lower() != b"date"]
+        if fwd is not None:
+            headers = self.with_status(headers, fwd)
+        elif collapsed or self.middleware.settings.cache_status_key:
+            shown = self.found.key.decode() if self.middleware.settings.cache_status_key else None
+            status = CacheStatus(hit=True, ttl=decision.ttl, collapsed=collapsed, key=shown)
+            headers = self.with_status(headers, status)
+        elif self.middleware.settings.cache_status_header:
+            headers.append((b"cache-status", hit_value(decision.ttl)))
+        if decision.refresh:
+            self._refresh()
+        await self.send(
+            {"type": "http.response.start", "status": decision.status, "headers": headers}
+        )
+        await self.send({"type": "http.response.body", "body": decision.body})
+
+    async def _gateway_timeout(self) -> None:
+        """Answer 504: nothing stored, and the client wants nothing else (RFC 9111 5.2.1.7)."""
+        headers = self.with_status(
+            [(b"content-length", b"0"), (b"cache-control", b"no-store")],
+            CacheStatus(fwd=None, detail="only-if-cached"),
+        )
+        start = {"type": "http.response.start", "status": 504, "headers": self.with_date(headers)}
+        await self.send(start)
+        await self.send({"type": "http.response.body", "body": b""})
+
+    # forward
+
+    async def _bypass(self, detail: str) -> None:
+        """Pass the request on; nothing is looked up and nothing stored."""
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = CacheStatus(fwd="bypass", detail=detail)
+                headers = self.with_date(list(message.get("headers", ())))
+                message = {**message, "headers": self.with_status(headers, status)}
+            await self.send(message)
+
+        await self.middleware.app(self.scope, self.receive, send)
+
+    async def _collapsed(self, decision: Forward) -> bool:
+        """Take the response of a fill under way, if there is one that may be taken."""
+        cache, found = self.cache, self.found
+        if decision.reason == "request" or not cache.may_collapse(self.target, self.request):
+            return False
+        flight = cache.flights.find(found.key)
+        if flight is None or not flight.may_be_joined(found.tokens):
+            return False
+        entry = await flight.wait(self.middleware.settings.cache_collapse_wait)
+        if entry is None:
+            return False
+        try:
+            self.found = await cache.checked(
+                self.target, found.key, self.request, entry, dict(found.tokens), found.index
+            )
+        except StoreUnavailableError:
+            return False
+        if self.found.entry is None:
+            return False
+        await self._answer(collapsed=True)
+        return True
+
+    async def _forward(self, decision: Forward) -> None:
+        """Ask the application, copying what it answers if that may be stored."""
+        flight: Flight[Entry] | None = None
+        if decision.reason != "request" and self.cache.may_collapse(self.target, self.request):
+            flight = self.cache.flights.lead(self.found.key, self.found.tokens)
+        exchange = _Exchange(self, decision, flight)
+        try:
+            await exchange.run()
+        finally:
+            self.cache.finish(flight)
+
+    def _refresh(self) -> None:
+        """Ask the application in the background; one refresh, however many requests want it."""
+        cache, found = self.cache, self.found
+        if found.entry is None or cache.flights.find(found.key) is not None:
+            return
+        flight = cache.flights.lead(found.key, found.tokens)
+        cache.spawn(self._refreshed(flight))
+
+    async def _refreshed(self, flight: Flight[Entry]) -> None:
+        async def discard(message: Message) -> None:
+            del message
+
+        async def nothing_to_receive() -> Message:
+            # The client of the request that asked for the refresh is answered and gone; the
+            # application must not take that for a client that hung up.
+            if not asked.is_set():
+                asked.set()
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        asked = asyncio.Event()
+        scope = dict(self.scope)
+        scope["headers"] = [line for line in self.headers.raw if line[0] not in _CONDITIONAL]
+        scope["method"] = "GET"
+        reading = _Reading(self.middleware, self.cache, scope, nothing_to_receive, discard)
+        reading.target, reading.found = self.target, self.found
+        reading.request = replace(self.request, method="GET", headers=reading.headers)
+        try:
+            await reading._forward_again(flight)
+        finally:
+            self.cache.finish(flight)
+
+    async def _forward_again(self, flight: Flight[Entry]) -> None:
+        decision = self.cache.revalidate(self.found)
+        await _Exchange(self, decision, flight).run()
+
+
+@final
+class _Exchange:
+    """One exchange with the application on behalf of a GET: copies, validates, or just passes."""
+
+    def __init__(
+        self, reading: _Reading, decision: Forward, flight: Flight[Entry] | None
+    ) -> None:
+        self.reading: Final = reading
+        self.cache: Final = reading.cache
+        self.decision = decision
+        self.flight: Final = flight
+        self.dependencies: Final = Dependencies(
+            mutating=False, authority=reading.cache.store.authority
+        )
+        self.asked_at = 0.0
+        self._fill: Fill | None = None
+        self._held: Message | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._declared: int | None = None
+        self._started = False
+        self._answered = False
+        """Whether the client was answered by us, so that the application's own answer is dropped."""
+        self._stale_answer = decision.stale_if_error
+        self._again = False
+
+    async def run(self) -> None:
+        """Call the application; once more without conditions if its 304 was of no use."""
+        await self._call()
+        if self._again:
+            self._again, self._answered, self._started = False, False, False
+            self.decision = replace(self.decision, conditional=())
+            await self._call()
+
+    async def _call(self) -> None:
+        self.asked_at = self.cache.clock()
+        token = current_dependencies.set(self.dependencies)
+        try:
+            await self.reading.middleware.app(self._scope(), self.reading.receive, self._send)
+        except Exception:
+            if self._started or not self._stale_answer or self._answered:
+                raise
+            logger.exception("The application failed; a stale response answers instead.")
+            await self._serve_stale()
+        finally:
+            current_dependencies.reset(token)
+        await self._let_go()
+
+    def _scope(self) -> Scope:
+        """Return the scope with our validators in place of the client's conditions."""
+        reading = self.reading
+        if not self.decision.conditional:
+            return reading.scope
+        kept = [line for line in reading.headers.raw if line[0] not in _CONDITIONAL]
+        return {**reading.scope, "headers": [*kept, *self.decision.conditional]}
+
+    async def _send(self, message: Message) -> None:
+        if self._answered or self._again:
+            return
+        kind = message["type"]
+        if kind == "http.response.start":
+            await self._start(message)
+        elif kind == "http.response.body":
+            await self._body(message)
+        else:
+            if kind in _WHOLE_BODY_EXTENSIONS:
+                self._forget()
+                await self._let_go()
+            await self.reading.send(message)
+
+    async def _start(self, message: Message) -> None:
+        raw: HeaderList = tuple((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
+        response = Response(status=message["status"], headers=Headers.of(raw))
+        if response.status == 304 and self.decision.conditional:
+            await self._validated(response)
+            return
+        if response.status >= 500 and self._stale_answer:
+            await self._serve_stale()
+            return
+        self._started = True
+        verdict = self._consider(response, message)
+        stored = isinstance(verdict, Fill)
+        if not stored and self.flight is not None:
+            self.cache.not_storable(self.reading.target)
+            self.cache.finish(self.flight)
+        status = CacheStatus(
+            fwd=self.decision.reason,
+            fwd_status=response.status if self.decision.conditional else None,
+            stored=stored,
+        )
+        headers = self.reading.with_status(self.reading.with_date(list(raw)), status)
+        start = {**message, "headers": headers}
+        if isinstance(verdict, Fill):
+            self._fill = verdict
+            self._declared = _length(response.headers)
+            if self._declared is not None and b"etag" not in response.headers:
+                # Held until the first piece of the body: if that is all, it gets a validator.
+                self._held = start
+                return
+        await self.reading.send(start)
+
+    def _consider(self, response: Response, message: Message) -> Fill | MayNotStore:
+        reading = self.reading
+        if message.get("trailers"):
+            return MayNotStore(reason="trailers")
+        if (_length(response.headers) or 0) > reading.middleware.settings.cache_max_body_bytes:
+            return MayNotStore(reason="body too long")
+        return self.cache.consider(
+            reading.target, reading.request, reading.found, response, self.asked_at
+        )
+
+    async def _body(self, message: Message) -> None:
+        chunk: bytes = message.get("body", b"")
+        last = not message.get("more_body", False)
+        fill = self._fill
+        if fill is None:
+            await self.reading.send(message)
+            return
+        self._copy(chunk)
+        held, self._held = self._held, None
+        if last:
+            message = self._complete(fill, held, message)
+        if held is not None:
+            await self.reading.send(held)
+        await self.reading.send(message)
+
+    def _copy(self, chunk: bytes) -> None:
+        """Keep a copy on the side, as long as it stays within the limits."""
+        self._size += len(chunk)
+        settings = self.reading.middleware.settings
+        if self._size > settings.cache_max_body_bytes or not self.cache.take(len(chunk)):
+            self._forget()
+        else:
+            self._chunks.append(bytes(chunk))
+
+    def _complete(self, fill: Fill, held: Message | None, message: Message) -> Message:
+        """Store the response that came through whole, before its last byte leaves."""
+        body = b"".join(self._chunks)
+        if self._fill is None or self._declared not in (None, self._size):
+            # Too long, or not what its Content-Length promised.
+            self._forget()
+            self.cache.finish(self.flight)
+            return message
+        entry = self.cache.store_response(fill, body, self.dependencies)
+        self._forget()
+        self.cache.finish(self.flight, entry)
+        if entry is None or held is None:
+            return message
+        etag = entry.stored.headers.first(b"etag")
+        if etag is not None and fill.verdict.stored.status == 200:
+            held["headers"].append((b"etag", etag))
+            if is_not_modified(
+                self.reading.request, entry.stored.headers, response_time=self.cache.clock()
+            ):
+                held["status"] = 304
+                held["headers"] = list(not_modified_headers(Headers(held["headers"])))
+                return {**message, "body": b""}
+        return message
+
+    async def _validated(self, answer_304: Response) -> None:
+        """Serve the stored response that the application has just called current."""
+        reading, found = self.reading, self.reading.found
+        stored, verdict = self.cache.freshen(
+            reading.target, reading.request, found, answer_304, self.asked_at
+        )
+        if stored is None:
+            # The 304 is about another representation than the one we hold.
+            self._again = True
+            return
+        entry: Entry | None = None
+        if isinstance(verdict, Fill):
+            entry = self.cache.store_response(verdict, stored.body, self.dependencies)
+        self.cache.finish(self.flight, entry)
+        decision = answer(reading.request, stored, now=self.cache.clock(), validated=True)
+        status = CacheStatus(
+            fwd=self.decision.reason, fwd_status=304, stored=entry is not None, ttl=decision.ttl
+        )
+        self._started = self._answered = True
+        await reading._serve(decision, fwd=status)
+
+    async def _serve_stale(self) -> None:
+        """Answer with the stale response in place of an error (RFC 5861 section 4)."""
+        reading = self.reading
+        self._started = self._answered = True
+        if reading.found.entry is not None:
+            stale = answer(reading.request, reading.found.entry.stored, now=self.cache.clock())
+            status = CacheStatus(hit=True, ttl=stale.ttl, fwd=None, detail="stale-if-error")
+            await reading._serve(stale, fwd=status)
+
+    async def _let_go(self) -> None:
+        """Send a start that is still held, and give up an unfinished copy."""
+        held, self._held = self._held, None
+        self._forget()
+        if held is not None:
+            await self.reading.send(held)
+
+    def _forget(self) -> None:
+        self.cache.give_back(sum(map(len, self._chunks)))
+        self._chunks = []
+        self._fill = None
+
+
+@final
+class _Mutation(_Responder):
+    """Passes on a request that may change something, and purges what it made untrue."""
+
+    async def run(self) -> None:
+        """Forward; purge before the answer's first byte, and again when all has run."""
+        self._groups = self.middleware._targets.touched(self.scope, self.headers)  # noqa: SLF001
+        self._dependencies = Dependencies(
+            mutating=True, authority=self.cache.store.authority
+        )
+        self._status: int | None = None
+        token = current_dependencies.set(self._dependencies)
+        try:
+            await self.middleware.app(self.scope, self.receive, self._send)
+        except BaseException:
+            # An exception or a cancellation after the handler began: nobody knows what it changed.
+            self._status = 500 if self._status is None else self._status
+            raise
+        finally:
+            current_dependencies.reset(token)
+            # Again: dependencies with `yield` commit after the response was sent, and background
+            # tasks change things then.
+            await self._purge()
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = Headers((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
+            self._groups += self._named(headers)
+            await self._purge()
+            out = self.with_date(list(headers.raw))
+            message = {**message, "headers": self.with_status(out, CacheStatus(fwd="method"))}
+        await self.send(message)
+
+    def _named(self, headers: Headers) -> tuple[str, ...]:
+        """Return the groups of what Location and Content-Location name (RFC 9111 section 4.4)."""
+        if b"location" not in headers and b"content-location" not in headers:
+            return ()
+        scope = self.scope
+        named = same_origin_targets(
+            headers,
+            scheme=scope["scheme"],
+            host=(self.headers.first(b"host") or b"").decode("latin-1"),
+            path=(scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
+        )
+        return tuple(group for path in named for group in self.middleware._targets.member(path))  # noqa: SLF001
+
+    async def _purge(self) -> None:
+        status = self._status
+        touched: Sequence[str] = tuple(self._dependencies.touched)
+        if status is not None and invalidates(
+            status, errors_purge=self.middleware.settings.errors_purge
+        ):
+            touched = (*self._groups, *touched)
+        if touched:
+            await self.cache.invalidate(dict.fromkeys(touched))
+
+
+def _length(headers: Headers) -> int | None:
+    values = headers.get_all(b"content-length")
+    return int(values[0]) if len(values) == 1 and values[0].isdigit() else None
+

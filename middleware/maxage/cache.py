@@ -1,0 +1,419 @@
+"""The story of a cached response in six verbs: lookup, forward, store, freshen, serve, invalidate.
+
+This file knows stores and rules, and nothing of ASGI: `asgi` forwards and sends.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, Final, final
+
+from maxage.clock import Clock, monotonic_clock, wall_clock
+from maxage.collapse import Flight, Flights
+from maxage.key import variant_key
+from maxage.dependencies import Dependencies
+from maxage.message import Headers, Request, Response, StoredResponse
+from maxage.rfc9111.decide import (
+    Decision,
+    Forward,
+    MayNotStore,
+    MayStore,
+    decide,
+    freshen,
+    may_store,
+)
+from maxage.rfc9111.validation import conditional_fields
+from maxage.rfc9111.vary import selecting_values
+from maxage.settings import CacheSettings
+from maxage.store import Reading, Store
+from maxage.store.codec import Codec, Entry, VariantIndex
+from maxage.store.tokens import tag_group
+from maxage.target import Target
+
+logger = logging.getLogger("maxage")
+
+UNCACHEABLE_SECONDS: Final = 10.0
+"""How long a URL whose response was not storable is forwarded without waiting for others."""
+
+Tokens = Mapping[str, bytes | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a lookup brought: the valid stored response, if any, and the tokens as they are now."""
+
+    key: bytes
+    """The primary key."""
+    entry: Entry | None
+    tokens: Tokens
+    index: VariantIndex | None = None
+    vary_miss: bool = False
+    """The URL is stored, but no variant fits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """A response that is being copied while it passes."""
+
+    target: Target
+    found: Found
+    request: Request
+    verdict: MayStore
+    groups: tuple[str, ...]
+    """The groups that the response will belong to; each was captured before the handler ran."""
+
+
+@final
+class Cache:
+    """Looks up, stores and invalidates responses; one for each middleware."""
+
+    def __init__(
+        self,
+        settings: CacheSettings,
+        store: Store,
+        *,
+        clock: Clock = wall_clock,
+        monotonic: Clock = monotonic_clock,
+    ) -> None:
+        self.settings: Final = settings
+        self.store: Final = store
+        self.clock: Final = clock
+        self.monotonic: Final = monotonic
+        self.flights: Final[Flights[Entry]] = Flights()
+        secret = settings.cache_secret
+        self._codec: Final = Codec(secret.get_secret_value().encode() if secret else None)
+        self._pending: dict[bytes, Entry] = {}
+        self._held_bytes = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # lookup
+
+    async def lookup(self, target: Target, key: bytes, request: Request) -> Found:
+        """Return the stored response that fits the request and whose tokens are all current.
+
+        Raises:
+            StoreUnavailableError: nothing that the store says may be relied upon now.
+        """
+        groups = (*target.groups, *target.late_groups)
+        names = target.vary_names
+        if names:
+            guess = variant_key(key, names, self._selecting(names, request, target))
+            reading = await self.store.read((guess, key), groups)
+            value = self._value(guess, reading.values[0])
+            index = self._value(key, reading.values[1])
+        else:
+            reading = await self.store.read((key,), groups)
+            value, index = self._value(key, reading.values[0]), None
+        tokens = dict(zip(groups, reading.tokens, strict=True))
+        if not isinstance(value, Entry):
+            found_index = value if isinstance(value, VariantIndex) else index
+            if isinstance(found_index, Entry):
+                # The URL does not vary any more.
+                value = found_index
+            elif found_index is not None:
+                return await self._lookup_variant(target, key, request, found_index, tokens)
+        target.vary_names = () if isinstance(value, Entry) and value.key == key else names
+        return await self.checked(target, key, request, value, tokens, None)
+
+    async def _lookup_variant(
+        self,
+        target: Target,
+        key: bytes,
+        request: Request,
+        index: VariantIndex,
+        tokens: dict[str, bytes | None],
+    ) -> Found:
+        if index.names == target.vary_names:
+            return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
+        target.vary_names = index.names
+        chosen = variant_key(key, index.names, self._selecting(index.names, request, target))
+        reading = await self.store.read((chosen,), ())
+        value = self._value(chosen, reading.values[0])
+        return await self.checked(target, key, request, value, tokens, index)
+
+    async def checked(
+        self,
+        target: Target,
+        key: bytes,
+        request: Request,
+        value: "Entry | VariantIndex | None",
+        tokens: dict[str, bytes | None],
+        index: VariantIndex | None,
+    ) -> Found:
+        """Compare the entry's tokens and selecting fields with those of now."""
+        if not isinstance(value, Entry):
+            return Found(
+                key=key, entry=None, tokens=tokens, index=index, vary_miss=index is not None
+            )
+        unread = [group for group, _ in value.tokens if group not in tokens]
+        if unread:
+            # The response named groups that were not foreseen; the next lookup asks at once.
+            target.remember_groups(unread, self.settings.cache_max_tags)
+            reading = await self.store.read((), unread)
+            tokens.update(zip(unread, reading.tokens, strict=True))
+        stored = value.stored
+        if stored.selecting != self._selecting(stored.vary_names, request, target):
+            return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
+        valid = is_current(value, tokens, target.groups)
+        return Found(key=key, entry=value if valid else None, tokens=tokens, index=index)
+
+    def _value(self, key: bytes, frame: bytes | None) -> "Entry | VariantIndex | None":
+        pending = self._pending.get(key)
+        if pending is not None:
+            return pending
+        return None if frame is None else self._codec.decode(frame, key)
+
+    def _selecting(
+        self, names: tuple[bytes, ...], request: Request, target: Target
+    ) -> tuple[bytes | None, ...]:
+        return selecting_values(names, request.headers, target.rules) if names else ()
+
+    def decide(self, target: Target, request: Request, found: Found) -> Decision:
+        """Return whether what was found may answer, or what is to be asked of the application."""
+        stored = found.entry.stored if found.entry is not None else None
+        return decide(
+            request, stored, now=self.clock(), policy=target.rules, vary_miss=found.vary_miss
+        )
+
+    def revalidate(self, found: Found) -> Forward:
+        """Return what to ask in the background about a stale response."""
+        conditional = conditional_fields(found.entry.stored) if found.entry is not None else ()
+        return Forward(reason="stale", conditional=conditional)
+
+    # store
+
+    def consider(
+        self, target: Target, request: Request, found: Found, response: Response, asked_at: float
+    ) -> Fill | MayNotStore:
+        """Return a fill when the response may be stored and all its groups were captured."""
+        if (
+            sum(len(n) + len(v) for n, v in response.headers.raw)
+            > self.settings.cache_max_header_bytes
+        ):
+            return MayNotStore(reason="headers too long")
+        verdict = may_store(
+            request,
+            response,
+            request_time=asked_at,
+            response_time=self.clock(),
+            policy=target.rules,
+        )
+        return self._filling(target, request, found, response, verdict)
+
+    def freshen(
+        self, target: Target, request: Request, found: Found, answer: Response, asked_at: float
+    ) -> tuple[StoredResponse | None, Fill | MayNotStore]:
+        """Return the stored response as a 304 made it, and whether it may be stored like that."""
+        if found.entry is None:
+            return None, MayNotStore(reason="nothing stored")
+        verdict = freshen(
+            found.entry.stored,
+            answer,
+            request=request,
+            request_time=asked_at,
+            response_time=self.clock(),
+            policy=target.rules,
+        )
+        if isinstance(verdict, MayNotStore):
+            return None, verdict
+        return verdict.stored, self._filling(target, request, found, answer, verdict)
+
+    def _filling(
+        self,
+        target: Target,
+        request: Request,
+        found: Found,
+        response: Response,
+        verdict: MayStore | MayNotStore,
+    ) -> Fill | MayNotStore:
+        if isinstance(verdict, MayNotStore):
+            return verdict
+        named = tuple(tag_group(tag) for tag in response_tags(response.headers))
+        if len(named) > self.settings.cache_max_tags:
+            return MayNotStore(reason="too many tags")
+        groups = tuple(dict.fromkeys((*target.groups, *named)))
+        if any(found.tokens.get(group) is None for group in groups):
+            # A group whose token was not captured before the handler ran cannot protect anything:
+            # it may have been purged while the handler was running.
+            target.remember_groups(named, self.settings.cache_max_tags)
+            return MayNotStore(reason="late groups")
+        return Fill(target=target, found=found, request=request, verdict=verdict, groups=groups)
+
+    def take(self, size: int) -> bool:
+        """Count bytes that are held until they are written; False: there is no room for them."""
+        if self._held_bytes + size > self.settings.cache_pending_bytes:
+            return False
+        self._held_bytes += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Count bytes that are no longer held."""
+        self._held_bytes -= size
+
+    def store_response(
+        self, fill: Fill, body: bytes, dependencies: Dependencies
+    ) -> Entry | None:
+        """Store a response that came through whole; it can be found at once, and is written soon.
+
+        Returns:
+            None where the handler read something whose token was not to be had.
+        """
+        if dependencies.unprotected:
+            return None
+        stored = with_validator(replace(fill.verdict.stored, body=body))
+        target, found = fill.target, fill.found
+        names = tuple(sorted({*stored.vary_names, *target.vary_names}))
+        if names != stored.vary_names:
+            # The URL varied by more before: with all names together no variant is lost.
+            stored = replace(
+                stored,
+                vary_names=names,
+                selecting=self._selecting(names, fill.request, target),
+            )
+        key = variant_key(found.key, names, stored.selecting) if names else found.key
+        # A typed read captured its group's token itself, before it read.
+        captured = {group: found.tokens[group] or b"" for group in fill.groups}
+        if any(captured.get(group, token) != token for group, token in dependencies.read.items()):
+            return None
+        target.remember_groups(dependencies.read, self.settings.cache_max_tags)
+        tokens = tuple((captured | dependencies.read).items())
+        entry = Entry(key=key, stored=stored, tokens=tokens)
+        target.vary_names = names
+        self._hold(entry)
+        self._spawn(self._write(entry, fill))
+        return entry
+
+    def _hold(self, entry: Entry) -> None:
+        self._release(self._pending.get(entry.key))
+        self._pending[entry.key] = entry
+        self._held_bytes += len(entry.stored.body)
+
+    def _release(self, entry: Entry | None) -> None:
+        if entry is not None and self._pending.get(entry.key) is entry:
+            del self._pending[entry.key]
+            self._held_bytes -= len(entry.stored.body)
+
+    async def _write(self, entry: Entry, fill: Fill) -> None:
+        try:
+            values = [(entry.key, self._codec.encode(entry))]
+            surplus: Sequence[bytes] = ()
+            if entry.stored.vary_names:
+                index, surplus = await self._index_with(entry, fill.found)
+                values.append((index.key, self._codec.encode(index)))
+            groups = [group for group, _ in entry.tokens]
+            await self.store.write(values, keep_for=fill.verdict.keep_for, groups=groups)
+            await self.store.delete(surplus)
+        finally:
+            self._release(entry)
+
+    async def _index_with(
+        self, entry: Entry, found: Found
+    ) -> tuple[VariantIndex, Sequence[bytes]]:
+        """Return the URL's index with this variant in it, and those that make room for it."""
+        known = found.index
+        if known is None:
+            reading = await self._read_quietly(found.key)
+            value = self._value(found.key, reading.values[0]) if reading is not None else None
+            known = value if isinstance(value, VariantIndex) else None
+        names = entry.stored.vary_names
+        same = known is not None and known.names == names
+        older = [key for key in known.variants if key != entry.key] if known and same else []
+        surplus = older[: max(0, len(older) + 1 - self.settings.cache_max_variants)]
+        variants = (*older[len(surplus) :], entry.key)
+        return VariantIndex(key=found.key, names=names, variants=variants), surplus
+
+    async def _read_quietly(self, key: bytes) -> Reading | None:
+        try:
+            return await self.store.read((key,), ())
+        except Exception:  # noqa: BLE001 - without the index the variant is written all the same
+            return None
+
+    def not_storable(self, target: Target) -> None:
+        """Remember that requests for this URL need not wait for each other."""
+        target.uncacheable_until = self.monotonic() + UNCACHEABLE_SECONDS
+
+    def may_collapse(self, target: Target, request: Request) -> bool:
+        """Return whether the request may wait for another one's response, or be waited for."""
+        return (
+            request.method == "GET"
+            and not request.carries_credentials
+            and self.settings.cache_collapse_wait > 0
+            and target.uncacheable_until <= self.monotonic()
+        )
+
+    def finish(self, flight: Flight[Entry] | None, entry: Entry | None = None) -> None:
+        """Give the response of a fill to whoever waits for it."""
+        if flight is not None:
+            self.flights.finish(flight, entry)
+
+    # invalidate
+
+    async def invalidate(self, groups: Iterable[str]) -> bool:
+        """Purge the groups; return whether that is confirmed. Cannot be cancelled half way."""
+        tokens = await asyncio.shield(self._spawn(self.store.renew(tuple(groups))))
+        return None not in tokens
+
+    # the background
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run work in the background until the cache is closed."""
+        self._spawn(work)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("Work of the cache in the background failed.", exc_info=error)
+
+    async def open(self) -> None:
+        """Make the store ready."""
+        await self.store.open()
+
+    async def close(self) -> None:
+        """Let what is being written come to its end, and close the store."""
+        loop = asyncio.get_running_loop()
+        mine = {task for task in self._tasks if task.get_loop() is loop}
+        if mine:
+            _, late = await asyncio.wait(mine, timeout=2.0)
+            for task in late:
+                task.cancel()
+        await self.store.close()
+
+
+def is_current(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
+    """Return whether every token of the entry is the current one, and none that is needed lacks."""
+    carried = dict(entry.tokens)
+    return all(tokens.get(group) == token for group, token in entry.tokens) and all(
+        group in carried for group in needed
+    )
+
+
+def response_tags(headers: Headers) -> tuple[str, ...]:
+    """Return the tags that a response names: `Cache-Tag` by commas, `Surrogate-Key` by blanks."""
+    tags: list[bytes] = []
+    for line in headers.get_all(b"cache-tag"):
+        tags += line.split(b",")
+    for line in headers.get_all(b"surrogate-key"):
+        tags += line.split()
+    cleaned = (tag.strip().decode("latin-1") for tag in tags)
+    return tuple(dict.fromkeys(tag for tag in cleaned if tag))
+
+
+def made_validator(body: bytes) -> bytes:
+    """Return an entity tag for a body; weak, since an outer layer may still encode it."""
+    return b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
+
+
+def with_validator(stored: StoredResponse) -> StoredResponse:
+    """Return the response with an ETag of ours where a plain 200 has none."""
+    if stored.status != 200 or b"etag" in stored.headers:
+        return stored
+    etag = (b"etag", made_validator(stored.body))
+    return replace(stored, headers=Headers.of((*stored.headers.raw, etag)))

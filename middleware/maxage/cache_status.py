@@ -1,0 +1,52 @@
+"""The Cache-Status header (RFC 9211): one vocabulary for header, metric, log and test."""
+
+import re
+from dataclasses import dataclass
+
+from maxage.rfc9111.decide import ForwardReason
+
+CACHE_NAME = b"maxage"
+
+_NOT_IN_STRING = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStatus:
+    """How one request was handled; `header_value` is its only spelling."""
+
+    hit: bool = False
+    ttl: int | None = None
+    """Seconds of freshness left; negative when stale."""
+    fwd: ForwardReason | None = None
+    fwd_status: int | None = None
+    stored: bool = False
+    collapsed: bool = False
+    key: str | None = None
+    detail: str | None = None
+    """A word of our own that says more, such as `credentials`."""
+
+    def header_value(self) -> bytes:
+        """Return the structured-field value, our cache's member of the list."""
+        parts = [CACHE_NAME]
+        if self.hit:
+            parts.append(b"hit")
+        if self.fwd is not None:
+            parts.append(b"fwd=%b" % self.fwd.encode())
+        if self.fwd_status is not None:
+            parts.append(b"fwd-status=%d" % self.fwd_status)
+        if self.ttl is not None:
+            parts.append(b"ttl=%d" % self.ttl)
+        if self.stored:
+            parts.append(b"stored")
+        if self.collapsed:
+            parts.append(b"collapsed")
+        if self.key is not None:
+            parts.append(b'key="%b"' % _NOT_IN_STRING.sub("?", self.key).encode())
+        if self.detail is not None:
+            parts.append(b"detail=%b" % self.detail.encode())
+        return b"; ".join(parts)
+
+
+def hit_value(ttl: int) -> bytes:
+    """Return the value of a plain hit, the one spelled on the fast path."""
+    return b"maxage; hit; ttl=%d" % ttl

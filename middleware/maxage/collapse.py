@@ -1,0 +1,70 @@
+"""Collapsed forwarding: one request asks the application, the others wait for its response.
+
+A request joins a fill only if its own tokens, read after it began, equal the ones that the fill
+captured: without that rule, a read that began after an acknowledged write could be
+answered from before it.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Generic, TypeVar, final
+
+Result = TypeVar("Result")
+
+
+@final
+class Flight(Generic[Result]):
+    """A fill under way: its key, the tokens it captured, and what comes of it."""
+
+    __slots__ = ("_done", "_loop", "key", "tokens")
+
+    def __init__(self, key: bytes, tokens: Mapping[str, bytes | None]) -> None:
+        self.key = key
+        self.tokens = dict(tokens)
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[Result | None] = self._loop.create_future()
+
+    def may_be_joined(self, tokens: Mapping[str, bytes | None]) -> bool:
+        """Return whether a request that read these tokens after it began may take the response."""
+        return (
+            self._loop is asyncio.get_running_loop()
+            and not self._done.done()
+            and self.tokens == tokens
+            and None not in self.tokens.values()
+        )
+
+    def land(self, result: Result | None) -> None:
+        """Give the waiting requests the response; None: it cannot be shared, or failed."""
+        if not self._done.done():
+            self._done.set_result(result)
+
+    async def wait(self, seconds: float) -> Result | None:
+        """Return the response, or None when it does not come in time or cannot be shared."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(self._done)
+        except TimeoutError:
+            return None
+
+
+@final
+class Flights(Generic[Result]):
+    """The fills under way in this process."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[bytes, Flight[Result]] = {}
+
+    def find(self, key: bytes) -> Flight[Result] | None:
+        """Return the newest fill of the key."""
+        return self._by_key.get(key)
+
+    def lead(self, key: bytes, tokens: Mapping[str, bytes | None]) -> Flight[Result]:
+        """Begin a fill; `finish` must follow."""
+        flight = self._by_key[key] = Flight[Result](key, tokens)
+        return flight
+
+    def finish(self, flight: Flight[Result], result: Result | None = None) -> None:
+        """End a fill: whoever waits is answered, whoever comes later leads."""
+        if self._by_key.get(flight.key) is flight:
+            del self._by_key[flight.key]
+        flight.land(result)

@@ -1,0 +1,93 @@
+"""The primary key of a URL and the key of a variant: injective, and readable with redis-cli."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+from urllib.parse import unquote_plus
+
+FORMAT_VERSION: Final = b"1"
+"""Part of every key: entries of another format are never found."""
+
+FORWARDED_HEADERS: Final = frozenset({
+    b"forwarded", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-port",
+    b"x-forwarded-prefix", b"x-forwarded-scheme", b"x-forwarded-server", b"x-forwarded-ssl",
+    b"x-forwarded-path", b"x-scheme", b"x-url-scheme", b"x-host", b"front-end-https",
+})  # fmt: skip
+"""Headers from which applications build URLs: an answer made for one value is not for another."""
+
+_READABLE_LENGTH: Final = 160
+_UNREADABLE = re.compile(rb"[^\x21-\x7e]+")
+_FORWARDED_CLIENT = re.compile(rb"(?i)(?:^|(?<=[;,]))[ \t]*(?:for|by)=(?:\"[^\"\\]*\"|[^\s;,\"]*)")
+
+
+def join_injective(parts: Iterable[bytes]) -> bytes:
+    """Return the parts with their lengths in front, so that no two lists give the same bytes."""
+    return b"".join(b"%d:%b," % (len(part), part) for part in parts)
+
+
+def primary_key(
+    *,
+    namespace: str,
+    release: str,
+    scheme: bytes,
+    host: bytes,
+    root_path: bytes,
+    raw_path: bytes,
+    query: bytes,
+    forwarded: Sequence[tuple[bytes, bytes]] = (),
+    extra: Sequence[bytes] = (),
+) -> bytes:
+    """Return the key of a URL: nothing is decoded or normalised.
+
+    GET and HEAD share it. `forwarded` are the request's headers of `FORWARDED_HEADERS`, `extra`
+    whatever else distinguishes requests: declared header parameters, the answer of `vary_by`.
+    """
+    parts = [FORMAT_VERSION, b"GET", scheme, host, root_path, raw_path, query]
+    for name, value in forwarded:
+        parts += (name, without_client(value) if name == b"forwarded" else value)
+    # The count keeps a forwarded header apart from an extra part with the same bytes.
+    parts += (b"%d" % len(forwarded), *extra)
+    digest = hashlib.blake2b(join_injective(parts), digest_size=20).hexdigest().encode()
+    shown = b"%b://%b%b%b" % (scheme, host, raw_path, b"?" + query if query else b"")
+    return b"%b:e:%b:%b:%b" % (
+        namespace.encode(),
+        _readable(release.encode()),
+        _readable(shown),
+        digest,
+    )
+
+
+def variant_key(primary: bytes, names: Sequence[bytes], values: Sequence[bytes | None]) -> bytes:
+    """Return the key of the variant that these values of the selecting fields choose."""
+    parts: list[bytes] = []
+    for name, value in zip(names, values, strict=True):
+        # An absent field is not an empty one.
+        parts += (name, b"-" if value is None else b"+" + value)
+    return (
+        primary
+        + b":v:"
+        + hashlib.blake2b(join_injective(parts), digest_size=16).hexdigest().encode()
+    )
+
+
+def without_client(value: bytes) -> bytes:
+    """Return a Forwarded value without `for=` and `by=`, which name clients and proxies.
+
+    They differ for every client, so that with them nothing would ever be shared behind a proxy.
+    """
+    return _FORWARDED_CLIENT.sub(b"", value)
+
+
+def declared_query(query: bytes, names: frozenset[str]) -> bytes:
+    """Return the parts of a query whose decoded name is declared, in order, as they were sent."""
+    kept = [
+        part
+        for part in query.split(b"&")
+        if unquote_plus(part.partition(b"=")[0].decode("latin-1")) in names
+    ]
+    return b"&".join(kept)
+
+
+def _readable(text: bytes) -> bytes:
+    return _UNREADABLE.sub(b"_", text[:_READABLE_LENGTH]).replace(b":e:", b":_:")

@@ -1,0 +1,134 @@
+"""Requests and responses as frozen values; headers keep their order, case and number."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import final
+
+HeaderList = tuple[tuple[bytes, bytes], ...]
+"""Header lines as ASGI carries them: name and value, in order, duplicates kept."""
+
+
+@final
+class Headers:
+    """An immutable header list, found by lower-case name.
+
+    The list itself (`raw`) is what was received: order, duplicates and the case of the names are
+    kept, so that a stored response leaves as it came.
+    """
+
+    __slots__ = ("_index", "raw")
+
+    raw: HeaderList
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.raw = tuple((bytes(name), bytes(value)) for name, value in raw)
+        self._index: dict[bytes, tuple[bytes, ...]] | None = None
+
+    @classmethod
+    def of(cls, raw: HeaderList) -> "Headers":
+        """Return headers over a list that is already a tuple of pairs of bytes, not copied."""
+        headers = cls.__new__(cls)
+        headers.raw = raw
+        headers._index = None
+        return headers
+
+    def _by_name(self) -> dict[bytes, tuple[bytes, ...]]:
+        index = self._index
+        if index is None:
+            index = {}
+            for name, value in self.raw:
+                lower = name.lower()
+                index[lower] = (*index.get(lower, ()), value)
+            self._index = index
+        return index
+
+    def get_all(self, name: bytes) -> tuple[bytes, ...]:
+        """Return the values of every line called `name` (lower case), in order."""
+        return self._by_name().get(name, ())
+
+    def first(self, name: bytes) -> bytes | None:
+        """Return the first line's value, or None when there is no such line."""
+        lines = self._by_name().get(name)
+        return lines[0] if lines else None
+
+    def combined(self, name: bytes) -> bytes | None:
+        """Return all lines joined by a comma (RFC 9110 section 5.3), or None when there is none."""
+        lines = self._by_name().get(name)
+        return b", ".join(lines) if lines else None
+
+    def without(self, names: Iterable[bytes]) -> "Headers":
+        """Return a copy that lacks every line whose lower-case name is in `names`."""
+        dropped = frozenset(names)
+        return Headers(line for line in self.raw if line[0].lower() not in dropped)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name()
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self.raw == other.raw
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
+    def __repr__(self) -> str:
+        return f"Headers({list(self.raw)!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the rules of RFC 9111 ask of a request."""
+
+    method: str
+    headers: Headers = field(default_factory=Headers)
+    carries_credentials: bool = False
+    """True when Authorization, a cookie or whatever the route's security scheme reads is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """The head of a response as the application sent it."""
+
+    status: int
+    headers: Headers = field(default_factory=Headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResponse:
+    """A response as it lies in the store, with what was worked out about it when it was stored.
+
+    The numbers are computed once, by `may_store` or `freshen`, so that a hit only subtracts.
+    Durations are seconds, instants POSIX seconds.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+    request_time: float
+    """When the request that produced the response (or last validated it) was forwarded."""
+    response_time: float
+    """When the response (or the 304 that freshened it) arrived."""
+    freshness_lifetime: float
+    corrected_initial_age: float
+    """RFC 9111 section 4.2.3; the current age is this plus the time since `response_time`."""
+    lifetime_is_ours: bool = False
+    """True when the lifetime is the configured one: the response itself said nothing."""
+    always_validate: bool = False
+    """`no-cache` without field names (RFC 9111 section 5.2.2.4)."""
+    no_cache_fields: tuple[bytes, ...] = ()
+    """Field names of `no-cache="..."`, lower case: not sent without validation."""
+    never_stale: bool = False
+    """`must-revalidate`, `proxy-revalidate` or `s-maxage`: never served stale."""
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float | None = None
+    shareable: bool = False
+    """`public`, `s-maxage` or `must-revalidate`: may answer requests with credentials (3.5)."""
+    vary_names: tuple[bytes, ...] = ()
+    """Lower-case names of the selecting header fields, sorted, without duplicates."""
+    selecting: tuple[bytes | None, ...] = ()
+    """The normalised values of the original request's selecting fields, aligned with `vary_names`."""

@@ -1,0 +1,162 @@
+"""What may be cached and for how long: the decorators on routes and the table of rules."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from starlette.requests import Request
+
+from maxage.errors import SettingsError
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+VaryBy = Callable[[Request], "str | Awaitable[str]"]
+"""Returns what a response depends on besides its URL: a user, a tenant, a set of roles.
+
+It is called for every request of the route, so it is the place to authenticate: when it raises,
+the request goes to the application uncached, and the application's own checks answer it.
+"""
+
+CONTROL_ATTRIBUTE: Final = "__maxage_control__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """What one place (a decorator, a rule) says about caching a route; None: nothing."""
+
+    cache: bool = True
+    """False forbids it, whatever anything else says."""
+    ttl: float | None = None
+    """Freshness lifetime in seconds of responses which do not state their own."""
+    tags: tuple[str, ...] = ()
+    """Groups that the responses belong to; `{name}` stands for a path parameter."""
+    vary_by: VaryBy | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutePolicy:
+    """What settings, rules and decorator say together about one route."""
+
+    cache: bool
+    default_lifetime: float
+    tags: tuple[str, ...] = ()
+    vary_by: VaryBy | None = None
+
+
+class Rule:
+    """One line of `rules=`: how responses under a path pattern are cached.
+
+    Args:
+        path: a pattern over the whole path. `{name}` and `*` stand for one segment, `**` for any
+            number of them: `/items/{id}`, `/reports/*`, `/admin/**`.
+        cache: False: responses are never cached here.
+        ttl: freshness lifetime in seconds of responses without their own; None: as configured.
+        tags: groups that the responses belong to.
+        vary_by: see `VaryBy`.
+
+    The first rule that matches gives the lifetime; a rule that forbids wins wherever it stands.
+
+    Raises:
+        SettingsError: the pattern or the lifetime cannot be right.
+    """
+
+    __slots__ = ("_regex", "control", "path")
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        cache: bool = True,
+        ttl: float | None = None,
+        tags: Iterable[str] = (),
+        vary_by: VaryBy | None = None,
+    ) -> None:
+        if not path.startswith(("/", "*")):
+            raise SettingsError(
+                f"Rule got the path {path!r}; it takes a pattern that begins with /."
+            )
+        self.path = path
+        self.control = Control(
+            cache=cache, ttl=_checked(ttl, "Rule"), tags=tuple(tags), vary_by=vary_by
+        )
+        self._regex = _compile(path)
+
+    def matches(self, path: str) -> bool:
+        """Return whether the rule is about this decoded path."""
+        return self._regex.fullmatch(path) is not None
+
+    def __repr__(self) -> str:
+        return f"Rule({self.path!r}, {self.control!r})"
+
+
+def cached(
+    *, ttl: float | None = None, tags: Iterable[str] = (), vary_by: VaryBy | None = None
+) -> Callable[[Endpoint], Endpoint]:
+    """Decorate an endpoint: its responses are cached like this.
+
+    Args:
+        ttl: freshness lifetime in seconds of responses that do not state their own.
+        tags: groups that the responses belong to; `{name}` stands for a path parameter.
+        vary_by: see `VaryBy`. A route with a security dependency is cached only with it.
+
+    Raises:
+        SettingsError: the lifetime is negative or no number.
+    """
+    control = Control(ttl=_checked(ttl, "cached()"), tags=tuple(tags), vary_by=vary_by)
+
+    def decorate(endpoint: Endpoint) -> Endpoint:
+        setattr(endpoint, CONTROL_ATTRIBUTE, control)
+        return endpoint
+
+    return decorate
+
+
+def uncached(endpoint: Endpoint) -> Endpoint:
+    """Decorate an endpoint: its responses are never cached, whatever they say themselves."""
+    setattr(endpoint, CONTROL_ATTRIBUTE, Control(cache=False))
+    return endpoint
+
+
+def control_of(endpoint: object) -> Control | None:
+    """Return what the endpoint's decorator says, or None where it has none."""
+    control = getattr(endpoint, CONTROL_ATTRIBUTE, None)
+    return control if isinstance(control, Control) else None
+
+
+def route_policy(
+    *, default_lifetime: float, rules: Iterable[Rule], path: str, control: Control | None
+) -> RoutePolicy:
+    """Return what applies to a path: the decorator before the rules before the settings.
+
+    Precedence chooses lifetimes, tags add up, and a prohibition at any level wins.
+    """
+    matching = [rule.control for rule in rules if rule.matches(path)]
+    speaking = ([control] if control is not None else []) + matching
+    lifetimes = [said.ttl for said in speaking if said.ttl is not None]
+    callables = [said.vary_by for said in speaking if said.vary_by is not None]
+    return RoutePolicy(
+        cache=all(said.cache for said in speaking),
+        default_lifetime=lifetimes[0] if lifetimes else default_lifetime,
+        tags=tuple(dict.fromkeys(tag for said in speaking for tag in said.tags)),
+        vary_by=callables[0] if callables else None,
+    )
+
+
+def _checked(ttl: float | None, where: str) -> float | None:
+    if ttl is None:
+        return None
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 <= ttl < float("inf"):
+        raise SettingsError(f"{where} got ttl={ttl!r}; it takes a number of seconds from 0 up.")
+    return float(ttl)
+
+
+_TOKEN = re.compile(r"\*\*|\*|\{[^{}/]*\}")
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    parts: list[str] = []
+    last = 0
+    for found in _TOKEN.finditer(pattern):
+        parts += (re.escape(pattern[last : found.start()]), ".*" if found[0] == "**" else "[^/]*")
+        last = found.end()
+    return re.compile("".join(parts) + re.escape(pattern[last:]), re.DOTALL)

@@ -1,0 +1,271 @@
+"""The two questions: may the stored response answer, and may this response be stored?"""
+
+import math
+from dataclasses import dataclass
+from typing import Final, final
+
+from maxage.message import HeaderList, Headers, Request, StoredResponse
+from maxage.rfc9111.answers import (
+    Decision,
+    Forward,
+    ForwardReason,
+    MayNotStore,
+    MayStore,
+    OnlyIfCached,
+    Serve,
+)
+from maxage.rfc9111.directives import OWN_TARGET, Directives, parse_cache_control
+from maxage.rfc9111.fieldlist import lower_names
+from maxage.rfc9111.freshness import current_age
+from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.ranges import partial_response
+from maxage.rfc9111.storing import Reason, freshen, freshen_from_head, may_store
+from maxage.rfc9111.validation import conditional_fields, is_not_modified, not_modified_headers
+
+__all__ = [
+    "Decision",
+    "Forward",
+    "ForwardReason",
+    "MayNotStore",
+    "MayStore",
+    "OnlyIfCached",
+    "Policy",
+    "Reason",
+    "Serve",
+    "answer",
+    "decide",
+    "freshen",
+    "freshen_from_head",
+    "may_store",
+]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wishes:
+    """What the request directives ask for (RFC 9111 section 5.2.1)."""
+
+    no_cache: bool = False
+    only_if_cached: bool = False
+    max_age: float = math.inf
+    min_fresh: float = 0.0
+    max_stale: float | None = None
+    stale_if_error: float = 0.0
+
+
+_NO_WISHES: Final = _Wishes()
+
+
+def decide(
+    request: Request,
+    stored: StoredResponse | None,
+    *,
+    now: float,
+    policy: Policy,
+    vary_miss: bool = False,
+) -> Decision:
+    """Say what answers a GET or HEAD: the stored response, the application, or neither."""
+    headers = request.headers
+    wishes = _NO_WISHES
+    if policy.obey_request_directives and (b"cache-control" in headers or b"pragma" in headers):
+        wishes = _wishes(headers)
+    if stored is None:
+        return _forward("vary-miss" if vary_miss else "uri-miss", wishes)
+    if request.carries_credentials and not stored.shareable:
+        return _forward("bypass", wishes)
+    # RFC 9110 sections 13.1.1 and 13.1.4, RFC 9111 section 4.3.2: "A cache MUST NOT evaluate
+    # conditional header fields that only apply to an origin server".
+    if b"if-match" in headers or b"if-unmodified-since" in headers:
+        return _forward("request", wishes)
+    return _reuse(request, stored, wishes, now=now, policy=policy)
+
+
+def answer(
+    request: Request, stored: StoredResponse, *, now: float, validated: bool = False
+) -> Serve:
+    """Answer from a stored response without asking whether it may: after a 304, or on an error."""
+    age = current_age(stored, now=now)
+    return _serve(
+        request,
+        stored,
+        age,
+        stale=age >= stored.freshness_lifetime and not validated,
+        validated=validated,
+    )
+
+
+def _wishes(headers: Headers) -> _Wishes:
+    lines = headers.get_all(b"cache-control")
+    if not lines:
+        # RFC 9111 section 5.4 deprecates Pragma; RFC 7234 section 5.4: "When the Cache-Control
+        # header field is not present in a request, caches MUST consider the no-cache request
+        # pragma-directive as having the same effect".
+        asked = b"no-cache" in lower_names(headers.get_all(b"pragma"))
+        return _Wishes(no_cache=True) if asked else _NO_WISHES
+    directives = parse_cache_control(lines)
+    max_age = directives.seconds("max-age")
+    return _Wishes(
+        no_cache="no-cache" in directives,
+        only_if_cached="only-if-cached" in directives,
+        max_age=math.inf if max_age is None else max_age,
+        min_fresh=directives.seconds("min-fresh") or 0,
+        max_stale=_max_stale(directives),
+        stale_if_error=directives.seconds("stale-if-error") or 0,
+    )
+
+
+def _max_stale(directives: Directives) -> float | None:
+    # Section 5.2.1.2: "If no value is assigned to max-stale, then the client will accept a stale
+    # response of any age." Garbage assigns no permission.
+    if directives.arguments.get("max-stale", (b"",))[0] is None:
+        return math.inf
+    return directives.seconds("max-stale") if directives.is_number("max-stale") else None
+
+
+# --- Constructing responses from caches (section 4) ---------------------------------------------
+
+
+def _reuse(
+    request: Request, stored: StoredResponse, wishes: _Wishes, *, now: float, policy: Policy
+) -> Decision:
+    age = current_age(stored, now=now)
+    # Section 4.2: "response_is_fresh = (freshness_lifetime > current_age)".
+    fresh = stored.freshness_lifetime > age
+    # Section 4: "the stored response does not contain the no-cache directive (Section 5.2.2.4),
+    # unless it is successfully validated".
+    if stored.always_validate:
+        return _validate("stale", stored, wishes, age, policy)
+    if not fresh:
+        if _may_be_stale(stored, wishes, age):
+            # RFC 5861 section 3: "caches MAY serve the response in which it appears after it
+            # becomes stale, up to the indicated number of seconds", and "SHOULD attempt to
+            # revalidate it while still serving stale responses".
+            return _serve(request, stored, age, stale=True, refresh=_may_revalidate(stored, age))
+        return _validate("stale", stored, wishes, age, policy)
+    if wishes is not _NO_WISHES and not _suits(stored, wishes, age):
+        return _validate("request", stored, wishes, age, policy)
+    return _serve(request, stored, age)
+
+
+def _suits(stored: StoredResponse, wishes: _Wishes, age: float) -> bool:
+    # Section 5.2.1.4: "The no-cache request directive indicates that the client prefers a stored
+    # response not be used to satisfy the request without successful validation on the origin
+    # server." 5.2.1.1: max-age "indicates that the client prefers a response whose age is less than
+    # or equal to the specified number of seconds." 5.2.1.3: min-fresh "indicates that the client
+    # prefers a response whose freshness lifetime is no less than its current age plus the specified
+    # time in seconds."
+    if wishes.no_cache or age > wishes.max_age:
+        return False
+    return stored.freshness_lifetime >= age + wishes.min_fresh or not wishes.min_fresh
+
+
+def _may_be_stale(stored: StoredResponse, wishes: _Wishes, age: float) -> bool:
+    # Section 4.2.4: "A cache MUST NOT generate a stale response if it is prohibited by an explicit
+    # in-protocol directive".
+    if stored.never_stale or not _suits(stored, wishes, age):
+        return False
+    # Section 5.2.1.2: "If a value is present, then the client is willing to accept a response that
+    # has exceeded its freshness lifetime by no more than the specified number of seconds."
+    if wishes.max_stale is not None:
+        return age - stored.freshness_lifetime <= wishes.max_stale
+    # Section 5.2.1.1: "Unless the max-stale request directive is also present, the client does not
+    # wish to receive a stale response."
+    return wishes.max_age == math.inf and _may_revalidate(stored, age)
+
+
+def _may_revalidate(stored: StoredResponse, age: float) -> bool:
+    window = stored.stale_while_revalidate
+    return window > 0 and age - stored.freshness_lifetime <= window
+
+
+# --- Asking the application ---------------------------------------------------------------------
+
+
+def _forward(reason: ForwardReason, wishes: _Wishes) -> Forward | OnlyIfCached:
+    # Section 5.2.1.7: "Caches that honor this request directive SHOULD, upon receiving it, respond
+    # with either a stored response consistent with the other constraints of the request or a 504
+    # (Gateway Timeout) status code."
+    return OnlyIfCached() if wishes.only_if_cached else Forward(reason=reason)
+
+
+def _validate(
+    reason: ForwardReason, stored: StoredResponse, wishes: _Wishes, age: float, policy: Policy
+) -> Forward | OnlyIfCached:
+    if wishes.only_if_cached:
+        return OnlyIfCached()
+    return Forward(
+        reason=reason,
+        conditional=conditional_fields(stored),
+        stale_if_error=_may_answer_for_error(stored, wishes, age, policy),
+    )
+
+
+def _may_answer_for_error(
+    stored: StoredResponse, wishes: _Wishes, age: float, policy: Policy
+) -> bool:
+    # RFC 5861 section 4: "when an error is encountered, a cached stale response MAY be used to
+    # satisfy the request, regardless of other freshness information"; but never against
+    # must-revalidate and its kin (RFC 9111 section 4.2.4), nor against a client's no-cache.
+    if stored.never_stale or stored.always_validate or wishes.no_cache:
+        return False
+    window = policy.stale_if_error if stored.stale_if_error is None else stored.stale_if_error
+    window = max(window, wishes.stale_if_error)
+    return window > 0 and age - stored.freshness_lifetime <= window
+
+
+# --- Serving ------------------------------------------------------------------------------------
+
+
+def _serve(
+    request: Request,
+    stored: StoredResponse,
+    age: float,
+    *,
+    stale: bool = False,
+    refresh: bool = False,
+    validated: bool = False,
+) -> Serve:
+    status, body = stored.status, stored.body
+    headers = _headers(stored, age, validated=validated)
+    asked = request.headers
+    if status == 200:
+        if (b"if-none-match" in asked or b"if-modified-since" in asked) and is_not_modified(
+            request, stored.headers, response_time=stored.response_time
+        ):
+            status, headers, body = 304, not_modified_headers(Headers(headers)), b""
+        elif b"range" in asked and request.method == "GET":
+            # RFC 9110 section 14.2: "A server MUST ignore a Range header field received with a
+            # request method that is unrecognized or for which range handling is not defined. For
+            # this specification, GET is the only method for which range handling is defined."
+            part = partial_response(asked, headers, body, now=stored.response_time)
+            if part is not None:
+                status, headers, body = part.status, part.headers, part.body
+    return Serve(
+        status=status,
+        headers=headers,
+        # RFC 9110 section 9.3.2: HEAD "is identical to GET except that the server MUST NOT send
+        # content in the response."
+        body=b"" if request.method == "HEAD" else body,
+        ttl=math.floor(stored.freshness_lifetime - age),
+        stale=stale,
+        refresh=refresh,
+    )
+
+
+def _headers(stored: StoredResponse, age: float, *, validated: bool) -> HeaderList:
+    lines = stored.headers.raw
+    if stored.no_cache_fields:
+        # RFC 9111 section 5.2.2.4: with the qualified no-cache "a cache MAY use the response to
+        # satisfy a subsequent request, subject to any other restrictions on caching, if the listed
+        # header fields are excluded from the subsequent response or the subsequent response has
+        # been successfully revalidated with the origin server".
+        withheld = (OWN_TARGET,) if validated else stored.no_cache_fields
+        lines = stored.headers.without(withheld).raw
+    if validated and age < 1:
+        # Section 5.1: "The presence of an Age header field implies that the response was not
+        # generated or validated by the origin server for this request."
+        return lines
+    # Section 4: "When a stored response is used to satisfy a request without validation, a cache
+    # MUST generate an Age header field (Section 5.1), replacing any present in the response with a
+    # value equal to the stored response's current_age". The stored headers have none: see storing.
+    return (*lines, (b"age", b"%d" % age))

@@ -1,0 +1,28 @@
+"""What the rules need to know of the settings and of the route."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the rules need to know of the settings and of the route; durations in seconds."""
+
+    default_lifetime: float = 0.0
+    """Lifetime of a plain 200 without freshness information; 0: not stored."""
+    heuristic_fraction: float = 0.0
+    """Share of the time since Last-Modified that counts as fresh (section 4.2.2); 0: none."""
+    obey_request_directives: bool = True
+    cache_targets: tuple[bytes, ...] = (b"maxage-cache-control", b"cdn-cache-control")
+    """Targeted fields (RFC 9213) that are ours, the most specific first, lower case."""
+    store_set_cookie: bool = False
+    store_server_errors: bool = False
+    stale_if_error: float = 0.0
+    """Configured default for responses which do not say stale-if-error; 0: never."""
+    stale_while_revalidate: float = 0.0
+    """Configured default for responses which do not say stale-while-revalidate; 0: never."""
+    exchange_fields: frozenset[bytes] = frozenset()
+    """Lower-case header names which belong to one exchange and are never stored."""
+    language_order: bool = False
+    """A variant may be chosen by Accept-Language whatever the order of its members."""
+    append_date: bool = True
+    """Give a response without a valid Date the time it arrived, as RFC 9110 section 6.6.1 asks."""

@@ -1,0 +1,113 @@
+"""Selecting header fields (RFC 9111 section 4.1)."""
+
+import re
+from typing import Final
+
+from maxage.message import Headers
+from maxage.rfc9111.fieldlist import is_token, list_members, split_members
+from maxage.rfc9111.policy import Policy
+
+
+def vary_names(headers: Headers) -> tuple[bytes, ...] | None:
+    """Return the selecting fields' names, lower case, sorted; None when nothing can ever match."""
+    names = {member.lower() for member in list_members(headers.get_all(b"vary"))}
+    # Section 4.1: "A stored response with a Vary header field value containing a member "*" always
+    # fails to match." What is no field name could stand for anything and is treated alike.
+    if b"*" in names or not all(is_token(name) for name in names):
+        return None
+    return tuple(sorted(names))
+
+
+def selecting_values(
+    names: tuple[bytes, ...], request_headers: Headers, policy: Policy
+) -> tuple[bytes | None, ...]:
+    """Return the normalised values of the selecting fields, in the order of `names`.
+
+    Two requests match exactly if their values are equal.
+    """
+    # Section 4.1: "If (after any normalization that might take place) a header field is absent from
+    # a request, it can only match another request if it is also absent there."
+    return tuple(
+        _normalised(name, request_headers.get_all(name), policy)
+        if name in request_headers
+        else None
+        for name in names
+    )
+
+
+def _normalised(name: bytes, lines: tuple[bytes, ...], policy: Policy) -> bytes:
+    # Section 4.1 allows "normalizing both header field values in a way that is known to have
+    # identical semantics, according to the header field's specification".
+    if name == b"accept-encoding":
+        return _accept_encoding(lines)
+    if name == b"accept-language":
+        return _accept_language(lines, any_order=policy.language_order)
+    if name == b"cookie":
+        # RFC 9113 section 8.2.3: lines of Cookie are joined "using the two-octet delimiter of
+        # 0x3b, 0x20"; a comma may be part of a value.
+        return b"; ".join(lines)
+    return _folded(lines)
+
+
+def _folded(lines: tuple[bytes, ...]) -> bytes:
+    # Section 4.1: "adding or removing whitespace, where allowed in the header field's syntax" and
+    # "combining multiple header field lines with the same field name".
+    return b",".join(member for line in lines for member in split_members(line)[0])
+
+
+# --- Accept-Encoding and Accept-Language --------------------------------------------------------
+
+_WHOLE: Final = 1000
+_AT_SEMICOLON: Final = re.compile(rb"[ \t]*;[ \t]*")
+
+
+def _accept_encoding(lines: tuple[bytes, ...]) -> bytes:
+    # RFC 9110 section 12.5.3: the order of the codings has no meaning, their weights have. Codings
+    # that are refused by name stay visible, since some applications look for the name alone; so do
+    # unknown ones. What remains is one value for each set of codings in each order of preference.
+    weights = _weights(lines)
+    if weights is None:
+        return b"?" + _folded(lines)
+    return _ranked(weights)
+
+
+def _accept_language(lines: tuple[bytes, ...], *, any_order: bool) -> bytes:
+    # RFC 9110 section 12.5.4: language ranges are case-insensitive. "Some recipients treat the
+    # order in which language tags are listed as an indication of descending priority", so that
+    # order counts unless the setting says that it does not.
+    weights = _weights(lines) if any_order else None
+    if weights is None:
+        return b"?" + _AT_SEMICOLON.sub(b";", _folded(lines).lower())
+    return _ranked(weights)
+
+
+def _ranked(weights: dict[bytes, int]) -> bytes:
+    """Write the names in falling order of weight: `a,b>c`; the refused ones follow as `!d`."""
+    ranks = sorted({weight for weight in weights.values() if weight}, reverse=True)
+    groups = [sorted(name for name in weights if weights[name] == rank) for rank in ranks]
+    refused = b"".join(b"!" + name for name in sorted(weights) if not weights[name])
+    return b">".join(b",".join(group) for group in groups) + refused
+
+
+def _weights(lines: tuple[bytes, ...]) -> dict[bytes, int] | None:
+    """Return each name's weight in thousandths, or None when the field does not parse."""
+    weights: dict[bytes, int] = {}
+    for member in list_members(lines):
+        name, semicolon, parameter = member.partition(b";")
+        weight = _weight(parameter) if semicolon else _WHOLE
+        name = name.rstrip(b" \t").lower()
+        if weight is None or not is_token(name) or name in weights:
+            return None
+        weights[name] = weight
+    return weights
+
+
+def _weight(parameter: bytes) -> int | None:
+    # RFC 9110 section 12.4.2: 'weight = OWS ";" OWS "q=" qvalue', with at most three decimals.
+    name, _, value = parameter.strip(b" \t").partition(b"=")
+    whole, _, fraction = value.partition(b".")
+    digits = fraction.isdigit() or not fraction
+    if name.lower() != b"q" or whole not in (b"0", b"1") or len(fraction) > 3 or not digits:
+        return None
+    weight = int(whole) * _WHOLE + int(fraction.ljust(3, b"0"))
+    return weight if weight <= _WHOLE else None

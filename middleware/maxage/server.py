@@ -1,0 +1,45 @@
+"""What can be told about the server that runs us. It is not in the ASGI scope.
+
+uvicorn gives its lifespan receiver a configuration; where that is missing (another server, another
+version) the answers are the careful ones: the server adds Date, and how many workers there are is
+read from the command line.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def adds_date(receive: Any) -> bool:
+    """Return whether the server adds a Date of its own to every response."""
+    return bool(getattr(_config(receive), "date_header", True))
+
+
+def worker_count(receive: Any, argv: Sequence[str] | None = None) -> int:
+    """Return how many worker processes serve this application, as far as can be told; at least 1."""
+    configured = getattr(_config(receive), "workers", None)
+    if isinstance(configured, int) and configured > 1:
+        return configured
+    return max(1, _from_command_line(sys.argv if argv is None else argv), _from_environment())
+
+
+def _config(receive: Any) -> Any:
+    return getattr(getattr(receive, "__self__", None), "config", None)
+
+
+def _from_environment() -> int:
+    # The variable is only about the server that this process belongs to.
+    value = os.environ.get("WEB_CONCURRENCY", "")
+    return int(value) if value.isdecimal() else 1
+
+
+def _from_command_line(argv: Sequence[str]) -> int:
+    if not argv or not any(name in argv[0] for name in ("gunicorn", "hypercorn", "granian")):
+        return 1
+    for flag, value in zip(argv, [*argv[1:], ""], strict=True):
+        name, _, inline = flag.partition("=")
+        if name in {"-w", "--workers"}:
+            number = inline or value
+            return int(number) if number.isdecimal() else 1
+    return 1

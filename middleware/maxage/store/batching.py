@@ -1,0 +1,85 @@
+"""All lookups of one turn of the event loop share one round trip.
+
+One MGET carries the keys of every request that asked in the same turn; what costs is not the
+command but the client's work around it. Each waiting request has its own future, so that a
+cancelled request never shifts an answer to another one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import final
+
+from maxage.errors import StoreUnavailableError
+from maxage.store import Reading
+
+Fetch = Callable[[list[bytes], list[str]], Awaitable[tuple[list[bytes | None], list[bytes | None]]]]
+"""Asks the store once, for distinct keys and distinct groups."""
+
+
+@final
+class _Batch:
+    """The questions of one turn, each key and group asked once however many wait for it."""
+
+    __slots__ = ("groups", "keys", "waiting")
+
+    def __init__(self) -> None:
+        self.keys: dict[bytes, int] = {}
+        self.groups: dict[str, int] = {}
+        self.waiting: list[tuple[asyncio.Future[Reading], Sequence[bytes], Sequence[str]]] = []
+
+
+@final
+class LookupBatcher:
+    """Gathers the lookups of one event loop. Not for use from several threads."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._batch: _Batch | None = None
+        self._running: set[asyncio.Task[None]] = set()
+
+    def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> asyncio.Future[Reading]:
+        """Return a future of the answer; it fails with `StoreUnavailableError`."""
+        batch = self._batch
+        loop = asyncio.get_running_loop()
+        if batch is None:
+            batch = self._batch = _Batch()
+            loop.call_soon(self._send)
+        for key in keys:
+            batch.keys.setdefault(key, len(batch.keys))
+        for group in groups:
+            batch.groups.setdefault(group, len(batch.groups))
+        future: asyncio.Future[Reading] = loop.create_future()
+        batch.waiting.append((future, keys, groups))
+        return future
+
+    def _send(self) -> None:
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            task = asyncio.get_running_loop().create_task(self._run(batch))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _run(self, batch: _Batch) -> None:
+        try:
+            values, tokens = await self._fetch(list(batch.keys), list(batch.groups))
+        except StoreUnavailableError as error:
+            _fail(batch, error)
+        except BaseException:
+            _fail(batch, StoreUnavailableError("the lookup was given up"))
+            raise
+        else:
+            for future, keys, groups in batch.waiting:
+                if not future.done():
+                    future.set_result(
+                        Reading(
+                            [values[batch.keys[key]] for key in keys],
+                            [tokens[batch.groups[group]] for group in groups],
+                        )
+                    )
+
+
+def _fail(batch: _Batch, error: StoreUnavailableError) -> None:
+    for future, _, _ in batch.waiting:
+        if not future.done():
+            # One exception object for each: they are raised with different tracebacks.
+            future.set_exception(StoreUnavailableError(*error.args))

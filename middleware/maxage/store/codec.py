@@ -1,0 +1,178 @@
+"""How a stored response lies in the store: framed, checked, never pickled.
+
+A frame is `magic, kind, checksum, length of the head, head, body`. The head is MessagePack. What
+does not verify (another version, a cut or flipped value, a foreign key) is no entry: a miss.
+"""
+
+import hashlib
+import hmac
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import final
+
+import msgspec
+from typing_extensions import Buffer
+
+from maxage.message import HeaderList, Headers, StoredResponse
+
+_MAGIC = b"mxa1"
+_PREFIX = struct.Struct(">4sc16sI")
+_RESPONSE = b"R"
+_VARIANTS = b"V"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A stored response with the key it was stored under and the tokens it depends on."""
+
+    key: bytes
+    """The whole key, compared on every read, so that no other key's value is ever used."""
+    stored: StoredResponse
+    tokens: tuple[tuple[str, bytes], ...]
+    """Each group with its token as captured before the handler ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantIndex:
+    """What lies under the key of a URL whose responses vary."""
+
+    key: bytes
+    names: tuple[bytes, ...]
+    """The selecting header fields, lower case, sorted."""
+    variants: tuple[bytes, ...] = ()
+    """Keys of the variants, oldest first; bounded."""
+
+
+class _EntryHead(msgspec.Struct, array_like=True):
+    key: bytes
+    status: int
+    headers: HeaderList
+    request_time: float
+    response_time: float
+    freshness_lifetime: float
+    corrected_initial_age: float
+    flags: int
+    no_cache_fields: tuple[bytes, ...]
+    stale_while_revalidate: float
+    stale_if_error: float | None
+    vary_names: tuple[bytes, ...]
+    selecting: tuple[bytes | None, ...]
+    tokens: tuple[tuple[str, bytes], ...]
+
+
+class _VariantsHead(msgspec.Struct, array_like=True):
+    key: bytes
+    names: tuple[bytes, ...]
+    variants: tuple[bytes, ...]
+
+
+_OURS, _VALIDATE, _NEVER_STALE, _SHAREABLE = 1, 2, 4, 8
+_encode = msgspec.msgpack.Encoder().encode
+_decode_entry = msgspec.msgpack.Decoder(_EntryHead).decode
+_decode_variants = msgspec.msgpack.Decoder(_VariantsHead).decode
+
+
+@final
+class Codec:
+    """Encodes and verifies frames; with a secret the checksum is keyed."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes | None = None) -> None:
+        """Take the secret of `CACHE_SECRET`, or None for a plain checksum against accidents."""
+        self._secret = None if secret is None else hashlib.blake2b(secret, digest_size=32).digest()
+
+    def _checksum(self, kind: bytes, head: Buffer, body: Buffer) -> bytes:
+        if self._secret is None:
+            return b"%016x" % zlib.crc32(body, zlib.crc32(head, zlib.crc32(kind)))
+        digest = hashlib.blake2b(key=self._secret, digest_size=16)
+        for part in (kind, len(memoryview(head)).to_bytes(8, "big"), head, body):
+            digest.update(part)
+        return digest.digest()
+
+    def _frame(self, kind: bytes, head: bytes, body: bytes) -> bytes:
+        checksum = self._checksum(kind, head, body)
+        return b"".join((_PREFIX.pack(_MAGIC, kind, checksum, len(head)), head, body))
+
+    def encode(self, value: Entry | VariantIndex) -> bytes:
+        """Return the frame of an entry or of an index of variants."""
+        if isinstance(value, VariantIndex):
+            head = _encode(_VariantsHead(value.key, value.names, value.variants))
+            return self._frame(_VARIANTS, head, b"")
+        return self._frame(_RESPONSE, _encode(_entry_head(value)), value.stored.body)
+
+    def decode(self, frame: bytes, key: bytes) -> Entry | VariantIndex | None:
+        """Return what the frame holds, or None where it does not verify as the value of `key`."""
+        if len(frame) < _PREFIX.size:
+            return None
+        magic, kind, checksum, length = _PREFIX.unpack_from(frame)
+        start = _PREFIX.size + length
+        if magic != _MAGIC or start > len(frame):
+            return None
+        view = memoryview(frame)
+        head, body = view[_PREFIX.size : start], view[start:]
+        if not hmac.compare_digest(self._checksum(kind, head, body), checksum):
+            return None
+        try:
+            return _read_head(kind, head, body, key)
+        except (msgspec.MsgspecError, ValueError):
+            return None
+
+
+def _read_head(
+    kind: bytes, head: memoryview, body: memoryview, key: bytes
+) -> Entry | VariantIndex | None:
+    if kind == _RESPONSE:
+        entry = _decode_entry(head)
+        return _entry(entry, body) if entry.key == key else None
+    if kind == _VARIANTS:
+        index = _decode_variants(head)
+        if index.key == key:
+            return VariantIndex(key=key, names=index.names, variants=index.variants)
+    return None
+
+
+def _entry_head(entry: Entry) -> _EntryHead:
+    stored = entry.stored
+    return _EntryHead(
+        key=entry.key,
+        status=stored.status,
+        headers=stored.headers.raw,
+        request_time=stored.request_time,
+        response_time=stored.response_time,
+        freshness_lifetime=stored.freshness_lifetime,
+        corrected_initial_age=stored.corrected_initial_age,
+        flags=_OURS * stored.lifetime_is_ours
+        | _VALIDATE * stored.always_validate
+        | _NEVER_STALE * stored.never_stale
+        | _SHAREABLE * stored.shareable,
+        no_cache_fields=stored.no_cache_fields,
+        stale_while_revalidate=stored.stale_while_revalidate,
+        stale_if_error=stored.stale_if_error,
+        vary_names=stored.vary_names,
+        selecting=stored.selecting,
+        tokens=entry.tokens,
+    )
+
+
+def _entry(head: _EntryHead, body: memoryview) -> Entry:
+    stored = StoredResponse(
+        status=head.status,
+        headers=Headers.of(head.headers),
+        body=bytes(body),
+        request_time=head.request_time,
+        response_time=head.response_time,
+        freshness_lifetime=head.freshness_lifetime,
+        corrected_initial_age=head.corrected_initial_age,
+        lifetime_is_ours=bool(head.flags & _OURS),
+        always_validate=bool(head.flags & _VALIDATE),
+        no_cache_fields=head.no_cache_fields,
+        never_stale=bool(head.flags & _NEVER_STALE),
+        stale_while_revalidate=head.stale_while_revalidate,
+        stale_if_error=head.stale_if_error,
+        shareable=bool(head.flags & _SHAREABLE),
+        vary_names=head.vary_names,
+        selecting=head.selecting,
+    )
+    return Entry(key=head.key, stored=stored, tokens=head.tokens)

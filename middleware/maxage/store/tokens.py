@@ -1,0 +1,76 @@
+"""Groups and their tokens (design section 5): what an entry depends on, and how that changes.
+
+A token is `<history>-<random>`. The history names the server history in which it was written; the
+random part is drawn anew for every write, a retry included, so that no delayed write can revive
+an entry. A token that is missing or names another history counts as missing, and missing is a
+miss.
+"""
+
+import hashlib
+import secrets
+from typing import Final
+
+NAMESPACE_GROUP: Final = "n"
+"""The group that every entry of a namespace belongs to; its purge drops everything."""
+
+TOKEN_SECONDS: Final = 3600
+"""Seconds for which a token is kept at least; longer where an entry that carries it lives longer."""
+
+HIDDEN_HISTORY: Final = b"hidden"
+"""The history where the server does not tell its own."""
+
+_HISTORY_LENGTH: Final = 12
+_LONGEST_NAME: Final = 200
+
+
+def fresh_token(history: bytes) -> bytes:
+    """Return a token of this history that was never used before."""
+    return history + b"-" + secrets.token_urlsafe(12).encode()
+
+
+def belongs(token: bytes | None, history: bytes) -> bool:
+    """Return whether the token is there and was written in this history."""
+    return token is not None and token.startswith(history) and token[len(history) :][:1] == b"-"
+
+
+def history_of(info: bytes) -> bytes:
+    """Return the history that the answer to INFO replication names.
+
+    `master_replid` changes when another server or an older snapshot takes over; `run_id` does not
+    change when a demoted node is promoted again with its old data.
+    """
+    for line in info.splitlines():
+        name, _, value = line.partition(b":")
+        if name == b"master_replid" and value.strip().isalnum():
+            return value.strip()[:_HISTORY_LENGTH]
+    return HIDDEN_HISTORY
+
+
+def path_group(path: str) -> str:
+    """Return the group of a path and of everything beneath it."""
+    return "p:" + _normal(path)
+
+
+def collection_group(path: str) -> str:
+    """Return the group of the views of a collection: the list, its queries, its searches."""
+    return "c:" + _normal(path)
+
+
+def tag_group(tag: str) -> str:
+    """Return the group of a tag."""
+    return "g:" + tag
+
+
+def _normal(path: str) -> str:
+    # A trailing slash names the same resource for the purposes of a purge: merging two names only
+    # ever purges more.
+    return "/" + path.strip("/")
+
+
+def token_key(namespace: str, group: str) -> bytes:
+    """Return the key under which the group's token lies."""
+    name = group.encode("utf-8", "surrogatepass")
+    if len(name) > _LONGEST_NAME:
+        # Long names are hashed; the letter in front keeps them apart from short ones.
+        name = b"h:" + hashlib.blake2b(name, digest_size=20).hexdigest().encode()
+    return namespace.encode() + b":t:" + name

@@ -1,0 +1,57 @@
+"""Which store the settings, or a URL, mean."""
+
+from functools import lru_cache
+
+from maxage.settings import CacheSettings
+from maxage.store import Store
+from maxage.store.memory import MemoryStore
+from maxage.store.redis import RedisStore
+from maxage.store.sync import SyncRedisStore, SyncStore
+from maxage.url import check_store_url
+
+
+def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
+    """Return a new store, of the kind that the URL names.
+
+    Args:
+        url: `memory://`, `redis://`, `rediss://`, `unix://`, `valkey://` or `valkeys://`.
+        settings: namespace, budgets and limits; read from the environment by default.
+
+    Raises:
+        SettingsError: the URL cannot be right.
+    """
+    url = check_store_url(url)
+    settings = settings if settings is not None else CacheSettings()
+    if _is_embedded(url):
+        return MemoryStore(settings.cache_memory_bytes)
+    return RedisStore(url, settings)
+
+
+@lru_cache(maxsize=64)
+def store_for(settings: CacheSettings) -> Store:
+    """Return the store that the settings name; without a URL, the embedded one."""
+    if _is_embedded(settings.redis_url):
+        return embedded_store(settings.cache_memory_bytes)
+    return RedisStore(settings.redis_url or "", settings)
+
+
+@lru_cache(maxsize=64)
+def sync_store_for(settings: CacheSettings) -> SyncStore:
+    """Return the synchronous half of `store_for`."""
+    if _is_embedded(settings.redis_url):
+        return embedded_store(settings.cache_memory_bytes)
+    return SyncRedisStore(settings.redis_url or "", settings)
+
+
+@lru_cache(maxsize=64)
+def embedded_store(max_bytes: int) -> MemoryStore:
+    """Return the one embedded store of this process.
+
+    It is shared, since the typed cache and the response cache must see each other's tokens; each
+    middleware has keys of its own in it.
+    """
+    return MemoryStore(max_bytes)
+
+
+def _is_embedded(url: str | None) -> bool:
+    return url is None or url.lower().startswith("memory://")

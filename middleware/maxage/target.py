@@ -1,0 +1,263 @@
+"""What is known of a URL before it is looked up: key, policy, groups, and what was learnt of it."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, final
+from urllib.parse import unquote
+
+from maxage.key import FORWARDED_HEADERS, declared_query, primary_key
+from maxage.message import Headers
+from maxage.policy import RoutePolicy, Rule, route_policy
+from maxage.rfc9111.decide import Policy
+from maxage.routes import (
+    RouteMatch,
+    RouteTable,
+    fallback_groups,
+    fallback_touched,
+    read_routes,
+)
+from maxage.settings import CacheSettings
+from maxage.store.tokens import (
+    NAMESPACE_GROUP,
+    collection_group,
+    path_group,
+    tag_group,
+)
+
+_REMEMBERED: Final = 10_000
+"""URLs of which something is remembered; the one not asked for longest is forgotten first."""
+
+Scope = MutableMapping[str, Any]
+
+
+@final
+class Target:
+    """A URL as the cache sees it. The last three attributes change as responses come."""
+
+    __slots__ = (
+        "found", "groups", "key_parts", "late_groups", "plain_key", "policy", "rules",
+        "uncacheable_until", "vary_names",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        key_parts: Mapping[str, Any],
+        policy: RoutePolicy,
+        rules: Policy,
+        groups: tuple[str, ...],
+        found: RouteMatch | None,
+    ) -> None:
+        self.key_parts: Final = key_parts
+        self.plain_key: Final = primary_key(**key_parts)
+        self.policy: Final = policy
+        self.rules: Final = rules
+        self.groups: Final = groups
+        self.found: Final = found
+        self.vary_names: tuple[bytes, ...] = ()
+        """The selecting header fields of the last response, so that one round trip is enough."""
+        self.late_groups: tuple[str, ...] = ()
+        """Groups that responses named themselves; captured beforehand at the next miss."""
+        self.uncacheable_until = 0.0
+        """Until when (monotonic) requests are not made to wait for each other."""
+
+    def key(self, extra: Sequence[bytes]) -> bytes:
+        """Return the primary key, with what distinguishes requests besides the URL."""
+        return primary_key(**self.key_parts, extra=extra) if extra else self.plain_key
+
+    def remember_groups(self, groups: Iterable[str], limit: int) -> None:
+        """Remember groups which a response named, so that the next miss captures them first."""
+        known = (*self.late_groups, *(g for g in groups if g not in self.groups))
+        # The newest ones are kept when there are too many.
+        self.late_groups = tuple(dict.fromkeys(reversed(known)))[:limit][::-1]
+
+
+@final
+class Targets:
+    """Finds the target of a request; remembers a bounded number of them."""
+
+    def __init__(
+        self, settings: CacheSettings, rules: Sequence[Rule], app: Any, *, instance: int
+    ) -> None:
+        # Applications in one process share the embedded store, but never an entry.
+        on_server = settings.redis_url and not settings.redis_url.startswith("memory:")
+        self._release = settings.cache_release + ("" if on_server else f"#{instance}")
+        self._settings = settings
+        self._rules = tuple(rules)
+        self._app = app
+        self._routes: RouteTable | None = None
+        self._routes_seen: tuple[int, int] = (0, 0)
+        self._targets: OrderedDict[tuple[Any, ...], Target] = OrderedDict()
+        self._touched: OrderedDict[tuple[str, str, str], tuple[str, ...]] = OrderedDict()
+        self._base_rules = Policy(
+            default_lifetime=settings.cache_expiration,
+            heuristic_fraction=settings.heuristic_fraction,
+            obey_request_directives=settings.obey_request_directives,
+            store_set_cookie=settings.store_set_cookie,
+            store_server_errors=settings.store_server_errors,
+            stale_if_error=settings.stale_if_error,
+            stale_while_revalidate=settings.stale_while_revalidate,
+            exchange_fields=frozenset(n.lower().encode() for n in settings.exchange_headers),
+            language_order=settings.language_order,
+        )
+
+    def find(self, scope: Scope, headers: Headers) -> Target:
+        """Return the target of a GET or HEAD request."""
+        forwarded = tuple((n, v) for n, v in headers.raw if n in FORWARDED_HEADERS)
+        host = headers.combined(b"host") or _server(scope)
+        path: str = scope["path"]
+        raw_path: bytes = scope.get("raw_path") or path.encode("utf-8", "surrogatepass")
+        root_path = str(scope.get("root_path", ""))
+        identity = (scope["scheme"], host, root_path, raw_path, scope["query_string"], forwarded)
+        self._watch_routes(scope)
+        target = self._targets.get(identity)
+        if target is None:
+            target = self._new(scope, identity)
+            _remember(self._targets, identity, target)
+        return target
+
+    def touched(self, scope: Scope, headers: Headers) -> tuple[str, ...]:
+        """Return the groups that a mutating request purges."""
+        self._watch_routes(scope)
+        host = _host_name(headers.first(b"host") or b"")
+        identity = (scope["method"], scope["path"], host)
+        groups = self._touched.get(identity)
+        if groups is None:
+            groups = self.touched_at(scope["method"], scope, scope["path"], host)
+            _remember(self._touched, identity, groups)
+        return groups
+
+    def touched_at(self, method: str, scope: Scope, path: str, host: str) -> tuple[str, ...]:
+        """Return the groups that this method purges at a path."""
+        root_path = str(scope.get("root_path", ""))
+        table = self._routes
+        if table is None or not table.routes:
+            return fallback_touched(path)
+        found = table.match(method, _beneath(path, root_path), host)
+        if found is None:
+            return fallback_touched(path)
+        return tuple(_under(group, root_path) for group in table.touched_by(found, host))
+
+    def member(self, path: str) -> tuple[str, ...]:
+        """Return the groups of one path named by a response: itself and all beneath it."""
+        decoded = unquote(path.partition("?")[0])
+        return (path_group(decoded), collection_group(decoded))
+
+    def reads(self, method: str, scope: Scope, headers: Headers) -> bool:
+        """Return whether the application has a route with this method, as far as is known."""
+        if self._routes is None or not self._routes.routes:
+            return True
+        path = _beneath(scope["path"], str(scope.get("root_path", "")))
+        return (
+            self._routes.match(method, path, _host_name(headers.first(b"host") or b"")) is not None
+        )
+
+    def _new(self, scope: Scope, identity: tuple[Any, ...]) -> Target:
+        scheme, host, root_path, raw_path, query, forwarded = identity
+        path: str = scope["path"]
+        found, groups = self._groups(path, root_path, _host_name(host))
+        route = found.route if found is not None else None
+        policy = route_policy(
+            default_lifetime=self._settings.cache_expiration,
+            rules=self._rules,
+            path=path,
+            control=route.control if route is not None else None,
+        )
+        tags = tuple(tag_group(_formatted(tag, found)) for tag in policy.tags)
+        if self._settings.keyed_query == "declared" and route and route.query_names is not None:
+            query = declared_query(query, route.query_names)
+        return Target(
+            key_parts={
+                "namespace": self._settings.cache_namespace,
+                "release": self._release,
+                "scheme": scheme.encode(),
+                "host": host,
+                "root_path": root_path.encode("utf-8", "surrogatepass"),
+                "raw_path": raw_path,
+                "query": query,
+                "forwarded": forwarded,
+            },
+            policy=policy,
+            rules=replace(
+                self._base_rules,
+                default_lifetime=0.0 if self._guarded(found, policy) else policy.default_lifetime,
+            ),
+            groups=tuple(dict.fromkeys((NAMESPACE_GROUP, *groups, *tags))),
+            found=found,
+        )
+
+    def _guarded(self, found: RouteMatch | None, policy: RoutePolicy) -> bool:
+        """Return whether a hit would skip a check of credentials: such routes are never implicit."""
+        return found is not None and found.route.has_security and policy.vary_by is None
+
+    def _groups(
+        self, path: str, root_path: str, host: str
+    ) -> tuple[RouteMatch | None, tuple[str, ...]]:
+        table = self._routes
+        if table is None or not table.routes:
+            return None, fallback_groups(path)
+        found = table.match("GET", _beneath(path, root_path), host)
+        if found is None:
+            return None, fallback_groups(path)
+        return found, tuple(_under(group, root_path) for group in table.groups_of(found, host))
+
+    def _watch_routes(self, scope: Scope) -> None:
+        """Read the routes when they are first needed, and again when some were added."""
+        routes = _routes_of(self._app) or _routes_of(scope.get("app"))
+        seen = (id(routes), len(routes) if routes is not None else 0)
+        if self._routes is not None and seen == self._routes_seen:
+            return
+        self._routes = read_routes(routes or ())
+        self._routes_seen = seen
+        self._targets.clear()
+        self._touched.clear()
+
+
+def _remember(memory: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    memory[key] = value
+    if len(memory) > _REMEMBERED:
+        memory.popitem(last=False)
+
+
+def _routes_of(app: Any) -> Sequence[Any] | None:
+    """Return the routes of an application, through the middleware wrapped around it."""
+    for _ in range(32):
+        if app is None:
+            return None
+        routes = getattr(app, "routes", None)
+        if routes:
+            return routes if isinstance(routes, Sequence) else None  # pyright: ignore[reportUnknownVariableType] -- Any from getattr
+        app = getattr(app, "app", None)
+    return None
+
+
+def _server(scope: Scope) -> bytes:
+    """Return the address that stands for a missing Host (HTTP/1.0)."""
+    server = scope.get("server")
+    return f"{server[0]}:{server[1]}".encode() if server else b""
+
+
+def _host_name(host: bytes) -> str:
+    """Return the host without its port, as Starlette's Host routes compare it."""
+    return host.decode("latin-1").split(":")[0]
+
+
+def _beneath(path: str, root_path: str) -> str:
+    """Return the path as the router sees it: without the root path, where it begins with it."""
+    if not root_path or not path.startswith(root_path):
+        return path
+    rest = path[len(root_path) :]
+    return rest if rest.startswith("/") or not rest else path
+
+
+def _under(group: str, root_path: str) -> str:
+    """Return a path group with the root path in front, which keeps mounts apart."""
+    return group if not root_path else group[:2] + root_path.rstrip("/") + group[2:]
+
+
+def _formatted(tag: str, found: RouteMatch | None) -> str:
+    """Return the tag with path parameters filled in; unknown names stay as they are."""
+    for name, value in (found.params if found is not None else {}).items():
+        tag = tag.replace("{" + name + "}", value)
+    return tag

@@ -1,0 +1,57 @@
+"""Store URLs: what is accepted, and how they are shown without their passwords."""
+
+import re
+from urllib.parse import urlsplit
+
+from maxage.errors import SettingsError
+
+SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys", "memory")
+
+_CREDENTIALS = re.compile(r"(?<=://)([^/?#\s]*)@")
+_PASSWORD_QUERY = re.compile(r"(?i)([?&](?:password|ssl_password|ssl_keyfile)=)[^&#\s]*")
+
+
+def mask_password(text: str) -> str:
+    """Return `text` with the password of every URL in it replaced by three asterisks."""
+
+    def masked(found: re.Match[str]) -> str:
+        user = found[1].partition(":")[0] if ":" in found[1] else ""
+        return f"{user}:***@"
+
+    return _PASSWORD_QUERY.sub(r"\1***", _CREDENTIALS.sub(masked, text))
+
+
+def check_store_url(url: str) -> str:
+    """Return `url` without surrounding blanks.
+
+    Raises:
+        SettingsError: it cannot be right; one sentence says why, without its password.
+    """
+    url = url.strip()
+    takes = "it takes " + ", ".join(f"{scheme}://" for scheme in SCHEMES) + " URLs"
+    shown = mask_password(url)
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme.lower() not in SCHEMES:
+        raise SettingsError(f"REDIS_URL got {shown!r}; {takes}.")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        database = parts.path.strip("/")
+    except ValueError as error:
+        raise SettingsError(f"REDIS_URL got {shown!r}, whose {error}; {takes}.") from None
+    if scheme.lower() in {"redis", "rediss", "valkey", "valkeys"}:
+        if not parts.hostname:
+            raise SettingsError(f"REDIS_URL got {shown!r}, which names no host; {takes}.")
+        if database and not database.isdecimal():
+            raise SettingsError(
+                f"REDIS_URL got {shown!r}, whose database {database!r} is not a number; {takes}."
+            )
+    return url
+
+
+def redis_py_url(url: str) -> str:
+    """Return the URL as redis-py spells it: Valkey's schemes are Redis' own."""
+    scheme, _, rest = url.partition("://")
+    return (
+        {"valkey": "redis", "valkeys": "rediss"}.get(scheme.lower(), scheme.lower()) + "://" + rest
+    )

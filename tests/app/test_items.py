@@ -1,0 +1,435 @@
+"""The application as a client sees it: a real server on SQLite in a folder of its own."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDED = 320
+SETTINGS = {"CACHE_EXPIRATION", "DATABASE_URL", "HOST", "PORT", "REDIS_URL", "USE_REDIS_CACHE"}
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Return the environment of a server: ours without settings that somebody exported."""
+    kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "middleware")])
+    return kept | {"PYTHONPATH": path} | settings
+
+
+@contextmanager
+def served(folder: Path, *arguments: str, **settings: str) -> Iterator[httpx.Client]:
+    """Run the application in `folder` and give a client for it."""
+    port = free_port()
+    command = [part.replace("PORT", str(port)) for part in arguments or ("-m", "app")]
+    log = folder / f"{port}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment(PORT=str(port), **settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10) as client:
+            until(lambda: answers(client), process, log)
+            yield client
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def until(holds: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def start(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Start an application that is expected to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "app"],
+        cwd=folder,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("app")
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[httpx.Client]:
+    with served(folder) as client:
+        yield client
+
+
+@pytest.fixture
+def item(client: httpx.Client) -> dict[str, Any]:
+    """An item of the test's own."""
+    answer = client.post("/items", json={"name": "ours", "description": "made by a test"})
+    assert answer.status_code == 201
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+class TestCreate:
+    def test_answers_201_with_the_location_of_the_new_item(self, client: httpx.Client) -> None:
+        """POST answers the item as it was stored, and where it is."""
+        answer = client.post("/items", json={"name": "n", "description": "d", "kind": "tcp"})
+        assert answer.status_code == 201
+        made = answer.json()
+        assert (made["name"], made["description"], made["kind"]) == ("n", "d", "tcp")
+        assert answer.headers["location"] == f"/api/v1/items/{made['id']}"
+        assert client.get(f"/items/{made['id']}").json() == made
+
+    def test_takes_what_the_guide_sends(self, client: httpx.Client) -> None:
+        """The guide posts to `/items/`, with an id: the id is the database's choice."""
+        answer = client.post("/items/", json={"id": "x", "name": "n", "description": "d"})
+        assert answer.status_code == 201
+        assert isinstance(answer.json()["id"], int)
+        assert answer.headers["location"] == f"/api/v1/items/{answer.json()['id']}"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {},
+            {"name": ""},
+            {"name": "n" * 121},
+            {"name": "n\x00"},
+            {"name": "n", "kind": "smoke-signal"},
+            {"name": "n", "interval_seconds": 9},
+            {"name": "n", "interval_seconds": None},
+        ],
+    )
+    def test_refuses_what_no_item_can_be(self, client: httpx.Client, body: dict[str, Any]) -> None:
+        """A body that cannot be right is answered with 422 and stores nothing."""
+        before = client.get("/items", params={"limit": 1}).json()["total"]
+        assert client.post("/items", json=body).status_code == 422
+        assert client.get("/items", params={"limit": 1}).json()["total"] == before
+
+    @pytest.mark.parametrize("body", [b'{"name": "\\ud800"}', b'{"interval_seconds": NaN}', b"{"])
+    def test_refuses_what_json_cannot_send_back(self, client: httpx.Client, body: bytes) -> None:
+        """The refusal does not fail on what it refuses."""
+        answer = client.post("/items", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 422
+        assert answer.json()["detail"]
+
+
+class TestRead:
+    def test_one_item_has_what_the_guide_names(self, client: httpx.Client) -> None:
+        """Each item has at least an id, a name and a description."""
+        answer = client.get("/items/1")
+        assert answer.status_code == 200
+        assert answer.json()["id"] == 1
+        assert answer.json()["name"]
+        assert answer.json()["description"]
+
+    @pytest.mark.parametrize("path", ["/items/999999", f"/items/{2**63 - 1}"])
+    def test_an_unknown_id_is_404(self, client: httpx.Client, path: str) -> None:
+        """An id that no item has is not found."""
+        assert client.get(path).status_code == 404
+
+    @pytest.mark.parametrize("path", ["/items/0", "/items/-1", "/items/x", f"/items/{2**63}"])
+    def test_an_impossible_id_is_422(self, client: httpx.Client, path: str) -> None:
+        """An id that no item can have is refused before the database is asked."""
+        assert client.get(path).status_code == 422
+
+    def test_several_at_once(self, client: httpx.Client) -> None:
+        """A batch answers each item once, in the order asked for, and names what is missing."""
+        answer = client.get("/items/batch", params={"ids": "3,1,999999,3"}).json()
+        assert [item["id"] for item in answer["items"]] == [3, 1]
+        assert answer["missing"] == [999999]
+        assert answer["items"][1] == client.get("/items/1").json()
+
+    @pytest.mark.parametrize("ids", ["", "a", "1,", "0", ",".join(["1"] * 101)])
+    def test_a_batch_of_what_are_no_ids_is_422(self, client: httpx.Client, ids: str) -> None:
+        """A batch takes 1 to 100 ids, separated by commas."""
+        assert client.get("/items/batch", params={"ids": ids}).status_code == 422
+
+    def test_the_routes_leave_caching_to_the_cache(self, client: httpx.Client) -> None:
+        """No route sends a Cache-Control of its own."""
+        for path in ("/items", "/items/1", "/items/batch?ids=1"):
+            assert "cache-control" not in client.get(path).headers
+
+
+class TestList:
+    def test_answers_a_page_ordered_by_id(self, client: httpx.Client) -> None:
+        """Without parameters: the first fifty, and how many there are."""
+        page = client.get("/items").json()
+        assert set(page) == {"items", "total", "limit", "offset"}
+        assert (page["limit"], page["offset"]) == (50, 0)
+        assert [item["id"] for item in page["items"]] == list(range(1, 51))
+        assert page["total"] >= SEEDED
+
+    def test_pages_join_without_gap_or_overlap(self, client: httpx.Client) -> None:
+        """`limit` and `offset` walk through all items."""
+        pages = [
+            client.get("/items", params={"limit": 100, "offset": offset, "q": ".example"}).json()
+            for offset in range(0, 400, 100)
+        ]
+        ids = [item["id"] for page in pages for item in page["items"]]
+        assert ids == sorted(set(ids))
+        assert len(ids) == pages[0]["total"] == SEEDED
+
+    def test_past_the_end_is_an_empty_page(self, client: httpx.Client) -> None:
+        """The last page is followed by an empty one, not by an error."""
+        page = client.get("/items", params={"offset": 2**31 - 1}).json()
+        assert page["items"] == []
+        assert page["total"] >= SEEDED
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [{"limit": 0}, {"limit": 101}, {"offset": -1}, {"kind": "x"}, {"enabled": "perhaps"}],
+    )
+    def test_refuses_what_is_out_of_bounds(
+        self, client: httpx.Client, parameters: dict[str, Any]
+    ) -> None:
+        """`limit` is 1 to 100, `offset` not negative, filters know their values."""
+        assert client.get("/items", params=parameters).status_code == 422
+
+    def test_filters_narrow_together(self, client: httpx.Client) -> None:
+        """An item is listed when it matches all filters."""
+        wanted = {"kind": "tcp", "environment": "staging", "enabled": "true", "q": "ORDERS"}
+        page = client.get("/items", params=wanted).json()
+        assert page["total"] == len(page["items"]) == 3
+        for item in page["items"]:
+            assert (item["kind"], item["environment"], item["enabled"]) == ("tcp", "staging", True)
+            assert "orders" in f"{item['name']} {item['description']}".lower()
+
+    def test_a_percent_sign_is_searched_as_it_stands(self, client: httpx.Client) -> None:
+        """Nothing that `q` holds is a pattern."""
+        client.post("/items", json={"name": "100 % done", "description": ""})
+        page = client.get("/items", params={"q": "%"}).json()
+        assert {item["name"] for item in page["items"]} == {"100 % done"}
+
+    def test_the_trailing_slash_is_the_same_list(self, client: httpx.Client) -> None:
+        """`/items/` answers what `/items` answers."""
+        assert client.get("/items/").json() == client.get("/items").json()
+
+
+class TestChange:
+    def test_put_takes_what_get_answered(self, client: httpx.Client, item: dict[str, Any]) -> None:
+        """A client may read an item, change a field and send all of it back."""
+        read = client.get(f"/items/{item['id']}").json()
+        answer = client.put(f"/items/{item['id']}", json=read | {"name": "changed"})
+        assert answer.status_code == 200
+        assert answer.json()["name"] == "changed"
+        assert client.get(f"/items/{item['id']}").json() == answer.json()
+        same = {"id", "description", "kind", "target", "created_at"}
+        assert {name: answer.json()[name] for name in same} == {name: read[name] for name in same}
+        assert answer.json()["updated_at"] > read["updated_at"]
+
+    def test_put_gives_defaults_to_what_is_left_out(
+        self, client: httpx.Client, item: dict[str, Any]
+    ) -> None:
+        """PUT replaces; it does not merge."""
+        client.patch(f"/items/{item['id']}", json={"kind": "dns", "interval_seconds": 3600})
+        answer = client.put(f"/items/{item['id']}", json={"name": "bare"}).json()
+        assert (answer["kind"], answer["interval_seconds"]) == ("http", 60)
+
+    def test_put_refuses_the_id_of_another_item(
+        self, client: httpx.Client, item: dict[str, Any]
+    ) -> None:
+        """A body that names another item than the path was sent by mistake."""
+        answer = client.put(f"/items/{item['id']}", json=item | {"id": 1})
+        assert answer.status_code == 422
+        assert client.get(f"/items/{item['id']}").json() == item
+
+    def test_patch_changes_only_what_it_names(
+        self, client: httpx.Client, item: dict[str, Any]
+    ) -> None:
+        """Fields that PATCH leaves out stay as they were."""
+        answer = client.patch(f"/items/{item['id']}", json={"enabled": False})
+        assert answer.status_code == 200
+        changed = {"enabled": False, "updated_at": answer.json()["updated_at"]}
+        assert answer.json() == item | changed
+        assert client.get(f"/items/{item['id']}").json() == answer.json()
+
+    @pytest.mark.parametrize("body", [{"name": None}, {"name": ""}, {"timeout_seconds": 0}, []])
+    def test_patch_refuses_what_no_item_can_be(
+        self, client: httpx.Client, item: dict[str, Any], body: Any
+    ) -> None:
+        """PATCH keeps the bounds that POST keeps."""
+        assert client.patch(f"/items/{item['id']}", json=body).status_code == 422
+        assert client.get(f"/items/{item['id']}").json() == item
+
+    def test_delete_removes(self, client: httpx.Client, item: dict[str, Any]) -> None:
+        """A deleted item is gone, for the second DELETE too."""
+        path = f"/items/{item['id']}"
+        assert client.get(path).status_code == 200
+        answer = client.delete(path)
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert client.get(path).status_code == 404
+        assert client.delete(path).status_code == 404
+        batch = client.get("/items/batch", params={"ids": item["id"]}).json()
+        assert batch == {"items": [], "missing": [item["id"]]}
+
+    @pytest.mark.parametrize("method", ["put", "patch", "delete"])
+    def test_an_unknown_id_is_404(self, client: httpx.Client, method: str) -> None:
+        """What is not there cannot be changed."""
+        body = {} if method == "delete" else {"json": {"name": "n"}}
+        assert getattr(client, method)("/items/999999", **body).status_code == 404
+
+    def test_the_answer_comes_after_the_commit(
+        self, client: httpx.Client, folder: Path, item: dict[str, Any]
+    ) -> None:
+        """Whoever was told that a write is done finds it in the database."""
+        for number in range(20):
+            client.patch(f"/items/{item['id']}", json={"name": f"name {number}"})
+            with sqlite3.connect(folder / "monitorpy.db") as database:
+                query = "SELECT name FROM items WHERE id = ?"
+                assert database.execute(query, [item["id"]]).fetchone() == (f"name {number}",)
+            database.close()
+
+    def test_a_change_is_seen_at_once_in_every_view(
+        self, client: httpx.Client, item: dict[str, Any]
+    ) -> None:
+        """The item, the lists that hold it and the batches: none answers the old value."""
+        views: dict[str, Callable[[Any], Any]] = {
+            f"/items/{item['id']}": lambda answer: answer,
+            f"/items/batch?ids={item['id']}": lambda answer: answer["items"][0],
+            "/items?q=made by a test&limit=100": lambda answer: answer["items"][-1],
+            "/items/?q=made by a test&limit=100": lambda answer: answer["items"][-1],
+        }
+        for number in range(10):
+            for path in views:
+                client.get(path)
+            changed = client.patch(f"/items/{item['id']}", json={"name": f"name {number}"}).json()
+            for path, pick in views.items():
+                assert pick(client.get(path).json()) == changed, path
+
+
+class TestPages:
+    def test_health_answers_the_five_fields(self, client: httpx.Client) -> None:
+        """The health page speaks for MonitorPy API."""
+        health = client.get("/health").json()
+        assert set(health) == {
+            "status",
+            "message",
+            "timestamp",
+            "redis_available",
+            "cache_enabled",
+        }
+        assert health["message"] == "MonitorPy API is running"
+
+    def test_the_documentation_is_under_the_prefix(self, client: httpx.Client) -> None:
+        """/api/v1/docs shows what /api/v1/openapi.json describes."""
+        assert "/api/v1/openapi.json" in client.get("/docs").text
+        described = client.get("/openapi.json").json()
+        assert described["info"]["title"] == "MonitorPy API"
+        assert set(described["paths"]) == {
+            "/api/v1/items",
+            "/api/v1/items/batch",
+            "/api/v1/items/{item_id}",
+            "/api/v1/health",
+        }
+
+
+class TestStart:
+    def test_a_first_start_brings_items_and_a_second_one_no_more(self, tmp_path: Path) -> None:
+        """The items of the first start are there once, and stay deleted."""
+        with served(tmp_path) as client:
+            assert client.get("/items").json()["total"] == SEEDED
+            client.delete("/items/1")
+        with served(tmp_path) as client:
+            assert client.get("/items").json()["total"] == SEEDED - 1
+            assert client.post("/items", json={"name": "n"}).json()["id"] == SEEDED + 1
+
+    def test_workers_that_start_at_once_share_one_first_start(self, tmp_path: Path) -> None:
+        """Several processes on an empty database: all come up, the items are there once."""
+        workers = ("-m", "uvicorn", "app.main:app", "--port", "PORT", "--workers", "4")
+        with served(tmp_path, *workers) as client:
+            assert client.get("/items").json()["total"] == SEEDED
+            time.sleep(1)  # the slowest worker
+        log = next(tmp_path.glob("*.log")).read_text()
+        assert log.count("Application startup complete") == 4, log
+        assert "Traceback" not in log
+
+    def test_it_says_what_it_runs_on_without_passwords(self, tmp_path: Path) -> None:
+        """The first lines name the store, the database and what to try."""
+        with served(tmp_path, REDIS_URL="redis://:secret@127.0.0.1:1/0"):
+            log = next(tmp_path.glob("*.log")).read_text()
+        assert "127.0.0.1:1/0" in log
+        assert "monitorpy.db" in log
+        assert log.count("curl ") == 2
+        assert "secret" not in log
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "said"),
+        [
+            ("DATABASE_URL", "sqlite:////nonexistent/x.db", "unable to open database file"),
+            ("DATABASE_URL", "sqlite:///broken.db", "file is not a database"),
+            ("DATABASE_URL", "postgres://u:secret@127.0.0.1:1/x", "127.0.0.1"),
+            ("DATABASE_URL", "mysql://u:secret@db/x", "DATABASE_URL got 'mysql://***@db/x'"),
+            ("DATABASE_URL", "items.db", "DATABASE_URL got 'items.db'"),
+            ("PORT", "http", "PORT got 'http'"),
+            ("CACHE_EXPIRATION", "abc", "CACHE_EXPIRATION got 'abc'"),
+            ("CACHE_EXPIRATION", "-1", "CACHE_EXPIRATION got '-1'"),
+            ("REDIS_URL", "http://u:secret@redis", "REDIS_URL got"),
+        ],
+    )
+    def test_it_says_in_one_sentence_why_it_does_not_start(
+        self, tmp_path: Path, setting: str, value: str, said: str
+    ) -> None:
+        """A setting that cannot be right, or a database that cannot be opened, ends the start."""
+        (tmp_path / "broken.db").write_text("This is no database, " * 100)
+        ended = start(tmp_path, **{setting: value})
+        assert ended.returncode == 2
+        assert said in ended.stderr
+        assert ended.stderr.count("\n") == 1
+        assert "secret" not in ended.stderr
+        assert ended.stdout == ""
+
+    def test_uvicorn_alone_says_it_too(self, tmp_path: Path) -> None:
+        """Without `./run`, a database that cannot be opened is no traceback either."""
+        ended = subprocess.run(
+            [sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(free_port())],
+            cwd=tmp_path,
+            env=environment(DATABASE_URL="sqlite:////nonexistent/x.db"),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert ended.returncode != 0
+        assert "cannot be opened: unable to open database file." in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+    def test_the_health_page_answers_without_the_database(self, tmp_path: Path) -> None:
+        """A database that goes away later fails the items, not the health page."""
+        (tmp_path / "data").mkdir()
+        with served(tmp_path, DATABASE_URL="sqlite:///data/x.db") as client:
+            (tmp_path / "data" / "x.db").write_bytes(b"")
+            answer = client.get("/items")
+            assert (answer.status_code, answer.json()) == (
+                503,
+                {"detail": "The database cannot be reached."},
+            )
+            assert client.get("/health").status_code == 200
+        assert "Traceback" not in next(tmp_path.glob("*.log")).read_text()

@@ -1,0 +1,93 @@
+"""What all tests share: the Redis server, the hypothesis profiles, one event loop backend."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.fault_proxy import FaultProxy
+from tests.support.redis_server import NoRedisServerError, RedisServer, find_server
+from tests.support.workers import Workers
+
+
+def pytest_configure() -> None:
+    """Choose the hypothesis profile, and clean up also when the run is terminated."""
+    common = settings(
+        derandomize=False,
+        print_blob=True,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],  # busy cores are not the property's fault
+    )
+    settings.register_profile("maxage", common, max_examples=100)
+    settings.register_profile("long", common, max_examples=5_000)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "maxage")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    pytest.exit("terminated", returncode=128 + number)
+
+
+def pytest_sessionstart() -> None:
+    """End the run at once when there is no Redis server to run it against."""
+    try:
+        find_server()
+    except NoRedisServerError as error:
+        pytest.exit(str(error), returncode=1)
+
+
+def pytest_report_header() -> str:
+    """Name the server that the tests run against."""
+    try:
+        return f"redis server: {find_server()}"
+    except NoRedisServerError:
+        return "redis server: none"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio, which is what the library supports."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The server that all tests of this process share; see `redis_url` for an empty one."""
+    with RedisServer.start() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of the shared server, running and empty."""
+    redis_server.ensure_running()
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server of the test's own, to be stopped, paused, killed and reconfigured."""
+    with RedisServer.start() as server:
+        yield server
+
+
+@pytest.fixture
+def fault_proxy(redis_server: RedisServer, redis_url: str) -> Iterator[FaultProxy]:
+    """A proxy in front of the shared server, which is empty; it passes until told to fail."""
+    with FaultProxy(redis_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[Workers]:
+    """Starts real uvicorn workers and ends them with the test, showing their logs if it fails."""
+    started = Workers(tmp_path)
+    yield started
+    started.close()

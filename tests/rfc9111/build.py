@@ -1,0 +1,83 @@
+"""Requests, responses and stored responses for the tests of the rules, all at one made-up time."""
+
+from email.utils import formatdate
+
+from maxage.message import Headers, Request, Response, StoredResponse
+from maxage.rfc9111.decide import MayNotStore, MayStore, Policy, Serve, may_store
+
+NOW = 1_800_000_000.0
+"""Friday, 15 January 2027, 08:00:00 GMT."""
+
+BODY = b"0123456789"
+
+
+def date(offset: float = 0.0) -> str:
+    """An HTTP date `offset` seconds from NOW."""
+    return formatdate(NOW + offset, usegmt=True)
+
+
+def lines(*texts: str) -> Headers:
+    """Header lines written as in a message: `Name: value`."""
+    return Headers(
+        (name.encode("latin-1"), value.strip().encode("latin-1"))
+        for name, _, value in (text.partition(":") for text in texts)
+    )
+
+
+def get(*texts: str, credentials: bool = False, method: str = "GET") -> Request:
+    return Request(method=method, headers=lines(*texts), carries_credentials=credentials)
+
+
+def head(*texts: str) -> Request:
+    return get(*texts, method="HEAD")
+
+
+def reply(*texts: str, status: int = 200) -> Response:
+    return Response(status=status, headers=lines(*texts))
+
+
+def storing(
+    *texts: str,
+    status: int = 200,
+    request: Request | None = None,
+    policy: Policy | None = None,
+    delay: float = 0.0,
+) -> MayStore | MayNotStore:
+    """Ask whether a response that arrives at NOW may be stored."""
+    return may_store(
+        request or get(),
+        reply(*texts, status=status),
+        request_time=NOW - delay,
+        response_time=NOW,
+        policy=policy or Policy(),
+    )
+
+
+def stored(
+    *texts: str,
+    status: int = 200,
+    request: Request | None = None,
+    policy: Policy | None = None,
+    delay: float = 0.0,
+    body: bytes = BODY,
+) -> StoredResponse:
+    """Store a response that arrives at NOW; fails when it may not be stored."""
+    from dataclasses import replace
+
+    answer = storing(*texts, status=status, request=request, policy=policy, delay=delay)
+    assert isinstance(answer, MayStore), answer
+    return replace(answer.stored, body=body)
+
+
+def refusal(answer: MayStore | MayNotStore) -> str:
+    """The reason why it may not be stored; fails when it may."""
+    assert isinstance(answer, MayNotStore), answer
+    return answer.reason
+
+
+def values(headers: Headers | Serve | MayStore | StoredResponse, name: str) -> list[str]:
+    """The values of all lines of that name, whatever holds them."""
+    if isinstance(headers, MayStore):
+        headers = headers.stored
+    raw = headers if isinstance(headers, Headers) else Headers(headers.headers)
+    return [value.decode("latin-1") for value in raw.get_all(name.encode())]

@@ -1,0 +1,1 @@
+"""What the tests stand on: real servers, a fault proxy, workers, raw HTTP, hand-driven ASGI."""
