@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, HTTPException, Path, Query, Request, Response
-from maxage.redis import RedisCache
 from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import Database, DatabaseDep, SessionDep
 from app.models import CheckKind, Environment, Item
 from app.schemas import NO_NUL, ItemBatch, ItemChanges, ItemIn, ItemOut, ItemPage, ItemReplacement
+from maxage.redis import RedisCache
 
 LARGEST_ID = 2**63 - 1
 
@@ -69,16 +69,15 @@ async def list_items(
 @router.get("/batch")
 async def read_items(session: SessionDep, ids: Ids) -> ItemBatch:
     """Read several items at once: one round trip to the cache, one query for what it lacks."""
-    keys = list(dict.fromkeys(ids.split(",")))
-    found = dict(zip(keys, await item_cache.aget_many(keys), strict=True))
-    absent = [int(key) for key, item in found.items() if item is None]
-    if absent:
+    wanted = list(dict.fromkeys(map(int, ids.split(","))))
+    found = dict(await item_cache.aget_many(wanted))
+    if absent := [item_id for item_id in wanted if item_id not in found]:
         loaded = await load_items(session, absent)
         await item_cache.aset_many(loaded)
         found |= loaded
     return ItemBatch(
-        items=[item for item in found.values() if item is not None],
-        missing=[int(key) for key, item in found.items() if item is None],
+        items=[found[item_id] for item_id in wanted if item_id in found],
+        missing=[item_id for item_id in wanted if item_id not in found],
     )
 
 
@@ -89,7 +88,7 @@ async def read_item(session: SessionDep, item_id: ItemId) -> ItemOut:
     async def load() -> ItemOut:
         return await load_item(session, item_id)
 
-    return await item_cache.aget_or_set(str(item_id), load)
+    return await item_cache.aget_or_set(item_id, load)
 
 
 @router.post("", status_code=201)
@@ -138,7 +137,7 @@ async def delete_item(session: SessionDep, item_id: ItemId) -> None:
     if gone is None:
         raise no_such_item(item_id)
     await session.commit()
-    await item_cache.adelete(str(item_id))
+    await item_cache.adelete(item_id)
 
 
 async def change_item(session: AsyncSession, item_id: int, values: dict[str, Any]) -> ItemOut:
@@ -156,7 +155,7 @@ async def change_item(session: AsyncSession, item_id: int, values: dict[str, Any
         raise no_such_item(item_id)
     changed = ItemOut.model_validate(row)
     await session.commit()
-    await item_cache.adelete(str(item_id))
+    await item_cache.adelete(item_id)
     return changed
 
 
@@ -172,7 +171,7 @@ async def refresh_item(database: Database, item_id: int) -> None:
             return await load_item(session, item_id)
 
     try:
-        await item_cache.aget_or_set(str(item_id), load)
+        await item_cache.aget_or_set(item_id, load)
     except HTTPException:  # already deleted
         return
 
@@ -185,10 +184,10 @@ async def load_item(session: AsyncSession, item_id: int) -> ItemOut:
     return ItemOut.model_validate(row)
 
 
-async def load_items(session: AsyncSession, item_ids: Sequence[int]) -> dict[str, ItemOut]:
-    """Read several items from the database, by their keys in the typed cache."""
+async def load_items(session: AsyncSession, item_ids: Sequence[int]) -> dict[int | str, ItemOut]:
+    """Read several items from the database, by their ids."""
     rows = await session.scalars(select(Item).where(Item.id.in_(item_ids)))
-    return {str(row.id): ItemOut.model_validate(row) for row in rows}
+    return {row.id: ItemOut.model_validate(row) for row in rows}
 
 
 def no_such_item(item_id: int) -> HTTPException:

@@ -419,9 +419,7 @@ class _Reading(_Responder):
 class _Exchange:
     """One exchange with the application on behalf of a GET: copies, validates, or just passes."""
 
-    def __init__(
-        self, reading: _Reading, decision: Forward, flight: Flight[Entry] | None
-    ) -> None:
+    def __init__(self, reading: _Reading, decision: Forward, flight: Flight[Entry] | None) -> None:
         self.reading: Final = reading
         self.cache: Final = reading.cache
         self.decision = decision
@@ -624,9 +622,7 @@ class _Mutation(_Responder):
     async def run(self) -> None:
         """Forward; purge before the answer's first byte, and again when all has run."""
         self._groups = self.middleware._targets.touched(self.scope, self.headers)  # noqa: SLF001
-        self._dependencies = Dependencies(
-            mutating=True, authority=self.cache.store.authority
-        )
+        self._dependencies = Dependencies(mutating=True, authority=self.cache.store.authority)
         self._status: int | None = None
         token = current_dependencies.set(self._dependencies)
         try:
@@ -678,4 +674,3 @@ class _Mutation(_Responder):
 def _length(headers: Headers) -> int | None:
     values = headers.get_all(b"content-length")
     return int(values[0]) if len(values) == 1 and values[0].isdigit() else None
-

@@ -98,14 +98,17 @@ class Cache:
         """
         groups = (*target.groups, *target.late_groups)
         names = target.vary_names
+        index: Entry | VariantIndex | None = None
         if names:
             guess = variant_key(key, names, self._selecting(names, request, target))
+            pending = self._pending.get(guess)
             reading = await self.store.read((guess, key), groups)
-            value = self._value(guess, reading.values[0])
-            index = self._value(key, reading.values[1])
+            value = self._value(guess, reading.values[0], pending)
+            index = self._value(key, reading.values[1], None)
         else:
+            pending = self._pending.get(key)
             reading = await self.store.read((key,), groups)
-            value, index = self._value(key, reading.values[0]), None
+            value = self._value(key, reading.values[0], pending)
         tokens = dict(zip(groups, reading.tokens, strict=True))
         if not isinstance(value, Entry):
             found_index = value if isinstance(value, VariantIndex) else index
@@ -129,8 +132,9 @@ class Cache:
             return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
         target.vary_names = index.names
         chosen = variant_key(key, index.names, self._selecting(index.names, request, target))
+        pending = self._pending.get(chosen)
         reading = await self.store.read((chosen,), ())
-        value = self._value(chosen, reading.values[0])
+        value = self._value(chosen, reading.values[0], pending)
         return await self.checked(target, key, request, value, tokens, index)
 
     async def checked(
@@ -159,8 +163,15 @@ class Cache:
         valid = is_current(value, tokens, target.groups)
         return Found(key=key, entry=value if valid else None, tokens=tokens, index=index)
 
-    def _value(self, key: bytes, frame: bytes | None) -> "Entry | VariantIndex | None":
-        pending = self._pending.get(key)
+    def _value(
+        self, key: bytes, frame: bytes | None, pending: Entry | None
+    ) -> "Entry | VariantIndex | None":
+        """Return what lies under the key: what waits to be written, or what was read.
+
+        `pending` waited when the read was sent; it may have been written and let go since, too late
+        for that read to see it.
+        """
+        pending = self._pending.get(key, pending)
         if pending is not None:
             return pending
         return None if frame is None else self._codec.decode(frame, key)
@@ -252,9 +263,7 @@ class Cache:
         """Count bytes that are no longer held."""
         self._held_bytes -= size
 
-    def store_response(
-        self, fill: Fill, body: bytes, dependencies: Dependencies
-    ) -> Entry | None:
+    def store_response(self, fill: Fill, body: bytes, dependencies: Dependencies) -> Entry | None:
         """Store a response that came through whole; it can be found at once, and is written soon.
 
         Returns:
@@ -308,14 +317,12 @@ class Cache:
         finally:
             self._release(entry)
 
-    async def _index_with(
-        self, entry: Entry, found: Found
-    ) -> tuple[VariantIndex, Sequence[bytes]]:
+    async def _index_with(self, entry: Entry, found: Found) -> tuple[VariantIndex, Sequence[bytes]]:
         """Return the URL's index with this variant in it, and those that make room for it."""
         known = found.index
         if known is None:
             reading = await self._read_quietly(found.key)
-            value = self._value(found.key, reading.values[0]) if reading is not None else None
+            value = self._value(found.key, reading.values[0], None) if reading else None
             known = value if isinstance(value, VariantIndex) else None
         names = entry.stored.vary_names
         same = known is not None and known.names == names

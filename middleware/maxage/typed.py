@@ -103,7 +103,11 @@ class RedisCache(Generic[Model]):
         return await self.adelete_many([id])
 
     def get_or_set(
-        self, id: Identity, load: Callable[[], Model], *, ttl: float | None = None  # noqa: A002
+        self,
+        id: Identity,
+        load: Callable[[], Model],
+        *,
+        ttl: float | None = None,  # noqa: A002
     ) -> Model:
         """Return the object; where it is missing, load and keep it.
 
@@ -272,7 +276,10 @@ class RedisCache(Generic[Model]):
         return {group: read.get(group) for group in groups}
 
     def _fill(
-        self, values: Mapping[Identity, Model], tokens: Mapping[str, bytes | None], ttl: float | None
+        self,
+        values: Mapping[Identity, Model],
+        tokens: Mapping[str, bytes | None],
+        ttl: float | None,
     ) -> bool:
         entries, keep_for = self._entries(values, tokens), self._keep_for(ttl)
         return bool(entries) and self._sync.write_now(
@@ -280,7 +287,10 @@ class RedisCache(Generic[Model]):
         )
 
     async def _afill(
-        self, values: Mapping[Identity, Model], tokens: Mapping[str, bytes | None], ttl: float | None
+        self,
+        values: Mapping[Identity, Model],
+        tokens: Mapping[str, bytes | None],
+        ttl: float | None,
     ) -> bool:
         entries, keep_for = self._entries(values, tokens), self._keep_for(ttl)
         return bool(entries) and await self._async.write(

@@ -69,7 +69,7 @@ def test_odd_case_and_outer_spaces_are_accepted(text: bytes) -> None:
         b"18 Aug 2050 02:01:18 GMT",
         b"2050-08-18T02:01:18Z",
         b"Thu, 18 Aug 2050 02:01:18 GMT, Thu, 18 Aug 2050 02:01:18 GMT",
-        "Thu, 18 Aug 2050 02:01:1８ GMT".encode(),
+        "Thu, 18 Aug 2050 02:01:1\uff18 GMT".encode(),
     ],
 )
 def test_every_other_spelling_is_no_date(text: bytes) -> None:

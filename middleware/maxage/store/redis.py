@@ -36,6 +36,7 @@ from maxage.store.upstream import (
     upstream_for,
 )
 
+
 @final
 class _LoopSide:
     """The connections and the batch of one event loop; redis-py binds connections to their loop."""
@@ -213,9 +214,7 @@ class RedisStore:
     ) -> list[bytes | None]:
         """Create what is missing and return all tokens; None where that was refused."""
         lacking = [i for i, token in enumerate(tokens) if not belongs(token, history)]
-        commands = self.upstream.creation_commands(
-            [(keys[i], tokens[i]) for i in lacking], history
-        )
+        commands = self.upstream.creation_commands([(keys[i], tokens[i]) for i in lacking], history)
         created = (await _ask_all(connection, commands))[-1]
         result = list(tokens)
         for position, i in enumerate(lacking):
@@ -299,9 +298,7 @@ async def _ask(connection: AbstractConnection, *command: Any) -> Any:
     return await connection.read_response(disable_decoding=True)
 
 
-async def _ask_all(
-    connection: AbstractConnection, commands: Sequence[Command]
-) -> list[Any]:
+async def _ask_all(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
     packed = connection.pack_commands(commands)
     await connection.send_packed_command(packed, check_health=False)
     answers: list[Any] = []

@@ -146,7 +146,9 @@ class SyncRedisStore:
             return tokens
         answers = self._guarded(
             self._writer,
-            lambda now: self.upstream.creation_commands([(keys[i], tokens[i]) for i in lacking], now),
+            lambda now: self.upstream.creation_commands(
+                [(keys[i], tokens[i]) for i in lacking], now
+            ),
         )
         created: Any = None if answers is None else answers[-1]
         result = list(tokens)

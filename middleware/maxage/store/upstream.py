@@ -312,3 +312,14 @@ def connection_history(connection: object) -> bytes:
     """Return what `note_history` noted; empty before the connection was made."""
     history: bytes = getattr(connection, _HISTORY_ATTRIBUTE, b"")
     return history
+
+
+def ping_server(url: str, timeout: float) -> bool:
+    """Return whether the server answers a PING on a new connection within `timeout` seconds."""
+    client = sync_client(redis_py_url(url), timeout=timeout)
+    try:
+        return bool(client.ping())
+    except (RedisError, OSError, ValueError):
+        return False
+    finally:
+        client.close()

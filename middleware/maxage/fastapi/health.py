@@ -1,0 +1,63 @@
+"""The health endpoint of the Redis integration guide."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from maxage.policy import uncached
+from maxage.settings import CacheSettings
+from maxage.store.upstream import ping_server
+
+PING_TIMEOUT: Final = 0.25
+"""Seconds that the ping behind `redis_available` may take."""
+
+
+class Health(BaseModel):
+    """Exactly the fields that the guide shows."""
+
+    status: str
+    message: str
+    timestamp: str
+    """UTC with milliseconds and without an offset."""
+    redis_available: bool
+    cache_enabled: bool
+
+
+def health_router(settings: CacheSettings, *, message: str) -> APIRouter:
+    """Return a router with `GET /health`: 200 whether or not Redis is there.
+
+    Args:
+        settings: those of the cache whose state is reported.
+        message: the text of the `message` field.
+    """
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health")
+    @uncached
+    async def health(response: Response) -> Health:
+        """Report whether the application runs, and whether its Redis answers right now."""
+        response.headers["cache-control"] = "no-store"
+        now = datetime.now(UTC).replace(tzinfo=None)
+        return Health(
+            status="ok",
+            message=message,
+            timestamp=now.isoformat(timespec="milliseconds"),
+            redis_available=await redis_available(settings),
+            cache_enabled=settings.use_redis_cache,
+        )
+
+    return router
+
+
+async def redis_available(settings: CacheSettings) -> bool:
+    """Return whether Redis answers a ping of its own connection, whatever the breaker says.
+
+    False, without a connection, when caching is disabled or no Redis is configured.
+    """
+    url = settings.redis_url
+    if not settings.use_redis_cache or url is None or url.lower().startswith("memory:"):
+        return False
+    return await asyncio.to_thread(ping_server, url, PING_TIMEOUT)

@@ -1,0 +1,297 @@
+"""The names of the Redis integration guide: `RedisCache`, `get_redis`, and their awaitable twins.
+
+`get_redis` gives a `redis.Redis` that never raises because Redis is away, and that blocks its thread
+for at most the budgets. In an `async def` handler that is the whole event loop, at most three times
+per outage; `get_async_redis` does not block it.
+"""
+
+from functools import lru_cache
+from typing import Any, Final, NoReturn, cast
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.retry import Retry
+
+from maxage.errors import UnsupportedWhileAwayError
+from maxage.settings import CacheSettings, settings_from_environment
+from maxage.store.upstream import Upstream, upstream_for
+from maxage.typed import RedisCache
+
+__all__ = ["AsyncRedis", "Redis", "RedisCache", "get_async_redis", "get_redis"]
+
+_AWAY: Final = (
+    AuthenticationError, AuthorizationError, BusyLoadingError, MasterDownError, NoPermissionError,
+    OutOfMemoryError, ReadOnlyError, TryAgainError, redis.ConnectionError, redis.TimeoutError,
+    OSError,
+)  # fmt: skip
+"""What the server's state is to blame for; other errors are mistakes of the caller."""
+
+_EMPTY: Final[dict[str, Any]] = {
+    **dict.fromkeys(("MGET", "HMGET", "KEYS", "LRANGE", "HKEYS", "HVALS", "SORT", "ZRANGE",
+                     "ZREVRANGE", "ZRANGEBYSCORE", "ZREVRANGEBYSCORE", "ZRANGEBYLEX", "XRANGE",
+                     "XREVRANGE", "GEOPOS", "GEODIST", "GEOSEARCH", "ZMSCORE", "SMISMEMBER",
+                     "TIME", "COMMAND"), ()),
+    **dict.fromkeys(("SMEMBERS", "SINTER", "SUNION", "SDIFF"), frozenset()),
+    **dict.fromkeys(("HGETALL", "INFO", "CONFIG GET"), {}),
+    **dict.fromkeys(("SCAN", "HSCAN", "SSCAN", "ZSCAN"), (0, ())),
+    **dict.fromkeys(("GET", "GETRANGE", "SUBSTR", "HGET", "LINDEX", "TYPE", "ZSCORE", "ZRANK",
+                     "ZREVRANK", "OBJECT", "DUMP", "RANDOMKEY", "SRANDMEMBER", "HRANDFIELD",
+                     "GETEX", "GETDEL", "GETSET", "LPOP", "RPOP", "SPOP", "ZPOPMIN", "ZPOPMAX",
+                     "LMPOP", "ZMPOP", "LMOVE", "RPOPLPUSH", "MEMORY USAGE"), None),
+    **dict.fromkeys(("EXISTS", "TTL", "PTTL", "EXPIRETIME", "STRLEN", "HLEN", "LLEN", "SCARD",
+                     "ZCARD", "ZCOUNT", "BITCOUNT", "GETBIT", "DBSIZE", "XLEN", "HSTRLEN",
+                     "PFCOUNT", "LPOS"), 0),
+    **dict.fromkeys(("SISMEMBER", "HEXISTS", "PING", "ECHO"), False),
+    **dict.fromkeys(("SET", "SETEX", "PSETEX", "SETNX", "MSET", "MSETNX", "EXPIRE", "PEXPIRE",
+                     "EXPIREAT", "PEXPIREAT", "PERSIST", "RENAME", "RENAMENX", "HMSET", "LSET",
+                     "LTRIM", "RESTORE", "COPY", "MOVE", "FLUSHDB", "FLUSHALL", "SMOVE", "HSETNX",
+                     "PFADD", "PFMERGE", "SELECT"), False),
+    **dict.fromkeys(("DEL", "UNLINK", "TOUCH", "APPEND", "INCR", "INCRBY", "INCRBYFLOAT", "DECR",
+                     "DECRBY", "SETRANGE", "SETBIT", "HSET", "HDEL", "HINCRBY", "HINCRBYFLOAT",
+                     "LPUSH", "RPUSH", "LPUSHX", "RPUSHX", "LINSERT", "LREM", "SADD", "SREM",
+                     "ZADD", "ZREM", "ZINCRBY", "ZREMRANGEBYRANK", "ZREMRANGEBYSCORE", "XDEL",
+                     "XTRIM", "GEOADD", "SINTERSTORE", "SUNIONSTORE", "SDIFFSTORE", "ZUNIONSTORE",
+                     "ZINTERSTORE", "PUBLISH"), 0),
+}  # fmt: skip
+"""What each command answers while Redis is away: reads None or empty, writes False or 0."""
+
+
+def _pretended(command: Any, arguments: int) -> Any:
+    """Return the answer of a command while Redis is away.
+
+    Raises:
+        UnsupportedWhileAwayError: an answer must not be made up (locks, scripts, transactions).
+    """
+    name = str(command).upper()
+    if name not in _EMPTY:
+        _refuse(name)
+    if name in {"MGET", "HMGET"}:
+        return [None] * (arguments if name == "MGET" else arguments - 1)
+    empty = _EMPTY[name]
+    if isinstance(empty, tuple):
+        return (0, []) if empty else []
+    return type(empty)() if isinstance(empty, (dict, frozenset)) else empty
+
+
+def _refuse(what: str) -> NoReturn:
+    raise UnsupportedWhileAwayError(
+        f"Redis is away or caching is disabled, and {what} cannot be answered without it."
+    )
+
+
+class Redis(redis.Redis):
+    """A synchronous client that answers at once, as if empty, while Redis is away or disabled.
+
+    Reads answer None or what is empty, writes False or 0, a pipeline None for each command. What
+    must not be pretended (locks, scripts, WATCH, transactions, subscriptions) raises
+    `UnsupportedWhileAwayError` within the budget.
+    """
+
+    upstream: Upstream | None = None
+
+    @property
+    def away(self) -> bool:
+        """Whether commands are answered without asking the server."""
+        return self.upstream is None or self.upstream.breaker.open
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Run one command, or answer as if the server were empty."""
+        if self.away:
+            return _pretended(args[0], len(args) - 1)
+        assert self.upstream is not None  # noqa: S101 - what `away` has just said
+        try:
+            answer = super().execute_command(*args, **options)
+        except _AWAY as error:
+            _note(self.upstream, error)
+            return _pretended(args[0], len(args) - 1)
+        self.upstream.succeeded()
+        return answer
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "Pipeline":  # noqa: FBT001, FBT002 - redis-py's signature
+        """Return a pipeline which answers None for each command while Redis is away."""
+        pipeline = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipeline.upstream = self.upstream
+        return pipeline
+
+    def lock(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a lock, which is real or not at all."""
+        if self.away:
+            _refuse("a lock")
+        return super().lock(*args, **kwargs)
+
+    def pubsub(self, **kwargs: Any) -> Any:
+        """Return a subscription, which is real or not at all."""
+        if self.away:
+            _refuse("a subscription")
+        return super().pubsub(**kwargs)
+
+
+class Pipeline(redis.client.Pipeline, Redis):
+    """Commands sent together."""
+
+    upstream: Upstream | None = None
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Put a command into the pipeline."""
+        return redis.client.Pipeline.execute_command(self, *args, **kwargs)
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002
+        """Send the commands; while Redis is away, answer None for each."""
+        count = len(self.command_stack)
+        if self.away:
+            self.command_stack = []
+            return [None] * count
+        assert self.upstream is not None  # noqa: S101
+        try:
+            answers = redis.client.Pipeline.execute(self, raise_on_error)
+        except _AWAY as error:
+            _note(self.upstream, error)
+            self.reset()
+            return [None] * count
+        self.upstream.succeeded()
+        return cast("list[Any]", answers)
+
+    def watch(self, *names: Any) -> Any:
+        """Watch keys, which is real or not at all."""
+        if self.away:
+            _refuse("WATCH")
+        return redis.client.Pipeline.watch(self, *names)
+
+
+class AsyncRedis(redis.asyncio.Redis):
+    """The awaitable twin of `Redis`."""
+
+    upstream: Upstream | None = None
+
+    @property
+    def away(self) -> bool:
+        """Whether commands are answered without asking the server."""
+        return self.upstream is None or self.upstream.breaker.open
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Run one command, or answer as if the server were empty."""
+        if self.away:
+            return _pretended(args[0], len(args) - 1)
+        assert self.upstream is not None  # noqa: S101
+        try:
+            answer = await super().execute_command(*args, **options)
+        except _AWAY as error:
+            _note(self.upstream, error)
+            return _pretended(args[0], len(args) - 1)
+        self.upstream.succeeded()
+        return answer
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "AsyncPipeline":  # noqa: FBT001, FBT002
+        """Return a pipeline which answers None for each command while Redis is away."""
+        pipeline = AsyncPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+        pipeline.upstream = self.upstream
+        return pipeline
+
+    def lock(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a lock, which is real or not at all."""
+        if self.away:
+            _refuse("a lock")
+        return super().lock(*args, **kwargs)
+
+    def pubsub(self, **kwargs: Any) -> Any:
+        """Return a subscription, which is real or not at all."""
+        if self.away:
+            _refuse("a subscription")
+        return super().pubsub(**kwargs)
+
+
+class AsyncPipeline(redis.asyncio.client.Pipeline, AsyncRedis):
+    """Commands sent together."""
+
+    upstream: Upstream | None = None
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Put a command into the pipeline."""
+        return redis.asyncio.client.Pipeline.execute_command(self, *args, **kwargs)
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002
+        """Send the commands; while Redis is away, answer None for each."""
+        count = len(self.command_stack)
+        if self.away:
+            self.command_stack = []
+            return [None] * count
+        assert self.upstream is not None  # noqa: S101
+        try:
+            answers = await redis.asyncio.client.Pipeline.execute(self, raise_on_error)
+        except _AWAY as error:
+            _note(self.upstream, error)
+            await self.reset()
+            return [None] * count
+        self.upstream.succeeded()
+        return cast("list[Any]", answers)
+
+
+def get_redis() -> Redis:
+    """Return the synchronous client; a FastAPI dependency, and callable by itself.
+
+    Its connections are made when they are needed, none while caching is disabled or `REDIS_URL` is
+    unset; it then answers as if Redis were away.
+    """
+    return _client(settings_from_environment())
+
+
+def get_async_redis() -> AsyncRedis:
+    """Return an awaitable client, the twin of `get_redis`, for the running event loop."""
+    return _async_client(settings_from_environment())
+
+
+@lru_cache(maxsize=8)
+def _client(settings: CacheSettings) -> Redis:
+    upstream = _upstream(settings)
+    client: Redis = Redis.from_url(
+        upstream.url if upstream is not None else "redis://disabled.invalid",
+        socket_timeout=settings.cache_read_budget,
+        socket_connect_timeout=settings.cache_read_budget,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+    client.upstream = upstream
+    return client
+
+
+def _async_client(settings: CacheSettings) -> AsyncRedis:
+    # A new client for each use: connections belong to one event loop, and to one request here.
+    upstream = _upstream(settings)
+    client: AsyncRedis = AsyncRedis.from_url(
+        upstream.url if upstream is not None else "redis://disabled.invalid",
+        socket_timeout=settings.cache_read_budget,
+        socket_connect_timeout=settings.cache_read_budget,
+        retry=AsyncRetry(NoBackoff(), 0),
+        protocol=2,
+        single_connection_client=False,
+    )
+    client.upstream = upstream
+    return client
+
+
+def _upstream(settings: CacheSettings) -> Upstream | None:
+    url = settings.redis_url
+    if not settings.use_redis_cache or url is None or url.lower().startswith("memory:"):
+        return None
+    return upstream_for(url, settings.cache_namespace)
+
+
+def _note(upstream: Upstream, error: Exception) -> None:
+    """Count what shows that the server is away; a refusal of one command is none of that."""
+    if not isinstance(error, ResponseError):
+        upstream.failed(error)
