@@ -70,7 +70,7 @@ async def list_items(
 async def read_items(session: SessionDep, ids: Ids) -> ItemBatch:
     """Read several items at once: one round trip to the cache, one query for what it lacks."""
     wanted = list(dict.fromkeys(map(int, ids.split(","))))
-    found = dict(await item_cache.aget_many(wanted))
+    found: dict[int, ItemOut] = await item_cache.aget_many(wanted)
     if absent := [item_id for item_id in wanted if item_id not in found]:
         loaded = await load_items(session, absent)
         await item_cache.aset_many(loaded)
@@ -184,7 +184,7 @@ async def load_item(session: AsyncSession, item_id: int) -> ItemOut:
     return ItemOut.model_validate(row)
 
 
-async def load_items(session: AsyncSession, item_ids: Sequence[int]) -> dict[int | str, ItemOut]:
+async def load_items(session: AsyncSession, item_ids: Sequence[int]) -> dict[int, ItemOut]:
     """Read several items from the database, by their ids."""
     rows = await session.scalars(select(Item).where(Item.id.in_(item_ids)))
     return {row.id: ItemOut.model_validate(row) for row in rows}

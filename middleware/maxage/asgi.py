@@ -82,7 +82,7 @@ class CacheMiddleware:
         self.cache: Cache | None = None
         try:
             settings = settings if settings is not None else CacheSettings()
-            self._targets = Targets(settings, tuple(rules), app, instance=next(_instances))
+            self.targets: Final = Targets(settings, tuple(rules), app, instance=next(_instances))
             if settings.use_redis_cache:
                 self.cache = Cache(settings, store if store is not None else store_for(settings))
         except SettingsError as mistake:
@@ -160,17 +160,17 @@ class CacheMiddleware:
 
     # what requests carry
 
-    def credentials(self, target: Target, headers: Headers, query: bytes) -> bool:
+    def credentials(self, target: Target, headers: Headers) -> bool:
         """Return whether the request carries what may make its answer a personal one."""
         if b"authorization" in headers or self._personal_cookie(headers):
             return True
         if any(name in headers for name in self._credential_headers):
             return True
         found = target.found
-        if found is None or not found.route.has_security or self.settings.authorization_only:
-            return False
-        # A hit would skip the check, so that every request counts.
-        return True
+        # A hit would skip the check of such a route, so that every request counts.
+        return (
+            found is not None and found.route.has_security and not self.settings.authorization_only
+        )
 
     def _personal_cookie(self, headers: Headers) -> bool:
         if b"cookie" not in headers or self.settings.authorization_only:
@@ -221,7 +221,7 @@ class _Reading(_Responder):
 
     async def run(self) -> None:
         """Serve from the store, or forward and perhaps store."""
-        target = self.middleware._targets.find(self.scope, self.headers)  # noqa: SLF001 - one class in two parts
+        target = self.middleware.targets.find(self.scope, self.headers)
         self.target = target
         reason = self._no_business_of_ours(target)
         if reason is not None:
@@ -238,7 +238,7 @@ class _Reading(_Responder):
             method=self.scope["method"],
             headers=self.headers,
             carries_credentials=target.policy.vary_by is None
-            and self.middleware.credentials(target, self.headers, self.scope["query_string"]),
+            and self.middleware.credentials(target, self.headers),
         )
         try:
             self.found = await self.cache.lookup(target, target.key(extra), self.request)
@@ -247,7 +247,7 @@ class _Reading(_Responder):
             return
         await self._answer()
 
-    def _no_business_of_ours(self, target: Target) -> str | None:
+    def _no_business_of_ours(self, target: Target) -> str | None:  # noqa: PLR0911 - one for each reason
         """Return why the request must not be answered from the store, or None."""
         headers, settings = self.headers, self.middleware.settings
         if not target.policy.cache:
@@ -261,7 +261,7 @@ class _Reading(_Responder):
             return "host"
         if self._url_length() > settings.cache_max_key_bytes:
             return "long-url"
-        if self.scope["method"] == "HEAD" and not self.middleware._targets.reads(  # noqa: SLF001
+        if self.scope["method"] == "HEAD" and not self.middleware.targets.reads(
             "HEAD", self.scope, headers
         ):
             return "head"
@@ -290,7 +290,7 @@ class _Reading(_Responder):
     async def _answer(self, *, collapsed: bool = False) -> None:
         decision = self.cache.decide(self.target, self.request, self.found)
         if isinstance(decision, Serve):
-            await self._serve(decision, collapsed=collapsed)
+            await self.serve(decision, collapsed=collapsed)
         elif isinstance(decision, OnlyIfCached):
             await self._gateway_timeout()
         elif collapsed or not await self._collapsed(decision):
@@ -298,9 +298,10 @@ class _Reading(_Responder):
 
     # serve
 
-    async def _serve(
+    async def serve(
         self, decision: Serve, *, collapsed: bool = False, fwd: CacheStatus | None = None
     ) -> None:
+        """Send what the rules decided, with our member of Cache-Status."""
         headers = list(decision.headers)
         if not self.middleware.sends_date:
             # The server adds its own, and there is to be one.
@@ -435,7 +436,7 @@ class _Exchange:
         self._declared: int | None = None
         self._started = False
         self._answered = False
-        """Whether the client was answered by us, so that the application's own answer is dropped."""
+        """Whether we answered the client, so that the application's own answer is dropped."""
         self._stale_answer = decision.stale_if_error
         self._again = False
 
@@ -591,7 +592,7 @@ class _Exchange:
             fwd=self.decision.reason, fwd_status=304, stored=entry is not None, ttl=decision.ttl
         )
         self._started = self._answered = True
-        await reading._serve(decision, fwd=status)
+        await reading.serve(decision, fwd=status)
 
     async def _serve_stale(self) -> None:
         """Answer with the stale response in place of an error (RFC 5861 section 4)."""
@@ -600,7 +601,7 @@ class _Exchange:
         if reading.found.entry is not None:
             stale = answer(reading.request, reading.found.entry.stored, now=self.cache.clock())
             status = CacheStatus(hit=True, ttl=stale.ttl, fwd=None, detail="stale-if-error")
-            await reading._serve(stale, fwd=status)
+            await reading.serve(stale, fwd=status)
 
     async def _let_go(self) -> None:
         """Send a start that is still held, and give up an unfinished copy."""
@@ -621,7 +622,7 @@ class _Mutation(_Responder):
 
     async def run(self) -> None:
         """Forward; purge before the answer's first byte, and again when all has run."""
-        self._groups = self.middleware._targets.touched(self.scope, self.headers)  # noqa: SLF001
+        self._groups = self.middleware.targets.touched(self.scope, self.headers)
         self._dependencies = Dependencies(mutating=True, authority=self.cache.store.authority)
         self._status: int | None = None
         token = current_dependencies.set(self._dependencies)
@@ -658,7 +659,7 @@ class _Mutation(_Responder):
             host=(self.headers.first(b"host") or b"").decode("latin-1"),
             path=(scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
         )
-        return tuple(group for path in named for group in self.middleware._targets.member(path))  # noqa: SLF001
+        return tuple(group for path in named for group in self.middleware.targets.member(path))
 
     async def _purge(self) -> None:
         status = self._status

@@ -12,8 +12,8 @@ from typing import Any, Final, final
 
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
-from maxage.key import variant_key
 from maxage.dependencies import Dependencies
+from maxage.key import variant_key
 from maxage.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.decide import (
     Decision,
@@ -137,7 +137,7 @@ class Cache:
         value = self._value(chosen, reading.values[0], pending)
         return await self.checked(target, key, request, value, tokens, index)
 
-    async def checked(
+    async def checked(  # noqa: PLR0917 - what a lookup knows so far
         self,
         target: Target,
         key: bytes,

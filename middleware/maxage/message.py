@@ -29,13 +29,13 @@ class Headers:
         """Return headers over a list that is already a tuple of pairs of bytes, not copied."""
         headers = cls.__new__(cls)
         headers.raw = raw
-        headers._index = None
+        headers._index = None  # noqa: SLF001 - its own class
         return headers
 
     def _by_name(self) -> dict[bytes, tuple[bytes, ...]]:
         index = self._index
         if index is None:
-            index = {}
+            index = dict[bytes, tuple[bytes, ...]]()
             for name, value in self.raw:
                 lower = name.lower()
                 index[lower] = (*index.get(lower, ()), value)
@@ -131,4 +131,4 @@ class StoredResponse:
     vary_names: tuple[bytes, ...] = ()
     """Lower-case names of the selecting header fields, sorted, without duplicates."""
     selecting: tuple[bytes | None, ...] = ()
-    """The normalised values of the original request's selecting fields, aligned with `vary_names`."""
+    """The normalised values of the request's selecting fields, aligned with `vary_names`."""

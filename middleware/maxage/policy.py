@@ -142,7 +142,7 @@ def route_policy(
     )
 
 
-def _checked(ttl: float | None, where: str) -> float | None:
+def _checked(ttl: Any, where: str) -> float | None:
     if ttl is None:
         return None
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 <= ttl < float("inf"):

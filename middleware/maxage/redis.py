@@ -1,17 +1,23 @@
 """The names of the Redis integration guide: `RedisCache`, `get_redis`, and their awaitable twins.
 
-`get_redis` gives a `redis.Redis` that never raises because Redis is away, and that blocks its thread
-for at most the budgets. In an `async def` handler that is the whole event loop, at most three times
-per outage; `get_async_redis` does not block it.
+`get_redis` gives a `redis.Redis` that never raises because Redis is away, and that blocks its
+thread for at most the budgets. In an `async def` handler that is the whole event loop, at most
+three times per outage; `get_async_redis` does not block it.
 """
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# redis-py leaves part of its own signatures without types.
 
 from functools import lru_cache
 from typing import Any, Final, NoReturn, cast
 
 import redis
 import redis.asyncio
+from redis.asyncio.client import Pipeline as _AsyncPipeline
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.client import Pipeline as _Pipeline
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -45,7 +51,7 @@ _EMPTY: Final[dict[str, Any]] = {
                      "XREVRANGE", "GEOPOS", "GEODIST", "GEOSEARCH", "ZMSCORE", "SMISMEMBER",
                      "TIME", "COMMAND"), ()),
     **dict.fromkeys(("SMEMBERS", "SINTER", "SUNION", "SDIFF"), frozenset()),
-    **dict.fromkeys(("HGETALL", "INFO", "CONFIG GET"), {}),
+    **{name: {} for name in ("HGETALL", "INFO", "CONFIG GET")},
     **dict.fromkeys(("SCAN", "HSCAN", "SSCAN", "ZSCAN"), (0, ())),
     **dict.fromkeys(("GET", "GETRANGE", "SUBSTR", "HGET", "LINDEX", "TYPE", "ZSCORE", "ZRANK",
                      "ZREVRANK", "OBJECT", "DUMP", "RANDOMKEY", "SRANDMEMBER", "HRANDFIELD",
@@ -120,7 +126,7 @@ class Redis(redis.Redis):
         self.upstream.succeeded()
         return answer
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "Pipeline":  # noqa: FBT001, FBT002 - redis-py's signature
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "Pipeline":
         """Return a pipeline which answers None for each command while Redis is away."""
         pipeline = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
         pipeline.upstream = self.upstream
@@ -139,16 +145,16 @@ class Redis(redis.Redis):
         return super().pubsub(**kwargs)
 
 
-class Pipeline(redis.client.Pipeline, Redis):
+class Pipeline(_Pipeline, Redis):
     """Commands sent together."""
 
     upstream: Upstream | None = None
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """Put a command into the pipeline."""
-        return redis.client.Pipeline.execute_command(self, *args, **kwargs)
+        return _Pipeline.execute_command(self, *args, **kwargs)
 
-    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send the commands; while Redis is away, answer None for each."""
         count = len(self.command_stack)
         if self.away:
@@ -156,19 +162,19 @@ class Pipeline(redis.client.Pipeline, Redis):
             return [None] * count
         assert self.upstream is not None  # noqa: S101
         try:
-            answers = redis.client.Pipeline.execute(self, raise_on_error)
+            answers = _Pipeline.execute(self, raise_on_error)
         except _AWAY as error:
             _note(self.upstream, error)
             self.reset()
             return [None] * count
         self.upstream.succeeded()
-        return cast("list[Any]", answers)
+        return answers
 
     def watch(self, *names: Any) -> Any:
         """Watch keys, which is real or not at all."""
         if self.away:
             _refuse("WATCH")
-        return redis.client.Pipeline.watch(self, *names)
+        return _Pipeline.watch(self, *names)
 
 
 class AsyncRedis(redis.asyncio.Redis):
@@ -194,7 +200,7 @@ class AsyncRedis(redis.asyncio.Redis):
         self.upstream.succeeded()
         return answer
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "AsyncPipeline":  # noqa: FBT001, FBT002
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "AsyncPipeline":
         """Return a pipeline which answers None for each command while Redis is away."""
         pipeline = AsyncPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
@@ -215,16 +221,16 @@ class AsyncRedis(redis.asyncio.Redis):
         return super().pubsub(**kwargs)
 
 
-class AsyncPipeline(redis.asyncio.client.Pipeline, AsyncRedis):
+class AsyncPipeline(_AsyncPipeline, AsyncRedis):  # type: ignore[misc] # redis-py's own bases disagree
     """Commands sent together."""
 
     upstream: Upstream | None = None
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """Put a command into the pipeline."""
-        return redis.asyncio.client.Pipeline.execute_command(self, *args, **kwargs)
+        return _AsyncPipeline.execute_command(self, *args, **kwargs)
 
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send the commands; while Redis is away, answer None for each."""
         count = len(self.command_stack)
         if self.away:
@@ -232,13 +238,13 @@ class AsyncPipeline(redis.asyncio.client.Pipeline, AsyncRedis):
             return [None] * count
         assert self.upstream is not None  # noqa: S101
         try:
-            answers = await redis.asyncio.client.Pipeline.execute(self, raise_on_error)
+            answers = await _AsyncPipeline.execute(self, raise_on_error)
         except _AWAY as error:
             _note(self.upstream, error)
             await self.reset()
             return [None] * count
         self.upstream.succeeded()
-        return cast("list[Any]", answers)
+        return answers
 
 
 def get_redis() -> Redis:
@@ -258,12 +264,15 @@ def get_async_redis() -> AsyncRedis:
 @lru_cache(maxsize=8)
 def _client(settings: CacheSettings) -> Redis:
     upstream = _upstream(settings)
-    client: Redis = Redis.from_url(
-        upstream.url if upstream is not None else "redis://disabled.invalid",
-        socket_timeout=settings.cache_read_budget,
-        socket_connect_timeout=settings.cache_read_budget,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
+    client = cast(
+        "Redis",
+        Redis.from_url(
+            upstream.url if upstream is not None else "redis://disabled.invalid",
+            socket_timeout=settings.cache_read_budget,
+            socket_connect_timeout=settings.cache_read_budget,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        ),
     )
     client.upstream = upstream
     return client
@@ -272,13 +281,15 @@ def _client(settings: CacheSettings) -> Redis:
 def _async_client(settings: CacheSettings) -> AsyncRedis:
     # A new client for each use: connections belong to one event loop, and to one request here.
     upstream = _upstream(settings)
-    client: AsyncRedis = AsyncRedis.from_url(
-        upstream.url if upstream is not None else "redis://disabled.invalid",
-        socket_timeout=settings.cache_read_budget,
-        socket_connect_timeout=settings.cache_read_budget,
-        retry=AsyncRetry(NoBackoff(), 0),
-        protocol=2,
-        single_connection_client=False,
+    client = cast(
+        "AsyncRedis",
+        AsyncRedis.from_url(
+            upstream.url if upstream is not None else "redis://disabled.invalid",
+            socket_timeout=settings.cache_read_budget,
+            socket_connect_timeout=settings.cache_read_budget,
+            retry=AsyncRetry(NoBackoff(), 0),
+            protocol=2,
+        ),
     )
     client.upstream = upstream
     return client

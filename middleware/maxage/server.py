@@ -17,7 +17,7 @@ def adds_date(receive: Any) -> bool:
 
 
 def worker_count(receive: Any, argv: Sequence[str] | None = None) -> int:
-    """Return how many worker processes serve this application, as far as can be told; at least 1."""
+    """Return how many workers serve this application, as far as can be told; at least 1."""
     configured = getattr(_config(receive), "workers", None)
     if isinstance(configured, int) and configured > 1:
         return configured

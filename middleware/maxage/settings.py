@@ -156,6 +156,10 @@ class CacheSettings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    def __hash__(self) -> int:
+        """Hash by value: equal settings share their stores."""
+        return hash(tuple(self.__dict__.values()))
+
     @property
     def safe_redis_url(self) -> str | None:
         """The URL with its password masked, for logs and messages."""
@@ -186,8 +190,11 @@ _SECRET = frozenset({"redis_url", "cache_secret"})
 
 def _sentence(error: ValidationError) -> str:
     """Return one sentence per wrong value: which, what it got, what it takes."""
-    return " ".join(_complaint(str(item["loc"][0]) if item["loc"] else "settings", item["msg"], item)
-                    for item in error.errors())  # fmt: skip
+    complaints: list[str] = []
+    for item in error.errors():
+        name = str(item["loc"][0]) if item["loc"] else "settings"
+        complaints.append(_complaint(name, item["msg"], item))
+    return " ".join(complaints)
 
 
 def _complaint(name: str, message: str, item: Any) -> str:

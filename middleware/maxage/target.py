@@ -188,7 +188,7 @@ class Targets:
         )
 
     def _guarded(self, found: RouteMatch | None, policy: RoutePolicy) -> bool:
-        """Return whether a hit would skip a check of credentials: such routes are never implicit."""
+        """Return whether a hit would skip a check of credentials; never cached implicitly."""
         return found is not None and found.route.has_security and policy.vary_by is None
 
     def _groups(
@@ -258,6 +258,7 @@ def _under(group: str, root_path: str) -> str:
 
 def _formatted(tag: str, found: RouteMatch | None) -> str:
     """Return the tag with path parameters filled in; unknown names stay as they are."""
-    for name, value in (found.params if found is not None else {}).items():
+    params: Mapping[str, str] = {} if found is None else found.params
+    for name, value in params.items():
         tag = tag.replace("{" + name + "}", value)
     return tag

@@ -23,6 +23,7 @@ from maxage.store.tokens import NAMESPACE_GROUP, tag_group
 from maxage.stores import store_for, sync_store_for
 
 Model = TypeVar("Model")
+Id = TypeVar("Id", bound=str | int)
 Identity = str | int
 
 logger = logging.getLogger("maxage")
@@ -66,15 +67,15 @@ class RedisCache(Generic[Model]):
 
     # one object
 
-    def get(self, id: Identity) -> Model | None:  # noqa: A002 - the guide's name
+    def get(self, id: Identity) -> Model | None:
         """Return the object, or None where there is none or Redis is away."""
         return self.get_many([id]).get(id)
 
-    async def aget(self, id: Identity) -> Model | None:  # noqa: A002
+    async def aget(self, id: Identity) -> Model | None:
         """Return the object, or None where there is none or Redis is away."""
         return (await self.aget_many([id])).get(id)
 
-    def set(self, id: Identity, value: Model, *, ttl: float | None = None) -> bool:  # noqa: A002
+    def set(self, id: Identity, value: Model, *, ttl: float | None = None) -> bool:
         """Keep the object and purge what was built from its former state.
 
         In a GET that looked for the object before and did not find it, this is a fill rather than a
@@ -85,11 +86,11 @@ class RedisCache(Generic[Model]):
         """
         return self.set_many({id: value}, ttl=ttl)
 
-    async def aset(self, id: Identity, value: Model, *, ttl: float | None = None) -> bool:  # noqa: A002
+    async def aset(self, id: Identity, value: Model, *, ttl: float | None = None) -> bool:
         """Keep the object, as `set` does."""
         return await self.aset_many({id: value}, ttl=ttl)
 
-    def delete(self, id: Identity) -> bool:  # noqa: A002
+    def delete(self, id: Identity) -> bool:
         """Remove the object and purge every response that was built from it.
 
         Returns:
@@ -98,7 +99,7 @@ class RedisCache(Generic[Model]):
         """
         return self.delete_many([id])
 
-    async def adelete(self, id: Identity) -> bool:  # noqa: A002
+    async def adelete(self, id: Identity) -> bool:
         """Remove the object, as `delete` does."""
         return await self.adelete_many([id])
 
@@ -107,7 +108,7 @@ class RedisCache(Generic[Model]):
         id: Identity,
         load: Callable[[], Model],
         *,
-        ttl: float | None = None,  # noqa: A002
+        ttl: float | None = None,
     ) -> Model:
         """Return the object; where it is missing, load and keep it.
 
@@ -124,7 +125,7 @@ class RedisCache(Generic[Model]):
 
     async def aget_or_set(
         self,
-        id: Identity,  # noqa: A002
+        id: Identity,
         load: Callable[[], Model | Awaitable[Model]],
         *,
         ttl: float | None = None,
@@ -141,15 +142,15 @@ class RedisCache(Generic[Model]):
 
     # several objects
 
-    def get_many(self, ids: Iterable[Identity]) -> dict[Identity, Model]:
+    def get_many(self, ids: Iterable[Id]) -> dict[Id, Model]:
         """Return those objects that there are, in one round trip."""
         return self._look(list(dict.fromkeys(ids)))[0]
 
-    async def aget_many(self, ids: Iterable[Identity]) -> dict[Identity, Model]:
+    async def aget_many(self, ids: Iterable[Id]) -> dict[Id, Model]:
         """Return those objects that there are, in one round trip."""
         return (await self._alook(list(dict.fromkeys(ids))))[0]
 
-    def set_many(self, values: Mapping[Identity, Model], *, ttl: float | None = None) -> bool:
+    def set_many(self, values: Mapping[Id, Model], *, ttl: float | None = None) -> bool:
         """Keep several objects, each as `set` does."""
         _check_ttl(ttl)
         if not values or not self._enabled:
@@ -162,9 +163,7 @@ class RedisCache(Generic[Model]):
             stored.append(self._fill(changes, self._with_namespace(groups, renewed), ttl))
         return all(stored)
 
-    async def aset_many(
-        self, values: Mapping[Identity, Model], *, ttl: float | None = None
-    ) -> bool:
+    async def aset_many(self, values: Mapping[Id, Model], *, ttl: float | None = None) -> bool:
         """Keep several objects, each as `set` does."""
         _check_ttl(ttl)
         if not values or not self._enabled:
@@ -200,9 +199,7 @@ class RedisCache(Generic[Model]):
 
     # reading
 
-    def _look(
-        self, ids: Sequence[Identity]
-    ) -> tuple[dict[Identity, Model], dict[str, bytes | None]]:
+    def _look(self, ids: Sequence[Id]) -> tuple[dict[Id, Model], dict[str, bytes | None]]:
         if not ids or not self._enabled:
             return {}, {}
         try:
@@ -211,9 +208,7 @@ class RedisCache(Generic[Model]):
             return self._found_nothing(ids)
         return self._found(ids, reading)
 
-    async def _alook(
-        self, ids: Sequence[Identity]
-    ) -> tuple[dict[Identity, Model], dict[str, bytes | None]]:
+    async def _alook(self, ids: Sequence[Id]) -> tuple[dict[Id, Model], dict[str, bytes | None]]:
         if not ids or not self._enabled:
             return {}, {}
         try:
@@ -226,9 +221,7 @@ class RedisCache(Generic[Model]):
         keys = [key for id in ids for key in self._keys(id)]
         return keys, [NAMESPACE_GROUP, *(self._group(id) for id in ids)]
 
-    def _found_nothing(
-        self, ids: Sequence[Identity]
-    ) -> tuple[dict[Identity, Model], dict[str, bytes | None]]:
+    def _found_nothing(self, ids: Sequence[Id]) -> tuple[dict[Id, Model], dict[str, bytes | None]]:
         dependencies = self._dependencies()
         if dependencies is not None:
             for id in ids:
@@ -236,11 +229,11 @@ class RedisCache(Generic[Model]):
         return {}, {}
 
     def _found(
-        self, ids: Sequence[Identity], reading: Reading
-    ) -> tuple[dict[Identity, Model], dict[str, bytes | None]]:
+        self, ids: Sequence[Id], reading: Reading
+    ) -> tuple[dict[Id, Model], dict[str, bytes | None]]:
         tokens = dict(zip(self._asked(ids)[1], reading.tokens, strict=True))
         dependencies = self._dependencies()
-        found: dict[Identity, Model] = {}
+        found: dict[Id, Model] = {}
         for position, id in enumerate(ids):
             group = self._group(id)
             if dependencies is not None:
@@ -248,7 +241,7 @@ class RedisCache(Generic[Model]):
                 dependencies.depend(group, tokens[group])
                 dependencies.depend(NAMESPACE_GROUP, tokens[NAMESPACE_GROUP])
             value, seal = reading.values[2 * position : 2 * position + 2]
-            if value is None or seal != _seal(value, tokens[NAMESPACE_GROUP], tokens[group]):
+            if value is None or not _is_sealed(value, seal, tokens[NAMESPACE_GROUP], tokens[group]):
                 continue
             try:
                 found[id] = self._adapter.validate_json(value)
@@ -260,8 +253,8 @@ class RedisCache(Generic[Model]):
     # writing
 
     def _fills_and_changes(
-        self, values: Mapping[Identity, Model]
-    ) -> tuple[dict[Identity, Model], dict[Identity, Model]]:
+        self, values: Mapping[Id, Model]
+    ) -> tuple[dict[Id, Model], dict[Id, Model]]:
         """Tell fills, whose token was seen before the value was made, from changes."""
         dependencies = self._dependencies()
         if dependencies is None or dependencies.mutating:
@@ -277,7 +270,7 @@ class RedisCache(Generic[Model]):
 
     def _fill(
         self,
-        values: Mapping[Identity, Model],
+        values: Mapping[Id, Model],
         tokens: Mapping[str, bytes | None],
         ttl: float | None,
     ) -> bool:
@@ -288,7 +281,7 @@ class RedisCache(Generic[Model]):
 
     async def _afill(
         self,
-        values: Mapping[Identity, Model],
+        values: Mapping[Id, Model],
         tokens: Mapping[str, bytes | None],
         ttl: float | None,
     ) -> bool:
@@ -298,7 +291,7 @@ class RedisCache(Generic[Model]):
         )
 
     def _entries(
-        self, values: Mapping[Identity, Model], tokens: Mapping[str, bytes | None]
+        self, values: Mapping[Id, Model], tokens: Mapping[str, bytes | None]
     ) -> list[tuple[bytes, bytes]]:
         """Return each value with its seal; none where a token is not to be had."""
         entries: list[tuple[bytes, bytes]] = []
@@ -342,12 +335,12 @@ class RedisCache(Generic[Model]):
 
     # names and settings
 
-    def _keys(self, id: Identity) -> tuple[bytes, bytes]:  # noqa: A002
+    def _keys(self, id: Identity) -> tuple[bytes, bytes]:
         name = f"{self.prefix}:{id}"
         seal = f"{self._resolved.cache_namespace}:s:{name}"
         return name.encode("utf-8", "surrogatepass"), seal.encode("utf-8", "surrogatepass")
 
-    def _group(self, id: Identity) -> str:  # noqa: A002
+    def _group(self, id: Identity) -> str:
         return tag_group(f"{self.prefix}:{id}")
 
     def _keep_for(self, ttl: float | None) -> float:
@@ -382,12 +375,19 @@ class RedisCache(Generic[Model]):
         return store_for(self._resolved)
 
 
-def _seal(value: bytes, namespace: bytes | None, token: bytes | None) -> bytes | None:
+def _seal(value: bytes, namespace: bytes, token: bytes) -> bytes:
     """Return what binds a value to the tokens it was stored under."""
-    if namespace is None or token is None:
-        return None
     digest = hashlib.blake2b(value, digest_size=16).hexdigest().encode()
     return b" ".join((digest, namespace, token))
+
+
+def _is_sealed(
+    value: bytes, seal: bytes | None, namespace: bytes | None, token: bytes | None
+) -> bool:
+    """Return whether the seal is this value's own, and its tokens are the current ones."""
+    if seal is None or namespace is None or token is None:
+        return False
+    return seal == _seal(value, namespace, token)
 
 
 def _check_ttl(ttl: Any) -> None:

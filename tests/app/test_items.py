@@ -1,5 +1,6 @@
 """The application as a client sees it: a real server on SQLite in a folder of its own."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -8,16 +9,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
+import redis
 
 from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDED = 320
-SETTINGS = {"CACHE_EXPIRATION", "DATABASE_URL", "HOST", "PORT", "REDIS_URL", "USE_REDIS_CACHE"}
+SETTINGS = {
+    "CACHE_EXPIRATION",
+    "DATABASE_URL",
+    "HOST",
+    "PORT",
+    "REDIS_URL",
+    "SEND_DATE",
+    "USE_REDIS_CACHE",
+    "WEB_CONCURRENCY",
+}
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -323,6 +335,99 @@ class TestChange:
             changed = client.patch(f"/items/{item['id']}", json={"name": f"name {number}"}).json()
             for path, pick in views.items():
                 assert pick(client.get(path).json()) == changed, path
+
+
+class TestCaching:
+    """The main job, over two workers that share a real Redis."""
+
+    @pytest.fixture(scope="class")
+    def cached(
+        self, tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer
+    ) -> Iterator[httpx.Client]:
+        settings = {"REDIS_URL": redis_server.url, "WEB_CONCURRENCY": "2"}
+        with served(tmp_path_factory.mktemp("cached"), **settings) as client:
+            # A new connection for each request, so that both workers get some.
+            client.headers["connection"] = "close"
+            yield client
+
+    def test_a_second_request_is_a_hit(self, cached: httpx.Client, redis_url: str) -> None:
+        """The same list again is a hit with an Age, and the same bytes."""
+        first = eventually(cached, "/items?limit=50", "fwd=uri-miss; stored")
+        second = eventually(cached, "/items?limit=50", "hit")
+        assert "age" not in first.headers
+        assert int(second.headers["age"]) >= 0
+        assert second.content == first.content
+        for answer in (first, second):
+            assert len(answer.headers.get_list("date")) == 1
+
+    def test_put_makes_the_item_and_every_list_fresh(
+        self, cached: httpx.Client, redis_url: str
+    ) -> None:
+        """After PUT nobody reads the old value through any worker; other items stay hits."""
+        views = ["/items/5", "/items/6", "/items?limit=50", "/items?offset=4", "/items/batch?ids=5"]
+        for number in range(20):
+            for path in views:
+                eventually(cached, path, "hit")
+            body = {"name": f"name {number}"}
+            assert cached.put("/items/5", json=body).json()["name"] == body["name"]
+            assert "maxage; hit" in cached.get("/items/6").headers["cache-status"]
+            for _ in range(2):
+                for path in views:
+                    answer = cached.get(path).json()
+                    five = next((i for i in answer.get("items", [answer]) if i["id"] == 5), body)
+                    assert five["name"] == body["name"]
+
+    def test_objects_are_plain_json_under_the_key_of_the_guide(
+        self, cached: httpx.Client, redis_server: RedisServer, redis_url: str
+    ) -> None:
+        """`item:7` holds what the guide's batch snippet reads."""
+        item = cached.get("/items/7").json()
+        with redis.Redis.from_url(redis_url) as client:
+            assert json.loads(cast("bytes", client.get("item:7"))) == item
+
+    def test_a_new_item_is_in_the_typed_cache_soon_after_the_answer(
+        self, cached: httpx.Client, redis_url: str
+    ) -> None:
+        """The background task of POST refreshes the typed cache."""
+        item = cached.post("/items", json={"name": "new"}).json()
+        deadline = time.monotonic() + 5
+        with redis.Redis.from_url(redis_url) as client:
+            while (kept := cast("bytes | None", client.get(f"item:{item['id']}"))) is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        assert json.loads(kept) == item
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"USE_REDIS_CACHE": "false"}, {"WEB_CONCURRENCY": "2"}, {"REDIS_URL": "redis://[::1]:1"}],
+        ids=["switched off", "workers without Redis", "Redis away"],
+    )
+    def test_without_a_store_it_answers_uncached(
+        self, tmp_path: Path, settings: dict[str, str]
+    ) -> None:
+        """Nothing is a hit, everything works, and an answer still has one Date."""
+        with served(tmp_path, **settings) as client:
+            for _ in range(3):
+                answer = client.get("/items?limit=5")
+                assert answer.status_code == 200
+                assert "hit" not in answer.headers.get("cache-status", "")
+                assert len(answer.headers.get_list("date")) == 1
+            assert client.patch("/items/1", json={"name": "n"}).status_code == 200
+            assert client.get("/items/1").json()["name"] == "n"
+            assert client.get("/health").json()["redis_available"] is False
+        assert "Traceback" not in next(tmp_path.glob("*.log")).read_text()
+
+
+def eventually(client: httpx.Client, path: str, status: str) -> httpx.Response:
+    """Ask until the cache says `status`; a worker may need a moment to find its Redis again."""
+    deadline = time.monotonic() + 10
+    while True:
+        answer = client.get(path)
+        assert answer.status_code == 200
+        if status in answer.headers["cache-status"]:
+            return answer
+        assert time.monotonic() < deadline, answer.headers["cache-status"]
+        time.sleep(0.02)
 
 
 class TestPages:

@@ -1,5 +1,6 @@
 """Requests, responses and stored responses for the tests of the rules, all at one made-up time."""
 
+from dataclasses import replace
 from email.utils import formatdate
 
 from maxage.message import Headers, Request, Response, StoredResponse
@@ -62,8 +63,6 @@ def stored(
     body: bytes = BODY,
 ) -> StoredResponse:
     """Store a response that arrives at NOW; fails when it may not be stored."""
-    from dataclasses import replace
-
     answer = storing(*texts, status=status, request=request, policy=policy, delay=delay)
     assert isinstance(answer, MayStore), answer
     return replace(answer.stored, body=body)

@@ -19,7 +19,8 @@ from maxage.rfc9111.fieldlist import lower_names
 from maxage.rfc9111.freshness import current_age
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.ranges import partial_response
-from maxage.rfc9111.storing import Reason, freshen, freshen_from_head, may_store
+from maxage.rfc9111.storing import Reason, may_store
+from maxage.rfc9111.updating import freshen, freshen_from_head
 from maxage.rfc9111.validation import conditional_fields, is_not_modified, not_modified_headers
 
 __all__ = [

@@ -23,7 +23,7 @@ class Lifetime:
     """A freshness lifetime in seconds, and who chose it."""
 
     seconds: float
-    source: Literal["explicit", "heuristic", "none"]
+    source: Literal["explicit", "heuristic", "configured", "none"]
 
 
 NO_LIFETIME: Final = Lifetime(seconds=0.0, source="none")

@@ -1,6 +1,7 @@
 """Selecting header fields (RFC 9111 section 4.1)."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from maxage.message import Headers
@@ -39,7 +40,8 @@ def _normalised(name: bytes, lines: tuple[bytes, ...], policy: Policy) -> bytes:
     # Section 4.1 allows "normalizing both header field values in a way that is known to have
     # identical semantics, according to the header field's specification".
     if name == b"accept-encoding":
-        return _accept_encoding(lines)
+        short = sum(map(len, lines)) <= _REMEMBERED
+        return _remembered_encoding(lines) if short else _accept_encoding(lines)
     if name == b"accept-language":
         return _accept_language(lines, any_order=policy.language_order)
     if name == b"cookie":
@@ -58,6 +60,8 @@ def _folded(lines: tuple[bytes, ...]) -> bytes:
 # --- Accept-Encoding and Accept-Language --------------------------------------------------------
 
 _WHOLE: Final = 1000
+_REMEMBERED: Final = 200
+"""The longest value that is worth remembering, in bytes."""
 _AT_SEMICOLON: Final = re.compile(rb"[ \t]*;[ \t]*")
 
 
@@ -69,6 +73,10 @@ def _accept_encoding(lines: tuple[bytes, ...]) -> bytes:
     if weights is None:
         return b"?" + _folded(lines)
     return _ranked(weights)
+
+
+# Nearly every request has this field, nearly all with one of few values.
+_remembered_encoding = lru_cache(maxsize=512)(_accept_encoding)
 
 
 def _accept_language(lines: tuple[bytes, ...], *, any_order: bool) -> bytes:

@@ -66,7 +66,7 @@ class Store(Protocol):
         keep_for: float,
         groups: Iterable[str],
     ) -> bool:
-        """Keep the values for `keep_for` seconds, and the tokens of their groups at least as long."""
+        """Keep the values for `keep_for` seconds, and the tokens of their groups as long."""
         ...
 
     async def delete(self, keys: Sequence[bytes]) -> bool:

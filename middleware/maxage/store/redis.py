@@ -1,8 +1,13 @@
 """The store on Redis or Valkey; the only place where redis-py's errors are known."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# redis-py leaves part of its own signatures without types.
+
 import asyncio
 import weakref
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, Final, final
 
 from redis.asyncio import BlockingConnectionPool
@@ -11,6 +16,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
     NoPermissionError,
     RedisError,
     ResponseError,
@@ -154,10 +161,7 @@ class RedisStore:
             if unpaid:
                 self.upstream.owe(unpaid)
         owed = frozenset(unpaid)
-        return [
-            None if group in owed else token
-            for group, token in zip(groups, tokens or [None] * len(groups), strict=True)
-        ]
+        return [None if group in owed else token for group, token in zip_longest(groups, tokens)]
 
     async def _guarded(self, commands: Any) -> list[Any] | None:
         """Run commands within the write budget; None when the server did not answer."""
@@ -198,7 +202,7 @@ class RedisStore:
             history = connection_history(connection)
             if not all(belongs(token, history) for token in tokens):
                 tokens = await self._create(connection, token_keys, tokens, history)
-            return values, tokens
+            return values, tokens  # noqa: TRY300 - `finally` follows
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -232,7 +236,7 @@ class RedisStore:
             answers = await _ask_all(connection, commands)
             if any(isinstance(answer, SERVER_IS_ELSEWHERE) for answer in answers):
                 await connection.disconnect(nowait=True)
-            return answers
+            return answers  # noqa: TRY300 - `finally` follows
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

@@ -4,7 +4,12 @@ It shares breaker, journal and history with the asynchronous half, and blocks it
 the budget.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# redis-py leaves part of its own signatures without types.
+
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, Final, Protocol, final
 
 import redis
@@ -127,10 +132,7 @@ class SyncRedisStore:
         unpaid = frozenset(self.upstream.unconfirmed(groups, answers))
         if unpaid:
             self.upstream.owe(unpaid)
-        return [
-            None if group in unpaid else token
-            for group, token in zip(groups, tokens or [None] * len(groups), strict=True)
-        ]
+        return [None if group in unpaid else token for group, token in zip_longest(groups, tokens)]
 
     def close(self) -> None:
         """Close the connections."""

@@ -14,7 +14,7 @@ NAMESPACE_GROUP: Final = "n"
 """The group that every entry of a namespace belongs to; its purge drops everything."""
 
 TOKEN_SECONDS: Final = 3600
-"""Seconds for which a token is kept at least; longer where an entry that carries it lives longer."""
+"""Seconds for which a token is kept at least; longer where an entry needs it longer."""
 
 HIDDEN_HISTORY: Final = b"hidden"
 """The history where the server does not tell its own."""

@@ -5,11 +5,15 @@ that hangs costs the process its three failures once, and a purge that one half 
 stops the other half from trusting what it reads.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+# redis-py leaves part of its own signatures without types.
+
 import logging
 import os
 import threading
-from time import monotonic
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 from typing import Any, Final, final
 
 import redis
