@@ -22,6 +22,7 @@ from maxage.message import HeaderList, Headers, Request, Response
 from maxage.policy import Rule
 from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decide import Forward, MayNotStore, OnlyIfCached, Serve, answer
+from maxage.rfc9111.directives import OWN_TARGET
 from maxage.rfc9111.invalidation import invalidates, is_unsafe, same_origin_targets
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
 from maxage.server import adds_date, worker_count
@@ -196,8 +197,12 @@ class _Responder:
         self.send: Final = send
         self.headers: Final = Headers.of(tuple((name, value) for name, value in scope["headers"]))
 
-    def with_date(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """Add Date where neither the application nor the server does (RFC 9110 section 6.6.1)."""
+    def outgoing(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Return the application's headers without what is addressed to us alone, and with Date.
+
+        A Date is added where neither the application nor the server does (RFC 9110 section 6.6.1).
+        """
+        headers = [line for line in headers if line[0].lower() != OWN_TARGET]
         if self.middleware.sends_date and not any(n.lower() == b"date" for n, _ in headers):
             headers.append((b"date", format_http_date(self.cache.clock())))
         return headers
@@ -327,7 +332,7 @@ class _Reading(_Responder):
             [(b"content-length", b"0"), (b"cache-control", b"no-store")],
             CacheStatus(fwd=None, detail="only-if-cached"),
         )
-        start = {"type": "http.response.start", "status": 504, "headers": self.with_date(headers)}
+        start = {"type": "http.response.start", "status": 504, "headers": self.outgoing(headers)}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": b""})
 
@@ -339,7 +344,7 @@ class _Reading(_Responder):
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status = CacheStatus(fwd="bypass", detail=detail)
-                headers = self.with_date(list(message.get("headers", ())))
+                headers = self.outgoing(message.get("headers", ()))
                 message = {**message, "headers": self.with_status(headers, status)}
             await self.send(message)
 
@@ -494,6 +499,11 @@ class _Exchange:
             await self._serve_stale()
             return
         self._started = True
+        if self.reading.request.method == "HEAD" and response.status == 200:
+            reading = self.reading
+            self.cache.freshen_from_head(
+                reading.target, reading.request, reading.found, response, self.asked_at
+            )
         verdict = self._consider(response, message)
         stored = isinstance(verdict, Fill)
         if not stored and self.flight is not None:
@@ -504,7 +514,7 @@ class _Exchange:
             fwd_status=response.status if self.decision.conditional else None,
             stored=stored,
         )
-        headers = self.reading.with_status(self.reading.with_date(list(raw)), status)
+        headers = self.reading.with_status(self.reading.outgoing(raw), status)
         start = {**message, "headers": headers}
         if isinstance(verdict, Fill):
             self._fill = verdict
@@ -644,7 +654,7 @@ class _Mutation(_Responder):
             headers = Headers((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
             self._groups += self._named(headers)
             await self._purge()
-            out = self.with_date(list(headers.raw))
+            out = self.outgoing(headers.raw)
             message = {**message, "headers": self.with_status(out, CacheStatus(fwd="method"))}
         await self.send(message)
 

@@ -20,8 +20,10 @@ from maxage.rfc9111.decide import (
     Forward,
     MayNotStore,
     MayStore,
+    Reason,
     decide,
     freshen,
+    freshen_from_head,
     may_store,
 )
 from maxage.rfc9111.validation import conditional_fields
@@ -228,8 +230,42 @@ class Cache:
             policy=target.rules,
         )
         if isinstance(verdict, MayNotStore):
-            return None, verdict
+            if verdict.freshened is not None:
+                # Good for this one client, and for nobody after it.
+                self.drop(found)
+            return verdict.freshened, verdict
         return verdict.stored, self._filling(target, request, found, answer, verdict)
+
+    def freshen_from_head(
+        self, target: Target, request: Request, found: Found, head: Response, asked_at: float
+    ) -> None:
+        """Let the answer to a HEAD freshen the stored GET, or drop it (RFC 9111 section 4.3.5)."""
+        if found.entry is None:
+            return
+        verdict = freshen_from_head(
+            found.entry.stored,
+            head,
+            request=request,
+            request_time=asked_at,
+            response_time=self.clock(),
+            policy=target.rules,
+        )
+        if isinstance(verdict, MayNotStore):
+            if verdict.reason == Reason.MISMATCH:
+                self.drop(found)
+            return
+        # The tokens are those that the entry was found valid under.
+        fill = self._filling(target, request, found, head, verdict)
+        if isinstance(fill, Fill):
+            nothing_read = Dependencies(mutating=False, authority=self.store.authority)
+            nothing_read.read.update(found.entry.tokens)
+            self.store_response(fill, found.entry.stored.body, nothing_read)
+
+    def drop(self, found: Found) -> None:
+        """Remove a stored response that is known to be of no more use."""
+        if found.entry is not None:
+            self._release(found.entry)
+            self._spawn(self.store.delete((found.entry.key,)))
 
     def _filling(
         self,
@@ -271,7 +307,7 @@ class Cache:
         """
         if dependencies.unprotected:
             return None
-        stored = with_validator(replace(fill.verdict.stored, body=body))
+        stored = completed(replace(fill.verdict.stored, body=body))
         target, found = fill.target, fill.found
         names = tuple(sorted({*stored.vary_names, *target.vary_names}))
         if names != stored.vary_names:
@@ -418,9 +454,11 @@ def made_validator(body: bytes) -> bytes:
     return b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
 
 
-def with_validator(stored: StoredResponse) -> StoredResponse:
-    """Return the response with an ETag of ours where a plain 200 has none."""
-    if stored.status != 200 or b"etag" in stored.headers:
-        return stored
-    etag = (b"etag", made_validator(stored.body))
-    return replace(stored, headers=Headers.of((*stored.headers.raw, etag)))
+def completed(stored: StoredResponse) -> StoredResponse:
+    """Return the response with what only the whole body tells: its length, and an ETag of ours."""
+    added: list[tuple[bytes, bytes]] = []
+    if b"content-length" not in stored.headers:
+        added.append((b"content-length", b"%d" % len(stored.body)))
+    if stored.status == 200 and b"etag" not in stored.headers:
+        added.append((b"etag", made_validator(stored.body)))
+    return replace(stored, headers=Headers.of((*stored.headers.raw, *added))) if added else stored

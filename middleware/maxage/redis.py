@@ -145,7 +145,7 @@ class Redis(redis.Redis):
         return super().pubsub(**kwargs)
 
 
-class Pipeline(_Pipeline, Redis):
+class Pipeline(_Pipeline, Redis):  # pyright: ignore[reportIncompatibleMethodOverride] -- redis-py's own bases disagree
     """Commands sent together."""
 
     upstream: Upstream | None = None
