@@ -101,6 +101,17 @@ def client(folder: Path) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def cached(
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer
+) -> Iterator[httpx.Client]:
+    settings = {"REDIS_URL": redis_server.url, "WEB_CONCURRENCY": "2"}
+    with served(tmp_path_factory.mktemp("cached"), **settings) as client:
+        # A new connection for each request, so that both workers get some.
+        client.headers["connection"] = "close"
+        yield client
+
+
 @pytest.fixture
 def item(client: httpx.Client) -> dict[str, Any]:
     """An item of the test's own."""
@@ -339,16 +350,6 @@ class TestChange:
 
 class TestCaching:
     """The main job, over two workers that share a real Redis."""
-
-    @pytest.fixture(scope="class")
-    def cached(
-        self, tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer
-    ) -> Iterator[httpx.Client]:
-        settings = {"REDIS_URL": redis_server.url, "WEB_CONCURRENCY": "2"}
-        with served(tmp_path_factory.mktemp("cached"), **settings) as client:
-            # A new connection for each request, so that both workers get some.
-            client.headers["connection"] = "close"
-            yield client
 
     def test_a_second_request_is_a_hit(self, cached: httpx.Client, redis_url: str) -> None:
         """The same list again is a hit with an Age, and the same bytes."""

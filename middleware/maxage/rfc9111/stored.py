@@ -26,7 +26,7 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 
-COOKIES: Final = frozenset({b"set-cookie", b"set-cookie2"})
+COOKIES: Final = frozenset({b"set-cookie"})
 
 
 def hop_by_hop(headers: Headers) -> frozenset[bytes]:
