@@ -1,14 +1,17 @@
 """What can be told about the server that runs us. It is not in the ASGI scope.
 
-uvicorn gives its lifespan receiver a configuration; where that is missing (another server, another
-version) the answers are the careful ones: the server adds Date, and how many workers there are is
-read from the command line.
+uvicorn gives its lifespan receiver a configuration, which wrappers such as FastAPI's telemetry keep
+in their closures. Where it is missing (another server, another version) the answers are the careful
+ones: the server adds Date, and how many workers there are is read from the command line.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+
+_DEPTH: Final = 16
+"""Wrappers around the server's receiver that are looked through."""
 
 
 def adds_date(receive: Any) -> bool:
@@ -25,7 +28,26 @@ def worker_count(receive: Any, argv: Sequence[str] | None = None) -> int:
 
 
 def _config(receive: Any) -> Any:
-    return getattr(getattr(receive, "__self__", None), "config", None)
+    for _ in range(_DEPTH):
+        config = getattr(getattr(receive, "__self__", None), "config", None)
+        if config is not None or receive is None:
+            return config
+        receive = _wrapped(receive)
+    return None
+
+
+def _wrapped(receive: Any) -> Any:
+    """Return the receiver that a wrapper, a function inside a function, passes on to."""
+    code, cells = getattr(receive, "__code__", None), getattr(receive, "__closure__", None)
+    if code is None or not cells:
+        return None
+    for name, cell in zip(code.co_freevars, cells, strict=True):
+        if name == "receive":
+            return cell.cell_contents
+    return None
+
+
+_SERVERS: Final = ("fastapi", "granian", "gunicorn", "hypercorn", "uvicorn")
 
 
 def _from_environment() -> int:
@@ -35,7 +57,7 @@ def _from_environment() -> int:
 
 
 def _from_command_line(argv: Sequence[str]) -> int:
-    if not argv or not any(name in argv[0] for name in ("gunicorn", "hypercorn", "granian")):
+    if not argv or not any(name in argv[0] for name in _SERVERS):
         return 1
     for flag, value in zip(argv, [*argv[1:], ""], strict=True):
         name, _, inline = flag.partition("=")
