@@ -632,31 +632,72 @@ class _Mutation(_Responder):
 
     async def run(self) -> None:
         """Forward; purge before the answer's first byte, and again when all has run."""
+        settings = self.middleware.settings
+        self._refuses = settings.on_lost_purge == "refuse"
+        self._held: list[Message] | None = (
+            # With `refuse` the answer is held too: a dependency that commits after the response
+            # was sent would otherwise have acknowledged before the purge could be confirmed.
+            [] if settings.cache_strict_hold or self._refuses else None
+        )
+        if self._refuses and not self.cache.store.trusted:
+            await self._refuse(b"Not executed: the cache's store is away, and what the request")
+            return
         self._groups = self.middleware.targets.touched(self.scope, self.headers)
         self._dependencies = Dependencies(mutating=True, authority=self.cache.store.authority)
         self._status: int | None = None
+        await self._call()
+        if self._held is not None:
+            await self._let_go(self._held)
+
+    async def _call(self) -> None:
         token = current_dependencies.set(self._dependencies)
         try:
             await self.middleware.app(self.scope, self.receive, self._send)
         except BaseException:
             # An exception or a cancellation after the handler began: nobody knows what it changed.
-            self._status = 500 if self._status is None else self._status
+            self._status = 500
             raise
         finally:
             current_dependencies.reset(token)
             # Again: dependencies with `yield` commit after the response was sent, and background
             # tasks change things then.
-            await self._purge()
+            self._confirmed = await self._purge()
+
+    async def _let_go(self, held: list[Message]) -> None:
+        """Send the answer that was held until the purge was confirmed, or 503 if it was not."""
+        if self._refuses and not self._confirmed:
+            await self._refuse(b"The fate of the request is unknown: it was executed, but what it")
+            return
+        for message in held:
+            await self.send(message)
+
+    async def _refuse(self, what: bytes) -> None:
+        body = what + b" changes could not be purged from the cache.\n"
+        headers = self.outgoing(
+            [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", b"%d" % len(body)),
+                (b"cache-control", b"no-store"),
+                (b"retry-after", b"1"),
+            ]
+        )
+        headers = self.with_status(headers, CacheStatus(fwd="method", detail="purge-unconfirmed"))
+        await self.send({"type": "http.response.start", "status": 503, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = Headers((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
             self._groups += self._named(headers)
-            await self._purge()
+            if self._held is None:
+                await self._purge()
             out = self.outgoing(headers.raw)
             message = {**message, "headers": self.with_status(out, CacheStatus(fwd="method"))}
-        await self.send(message)
+        if self._held is None:
+            await self.send(message)
+        else:
+            self._held.append(message)
 
     def _named(self, headers: Headers) -> tuple[str, ...]:
         """Return the groups of what Location and Content-Location name (RFC 9111 section 4.4)."""
@@ -671,15 +712,14 @@ class _Mutation(_Responder):
         )
         return tuple(group for path in named for group in self.middleware.targets.member(path))
 
-    async def _purge(self) -> None:
-        status = self._status
+    async def _purge(self) -> bool:
+        """Purge what the request touched; return whether that is confirmed."""
+        # An application that returned without an answer leaves its fate unknown too.
+        status = 500 if self._status is None else self._status
         touched: Sequence[str] = tuple(self._dependencies.touched)
-        if status is not None and invalidates(
-            status, errors_purge=self.middleware.settings.errors_purge
-        ):
+        if invalidates(status, errors_purge=self.middleware.settings.errors_purge):
             touched = (*self._groups, *touched)
-        if touched:
-            await self.cache.invalidate(dict.fromkeys(touched))
+        return await self.cache.invalidate(dict.fromkeys(touched)) if touched else True
 
 
 def _length(headers: Headers) -> int | None:

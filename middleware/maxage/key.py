@@ -18,7 +18,9 @@ FORWARDED_HEADERS: Final = frozenset({
 
 _READABLE_LENGTH: Final = 160
 _UNREADABLE = re.compile(rb"[^\x21-\x7e]+")
-_FORWARDED_CLIENT = re.compile(rb"(?i)(?:^|(?<=[;,]))[ \t]*(?:for|by)=(?:\"[^\"\\]*\"|[^\s;,\"]*)")
+_PAIR = rb"[ \t]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+=(?:\"[^\"\\;,]*\"|[^\s;,\"]*)[ \t]*)?"
+_PLAIN_FORWARDED = re.compile(_PAIR + rb"(?:[;,]" + _PAIR + rb")*")
+_FORWARDED_CLIENT = re.compile(rb"(?i)(?:^|(?<=[;,]))[ \t]*(?:for|by)=(?:\"[^\"]*\"|[^\s;,\"]*)")
 
 
 def join_injective(parts: Iterable[bytes]) -> bytes:
@@ -43,16 +45,19 @@ def primary_key(
     GET and HEAD share it. `forwarded` are the request's headers of `FORWARDED_HEADERS`, `extra`
     whatever else distinguishes requests: declared header parameters, the answer of `vary_by`.
     """
-    parts = [FORMAT_VERSION, b"GET", scheme, host, root_path, raw_path, query]
+    # Namespace and release too: what is readable of them in front is not injective.
+    parts = [FORMAT_VERSION, namespace.encode(), release.encode("utf-8", "surrogatepass")]
+    parts += (b"GET", scheme, host, root_path, raw_path, query)
+    # The count keeps a forwarded header apart from an extra part with the same bytes.
+    parts.append(b"%d" % len(forwarded))
     for name, value in forwarded:
         parts += (name, without_client(value) if name == b"forwarded" else value)
-    # The count keeps a forwarded header apart from an extra part with the same bytes.
-    parts += (b"%d" % len(forwarded), *extra)
+    parts += extra
     digest = hashlib.blake2b(join_injective(parts), digest_size=20).hexdigest().encode()
     shown = b"%b://%b%b%b" % (scheme, host, raw_path, b"?" + query if query else b"")
     return b"%b:e:%b:%b:%b" % (
         namespace.encode(),
-        _readable(release.encode()),
+        _readable(release.encode("utf-8", "surrogatepass")),
         _readable(shown),
         digest,
     )
@@ -75,7 +80,11 @@ def without_client(value: bytes) -> bytes:
     """Return a Forwarded value without `for=` and `by=`, which name clients and proxies.
 
     They differ for every client, so that with them nothing would ever be shared behind a proxy.
+    A value whose quoted strings hold delimiters stays whole: an application that splits it without
+    regard to quotes would read a host there that the key did not know.
     """
+    if _PLAIN_FORWARDED.fullmatch(value) is None:
+        return value
     return _FORWARDED_CLIENT.sub(b"", value)
 
 

@@ -8,10 +8,12 @@ ones: the server adds Date, and how many workers there are is read from the comm
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 _DEPTH: Final = 16
 """Wrappers around the server's receiver that are looked through."""
+_SERVERS: Final = frozenset({"fastapi", "granian", "gunicorn", "hypercorn", "uvicorn"})
 
 
 def adds_date(receive: Any) -> bool:
@@ -47,7 +49,10 @@ def _wrapped(receive: Any) -> Any:
     return None
 
 
-_SERVERS: Final = ("fastapi", "granian", "gunicorn", "hypercorn", "uvicorn")
+def _program(path: str) -> str:
+    """Return the name of the program; `python -m name` runs a file in the folder of that name."""
+    program = Path(path)
+    return program.parent.name if program.stem == "__main__" else program.stem
 
 
 def _from_environment() -> int:
@@ -57,7 +62,7 @@ def _from_environment() -> int:
 
 
 def _from_command_line(argv: Sequence[str]) -> int:
-    if not argv or not any(name in argv[0] for name in _SERVERS):
+    if not argv or _program(argv[0]) not in _SERVERS:
         return 1
     for flag, value in zip(argv, [*argv[1:], ""], strict=True):
         name, _, inline = flag.partition("=")

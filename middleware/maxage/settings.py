@@ -184,6 +184,7 @@ _TAKES = {
     "or memory://",
     "use_redis_cache": "true or false",
     "cache_expiration": "a number of seconds from 0 to 31536000",
+    "cache_namespace": "1 to 64 letters, digits and _ . : -",
 }
 _SECRET = frozenset({"redis_url", "cache_secret"})
 
@@ -198,6 +199,18 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _complaint(name: str, message: str, item: Any) -> str:
-    takes = _TAKES.get(name) or message[0].lower() + message[1:].removesuffix(".")
-    got = mask_password(str(item.get("input"))) if name not in _SECRET else message
-    return f"{name.upper()} got {got!r}; it takes {takes}."
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, SettingsError):
+        return str(cause)
+    takes = _TAKES.get(name) or _taken(message)
+    shown = type(item.get("input")).__name__ if name in _SECRET else repr(str(item.get("input")))
+    return f"{name.upper()} got {mask_password(shown)}; it takes {takes}."
+
+
+def _taken(message: str) -> str:
+    """Return pydantic's "Input should be a ..." as the end of "it takes ..."."""
+    for beginning in ("Input should be ", "Value should have ", "String should "):
+        message = message.removeprefix(beginning)
+    if message.startswith(("greater", "less")):
+        message = "a number " + message
+    return message[0].lower() + message[1:].removesuffix(".")

@@ -7,7 +7,8 @@ from maxage.errors import SettingsError
 
 SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys", "memory")
 
-_CREDENTIALS = re.compile(r"(?<=://)([^/?#\s]*)@")
+# Up to the last @ of the line: a password that was not percent-encoded may hold any character.
+_CREDENTIALS = re.compile(r"(?<=://)([^\n]*)@")
 _PASSWORD_QUERY = re.compile(r"(?i)([?&](?:password|ssl_password|ssl_keyfile)=)[^&#\s]*")
 
 
@@ -37,14 +38,18 @@ def check_store_url(url: str) -> str:
         parts = urlsplit(url)
         _ = parts.port
         database = parts.path.strip("/")
-    except ValueError as error:
-        raise SettingsError(f"REDIS_URL got {shown!r}, whose {error}; {takes}.") from None
+    except ValueError:
+        # What urlsplit says may quote a part of the password.
+        raise SettingsError(
+            f"REDIS_URL got {shown!r}, whose host or port cannot be read; {takes}"
+            " with / ? # @ in a password written as %2F %3F %23 %40."
+        ) from None
     if scheme.lower() in {"redis", "rediss", "valkey", "valkeys"}:
         if not parts.hostname:
             raise SettingsError(f"REDIS_URL got {shown!r}, which names no host; {takes}.")
         if database and not database.isdecimal():
             raise SettingsError(
-                f"REDIS_URL got {shown!r}, whose database {database!r} is not a number; {takes}."
+                f"REDIS_URL got {shown!r}, whose database is not a number; {takes}."
             )
     return url
 

@@ -116,7 +116,7 @@ class Codec:
             return None
         try:
             return _read_head(kind, head, body, key)
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             return None
 
 

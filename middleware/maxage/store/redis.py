@@ -31,6 +31,7 @@ from maxage.store.tokens import (
     HIDDEN_HISTORY,
     belongs,
     fresh_token,
+    has_replicas,
     history_of,
     token_key,
 )
@@ -40,6 +41,7 @@ from maxage.store.upstream import (
     Upstream,
     connection_history,
     note_history,
+    strings,
     upstream_for,
 )
 
@@ -151,7 +153,7 @@ class RedisStore:
         def commands(history: bytes) -> list[Command]:
             # Drawn when it is sent: no attempt ever uses another one's value.
             tokens.extend(fresh_token(history) for _ in groups)
-            return self.upstream.token_commands(groups, tokens)
+            return [*self.upstream.token_commands(groups, tokens), *self._confirmation()]
 
         try:
             answers = await self._guarded(commands)
@@ -162,6 +164,16 @@ class RedisStore:
                 self.upstream.owe(unpaid)
         owed = frozenset(unpaid)
         return [None if group in owed else token for group, token in zip_longest(groups, tokens)]
+
+    def _confirmation(self) -> list[Command]:
+        """Return the command that confirms a purge on a replica too, where that is asked for.
+
+        A primary that was deposed confirms what is lost with it; a replica that has it does not
+        lose it.
+        """
+        if self._settings.on_lost_purge == "serve" or not self.upstream.has_replicas:
+            return []
+        return [("WAIT", 1, int(self._settings.cache_write_budget * 1000))]
 
     async def _guarded(self, commands: Any) -> list[Any] | None:
         """Run commands within the write budget; None when the server did not answer."""
@@ -197,7 +209,8 @@ class RedisStore:
         pool = self._side().pool
         try:
             token_keys = [token_key(self._namespace, group) for group in groups]
-            answer = await _ask(connection, "MGET", *keys, *token_keys)
+            asked = [*keys, *token_keys]
+            answer = strings(await _ask(connection, "MGET", *asked), len(asked))
             values, tokens = answer[: len(keys)], answer[len(keys) :]
             history = connection_history(connection)
             if not all(belongs(token, history) for token in tokens):
@@ -221,8 +234,7 @@ class RedisStore:
         commands = self.upstream.creation_commands([(keys[i], tokens[i]) for i in lacking], history)
         created = (await _ask_all(connection, commands))[-1]
         result = list(tokens)
-        for position, i in enumerate(lacking):
-            token = None if isinstance(created, Exception) else created[position]
+        for i, token in zip(lacking, _created(created, len(lacking)), strict=True):
             result[i] = token if belongs(token, history) else None
         return result
 
@@ -263,6 +275,7 @@ class RedisStore:
         try:
             info = await _ask(connection, "INFO", "replication")
             history = history_of(info)
+            self.upstream.has_replicas = has_replicas(info)
         except NoPermissionError:
             history = HIDDEN_HISTORY
         except SERVER_IS_ELSEWHERE:
@@ -295,6 +308,11 @@ class RedisStore:
             driver_info=None,
             redis_connect_func=self._on_connect,
         )
+
+
+def _created(answer: object, count: int) -> list[bytes | None]:
+    """Return the tokens read after their creation; none of them where that was refused."""
+    return [None] * count if isinstance(answer, ResponseError) else strings(answer, count)
 
 
 async def _ask(connection: AbstractConnection, *command: Any) -> Any:

@@ -46,6 +46,15 @@ def history_of(info: bytes) -> bytes:
     return HIDDEN_HISTORY
 
 
+def has_replicas(info: bytes) -> bool:
+    """Return whether the answer to INFO replication tells of connected replicas."""
+    for line in info.splitlines():
+        name, _, value = line.partition(b":")
+        if name == b"connected_slaves":
+            return value.strip() not in (b"", b"0")
+    return False
+
+
 def path_group(path: str) -> str:
     """Return the group of a path and of everything beneath it."""
     return "p:" + _normal(path)

@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    InvalidResponse,
     MovedError,
     ReadOnlyError,
     RedisError,
@@ -45,6 +46,8 @@ SERVER_IS_ELSEWHERE: Final = (ReadOnlyError, BusyLoadingError, AuthenticationErr
 """Answers after which a connection is given up, so that the next one reads the history again."""
 
 _HISTORY_ATTRIBUTE: Final = "_maxage_history"
+_UNREPLICATED: Final = (0, None)
+"""What WAIT answers when no replica has it yet."""
 _CONFIRMED: Final = (b"OK", "OK", True)
 _TOKEN_ENDS: Final = 10_000
 """Groups of which it is remembered until when their token lives."""
@@ -66,6 +69,8 @@ class Upstream:
         self.namespace: Final = namespace
         self.breaker: Final = Breaker()
         self.journal: Final = Journal()
+        self.has_replicas = False
+        """Whether replicas were connected to the server when the newest connection was made."""
         self._history: bytes | None = None
         self._lost_connection = False
         self._token_ends: dict[str, float] = {}
@@ -134,9 +139,10 @@ class Upstream:
         """Return the groups whose new token was not confirmed."""
         for group in groups:
             self._token_ends.pop(group, None)
-        if answers is None:
+        if answers is None or (len(answers) > len(groups) and answers[-1] in _UNREPLICATED):
             return list(groups)
-        return [g for g, said in zip(groups, answers, strict=True) if said not in _CONFIRMED]
+        confirmed = answers[: len(groups)]
+        return [g for g, said in zip(groups, confirmed, strict=True) if said not in _CONFIRMED]
 
     def write_commands(
         self, values: Sequence[tuple[bytes, bytes]], keep_for: float, late: Iterable[str]
@@ -241,7 +247,8 @@ class Upstream:
                 self._pay(connection)
             finally:
                 connection.close()
-        except (RedisError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - garbage makes redis-py raise anything
+            # The thread must outlive it, or nothing would ever close the breaker.
             logger.debug("Redis is still away: %s", self.describe(error))
             return False
         if self.breaker.open:
@@ -301,6 +308,19 @@ def upstream_for(url: str, namespace: str) -> Upstream:
     """Return the one `Upstream` of this process for a server and a namespace."""
     with _upstreams_lock:
         return _upstreams.setdefault((url, namespace), Upstream(url, namespace))
+
+
+def strings(answer: object, count: int) -> list[bytes | None]:
+    """Return the answer to an MGET of `count` keys.
+
+    Raises:
+        InvalidResponse: it is none: whoever answers there is not to be believed.
+    """
+    if isinstance(answer, list) and len(answer) == count:
+        checked = [value for value in answer if value is None or isinstance(value, bytes)]
+        if len(checked) == count:
+            return checked
+    raise InvalidResponse("the answer is not that to the command")
 
 
 def _token_seconds(keep_for: float) -> int:
