@@ -21,7 +21,7 @@ from maxage.errors import SettingsError, StoreUnavailableError
 from maxage.message import HeaderList, Headers, Request, Response
 from maxage.policy import Rule
 from maxage.rfc9111.dates import format_http_date
-from maxage.rfc9111.decide import Forward, MayNotStore, OnlyIfCached, Serve, answer
+from maxage.rfc9111.decide import Forward, MayNotStore, OnlyIfCached, Reason, Serve, answer
 from maxage.rfc9111.directives import OWN_TARGET
 from maxage.rfc9111.invalidation import invalidates, is_unsafe, same_origin_targets
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
@@ -49,7 +49,12 @@ _CONDITIONAL: Final = frozenset({
     b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range",
     b"range",
 })  # fmt: skip
+_OF_ONE_REQUEST: Final = frozenset({Reason.CONDITIONAL, Reason.PARTIAL, Reason.REQUEST_NO_STORE})
+"""Why a response is not stored although another request's may be."""
 _instances = itertools.count(1)
+_JOINS: Final = 2
+"""Fills of others that one request waits for at most."""
+_LONGEST_NUMBER: Final = 18
 _WHOLE_BODY_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 
@@ -91,7 +96,6 @@ class CacheMiddleware:
             # be taken for "no lifespan here"; so it is told when it can be heard.
             self._mistake, settings = mistake, CacheSettings.model_construct()
         self.settings: Final = settings
-        self._may_be_embedded = store is None
         self._credential_headers: Final = (
             ()
             if settings.authorization_only
@@ -104,7 +108,11 @@ class CacheMiddleware:
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif kind != "http" or self.cache is None:
+            return
+        if self._adds_date is None and kind == "http":
+            # There is no lifespan.
+            self._learn_from_server(receive)
+        if kind != "http" or self.cache is None:
             if self._mistake is not None:
                 raise self._mistake
             await self.app(scope, receive, send)
@@ -142,7 +150,7 @@ class CacheMiddleware:
     def _learn_from_server(self, receive: Receive) -> None:
         self._adds_date = adds_date(receive)
         cache = self.cache
-        if cache is not None and self._may_be_embedded and not cache.store.shared:
+        if cache is not None and not cache.store.shared:
             workers = worker_count(receive)
             if workers > 1:
                 logger.warning(
@@ -348,29 +356,39 @@ class _Reading(_Responder):
                 message = {**message, "headers": self.with_status(headers, status)}
             await self.send(message)
 
-        await self.middleware.app(self.scope, self.receive, send)
+        # Nothing is stored, but a typed `set` here is a fill all the same, not a change.
+        authority = self.cache.store.authority
+        token = current_dependencies.set(Dependencies(mutating=False, authority=authority))
+        try:
+            await self.middleware.app(self.scope, self.receive, send)
+        finally:
+            current_dependencies.reset(token)
 
     async def _collapsed(self, decision: Forward) -> bool:
         """Take the response of a fill under way, if there is one that may be taken."""
-        cache, found = self.cache, self.found
-        if decision.reason == "request" or not cache.may_collapse(self.target, self.request):
-            return False
-        flight = cache.flights.find(found.key)
-        if flight is None or not flight.may_be_joined(found.tokens):
-            return False
-        entry = await flight.wait(self.middleware.settings.cache_collapse_wait)
-        if entry is None:
-            return False
-        try:
-            self.found = await cache.checked(
-                self.target, found.key, self.request, entry, dict(found.tokens), found.index
-            )
-        except StoreUnavailableError:
-            return False
-        if self.found.entry is None:
-            return False
-        await self._answer(collapsed=True)
-        return True
+        cache, mine = self.cache, self.found
+        ends = cache.monotonic() + self.middleware.settings.cache_collapse_wait
+        # Once more when it came to nothing: of all who waited, one asks and the others wait for it.
+        for _ in range(_JOINS):
+            if decision.reason == "request" or not cache.may_collapse(self.target, self.request):
+                return False
+            flight = cache.flights.find(mine.key)
+            if flight is None or not flight.may_be_joined(mine.tokens):
+                return False
+            entry = await flight.wait(ends - cache.monotonic())
+            if entry is None:
+                continue
+            try:
+                found = await cache.checked(
+                    self.target, mine.key, self.request, entry, dict(mine.tokens), mine.index
+                )
+            except StoreUnavailableError:
+                return False
+            if found.entry is not None:
+                self.found = found
+                await self._answer(collapsed=True)
+                return True
+        return False
 
     async def _forward(self, decision: Forward) -> None:
         """Ask the application, copying what it answers if that may be stored."""
@@ -444,12 +462,15 @@ class _Exchange:
         """Whether we answered the client, so that the application's own answer is dropped."""
         self._stale_answer = decision.stale_if_error
         self._again = False
+        self._body_again = False
+        """Whether the request's body, which is empty, is to be received once more."""
 
     async def run(self) -> None:
         """Call the application; once more without conditions if its 304 was of no use."""
         await self._call()
         if self._again:
             self._again, self._answered, self._started = False, False, False
+            self._body_again = True
             self.decision = replace(self.decision, conditional=())
             await self._call()
 
@@ -457,7 +478,7 @@ class _Exchange:
         self.asked_at = self.cache.clock()
         token = current_dependencies.set(self.dependencies)
         try:
-            await self.reading.middleware.app(self._scope(), self.reading.receive, self._send)
+            await self.reading.middleware.app(self._scope(), self._receive, self._send)
         except Exception:
             if self._started or not self._stale_answer or self._answered:
                 raise
@@ -465,6 +486,7 @@ class _Exchange:
             await self._serve_stale()
         finally:
             current_dependencies.reset(token)
+            self._forget()
         await self._let_go()
 
     def _scope(self) -> Scope:
@@ -474,6 +496,13 @@ class _Exchange:
             return reading.scope
         kept = [line for line in reading.headers.raw if line[0] not in _CONDITIONAL]
         return {**reading.scope, "headers": [*kept, *self.decision.conditional]}
+
+    async def _receive(self) -> Message:
+        if self._body_again:
+            self._body_again = False
+            return {"type": "http.request", "body": b"", "more_body": False}
+        message: Message = await self.reading.receive()
+        return message
 
     async def _send(self, message: Message) -> None:
         if self._answered or self._again:
@@ -506,8 +535,9 @@ class _Exchange:
             )
         verdict = self._consider(response, message)
         stored = isinstance(verdict, Fill)
-        if not stored and self.flight is not None:
-            self.cache.not_storable(self.reading.target)
+        if isinstance(verdict, MayNotStore) and self.flight is not None:
+            if verdict.reason not in _OF_ONE_REQUEST:
+                self.cache.not_storable(self.reading.target)
             self.cache.finish(self.flight)
         status = CacheStatus(
             fwd=self.decision.reason,
@@ -529,6 +559,9 @@ class _Exchange:
         reading = self.reading
         if message.get("trailers"):
             return MayNotStore(reason="trailers")
+        if b"content-length" in response.headers and _length(response.headers) is None:
+            # Whether the body is whole could not be told.
+            return MayNotStore(reason="content-length")
         if (_length(response.headers) or 0) > reading.middleware.settings.cache_max_body_bytes:
             return MayNotStore(reason="body too long")
         return self.cache.consider(
@@ -556,6 +589,9 @@ class _Exchange:
         settings = self.reading.middleware.settings
         if self._size > settings.cache_max_body_bytes or not self.cache.take(len(chunk)):
             self._forget()
+            # Nobody needs to wait for what will not be shared.
+            self.cache.not_storable(self.reading.target)
+            self.cache.finish(self.flight)
         else:
             self._chunks.append(bytes(chunk))
 
@@ -614,9 +650,8 @@ class _Exchange:
             await reading.serve(stale, fwd=status)
 
     async def _let_go(self) -> None:
-        """Send a start that is still held, and give up an unfinished copy."""
+        """Send a start that is still held."""
         held, self._held = self._held, None
-        self._forget()
         if held is not None:
             await self.reading.send(held)
 
@@ -655,7 +690,8 @@ class _Mutation(_Responder):
             await self.middleware.app(self.scope, self.receive, self._send)
         except BaseException:
             # An exception or a cancellation after the handler began: nobody knows what it changed.
-            self._status = 500
+            if self._status is None or self._status >= 400:
+                self._status = 500
             raise
         finally:
             current_dependencies.reset(token)
@@ -724,4 +760,5 @@ class _Mutation(_Responder):
 
 def _length(headers: Headers) -> int | None:
     values = headers.get_all(b"content-length")
-    return int(values[0]) if len(values) == 1 and values[0].isdigit() else None
+    valid = len(values) == 1 and values[0].isdigit() and len(values[0]) <= _LONGEST_NUMBER
+    return int(values[0]) if valid else None

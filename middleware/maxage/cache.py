@@ -234,7 +234,9 @@ class Cache:
                 # Good for this one client, and for nobody after it.
                 self.drop(found)
             return verdict.freshened, verdict
-        return verdict.stored, self._filling(target, request, found, answer, verdict)
+        # It goes on belonging to what it belonged to, whatever the 304 repeats of that.
+        groups = tuple(group for group, _ in found.entry.tokens)
+        return verdict.stored, self._filling(target, request, found, answer, verdict, groups)
 
     def freshen_from_head(
         self, target: Target, request: Request, found: Found, head: Response, asked_at: float
@@ -274,13 +276,14 @@ class Cache:
         found: Found,
         response: Response,
         verdict: MayStore | MayNotStore,
+        earlier: tuple[str, ...] = (),
     ) -> Fill | MayNotStore:
         if isinstance(verdict, MayNotStore):
             return verdict
         named = tuple(tag_group(tag) for tag in response_tags(response.headers))
         if len(named) > self.settings.cache_max_tags:
             return MayNotStore(reason="too many tags")
-        groups = tuple(dict.fromkeys((*target.groups, *named)))
+        groups = tuple(dict.fromkeys((*target.groups, *earlier, *named)))
         if any(found.tokens.get(group) is None for group in groups):
             # A group whose token was not captured before the handler ran cannot protect anything:
             # it may have been purged while the handler was running.

@@ -89,7 +89,7 @@ class Targets:
         self._routes: RouteTable | None = None
         self._routes_seen: tuple[int, int] = (0, 0)
         self._targets: OrderedDict[tuple[Any, ...], Target] = OrderedDict()
-        self._touched: OrderedDict[tuple[str, str, str], tuple[str, ...]] = OrderedDict()
+        self._touched: OrderedDict[tuple[str, str, str, str], tuple[str, ...]] = OrderedDict()
         self._base_rules = Policy(
             default_lifetime=settings.cache_expiration,
             heuristic_fraction=settings.heuristic_fraction,
@@ -121,7 +121,7 @@ class Targets:
         """Return the groups that a mutating request purges."""
         self._watch_routes(scope)
         host = _host_name(headers.first(b"host") or b"")
-        identity = (scope["method"], scope["path"], host)
+        identity = (scope["method"], scope["path"], host, str(scope.get("root_path", "")))
         groups = self._touched.get(identity)
         if groups is None:
             groups = self.touched_at(scope["method"], scope, scope["path"], host)
