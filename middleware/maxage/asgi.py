@@ -24,11 +24,13 @@ from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decide import Forward, MayNotStore, OnlyIfCached, Reason, Serve, answer
 from maxage.rfc9111.directives import OWN_TARGET
 from maxage.rfc9111.invalidation import invalidates, is_unsafe, same_origin_targets
+from maxage.rfc9111.structured import parse_strings
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
 from maxage.server import adds_date, worker_count
 from maxage.settings import CacheSettings
 from maxage.store import Store
 from maxage.store.codec import Entry
+from maxage.store.tokens import tag_group
 from maxage.stores import store_for
 from maxage.target import Scope, Target, Targets
 
@@ -44,6 +46,9 @@ _OVERRIDES: Final = frozenset({
     b"x-rewrite-url", b"x-original-uri", b"x-forwarded-uri",
 })  # fmt: skip
 """Headers by which a request means another method or path than it says."""
+
+MAX_NAMED_GROUPS: Final = 128
+"""Groups of one Cache-Group-Invalidation that are purged (RFC 9875 section 3 asks for 32)."""
 
 _CONDITIONAL: Final = frozenset({
     b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range",
@@ -736,9 +741,17 @@ class _Mutation(_Responder):
             self._held.append(message)
 
     def _named(self, headers: Headers) -> tuple[str, ...]:
-        """Return the groups of what Location and Content-Location name (RFC 9111 section 4.4)."""
+        """Return the groups of what the answer names.
+
+        That is Location and Content-Location (RFC 9111 section 4.4), and the groups of
+        Cache-Group-Invalidation (RFC 9875 section 3).
+        """
+        declared = parse_strings(headers.get_all(b"cache-group-invalidation"))
+        # Deviation: RFC 9875 keeps the groups of different origins apart; tags are one space here,
+        # so that such a purge may reach more than it names, and never less.
+        groups = tuple(tag_group(tag) for tag in declared[:MAX_NAMED_GROUPS])
         if b"location" not in headers and b"content-location" not in headers:
-            return ()
+            return groups
         scope = self.scope
         named = same_origin_targets(
             headers,
@@ -746,7 +759,8 @@ class _Mutation(_Responder):
             host=(self.headers.first(b"host") or b"").decode("latin-1"),
             path=(scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
         )
-        return tuple(group for path in named for group in self.middleware.targets.member(path))
+        members = (group for path in named for group in self.middleware.targets.member(path))
+        return (*groups, *members)
 
     async def _purge(self) -> bool:
         """Purge what the request touched; return whether that is confirmed."""

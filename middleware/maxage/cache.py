@@ -26,6 +26,7 @@ from maxage.rfc9111.decide import (
     freshen_from_head,
     may_store,
 )
+from maxage.rfc9111.structured import parse_strings
 from maxage.rfc9111.validation import conditional_fields
 from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
@@ -236,7 +237,9 @@ class Cache:
             return verdict.freshened, verdict
         # It goes on belonging to what it belonged to, whatever the 304 repeats of that.
         groups = tuple(group for group, _ in found.entry.tokens)
-        return verdict.stored, self._filling(target, request, found, answer, verdict, groups)
+        return verdict.stored, self._filling(
+            target, request, found, answer, verdict, earlier=groups
+        )
 
     def freshen_from_head(
         self, target: Target, request: Request, found: Found, head: Response, asked_at: float
@@ -276,6 +279,7 @@ class Cache:
         found: Found,
         response: Response,
         verdict: MayStore | MayNotStore,
+        *,
         earlier: tuple[str, ...] = (),
     ) -> Fill | MayNotStore:
         if isinstance(verdict, MayNotStore):
@@ -442,14 +446,19 @@ def is_current(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
 
 
 def response_tags(headers: Headers) -> tuple[str, ...]:
-    """Return the tags that a response names: `Cache-Tag` by commas, `Surrogate-Key` by blanks."""
+    """Return the tags that a response names.
+
+    `Cache-Tag` separates them by commas, `Surrogate-Key` by blanks; `Cache-Groups` is a list of
+    strings (RFC 9875 section 2).
+    """
     tags: list[bytes] = []
     for line in headers.get_all(b"cache-tag"):
         tags += line.split(b",")
     for line in headers.get_all(b"surrogate-key"):
         tags += line.split()
     cleaned = (tag.strip().decode("latin-1") for tag in tags)
-    return tuple(dict.fromkeys(tag for tag in cleaned if tag))
+    groups = parse_strings(headers.get_all(b"cache-groups"))
+    return tuple(dict.fromkeys(tag for tag in (*cleaned, *groups) if tag))
 
 
 def made_validator(body: bytes) -> bytes:

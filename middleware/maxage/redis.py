@@ -15,9 +15,11 @@ from typing import Any, Final, NoReturn, cast
 import redis
 import redis.asyncio
 from redis.asyncio.client import Pipeline as _AsyncPipeline
+from redis.asyncio.client import PubSub as _AsyncPubSub
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.client import Pipeline as _Pipeline
+from redis.client import PubSub as _PubSub
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -75,6 +77,13 @@ _EMPTY: Final[dict[str, Any]] = {
 """What each command answers while Redis is away: reads None or empty, writes False or 0."""
 
 
+_WAITING: Final = frozenset({
+    "BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN", "XREAD",
+    "XREADGROUP", "WAIT",
+})  # fmt: skip
+"""Commands that may take their time: running out of the budget shows no fault of the server."""
+
+
 def _pretended(command: Any, arguments: int) -> Any:
     """Return the answer of a command while Redis is away.
 
@@ -107,6 +116,8 @@ class Redis(redis.Redis):
     """
 
     upstream: Upstream | None = None
+    strict: bool = False
+    """Whether to raise where an answer would have to be made up; for locks."""
 
     @property
     def away(self) -> bool:
@@ -116,15 +127,20 @@ class Redis(redis.Redis):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run one command, or answer as if the server were empty."""
         if self.away:
-            return _pretended(args[0], len(args) - 1)
+            return self._pretended(args)
         assert self.upstream is not None  # noqa: S101 - what `away` has just said
         try:
             answer = super().execute_command(*args, **options)
         except _AWAY as error:
+            if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in _WAITING:
+                raise
             _note(self.upstream, error)
-            return _pretended(args[0], len(args) - 1)
+            return self._pretended(args)
         self.upstream.succeeded()
         return answer
+
+    def _pretended(self, args: tuple[Any, ...]) -> Any:
+        return _refuse(str(args[0])) if self.strict else _pretended(args[0], len(args) - 1)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "Pipeline":
         """Return a pipeline which answers None for each command while Redis is away."""
@@ -133,16 +149,35 @@ class Redis(redis.Redis):
         return pipeline
 
     def lock(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a lock, which is real or not at all."""
+        """Return a lock, which is real or not at all: its methods raise while Redis is away."""
         if self.away:
             _refuse("a lock")
-        return super().lock(*args, **kwargs)
+        real = Redis(connection_pool=self.connection_pool)
+        real.upstream, real.strict = self.upstream, True
+        return redis.Redis.lock(real, *args, **kwargs)
 
-    def pubsub(self, **kwargs: Any) -> Any:
+    def pubsub(self, **kwargs: Any) -> "PubSub":
         """Return a subscription, which is real or not at all."""
         if self.away:
             _refuse("a subscription")
-        return super().pubsub(**kwargs)
+        subscription = PubSub(self.connection_pool, **kwargs)
+        subscription.upstream = self.upstream
+        return subscription
+
+
+class PubSub(_PubSub):
+    """A subscription: what is sent for it raises while Redis is away."""
+
+    upstream: Upstream | None = None
+
+    def execute_command(self, *args: Any) -> Any:
+        """Send a command; a connection is made with the first one."""
+        try:
+            return super().execute_command(*args)
+        except _AWAY as error:
+            if self.upstream is not None:
+                _note(self.upstream, error)
+            _refuse("a subscription")
 
 
 class Pipeline(_Pipeline, Redis):  # pyright: ignore[reportIncompatibleMethodOverride] -- redis-py's own bases disagree
@@ -157,16 +192,17 @@ class Pipeline(_Pipeline, Redis):  # pyright: ignore[reportIncompatibleMethodOve
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send the commands; while Redis is away, answer None for each."""
         count = len(self.command_stack)
+        watching = self.watching
         if self.away:
-            self.command_stack = []
-            return [None] * count
+            self.reset()
+            return _refuse("a watched transaction") if watching else [None] * count
         assert self.upstream is not None  # noqa: S101
         try:
             answers = _Pipeline.execute(self, raise_on_error)
         except _AWAY as error:
             _note(self.upstream, error)
             self.reset()
-            return [None] * count
+            return _refuse("a watched transaction") if watching else [None] * count
         self.upstream.succeeded()
         return answers
 
@@ -174,13 +210,21 @@ class Pipeline(_Pipeline, Redis):  # pyright: ignore[reportIncompatibleMethodOve
         """Watch keys, which is real or not at all."""
         if self.away:
             _refuse("WATCH")
-        return _Pipeline.watch(self, *names)
+        assert self.upstream is not None  # noqa: S101
+        try:
+            return _Pipeline.watch(self, *names)
+        except _AWAY as error:
+            _note(self.upstream, error)
+            self.reset()
+            _refuse("WATCH")
 
 
 class AsyncRedis(redis.asyncio.Redis):
     """The awaitable twin of `Redis`."""
 
     upstream: Upstream | None = None
+    strict: bool = False
+    """Whether to raise where an answer would have to be made up; for locks."""
 
     @property
     def away(self) -> bool:
@@ -190,15 +234,20 @@ class AsyncRedis(redis.asyncio.Redis):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run one command, or answer as if the server were empty."""
         if self.away:
-            return _pretended(args[0], len(args) - 1)
+            return self._pretended(args)
         assert self.upstream is not None  # noqa: S101
         try:
             answer = await super().execute_command(*args, **options)
         except _AWAY as error:
+            if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in _WAITING:
+                raise
             _note(self.upstream, error)
-            return _pretended(args[0], len(args) - 1)
+            return self._pretended(args)
         self.upstream.succeeded()
         return answer
+
+    def _pretended(self, args: tuple[Any, ...]) -> Any:
+        return _refuse(str(args[0])) if self.strict else _pretended(args[0], len(args) - 1)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "AsyncPipeline":
         """Return a pipeline which answers None for each command while Redis is away."""
@@ -209,16 +258,35 @@ class AsyncRedis(redis.asyncio.Redis):
         return pipeline
 
     def lock(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a lock, which is real or not at all."""
+        """Return a lock, which is real or not at all: its methods raise while Redis is away."""
         if self.away:
             _refuse("a lock")
-        return super().lock(*args, **kwargs)
+        real = AsyncRedis(connection_pool=self.connection_pool)
+        real.upstream, real.strict = self.upstream, True
+        return redis.asyncio.Redis.lock(real, *args, **kwargs)
 
-    def pubsub(self, **kwargs: Any) -> Any:
+    def pubsub(self, **kwargs: Any) -> "AsyncPubSub":
         """Return a subscription, which is real or not at all."""
         if self.away:
             _refuse("a subscription")
-        return super().pubsub(**kwargs)
+        subscription = AsyncPubSub(self.connection_pool, **kwargs)
+        subscription.upstream = self.upstream
+        return subscription
+
+
+class AsyncPubSub(_AsyncPubSub):
+    """A subscription: what is sent for it raises while Redis is away."""
+
+    upstream: Upstream | None = None
+
+    async def execute_command(self, *args: Any) -> Any:
+        """Send a command; a connection is made with the first one."""
+        try:
+            return await super().execute_command(*args)
+        except _AWAY as error:
+            if self.upstream is not None:
+                _note(self.upstream, error)
+            _refuse("a subscription")
 
 
 class AsyncPipeline(_AsyncPipeline, AsyncRedis):  # type: ignore[misc] # redis-py's own bases disagree
@@ -233,18 +301,31 @@ class AsyncPipeline(_AsyncPipeline, AsyncRedis):  # type: ignore[misc] # redis-p
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Send the commands; while Redis is away, answer None for each."""
         count = len(self.command_stack)
+        watching = self.watching
         if self.away:
-            self.command_stack = []
-            return [None] * count
+            await self.reset()
+            return _refuse("a watched transaction") if watching else [None] * count
         assert self.upstream is not None  # noqa: S101
         try:
             answers = await _AsyncPipeline.execute(self, raise_on_error)
         except _AWAY as error:
             _note(self.upstream, error)
             await self.reset()
-            return [None] * count
+            return _refuse("a watched transaction") if watching else [None] * count
         self.upstream.succeeded()
         return answers
+
+    async def watch(self, *names: Any) -> Any:  # type: ignore[override] # redis-py's own bases disagree
+        """Watch keys, which is real or not at all."""
+        if self.away:
+            _refuse("WATCH")
+        assert self.upstream is not None  # noqa: S101
+        try:
+            return await _AsyncPipeline.watch(self, *names)
+        except _AWAY as error:
+            _note(self.upstream, error)
+            await self.reset()
+            _refuse("WATCH")
 
 
 def get_redis() -> Redis:

@@ -18,7 +18,12 @@ _SERVERS: Final = frozenset({"fastapi", "granian", "gunicorn", "hypercorn", "uvi
 
 def adds_date(receive: Any) -> bool:
     """Return whether the server adds a Date of its own to every response."""
-    return bool(getattr(_config(receive), "date_header", True))
+    config = _config(receive)
+    if config is None:
+        # Without a lifespan there is only the receiver of a request, which knows what it adds.
+        added = getattr(getattr(receive, "__self__", None), "default_headers", None)
+        return added is None or any(name.lower() == b"date" for name, _ in added)
+    return bool(getattr(config, "date_header", True))
 
 
 def worker_count(receive: Any, argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from tests.support.workers import Worker, Workers
 
 # The snippets of the Redis integration guide, word for word but for the import path, and around
 # them what they take for granted.
-AS_WRITTEN = '''
+AS_WRITTEN = """
 import json
 from typing import List
 from fastapi import APIRouter, FastAPI, HTTPException
@@ -165,7 +165,7 @@ def batch(ids: str):
 app.include_router(router)
 app.include_router(direct, prefix="/raw")
 app.include_router(health_router(CacheSettings(), message="MonitorPy API is running"), prefix="/api/v1")
-'''
+"""
 SOURCES = {"our page": "\n\n".join(blocks("docs/guide.md", "python")), "as written": AS_WRITTEN}
 DIRECT = {"our page": "/direct/", "as written": "/raw/items/"}
 KETTLE = {"id": "5", "name": "Kettle", "description": "Boils water."}
@@ -300,7 +300,7 @@ def test_disabled_opens_no_connection(start: Start, fault_proxy: FaultProxy, tex
         client.get("/batch?ids=5")
         assert client.get("/api/v1/health").json()["redis_available"] is False
     client.put("/items/5", json=KETTLE)
-    assert fault_proxy.accepted == 0
+    assert fault_proxy.connections == 0
 
 
 def test_health_says_what_the_guide_shows(start: Start, redis_url: str) -> None:

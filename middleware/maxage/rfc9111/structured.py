@@ -1,4 +1,4 @@
-"""Dictionaries of Structured Field Values (RFC 9651, which obsoletes RFC 8941)."""
+"""Dictionaries and lists of Structured Field Values (RFC 9651, which obsoletes RFC 8941)."""
 
 import re
 from dataclasses import dataclass
@@ -65,6 +65,29 @@ def parse_dictionary(lines: tuple[bytes, ...]) -> dict[str, Item] | None:
         return _dictionary(_Cursor(text))
     except ValueError:
         return None
+
+
+def parse_strings(lines: tuple[bytes, ...]) -> tuple[str, ...]:
+    """Return the strings of a list field, in order; empty when parsing fails. Never raises."""
+    try:
+        return tuple(_strings(_Cursor(b", ".join(lines).decode("ascii").strip(" "))))
+    except ValueError:
+        return ()
+
+
+def _strings(cursor: _Cursor) -> list[str]:
+    members: list[str] = []
+    while not cursor.done:
+        value = _inner_list(cursor) if cursor.take_char("(") else _bare_item(cursor)
+        _parameters(cursor)
+        # The fields of RFC 9875 are lists of strings; members of other types say nothing to us.
+        if isinstance(value, str):
+            members.append(value)
+        if cursor.done:
+            break
+        if cursor.take(_COMMA) is None or cursor.done:
+            raise _ParseError
+    return members
 
 
 def _dictionary(cursor: _Cursor) -> dict[str, Item]:

@@ -1,9 +1,44 @@
-"""The circuit breaker: after three failures in a row the store is left alone."""
+"""What keeps a store that misbehaves out of the way: the time budget and the circuit breaker."""
 
+import asyncio
 import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final, final
 
 FAILURES_TO_OPEN: Final = 3
+
+
+_LATE_LOOK: Final = 0.9
+"""The part of a budget after which it is looked whether the event loop itself was late."""
+
+
+@asynccontextmanager
+async def budget(seconds: float) -> AsyncGenerator[None]:
+    """Bound a piece of work on the store; time for which the event loop stood still is not counted.
+
+    When something else blocks the loop, the store's answer lies there unread and the timer is due
+    as well. That is no failure of the store: the budget is extended by as much as the loop was
+    late.
+
+    Raises:
+        TimeoutError: the work took longer.
+    """
+    loop = asyncio.get_running_loop()
+    due = loop.time() + seconds * _LATE_LOOK
+    async with asyncio.timeout(seconds) as limit:
+
+        def look() -> None:
+            late = loop.time() - due
+            when = limit.when()
+            if late > seconds * (1 - _LATE_LOOK) / 2 and when is not None and not limit.expired():
+                limit.reschedule(when + late)
+
+        timer = loop.call_at(due, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 @final

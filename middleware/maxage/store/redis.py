@@ -27,12 +27,12 @@ from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store import Reading
 from maxage.store.batching import LookupBatcher
+from maxage.store.guard import budget
 from maxage.store.tokens import (
     HIDDEN_HISTORY,
     belongs,
     fresh_token,
     has_replicas,
-    history_of,
     token_key,
 )
 from maxage.store.upstream import (
@@ -42,6 +42,7 @@ from maxage.store.upstream import (
     connection_history,
     note_history,
     strings,
+    told_history,
     upstream_for,
 )
 
@@ -106,7 +107,7 @@ class RedisStore:
     async def ping(self) -> bool:
         """Ask the server itself, within the read budget, an open breaker notwithstanding."""
         try:
-            async with asyncio.timeout(self._settings.cache_read_budget):
+            async with budget(self._settings.cache_read_budget):
                 return await self._commands([("PING",)]) in ([b"PONG"], ["PONG"])
         except (RedisError, OSError, TimeoutError):
             return False
@@ -178,7 +179,7 @@ class RedisStore:
     async def _guarded(self, commands: Any) -> list[Any] | None:
         """Run commands within the write budget; None when the server did not answer."""
         try:
-            async with asyncio.timeout(self._settings.cache_write_budget):
+            async with budget(self._settings.cache_write_budget):
                 answers = await self._commands(commands)
         except (RedisError, OSError, TimeoutError) as error:
             self.upstream.failed(error)
@@ -191,7 +192,7 @@ class RedisStore:
     ) -> tuple[list[bytes | None], list[bytes | None]]:
         """Ask the server once for the whole batch."""
         try:
-            async with asyncio.timeout(self._settings.cache_read_budget):
+            async with budget(self._settings.cache_read_budget):
                 answer = await self._fetch_unguarded(keys, groups)
         except (RedisError, OSError, TimeoutError) as error:
             self.upstream.failed(error)
@@ -274,7 +275,7 @@ class RedisStore:
         await connection.on_connect()
         try:
             info = await _ask(connection, "INFO", "replication")
-            history = history_of(info)
+            history = told_history(info)
             self.upstream.has_replicas = has_replicas(info)
         except NoPermissionError:
             history = HIDDEN_HISTORY

@@ -13,19 +13,21 @@ from itertools import zip_longest
 from typing import Any, Final, Protocol, final
 
 import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store import Reading
-from maxage.store.tokens import HIDDEN_HISTORY, belongs, fresh_token, history_of, token_key
+from maxage.store.tokens import HIDDEN_HISTORY, belongs, fresh_token, token_key
 from maxage.store.upstream import (
     SERVER_IS_ELSEWHERE,
     Command,
     Upstream,
     connection_history,
     note_history,
+    strings,
     sync_client,
+    told_history,
     upstream_for,
 )
 
@@ -92,7 +94,12 @@ class SyncRedisStore:
         answers = self._guarded(self._reader, lambda _: [("MGET", *keys, *token_keys)])
         if answers is None or isinstance(answers[0], Exception) or not self.upstream.trusted:
             raise StoreUnavailableError("the store did not answer")
-        values, tokens = answers[0][: len(keys)], answers[0][len(keys) :]
+        try:
+            answer = strings(answers[0], len(keys) + len(groups))
+        except InvalidResponse as error:
+            self.upstream.failed(error)
+            raise StoreUnavailableError(self.upstream.describe(error)) from None
+        values, tokens = answer[: len(keys)], answer[len(keys) :]
         return Reading(values, self._with_created(token_keys, tokens))
 
     def write_now(
@@ -152,11 +159,12 @@ class SyncRedisStore:
                 [(keys[i], tokens[i]) for i in lacking], now
             ),
         )
-        created: Any = None if answers is None else answers[-1]
+        created: Any = answers[-1] if answers and isinstance(answers[-1], list) else []
         result = list(tokens)
         for position, i in enumerate(lacking):
-            token = created[position] if isinstance(created, list) else None
-            result[i] = token if belongs(token, self.upstream.history or b"") else None
+            token = created[position] if len(created) == len(lacking) else None
+            fits = isinstance(token, bytes) and belongs(token, self.upstream.history or b"")
+            result[i] = token if fits else None
         return result
 
     def _guarded(
@@ -200,7 +208,7 @@ class SyncRedisStore:
         info = _answer(connection)
         if isinstance(info, SERVER_IS_ELSEWHERE):
             raise info
-        history = HIDDEN_HISTORY if isinstance(info, Exception) else history_of(info)
+        history = HIDDEN_HISTORY if isinstance(info, Exception) else told_history(info)
         note_history(connection, history)
         if not self.upstream.meet(history):
             raise redis.ConnectionError("another server history: the namespace is purged first")

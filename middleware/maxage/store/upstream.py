@@ -179,6 +179,10 @@ class Upstream:
 
     def owe(self, groups: Iterable[str]) -> None:
         """Put purges that are not confirmed into the journal and begin to make up for them."""
+        if self.journal.empty:
+            logger.warning(
+                "A purge could not be confirmed: nothing is served from Redis until it is."
+            )
         self.journal.add(groups)
         self.recover()
 
@@ -321,6 +325,17 @@ def strings(answer: object, count: int) -> list[bytes | None]:
         if len(checked) == count:
             return checked
     raise InvalidResponse("the answer is not that to the command")
+
+
+def told_history(info: object) -> bytes:
+    """Return the history that the answer to INFO replication names.
+
+    Raises:
+        InvalidResponse: it is no answer to that.
+    """
+    if not isinstance(info, bytes):
+        raise InvalidResponse("the answer is not that to INFO")
+    return history_of(info)
 
 
 def _token_seconds(keep_for: float) -> int:
