@@ -305,14 +305,22 @@ class _Reading(_Responder):
             parts += (b"vary_by", str(identity).encode("utf-8", "surrogatepass"))
         return tuple(parts)
 
-    async def _answer(self, *, collapsed: bool = False) -> None:
-        decision = self.cache.decide(self.target, self.request, self.found)
-        if isinstance(decision, Serve):
-            await self.serve(decision, collapsed=collapsed)
-        elif isinstance(decision, OnlyIfCached):
-            await self._gateway_timeout()
-        elif collapsed or not await self._collapsed(decision):
-            await self._forward(decision)
+    async def _answer(self) -> None:
+        ends = self.cache.monotonic() + self.middleware.settings.cache_collapse_wait
+        collapsed = False
+        for joins in range(_JOINS, -1, -1):
+            decision = self.cache.decide(self.target, self.request, self.found)
+            if isinstance(decision, Serve):
+                await self.serve(decision, collapsed=collapsed)
+                return
+            if isinstance(decision, OnlyIfCached):
+                await self._gateway_timeout()
+                return
+            flight = self._flight_to_join(decision) if joins else None
+            if flight is None:
+                await self._forward(decision)
+                return
+            collapsed = await self._join(flight, ends - self.cache.monotonic())
 
     # serve
 
@@ -369,30 +377,31 @@ class _Reading(_Responder):
         finally:
             current_dependencies.reset(token)
 
-    async def _collapsed(self, decision: Forward) -> bool:
-        """Take the response of a fill under way, if there is one that may be taken."""
-        cache, mine = self.cache, self.found
-        ends = cache.monotonic() + self.middleware.settings.cache_collapse_wait
-        # Once more when it came to nothing: of all who waited, one asks and the others wait for it.
-        for _ in range(_JOINS):
-            if decision.reason == "request" or not cache.may_collapse(self.target, self.request):
-                return False
-            flight = cache.flights.find(mine.key)
-            if flight is None or not flight.may_be_joined(mine.tokens):
-                return False
-            entry = await flight.wait(ends - cache.monotonic())
-            if entry is None:
-                continue
-            try:
-                found = await cache.checked(
-                    self.target, mine.key, self.request, entry, dict(mine.tokens), mine.index
+    def _flight_to_join(self, decision: Forward) -> Flight[Entry] | None:
+        """Return a fill under way whose response may be taken, if there is one."""
+        cache, found = self.cache, self.found
+        if decision.reason == "request" or not cache.may_collapse(self.target, self.request):
+            return None
+        flight = cache.flights.find(found.key)
+        return flight if flight is not None and flight.may_be_joined(found.tokens) else None
+
+    async def _join(self, flight: Flight[Entry], seconds: float) -> bool:
+        """Wait for the fill; return whether its response is ours to take."""
+        cache, found = self.cache, self.found
+        entry = await flight.wait(seconds)
+        try:
+            if entry is not None:
+                checked = await cache.checked(
+                    self.target, found.key, self.request, entry, dict(found.tokens), found.index
                 )
-            except StoreUnavailableError:
-                return False
-            if found.entry is not None:
-                self.found = found
-                await self._answer(collapsed=True)
-                return True
+                if checked.entry is not None:
+                    self.found = checked
+                    return True
+            if cache.may_collapse(self.target, self.request):
+                # It came to nothing: of all who waited, one asks, and may have asked already.
+                self.found = await cache.lookup(self.target, found.key, self.request)
+        except StoreUnavailableError:
+            logger.debug("The store went away while a request waited for another one.")
         return False
 
     async def _forward(self, decision: Forward) -> None:

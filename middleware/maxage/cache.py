@@ -237,9 +237,8 @@ class Cache:
             return verdict.freshened, verdict
         # It goes on belonging to what it belonged to, whatever the 304 repeats of that.
         groups = tuple(group for group, _ in found.entry.tokens)
-        return verdict.stored, self._filling(
-            target, request, found, answer, verdict, earlier=groups
-        )
+        filling = self._filling(target, request, found, answer, verdict, earlier=groups)
+        return verdict.stored, filling
 
     def freshen_from_head(
         self, target: Target, request: Request, found: Found, head: Response, asked_at: float

@@ -52,7 +52,7 @@ async def test_a_response_is_fresh_until_its_lifetime_ends(clock_moves: float) -
     app, clock = CounterApp(headers={"cache-control": "max-age=60"}), ManualClock()
     middleware = cache_of(app)
     assert middleware.cache is not None
-    middleware.cache.clock = clock  # type: ignore[misc]
+    middleware.cache.clock = clock
     await call(middleware)
     clock.advance(clock_moves)
     await call(middleware)
@@ -401,7 +401,7 @@ async def test_max_stale_accepts_what_is_stale_by_so_much(
     app, clock = CounterApp(), ManualClock()
     middleware = cache_of(app, cache_expiration=300)
     assert middleware.cache is not None
-    middleware.cache.clock = clock  # type: ignore[misc]
+    middleware.cache.clock = clock
     await call(middleware)
     clock.advance(waited)
     await call(middleware, headers={"cache-control": directive})

@@ -53,6 +53,11 @@ class Breaker:
         self._open = False
 
     @property
+    def suspicious(self) -> bool:
+        """Whether the last attempt failed."""
+        return self._failures > 0
+
+    @property
     def open(self) -> bool:
         """Whether requests must not ask the store."""
         return self._open

@@ -179,7 +179,7 @@ class RedisStore:
     async def _guarded(self, commands: Any) -> list[Any] | None:
         """Run commands within the write budget; None when the server did not answer."""
         try:
-            async with budget(self._settings.cache_write_budget):
+            async with budget(self.upstream.patience(self._settings.cache_write_budget)):
                 answers = await self._commands(commands)
         except (RedisError, OSError, TimeoutError) as error:
             self.upstream.failed(error)
@@ -192,7 +192,7 @@ class RedisStore:
     ) -> tuple[list[bytes | None], list[bytes | None]]:
         """Ask the server once for the whole batch."""
         try:
-            async with budget(self._settings.cache_read_budget):
+            async with budget(self.upstream.patience(self._settings.cache_read_budget)):
                 answer = await self._fetch_unguarded(keys, groups)
         except (RedisError, OSError, TimeoutError) as error:
             self.upstream.failed(error)

@@ -49,6 +49,8 @@ _HISTORY_ATTRIBUTE: Final = "_maxage_history"
 _UNREPLICATED: Final = (0, None)
 """What WAIT answers when no replica has it yet."""
 _CONFIRMED: Final = (b"OK", "OK", True)
+_PATIENCE_LEFT: Final = 0.04
+"""The part of a budget that is left for an attempt which follows a failed one."""
 _TOKEN_ENDS: Final = 10_000
 """Groups of which it is remembered until when their token lives."""
 
@@ -196,6 +198,14 @@ class Upstream:
                     "The cache is bypassed: Redis does not answer (%s).", self.describe(error)
                 )
             self.recover()
+
+    def patience(self, seconds: float) -> float:
+        """Return how long to wait for the server, where `seconds` is the budget.
+
+        After a failure only a little, until it answers again: the several attempts of one request
+        together are to cost its budget, not each of them.
+        """
+        return seconds * _PATIENCE_LEFT if self.breaker.suspicious else seconds
 
     def succeeded(self) -> None:
         """Count an answer of the server."""

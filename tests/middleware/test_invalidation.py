@@ -1,0 +1,598 @@
+"""When a mutating request has been answered, no later GET returns what was made before it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated, Any
+
+import pytest
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Response
+
+from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from maxage.redis import RedisCache
+from tests.support.asgi import Exchange, Message, Receive, Scope, Send, call, http_scope
+from tests.support.fault_proxy import FaultProxy
+from tests.support.redis_server import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+
+class Shop:
+    """Items behind FastAPI, with a purgeable view of each kind; counts what ran."""
+
+    def __init__(self, answer: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.app = FastAPI()
+        self.runs: dict[str, int] = {}
+        self.answer = answer
+        for path in (
+            "/items",
+            "/items/search",
+            "/items/{item_id}",
+            "/items/{item_id}/parts",
+            "/items/{item_id}/parts/{part}",
+            "/users/{user_id}",
+            "/health",
+        ):
+            self.app.get(path)(self._reader())
+
+        async def write(item_id: int) -> Response:
+            return Response(status_code=self.answer, headers=headers)
+
+        self.app.api_route("/items/{item_id}", methods=["PUT", "PATCH", "DELETE"])(write)
+        self.app.post("/items/{item_id}/publish")(write)
+
+        async def create() -> Response:
+            return Response(status_code=self.answer, headers=headers)
+
+        self.app.post("/items")(create)
+        self.middleware = CacheMiddleware(self.app, CacheSettings(), store=MemoryStore())
+
+    def _reader(self) -> Any:
+        from fastapi import Request
+
+        async def read(request: Request) -> Response:
+            url = str(request.url).removeprefix("http://testserver")
+            self.runs[url] = self.runs.get(url, 0) + 1
+            body = f"{url} {request.headers.get('accept-language')} {self.runs[url]}"
+            return Response(body, headers={"vary": "Accept-Language"})
+
+        return read
+
+    async def get(self, target: str, **headers: str) -> bool:
+        """Whether the answer is a hit."""
+        path, _, query = target.partition("?")
+        named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+        answer = await call(self.middleware, path=path, query=query, headers=named)
+        assert answer.status == 200
+        return b"hit" in (answer.header("cache-status") or b"")
+
+
+TOUCHED = [
+    "/items/5",
+    "/items/5?full=1",
+    "/items/5?full=2",
+    "/items/5/parts",
+    "/items/5/parts/7",
+    "/items",
+    "/items?page=2",
+    "/items/search?q=a",
+]
+UNTOUCHED = ["/items/6", "/items/6/parts", "/users/5", "/health"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_a_write_to_a_member_purges_it_what_lies_beneath_and_the_views_of_its_collection(
+    method: str,
+) -> None:
+    """And nothing beside it."""
+    shop = Shop()
+    for target in TOUCHED + UNTOUCHED:
+        assert not await shop.get(target)
+        assert await shop.get(target)
+    assert (await call(shop.middleware, method, "/items/5")).status == 200
+    for target in TOUCHED:
+        assert not await shop.get(target), target
+    for target in UNTOUCHED:
+        assert await shop.get(target), target
+
+
+@pytest.mark.parametrize("spelling", ["/items/5/", "/items/05", "/items/5?dry=1"])
+async def test_every_spelling_of_a_path_purges_the_same(spelling: str) -> None:
+    """What names the same resource touches it."""
+    shop = Shop()
+    await shop.get("/items/5")
+    path, _, query = spelling.partition("?")
+    answer = await call(shop.middleware, "PUT", path, query)
+    if answer.status == 307:  # the router redirects a slash, and the client follows
+        await call(shop.middleware, "PUT", "/items/5")
+    assert not await shop.get("/items/5")
+
+
+async def test_a_post_to_a_collection_purges_its_views() -> None:
+    """A new item belongs into every list."""
+    shop = Shop()
+    for target in ("/items", "/items?page=2", "/items/search", "/users/5"):
+        await shop.get(target)
+    await call(shop.middleware, "POST", "/items")
+    for target in ("/items", "/items?page=2", "/items/search"):
+        assert not await shop.get(target), target
+    assert await shop.get("/users/5")
+
+
+async def test_an_action_purges_the_member_it_acts_on() -> None:
+    """`POST /items/5/publish` is about item 5 and the lists it is in."""
+    shop = Shop()
+    for target in ("/items/5", "/items", "/items/6"):
+        await shop.get(target)
+    await call(shop.middleware, "POST", "/items/5/publish")
+    assert not await shop.get("/items/5")
+    assert not await shop.get("/items")
+    assert await shop.get("/items/6")
+
+
+async def test_all_variants_are_purged() -> None:
+    """Whatever the writer's own Accept-Language."""
+    shop = Shop()
+    for language in ("de", "en", "fr"):
+        await shop.get("/items/5", accept_language=language)
+        assert await shop.get("/items/5", accept_language=language)
+    await call(shop.middleware, "PUT", "/items/5", headers={"accept-language": "de"})
+    for language in ("de", "en", "fr"):
+        assert not await shop.get("/items/5", accept_language=language)
+
+
+@pytest.mark.parametrize(
+    ("status", "purges"),
+    [(200, True), (201, True), (204, True), (303, True), (399, True), (400, False)]
+    + [(404, False), (409, False), (422, False), (499, False), (500, True), (503, True)],
+)
+async def test_answers_that_may_follow_a_change_purge(status: int, purges: bool) -> None:
+    """2xx, 3xx and 5xx do, since after a 5xx nobody knows; 4xx do not."""
+    shop = Shop(status)
+    await shop.get("/items/5")
+    await call(shop.middleware, "PUT", "/items/5")
+    assert await shop.get("/items/5") is not purges
+
+
+@pytest.mark.parametrize(
+    ("headers", "purges"),
+    [
+        ({"location": "/users/5"}, True),
+        ({"content-location": "/users/5?a=1"}, True),
+        ({"location": "http://testserver/users/5"}, True),
+        ({"location": "http://elsewhere/users/5"}, False),
+        ({"location": "https://testserver/users/5"}, False),
+        ({"location": "/users/6"}, False),
+        ({"location": "http://["}, False),
+    ],
+)
+async def test_location_and_content_location_of_the_same_origin_are_purged(
+    headers: dict[str, str], purges: bool
+) -> None:
+    """RFC 9111 section 4.4."""
+    shop = Shop(201, headers)
+    await shop.get("/users/5")
+    await call(shop.middleware, "POST", "/items")
+    assert await shop.get("/users/5") is not purges
+
+
+@pytest.mark.parametrize("status", [None, 200, 404])
+async def test_an_exception_purges_whatever_was_answered_before_it(status: int | None) -> None:
+    """The fate of the write is unknown."""
+    stored = [0]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            stored[0] += 1
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x"})
+            return
+        if status is not None:
+            await send({"type": "http.response.start", "status": status, "headers": []})
+        raise RuntimeError("the handler failed")
+
+    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    await call(middleware)
+    await call(middleware, "PUT", raises=False)
+    await call(middleware)
+    assert stored[0] == 2
+
+
+@pytest.mark.parametrize("end", ["returns", "cancelled"])
+async def test_a_writer_that_is_gone_before_the_answer_purges(end: str) -> None:
+    """The handler may have committed when its client hung up."""
+    began, runs = asyncio.Event(), [0]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            runs[0] += 1
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x"})
+            return
+        began.set()
+        await receive()
+        await receive()  # the disconnect
+
+    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    await call(middleware)
+    exchange = Exchange(middleware, http_scope("PUT")).start()
+    await began.wait()
+    if end == "cancelled":
+        exchange.cancel()
+    else:
+        exchange.disconnect()
+    await exchange.finish(within=5)
+    await call(middleware)
+    assert runs[0] == 2
+
+
+# when
+
+
+class Row:
+    """A row in a database of one row, behind an application that may commit late."""
+
+    def __init__(self, *, late: bool = False, background: bool = False) -> None:
+        self.value = 0
+        self.app = FastAPI()
+        self.reading: asyncio.Event | None = None
+        """Holds a GET back between its read of the row and its answer."""
+        self.read = asyncio.Event()
+        self.committing: asyncio.Event | None = None
+
+        async def session() -> AsyncGenerator[dict[str, int], None]:
+            changes: dict[str, int] = {}
+            yield changes
+            if self.committing is not None:
+                await self.committing.wait()
+            self.value = changes.get("value", self.value)
+
+        @self.app.get("/row")
+        async def get() -> int:
+            value = self.value
+            self.read.set()
+            if self.reading is not None:
+                await self.reading.wait()
+            return value
+
+        def set_value(value: int) -> None:
+            self.value = value
+
+        @self.app.put("/row/{value}")
+        async def put_beneath(value: int) -> int:
+            raise HTTPException(404)
+
+        @self.app.put("/row")
+        async def put(
+            value: int,
+            changes: Annotated[dict[str, int], Depends(session)],
+            tasks: BackgroundTasks,
+        ) -> int:
+            if late:
+                changes["value"] = value
+            elif background:
+                tasks.add_task(set_value, value)
+            else:
+                self.value = value
+            return value
+
+
+async def body(app: Any, path: str = "/row", **request: Any) -> bytes:
+    """The body of a GET."""
+    return (await call(app, path=path, **request)).body
+
+
+async def test_the_purge_is_done_before_the_first_byte_of_the_answer_leaves() -> None:
+    """Read your own writes."""
+    row = Row()
+    middleware = CacheMiddleware(row.app, CacheSettings(), store=MemoryStore())
+    assert await body(middleware) == b"0"
+    seen = []
+
+    async def look(number: int, message: Message) -> None:
+        seen.append(await body(middleware))
+
+    await call(middleware, "PUT", "/row", "value=1", on_send=look)
+    assert seen[0] == b"1"
+
+
+@pytest.mark.parametrize("kind", ["late", "background"])
+async def test_what_is_changed_after_the_answer_is_purged_after_it(kind: str) -> None:
+    """Exit code of `yield` dependencies and background tasks run after the response was sent."""
+    row = Row(late=kind == "late", background=kind == "background")
+    middleware = CacheMiddleware(row.app, CacheSettings(), store=MemoryStore())
+    between = []
+
+    async def look(number: int, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            between.append(await body(middleware))
+
+    assert await body(middleware) == b"0"
+    await call(middleware, "PUT", "/row", "value=1", on_send=look)
+    assert between[0] == b"0"
+    assert await body(middleware) == b"1"
+
+
+@asynccontextmanager
+async def on(url: str, app: Any, count: int = 1, **settings: Any) -> AsyncGenerator[Any, None]:
+    """Several middlewares, as of several workers, over one application and one Redis."""
+    made = []
+    async with AsyncExitStack() as stack:
+        for _ in range(count):
+            middleware = CacheMiddleware(app, CacheSettings(redis_url=url, **settings))
+            stack.push_async_callback(middleware.aclose)
+            made.append(middleware)
+        yield made[0] if count == 1 else made
+
+
+async def settled(middleware: CacheMiddleware) -> None:
+    """Wait until what the cache does in the background is done."""
+    assert middleware.cache is not None
+    while tasks := set(middleware.cache._tasks):
+        await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("kind", ["embedded", "redis"])
+async def test_a_get_that_began_before_a_write_is_not_served_after_it(
+    kind: str, redis_url: str
+) -> None:
+    """The classic race: it read the old row, the write is acknowledged, then it is stored."""
+    row = Row()
+    row.reading = asyncio.Event()
+    async with on(redis_url if kind == "redis" else "memory://", row.app) as middleware:
+        slow = Exchange(middleware, http_scope(path="/row")).start()
+        await row.read.wait()
+        await call(middleware, "PUT", "/row", "value=1")
+        row.reading.set()
+        assert (await slow.finish()).body == b"0"
+        await settled(middleware)
+        for _ in range(2):
+            assert await body(middleware) == b"1"
+
+
+async def test_a_get_that_began_before_a_write_through_another_worker_is_not_served_after_it(
+    redis_url: str,
+) -> None:
+    """The same over two workers, whichever is asked afterwards."""
+    row = Row()
+    row.reading = asyncio.Event()
+    async with on(redis_url, row.app, 2) as (one, two):
+        slow = Exchange(one, http_scope(path="/row")).start()
+        await row.read.wait()
+        await call(two, "PUT", "/row", "value=1")
+        row.reading.set()
+        await slow.finish()
+        await settled(one)
+        assert [await body(two), await body(one)] == [b"1", b"1"]
+
+
+async def test_a_get_that_reads_between_answer_and_late_commit_is_not_served_after_the_commit(
+    redis_url: str,
+) -> None:
+    """The second purge is for this."""
+    row = Row(late=True)
+    row.committing = asyncio.Event()
+    async with on(redis_url, row.app) as middleware:
+        writer = Exchange(middleware, http_scope("PUT", "/row", "value=1")).start()
+        await writer.wait_sent(2)
+        assert await body(middleware) == b"0"
+        assert await body(middleware) == b"0"
+        row.committing.set()
+        await writer.finish()
+        assert await body(middleware) == b"1"
+
+
+@pytest.mark.parametrize("kind", ["embedded", "redis"])
+async def test_a_get_after_a_write_does_not_take_the_response_of_a_get_before_it(
+    kind: str, redis_url: str
+) -> None:
+    """Protocol section 2.2: who began after the acknowledgement asks for himself."""
+    row = Row()
+    row.reading = asyncio.Event()
+    async with on(redis_url if kind == "redis" else "memory://", row.app) as middleware:
+        leader = Exchange(middleware, http_scope(path="/row")).start()
+        await row.read.wait()
+        await call(middleware, "PUT", "/row", "value=1")
+        row.read.clear()
+        later = Exchange(middleware, http_scope(path="/row")).start()
+        await row.read.wait()
+        row.reading.set()
+        assert (await leader.finish()).body == b"0"
+        assert (await later.finish()).body == b"1"
+        assert await body(middleware) == b"1"
+
+
+async def test_a_fill_that_waits_to_be_written_is_not_served_after_a_write(
+    fault_proxy: FaultProxy,
+) -> None:
+    """Protocol section 2.2, for the pending fill."""
+    row = Row()
+    async with on(fault_proxy.url, row.app, cache_write_budget=5) as middleware:
+        await body(middleware)
+        await settled(middleware)
+        await call(middleware, "PUT", "/row", "value=1")
+        hold = fault_proxy.hold("SET", match=b":e:")
+        assert await body(middleware) == b"1"
+        await hold.until_held()
+        assert await body(middleware) == b"1"
+        await call(middleware, "PUT", "/row", "value=2")
+        assert await body(middleware) == b"2"
+        hold.release()
+        await settled(middleware)
+        assert await body(middleware) == b"2"
+
+
+# the typed cache
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+@pytest.mark.parametrize("how", ["get_or_set", "get, set", "uncached get, set"])
+async def test_a_typed_fill_in_a_get_loses_against_a_write_meanwhile(
+    how: str, embedded: bool, redis_url: str
+) -> None:
+    """Protocol section 2.3: read the row, the write is acknowledged, then store the old value."""
+    settings = CacheSettings(redis_url=None if embedded else redis_url)
+    items = RedisCache[int](int, prefix="row", settings=settings)
+    app, value, gate, read = FastAPI(), [0], asyncio.Event(), asyncio.Event()
+
+    async def load() -> int:
+        loaded = value[0]
+        read.set()
+        await gate.wait()
+        return loaded
+
+    async def get() -> int:
+        if how == "get_or_set":
+            return await items.aget_or_set(1, load)
+        found = await items.aget(1)
+        if found is None:
+            found = await load()
+            await items.aset(1, found)
+        return found
+
+    if how.startswith("uncached"):
+        from maxage import uncached
+
+        get = uncached(get)
+    app.get("/row")(get)
+
+    @app.put("/elsewhere")
+    async def put() -> None:
+        value[0] = 1
+        await items.adelete(1)
+
+    middleware = CacheMiddleware(app, settings)
+    slow = Exchange(middleware, http_scope(path="/row")).start()
+    await read.wait()
+    await call(middleware, "PUT", "/elsewhere")
+    gate.set()
+    assert (await slow.finish()).body == b"0"
+    await settled(middleware)
+    assert [await body(middleware), await body(middleware)] == [b"1", b"1"]
+    await items.adelete(1)
+    await middleware.aclose()
+
+
+@pytest.mark.parametrize("write", ["aset", "adelete"])
+async def test_a_typed_write_purges_the_responses_built_from_the_object(
+    write: str, redis_url: str
+) -> None:
+    """Without a tag written by hand; a response built from another object stays."""
+    settings = CacheSettings(redis_url=redis_url)
+    items = RedisCache[int](int, prefix="row", settings=settings)
+    app, value, runs = FastAPI(), {1: 0, 2: 0}, [0]
+
+    @app.get("/page/{number}")
+    async def page(number: int) -> int:
+        runs[0] += 1
+        return await items.aget_or_set(number, lambda: value[number])
+
+    async with on(redis_url, app, 2) as (one, two):
+        for _ in range(3):
+            await body(one, "/page/1")
+            await body(two, "/page/2")
+            await settled(one)
+            await settled(two)
+        ran, value[1] = runs[0], 7
+        await (items.aset(1, 7) if write == "aset" else items.adelete(1))
+        assert await body(two, "/page/1") == await body(one, "/page/1") == b"7"
+        assert await body(one, "/page/2") == b"0"
+        assert runs[0] == ran + 1 or runs[0] == ran + 2
+
+
+# when Redis is away
+
+
+@pytest.mark.parametrize("fault", ["refuse", "hang", "reset", "OOM", "READONLY"])
+async def test_after_a_purge_that_redis_did_not_confirm_a_get_is_never_stale(
+    fault: str, fault_proxy: FaultProxy
+) -> None:
+    """Not while Redis is away, and not when it is back: the purge is made up for first."""
+    row = Row()
+    async with on(fault_proxy.url, row.app) as middleware:
+        assert [await body(middleware), await body(middleware)] == [b"0", b"0"]
+        await settled(middleware)
+        if fault in {"refuse", "hang", "reset"}:
+            getattr(fault_proxy, fault)()
+        else:
+            fault_proxy.error(fault, commands={"SET"})
+        for value in (1, 2):
+            assert (await call(middleware, "PUT", "/row", f"value={value}")).status == 200
+            assert await body(middleware) == b"%d" % value
+        fault_proxy.pass_through()
+        for _ in range(5):
+            assert await body(middleware) == b"2"
+        await trusted(middleware)
+        assert [await body(middleware), await body(middleware)] == [b"2", b"2"]
+
+
+async def trusted(middleware: CacheMiddleware, *, within: float = 5.0) -> None:
+    """Wait until the store is trusted again."""
+    assert middleware.cache is not None
+    async with asyncio.timeout(within):
+        while not middleware.cache.store.trusted:  # noqa: ASYNC110 - a thread sets it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_purge_that_arrives_late_never_revives_what_was_stored(
+    fault_proxy: FaultProxy,
+) -> None:
+    """Protocol section 2.4: every attempt draws its own value."""
+    row = Row()
+    async with on(fault_proxy.url, row.app) as middleware:
+        await body(middleware)
+        await settled(middleware)
+        hold = fault_proxy.hold("SET", match=b":t:", times=1)
+        await call(middleware, "PUT", "/row", "value=1")
+        await trusted(middleware)
+        assert await body(middleware) == b"1"
+        await settled(middleware)
+        await call(middleware, "PUT", "/row", "value=2")
+        hold.release()
+        await asyncio.sleep(0)
+        for _ in range(3):
+            assert await body(middleware) == b"2"
+
+
+@pytest.mark.parametrize("lost", ["tokens", "one token", "everything"])
+async def test_tokens_that_were_lost_make_misses(
+    lost: str, redis_url: str, redis_server: RedisServer
+) -> None:
+    """Eviction and FLUSHALL cost misses, and never bring back what was purged."""
+    row = Row()
+    async with on(redis_url, row.app) as middleware:
+        await body(middleware)
+        await settled(middleware)
+        row.value = 1  # behind everybody's back, to see what is a hit
+        assert await body(middleware) == b"0"
+        keys = redis_server.call("KEYS", "*:t:*")
+        assert isinstance(keys, list)
+        if lost == "everything":
+            redis_server.flush()
+        else:
+            for key in keys if lost == "tokens" else keys[:1]:
+                redis_server.call("DEL", key)
+        assert await body(middleware) == b"1"
+        await settled(middleware)
+        row.value = 2
+        assert await body(middleware) == b"1"
+
+
+@pytest.mark.parametrize("keep_data", [True, False])
+async def test_what_was_stored_before_a_restart_of_redis_is_not_served_after_it(
+    keep_data: bool, own_redis: RedisServer
+) -> None:
+    """Another history: an old snapshot may have come back with it."""
+    row = Row()
+    async with on(own_redis.url, row.app) as middleware:
+        await body(middleware)
+        await settled(middleware)
+        own_redis.restart(keep_data=keep_data)
+        row.value = 1
+        await body(middleware)
+        await trusted(middleware)
+        await settled(middleware)
+        assert await body(middleware) == b"1"
+        await settled(middleware)
+        row.value = 2
+        assert await body(middleware) == b"1"

@@ -1,0 +1,43 @@
+"""What the attempts of one request cost together while Redis hangs."""
+
+import time
+
+import pytest
+
+from maxage import CacheSettings, RedisStore, StoreUnavailableError
+from tests.support.fault_proxy import FaultProxy
+
+
+@pytest.fixture
+async def store(fault_proxy: FaultProxy):
+    """A store behind the fault proxy, in use and with a connection."""
+    store = RedisStore(fault_proxy.url, CacheSettings(redis_url=fault_proxy.url))
+    await store.read((b"key",), ("n",))
+    yield store
+    fault_proxy.pass_through()
+    store.upstream.close()
+    await store.close()
+
+
+async def test_three_purges_of_one_request_cost_little_more_than_one_budget(
+    store: RedisStore, fault_proxy: FaultProxy
+) -> None:
+    """Before the answer, by the typed cache, and after the application returned."""
+    fault_proxy.hang()
+    began = time.monotonic()
+    for _ in range(3):
+        assert await store.renew(("n",)) == [None]
+    assert time.monotonic() - began < 0.15
+    assert not store.trusted
+
+
+async def test_two_reads_of_one_request_cost_little_more_than_one_budget(
+    store: RedisStore, fault_proxy: FaultProxy
+) -> None:
+    """The response's and the typed cache's."""
+    fault_proxy.hang()
+    began = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            await store.read((b"key",), ("n",))
+    assert time.monotonic() - began < 0.09
