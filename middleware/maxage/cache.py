@@ -326,7 +326,9 @@ class Cache:
         key = variant_key(found.key, names, stored.selecting) if names else found.key
         # A typed read captured its group's token itself, before it read.
         captured = {group: found.tokens[group] or b"" for group in fill.groups}
-        if any(captured.get(group, token) != token for group, token in dependencies.read.items()):
+        # Purged between the lookup and that read, the response may mix both sides of the change.
+        seen = found.tokens
+        if any(seen.get(group, token) != token for group, token in dependencies.read.items()):
             return None
         target.remember_groups(dependencies.read, self.settings.cache_max_tags)
         tokens = tuple((captured | dependencies.read).items())

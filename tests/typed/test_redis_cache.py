@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -378,28 +378,28 @@ class Shop:
         self.runs = 0
         self.during: Callable[[], None] = lambda: None
         app = FastAPI()
-        app.add_api_route("/async/{id}", self.read_async)
-        app.add_api_route("/plain/{id}", self.read_plain)
-        app.add_api_route("/guide/{id}", self.read_like_the_guide)
+        app.add_api_route("/async/{item_id}", self.read_async)
+        app.add_api_route("/plain/{item_id}", self.read_plain)
+        app.add_api_route("/guide/{item_id}", self.read_like_the_guide)
         app.add_api_route("/later", self.write_later, methods=["POST"])
         self.app = CacheMiddleware(app, settings)
 
-    async def read_async(self, id: int) -> Item:
+    async def read_async(self, item_id: int) -> Item:
         self.runs += 1
-        return await self.cache.aget_or_set(id, lambda: self.database[id])
+        return await self.cache.aget_or_set(item_id, lambda: self.database[item_id])
 
-    def read_plain(self, id: int) -> Item:
+    def read_plain(self, item_id: int) -> Item:
         self.runs += 1
-        return self.cache.get_or_set(id, lambda: self.database[id])
+        return self.cache.get_or_set(item_id, lambda: self.database[item_id])
 
-    def read_like_the_guide(self, id: int) -> Item:
+    def read_like_the_guide(self, item_id: int) -> Item:
         self.runs += 1
-        found = self.cache.get(id)
+        found = self.cache.get(item_id)
         if found:
             return found
-        item = self.database[id]
+        item = self.database[item_id]
         self.during()
-        self.cache.set(id, item)
+        self.cache.set(item_id, item)
         return item
 
     def write_later(self, tasks: BackgroundTasks) -> None:
@@ -522,8 +522,7 @@ def test_a_script_without_http_purges(workers: Workers, redis_url: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests say themselves where Redis is."""
     for name in ("REDIS_URL", "USE_REDIS_CACHE", "CACHE_EXPIRATION"):
         monkeypatch.delenv(name, raising=False)
-    yield

@@ -1,0 +1,230 @@
+"""The entry format: what is written is read again, and nothing else ever is."""
+
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maxage.message import Headers, StoredResponse
+from maxage.store.codec import Codec, Entry, VariantIndex
+
+_lines = st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=60)), max_size=12)
+_seconds = st.floats(min_value=-1e12, max_value=1e12)
+_selecting = st.lists(st.tuples(st.binary(), st.none() | st.binary()), max_size=4)
+_stored = st.builds(
+    lambda selecting, **fields: StoredResponse(
+        vary_names=tuple(name for name, _ in selecting),
+        selecting=tuple(value for _, value in selecting),
+        **fields,
+    ),
+    selecting=_selecting,
+    status=st.integers(100, 599),
+    headers=_lines.map(Headers),
+    body=st.binary(max_size=5000),
+    request_time=_seconds,
+    response_time=_seconds,
+    freshness_lifetime=_seconds,
+    corrected_initial_age=_seconds,
+    lifetime_is_ours=st.booleans(),
+    always_validate=st.booleans(),
+    no_cache_fields=st.lists(st.binary(), max_size=3).map(tuple),
+    never_stale=st.booleans(),
+    stale_while_revalidate=_seconds,
+    stale_if_error=st.none() | _seconds,
+    shareable=st.booleans(),
+)
+_entries = st.builds(
+    Entry,
+    key=st.binary(max_size=100),
+    stored=_stored,
+    tokens=st.lists(st.tuples(st.text(), st.binary()), max_size=6).map(tuple),
+)
+_indexes = st.builds(
+    VariantIndex,
+    key=st.binary(max_size=100),
+    names=st.lists(st.binary(), max_size=6).map(tuple),
+    variants=st.lists(st.binary(), max_size=6).map(tuple),
+)
+_codecs = st.sampled_from([Codec(), Codec(b""), Codec(b"secret")])
+
+ENTRY = Entry(
+    key=b"maxage:e::http://h/items?page=2:00",
+    stored=StoredResponse(
+        status=200,
+        headers=Headers([(b"Content-Type", b"text/plain"), (b"x", b"1"), (b"X", b"2")]),
+        body=b"the one and only body" * 40,
+        request_time=1.0,
+        response_time=2.0,
+        freshness_lifetime=300.0,
+        corrected_initial_age=0.5,
+    ),
+    tokens=(("n", b"h-1"), ("p:/items", b"h-2")),
+)
+INDEX = VariantIndex(key=b"k", names=(b"accept",), variants=(b"k:v:1", b"k:v:2"))
+
+
+@given(_entries | _indexes, _codecs)
+def test_what_is_encoded_is_decoded_the_same(value: Entry | VariantIndex, codec: Codec) -> None:
+    """Every field survives, header lines in their order, case and number."""
+    assert codec.decode(codec.encode(value), value.key) == value
+
+
+@given(_entries | _indexes, st.binary(max_size=100))
+def test_a_frame_is_nothing_under_another_key(value: Entry | VariantIndex, other: bytes) -> None:
+    """The whole key is compared, so that a foreign value under our key is a miss."""
+    found = Codec().decode(Codec().encode(value), other)
+    assert found == (value if other == value.key else None)
+
+
+def _flip(frame: bytes, chance: random.Random) -> bytes:
+    place = chance.randrange(len(frame) * 8)
+    return _with(frame, place // 8, frame[place // 8] ^ 1 << place % 8)
+
+
+def _with(frame: bytes, place: int, byte: int) -> bytes:
+    return frame[:place] + bytes([byte]) + frame[place + 1 :]
+
+
+def _scribble(frame: bytes, chance: random.Random) -> bytes:
+    start = chance.randrange(len(frame))
+    length = chance.randint(1, 40)
+    return frame[:start] + chance.randbytes(length) + frame[start + length :]
+
+
+def _cut(frame: bytes, chance: random.Random) -> bytes:
+    return frame[: chance.randrange(len(frame))]
+
+
+def _extend(frame: bytes, chance: random.Random) -> bytes:
+    return frame + chance.randbytes(chance.randint(1, 20))
+
+
+def _drop(frame: bytes, chance: random.Random) -> bytes:
+    start = chance.randrange(len(frame))
+    return frame[:start] + frame[start + chance.randint(1, 9) :]
+
+
+def _swap(frame: bytes, chance: random.Random) -> bytes:
+    a = chance.randrange(len(frame))
+    b = chance.randrange(len(frame))
+    return _with(_with(frame, a, frame[b]), b, frame[a])
+
+
+def _repeat(frame: bytes, chance: random.Random) -> bytes:
+    start = chance.randrange(len(frame))
+    end = chance.randint(start, min(len(frame), start + 50))
+    return frame[:end] + frame[start:end] + frame[end:]
+
+
+def _prefix(frame: bytes, chance: random.Random) -> bytes:
+    return _with(frame, chance.randrange(25), chance.randrange(256))
+
+
+_MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [
+    _flip, _scribble, _cut, _extend, _drop, _swap, _repeat, _prefix,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("codec", [Codec(), Codec(b"secret")], ids=["plain", "keyed"])
+@pytest.mark.parametrize("value", [ENTRY, INDEX], ids=["entry", "index"])
+def test_no_mutation_gives_a_wrong_value_or_raises(codec: Codec, value: Entry) -> None:
+    """2,000 damaged frames: each is a miss, unless the damage left the frame as it was."""
+    chance = random.Random(20261123)
+    frame = codec.encode(value)
+    damaged = 0
+    while damaged < 2000:
+        mutated = frame
+        for _ in range(chance.choice((1, 1, 1, 2, 5))):
+            mutated = chance.choice(_MUTATIONS)(mutated, chance) or b"\0"
+        if mutated == frame:
+            continue
+        damaged += 1
+        assert codec.decode(mutated, value.key) is None, mutated
+
+
+@given(st.binary(max_size=400), _codecs)
+def test_foreign_bytes_are_nothing(frame: bytes, codec: Codec) -> None:
+    """Whatever another program left under the key is a miss."""
+    assert codec.decode(frame, b"k") is None
+
+
+@pytest.mark.parametrize("length", range(29))
+def test_every_beginning_of_a_frame_is_nothing(length: int) -> None:
+    """A value that was cut while it was written is a miss, at every length of the prefix."""
+    assert Codec().decode(Codec().encode(INDEX)[:length], INDEX.key) is None
+
+
+def _planted(kind: bytes, head: bytes, body: bytes = b"") -> bytes:
+    """Return a frame with a right plain checksum, as whoever knows the format can make it."""
+    checksum = b"%016x" % zlib.crc32(body, zlib.crc32(head, zlib.crc32(kind)))
+    return struct.pack(">4sc16sI", b"mxa1", kind, checksum, len(head)) + head + body
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"\xc0",
+        msgspec.msgpack.encode([]),
+        msgspec.msgpack.encode({"key": b"k"}),
+        msgspec.msgpack.encode([b"k", ["names"], []]),
+        msgspec.msgpack.encode([b"k", [], []]) + b"\xc0",
+        msgspec.msgpack.encode([b"k", [], []])[:-1],
+        msgspec.msgpack.encode(["\ud7ff", [], []]),
+        b"\x94\xc4\x01k\x90\x90" + b"\x91" * 100_000 + b"\xc0",
+    ],
+    ids=["empty", "nil", "short", "map", "type", "long", "cut", "text", "deep"],
+)
+@pytest.mark.parametrize("kind", [b"V", b"R", b"X"])
+def test_a_head_of_the_wrong_shape_is_nothing(head: bytes, kind: bytes) -> None:
+    """A right checksum does not make a right entry, and nothing is raised for it."""
+    assert Codec().decode(_planted(kind, head), b"k") is None
+
+
+def test_a_frame_of_another_format_is_nothing() -> None:
+    """The magic word carries the version: after an update old entries are misses."""
+    frame = Codec().encode(INDEX)
+    assert Codec().decode(b"mxa0" + frame[4:], INDEX.key) is None
+
+
+def test_a_boundary_moved_between_head_and_body_is_nothing() -> None:
+    """The length of the head cannot be changed, though the bytes after it stay the same."""
+    frame = Codec().encode(ENTRY)
+    length = int.from_bytes(frame[21:25], "big")
+    for other in {*range(length + 60)} - {length}:
+        moved = frame[:21] + other.to_bytes(4, "big") + frame[25:]
+        assert Codec().decode(moved, ENTRY.key) is None
+
+
+@pytest.mark.parametrize(
+    ("writer", "reader"),
+    [(None, b"a"), (b"a", None), (b"a", b"b"), (b"a", b""), (b"", None)],
+)
+def test_a_keyed_frame_needs_the_same_secret(writer: bytes | None, reader: bytes | None) -> None:
+    """With CACHE_SECRET nobody without it can plant a response, or read one as its own."""
+    assert Codec(reader).decode(Codec(writer).encode(ENTRY), ENTRY.key) is None
+    assert Codec(writer).decode(Codec(writer).encode(ENTRY), ENTRY.key) == ENTRY
+
+
+def test_a_planted_frame_is_nothing_where_a_secret_is_set() -> None:
+    """The checksum against accidents, which anybody can compute, does not pass for a keyed one."""
+    frame = _planted(b"V", msgspec.msgpack.encode([b"k", [], []]))
+    assert Codec().decode(frame, b"k") == VariantIndex(key=b"k", names=())
+    assert Codec(b"secret").decode(frame, b"k") is None
+
+
+def test_the_secret_is_not_in_the_frame() -> None:
+    """What lies in Redis tells nothing of the secret."""
+    assert b"very-secret" not in Codec(b"very-secret").encode(ENTRY)
+
+
+def test_an_empty_body_and_no_headers_are_kept() -> None:
+    """The smallest response is a response."""
+    empty = replace(ENTRY, stored=replace(ENTRY.stored, body=b"", headers=Headers()))
+    assert Codec().decode(Codec().encode(empty), ENTRY.key) == empty
