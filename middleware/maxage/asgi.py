@@ -30,6 +30,7 @@ from maxage.server import adds_date, worker_count
 from maxage.settings import CacheSettings
 from maxage.store import Store
 from maxage.store.codec import Entry
+from maxage.store.memory import MemoryStore
 from maxage.store.tokens import tag_group
 from maxage.stores import store_for
 from maxage.target import Scope, Target, Targets
@@ -116,7 +117,7 @@ class CacheMiddleware:
             return
         if self._adds_date is None and kind == "http":
             # There is no lifespan.
-            self._learn_from_server(receive)
+            self._learn_from_server(receive, is_server=False)
         if kind != "http" or self.cache is None:
             if self._mistake is not None:
                 raise self._mistake
@@ -126,7 +127,7 @@ class CacheMiddleware:
         elif is_unsafe(scope["method"]) and scope["method"] != "QUERY":
             await _Mutation(self, self.cache, scope, receive, send).run()
         else:
-            await self.app(scope, receive, send)
+            await _Passing(self, self.cache, scope, receive, send).run()
 
     async def aclose(self) -> None:
         """Close the store, where no lifespan does it."""
@@ -152,8 +153,8 @@ class CacheMiddleware:
 
         await self.app(scope, receive, send_with_store)
 
-    def _learn_from_server(self, receive: Receive) -> None:
-        self._adds_date = adds_date(receive)
+    def _learn_from_server(self, receive: Receive, *, is_server: bool = True) -> None:
+        self._adds_date = adds_date(receive, unknown=is_server)
         cache = self.cache
         if cache is not None and not cache.store.shared:
             workers = worker_count(receive)
@@ -163,6 +164,9 @@ class CacheMiddleware:
                     "of one cannot be purged by another. Set REDIS_URL to share one store.",
                     workers,
                 )
+                if isinstance(cache.store, MemoryStore):
+                    # The typed cache keeps its values there too.
+                    cache.store.switch_off()
                 self.cache = None
 
     @property
@@ -673,6 +677,21 @@ class _Exchange:
         self.cache.give_back(sum(map(len, self._chunks)))
         self._chunks = []
         self._fill = None
+
+
+@final
+class _Passing(_Responder):
+    """Passes on a safe request that no store can answer, such as OPTIONS."""
+
+    async def run(self) -> None:
+        """Forward, and see to it that the answer has a Date."""
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": self.outgoing(message.get("headers", ()))}
+            await self.send(message)
+
+        await self.middleware.app(self.scope, self.receive, send)
 
 
 @final

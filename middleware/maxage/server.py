@@ -16,13 +16,17 @@ _DEPTH: Final = 16
 _SERVERS: Final = frozenset({"fastapi", "granian", "gunicorn", "hypercorn", "uvicorn"})
 
 
-def adds_date(receive: Any) -> bool:
-    """Return whether the server adds a Date of its own to every response."""
+def adds_date(receive: Any, *, unknown: bool = True) -> bool:
+    """Return whether the server adds a Date of its own to every response.
+
+    `unknown` is the answer where that cannot be told: yes for a server (all known ones do), no for
+    what only sends requests, such as the transports of test clients.
+    """
     config = _config(receive)
     if config is None:
         # Without a lifespan there is only the receiver of a request, which knows what it adds.
         added = getattr(getattr(receive, "__self__", None), "default_headers", None)
-        return added is None or any(name.lower() == b"date" for name, _ in added)
+        return unknown if added is None else any(name.lower() == b"date" for name, _ in added)
     return bool(getattr(config, "date_header", True))
 
 

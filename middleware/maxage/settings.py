@@ -145,6 +145,8 @@ class CacheSettings(BaseSettings):
     @field_validator("redis_url", mode="before")
     @classmethod
     def _known_scheme(cls, value: object) -> object:
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
         if isinstance(value, str):
             return check_store_url(value) if value.strip() else None
         return value

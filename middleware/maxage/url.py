@@ -9,6 +9,7 @@ SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys", "memory")
 
 # Up to the last @ of the line: a password that was not percent-encoded may hold any character.
 _CREDENTIALS = re.compile(r"(?<=://)([^\n]*)@")
+_NOT_IN_URL = re.compile(r"[\t\r\n]")  # urlsplit, and so redis-py, drops them too
 _PASSWORD_QUERY = re.compile(r"(?i)([?&](?:password|ssl_password|ssl_keyfile)=)[^&#\s]*")
 
 
@@ -28,7 +29,7 @@ def check_store_url(url: str) -> str:
     Raises:
         SettingsError: it cannot be right; one sentence says why, without its password.
     """
-    url = url.strip()
+    url = _NOT_IN_URL.sub("", url.strip())
     takes = "it takes " + ", ".join(f"{scheme}://" for scheme in SCHEMES) + " URLs"
     shown = mask_password(url)
     scheme, separator, _ = url.partition("://")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import final
 
 from maxage.clock import Clock, monotonic_clock
+from maxage.errors import StoreUnavailableError
 from maxage.store import Reading
 from maxage.store.tokens import fresh_token
 
@@ -32,11 +33,12 @@ class MemoryStore:
         self._values: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._tokens: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
+        self._off = False
 
     @property
     def trusted(self) -> bool:
-        """Always: nothing can come between a process and its own memory."""
-        return True
+        """Whether it is in use: nothing can come between a process and its own memory."""
+        return not self._off
 
     @property
     def shared(self) -> bool:
@@ -87,6 +89,8 @@ class MemoryStore:
 
     def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
         """Do what `read` does, without awaiting."""
+        if self._off:
+            raise StoreUnavailableError("the embedded store is switched off")
         with self._lock:
             return Reading(
                 [self._value(key) for key in keys], [self._token(group) for group in groups]
@@ -101,6 +105,8 @@ class MemoryStore:
     ) -> bool:
         """Do what `write` does, without awaiting. Tokens live as long as there is room for them."""
         del groups
+        if self._off:
+            return False
         with self._lock:
             # Lists, since all() and any() alone would stop at the first answer.
             return all([self._put(key, value, keep_for) for key, value in values])  # noqa: C419
@@ -116,6 +122,11 @@ class MemoryStore:
             for group in groups:
                 self._forget_token(group)
             return [self._token(group) for group in groups]
+
+    def switch_off(self) -> None:
+        """Give up for good: several processes have such a store, and none can purge another's."""
+        self._off = True
+        self.clear()
 
     def clear(self) -> None:
         """Forget everything, tokens included."""

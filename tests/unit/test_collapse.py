@@ -1,0 +1,158 @@
+"""Collapsed forwarding: who may take another request's response, and for how long he waits."""
+
+import asyncio
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maxage.collapse import Flight, Flights
+
+TOKENS: dict[str, bytes | None] = {"n": b"1", "p:/x": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "may"),
+    [
+        ({"n": b"1", "p:/x": b"2"}, True),
+        ({"p:/x": b"2", "n": b"1"}, True),
+        ({"n": b"1", "p:/x": b"3"}, False),
+        ({"n": b"9", "p:/x": b"2"}, False),
+        ({"n": b"1", "p:/x": None}, False),
+        ({"n": b"1"}, False),
+        ({"n": b"1", "p:/x": b"2", "g:t": b"4"}, False),
+        ({}, False),
+    ],
+)
+async def test_only_equal_tokens_may_join(tokens: dict[str, bytes | None], *, may: bool) -> None:
+    """Without that, a read which began after a write could be answered from before it."""
+    assert Flights[str]().lead(b"k", TOKENS).may_be_joined(tokens) is may
+
+
+async def test_a_fill_that_lacks_a_token_is_joined_by_nobody() -> None:
+    """Two times nothing is not the same: missing equals nothing, not even missing."""
+    flight = Flights[str]().lead(b"k", {"n": b"1", "p:/x": None})
+    assert not flight.may_be_joined({"n": b"1", "p:/x": None})
+
+
+_tokens = st.dictionaries(st.sampled_from("abc"), st.none() | st.sampled_from([b"1", b"2"]))
+
+
+@given(_tokens, _tokens)
+def test_joining_needs_all_tokens_present_and_equal(
+    captured: dict[str, bytes | None], read: dict[str, bytes | None]
+) -> None:
+    """The rule of the design, over all small cases."""
+
+    async def joined() -> bool:
+        return Flight[str](b"k", captured).may_be_joined(read)
+
+    assert asyncio.run(joined()) == (captured == read and None not in captured.values())
+
+
+async def test_changing_the_tokens_afterwards_does_not_change_the_rule() -> None:
+    """The fill keeps what it captured."""
+    tokens = dict(TOKENS)
+    flight = Flights[str]().lead(b"k", tokens)
+    tokens["p:/x"] = b"other"
+    assert flight.may_be_joined(TOKENS)
+    assert not flight.may_be_joined(tokens)
+
+
+async def test_all_who_wait_get_the_response() -> None:
+    """One request asks the application, the others wait for it."""
+    flights = Flights[str]()
+    flight = flights.lead(b"k", TOKENS)
+    waiting = [asyncio.create_task(flight.wait(10)) for _ in range(20)]
+    await asyncio.sleep(0)
+    flights.finish(flight, "response")
+    assert await asyncio.gather(*waiting) == ["response"] * 20
+
+
+async def test_a_fill_that_came_to_nothing_lets_everybody_go_at_once() -> None:
+    """Not shareable, or failed: nobody waits for the bound to pass."""
+    flights = Flights[str]()
+    flight = flights.lead(b"k", TOKENS)
+    waiting = asyncio.create_task(flight.wait(60))
+    await asyncio.sleep(0)
+    flights.finish(flight)
+    assert await asyncio.wait_for(waiting, 5) is None
+
+
+async def test_who_waits_gives_up_after_the_bound() -> None:
+    """A dead leader holds nobody for ever; the others still get it when it comes."""
+    flights = Flights[str]()
+    flight = flights.lead(b"k", TOKENS)
+    patient = asyncio.create_task(flight.wait(30))
+    began = time.monotonic()
+    assert await flight.wait(0.02) is None
+    assert time.monotonic() - began < 5
+    flights.finish(flight, "response")
+    assert await patient == "response"
+
+
+async def test_a_cancelled_follower_takes_nothing_from_the_others() -> None:
+    """A client that hangs up."""
+    flights = Flights[str]()
+    flight = flights.lead(b"k", TOKENS)
+    one, other = (asyncio.create_task(flight.wait(30)) for _ in range(2))
+    await asyncio.sleep(0)
+    one.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await one
+    flights.finish(flight, "response")
+    assert await other == "response"
+
+
+async def test_a_finished_fill_is_neither_found_nor_joined() -> None:
+    """Whoever comes later leads."""
+    flights = Flights[str]()
+    flight = flights.lead(b"k", TOKENS)
+    assert flights.find(b"k") is flight
+    flights.finish(flight, "response")
+    assert flights.find(b"k") is None
+    assert not flight.may_be_joined(TOKENS)
+
+
+async def test_keys_do_not_meet() -> None:
+    """Each key has its own fill."""
+    flights = Flights[str]()
+    flight = flights.lead(b"k", TOKENS)
+    assert flights.find(b"other") is None
+    other = flights.lead(b"other", TOKENS)
+    flights.finish(flight, "response")
+    assert flights.find(b"other") is other
+
+
+async def test_the_end_of_an_older_fill_leaves_the_newer_one() -> None:
+    """After a purge a second fill began; the first must not remove it."""
+    flights = Flights[str]()
+    older = flights.lead(b"k", TOKENS)
+    newer = flights.lead(b"k", {"n": b"1", "p:/x": b"3"})
+    assert flights.find(b"k") is newer
+    flights.finish(older, "old")
+    assert flights.find(b"k") is newer
+    assert newer.may_be_joined({"n": b"1", "p:/x": b"3"})
+
+
+async def test_finishing_twice_keeps_the_first_result() -> None:
+    """A fill that landed and then fails while it cleans up."""
+    flights = Flights[str]()
+    flight = flights.lead(b"k", TOKENS)
+    flights.finish(flight, "first")
+    flights.finish(flight)
+    assert await flight.wait(1) == "first"
+
+
+async def test_a_fill_of_another_event_loop_is_not_joined() -> None:
+    """Its future cannot be awaited there."""
+    flight = Flights[str]().lead(b"k", TOKENS)
+
+    def elsewhere() -> bool:
+        async def joined() -> bool:
+            return flight.may_be_joined(TOKENS)
+
+        return asyncio.run(joined())
+
+    assert await asyncio.to_thread(elsewhere) is False
