@@ -40,7 +40,6 @@ from maxage.store.upstream import (
     Command,
     Upstream,
     connection_history,
-    note_history,
     strings,
     told_history,
     upstream_for,
@@ -283,8 +282,7 @@ class RedisStore:
             raise
         except ResponseError:
             history = HIDDEN_HISTORY
-        note_history(connection, history)
-        if not self.upstream.meet(history):
+        if not self.upstream.meet(connection, history):
             raise RedisConnectionError("another server history: the namespace is purged first")
 
     def _side(self) -> _LoopSide:

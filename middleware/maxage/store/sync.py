@@ -24,7 +24,6 @@ from maxage.store.upstream import (
     Command,
     Upstream,
     connection_history,
-    note_history,
     strings,
     sync_client,
     told_history,
@@ -209,8 +208,7 @@ class SyncRedisStore:
         if isinstance(info, SERVER_IS_ELSEWHERE):
             raise info
         history = HIDDEN_HISTORY if isinstance(info, Exception) else told_history(info)
-        note_history(connection, history)
-        if not self.upstream.meet(history):
+        if not self.upstream.meet(connection, history):
             raise redis.ConnectionError("another server history: the namespace is purged first")
 
 

@@ -91,7 +91,7 @@ class Upstream:
         """The server history of the newest connection; None before the first one."""
         return self._history
 
-    def meet(self, history: bytes) -> bool:
+    def meet(self, connection: object, history: bytes) -> bool:
         """Note the history of a new connection; return whether it may be used.
 
         A history other than the last one means that another server or an older snapshot took over:
@@ -99,8 +99,13 @@ class Upstream:
         anything is trusted again. Where the server hides its history, every connection after a
         lost one counts as another server.
         """
+        if connection_history(connection):
+            # redis-py has replaced by itself what the server had closed: nobody saw a failure.
+            self._lost_connection = True
         if not self._changed(history):
+            note_history(connection, history)
             return True
+        note_history(connection, b"")
         self.owe([NAMESPACE_GROUP])
         return False
 
