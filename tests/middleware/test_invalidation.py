@@ -623,11 +623,17 @@ async def test_what_was_stored_before_a_restart_of_redis_is_not_served_after_it(
         row.value = 1
         await body(middleware)
         await trusted(middleware)
-        await settled(middleware)
-        assert await body(middleware) == b"1"
-        await settled(middleware)
-        row.value = 2
-        assert await body(middleware) == b"1"
+        # A busy machine may take a few requests more until something is stored again.
+        for row.value in range(1, 100, 2):
+            await settled(middleware)
+            shown = await body(middleware)
+            assert shown != b"0"
+            await settled(middleware)
+            row.value += 1
+            if await body(middleware) == shown:
+                break
+        else:
+            pytest.fail("nothing was served from the store again")
 
 
 async def test_an_old_snapshot_that_comes_back_with_new_workers_revives_nothing(
