@@ -120,7 +120,7 @@ class RouteTable:
         segments = _split(found.route.template)
         if segments and _is_parameter(segments[-1]):
             groups.append(collection_group(_fill(segments[:-1], found)))
-        elif not self._has_get(found.path, host):
+        elif not self._is_shown(found.path, host):
             groups += self._acted_upon(found, segments, host)
         return tuple(dict.fromkeys((*groups, *self._viewed(found))))
 
@@ -138,7 +138,8 @@ class RouteTable:
         for prefix in reversed(prefixes):
             if self._has_get(prefix, host):
                 yield path_group(prefix)
-                return
+                if self._is_shown(prefix, host):
+                    return
 
     def _viewed(self, found: RouteMatch) -> Iterator[str]:
         """Yield the collections that the path shows a view of: itself, or a fixed name beneath."""
@@ -164,6 +165,17 @@ class RouteTable:
 
     def _has_get(self, path: str, host: str) -> bool:
         return self.match("GET", path, host) is not None
+
+    def _is_shown(self, path: str, host: str) -> bool:
+        """Return whether the path has a GET of its own.
+
+        `/items/import` has none where only `/items/{id}` happens to match it.
+        """
+        shown = self.match("GET", path, host)
+        if shown is None:
+            return False
+        segments = _split(shown.route.template)
+        return not segments or not _is_parameter(segments[-1])
 
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -238,7 +250,9 @@ def _read_route(context: Any, prefix: str, host: re.Pattern[str] | None) -> Rout
         has_security=bool(security),
         security=tuple(source for source in sources if source is not None),
         header_names=_header_names(dependants),
-        cookie_names=tuple(sorted({f.alias for d in dependants for f in d.cookie_params})),
+        cookie_names=tuple(
+            sorted({n for d in dependants for f in d.cookie_params for n in _spellings(f)})
+        ),
         query_names=_query_names(dependants),
         canonical=_canonical(template, dependants),
         regex=_regex(template),

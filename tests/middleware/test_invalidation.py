@@ -624,7 +624,7 @@ async def test_what_was_stored_before_a_restart_of_redis_is_not_served_after_it(
         await body(middleware)
         await trusted(middleware)
         # A busy machine may take a few requests more until something is stored again.
-        for row.value in range(1, 100, 2):
+        for _ in range(50):
             await settled(middleware)
             shown = await body(middleware)
             assert shown != b"0"
