@@ -18,6 +18,7 @@ from maxage.cache_status import CacheStatus, hit_value
 from maxage.collapse import Flight
 from maxage.dependencies import Dependencies, current_dependencies
 from maxage.errors import SettingsError, StoreUnavailableError
+from maxage.key import FORWARDED_HEADERS
 from maxage.message import HeaderList, Headers, Request, Response
 from maxage.policy import Rule
 from maxage.rfc9111.dates import format_http_date
@@ -42,10 +43,12 @@ ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("maxage")
 
-_OVERRIDES: Final = frozenset({
-    b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url",
-    b"x-rewrite-url", b"x-original-uri", b"x-forwarded-uri",
-})  # fmt: skip
+_METHOD_OVERRIDES: Final = frozenset(
+    {b"x-http-method-override", b"x-http-method", b"x-method-override"}
+)
+_OVERRIDES: Final = _METHOD_OVERRIDES | {
+    b"x-original-url", b"x-rewrite-url", b"x-original-uri", b"x-forwarded-uri",
+}  # fmt: skip
 """Headers by which a request means another method or path than it says."""
 
 MAX_NAMED_GROUPS: Final = 128
@@ -212,7 +215,9 @@ class _Responder:
         self.scope: Final = scope
         self.receive: Final = receive
         self.send: Final = send
-        self.headers: Final = Headers.of(tuple((name, value) for name, value in scope["headers"]))
+        self.headers: Final = Headers.of(
+            tuple((name, value) for name, value in scope.get("headers", ()))
+        )
 
     def outgoing(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return the application's headers without what is addressed to us alone, and with Date.
@@ -243,9 +248,16 @@ class _Reading(_Responder):
 
     async def run(self) -> None:
         """Serve from the store, or forward and perhaps store."""
+        if self._is_long():
+            await self._bypass("long-url")
+            return
         target = self.middleware.targets.find(self.scope, self.headers)
         self.target = target
         reason = self._no_business_of_ours(target)
+        if reason == "override" and any(name in self.headers for name in _METHOD_OVERRIDES):
+            # The application may take it for what the header says.
+            await _Mutation(self.middleware, self.cache, self.scope, self.receive, self.send).run()
+            return
         if reason is not None:
             await self._bypass(reason)
             return
@@ -269,9 +281,9 @@ class _Reading(_Responder):
             return
         await self._answer()
 
-    def _no_business_of_ours(self, target: Target) -> str | None:  # noqa: PLR0911 - one for each reason
+    def _no_business_of_ours(self, target: Target) -> str | None:
         """Return why the request must not be answered from the store, or None."""
-        headers, settings = self.headers, self.middleware.settings
+        headers = self.headers
         if not target.policy.cache:
             return "uncached"
         if not _OVERRIDES.isdisjoint(name for name, _ in headers.raw):
@@ -281,16 +293,22 @@ class _Reading(_Responder):
             return "body"
         if len(headers.get_all(b"host")) > 1:
             return "host"
-        if self._url_length() > settings.cache_max_key_bytes:
-            return "long-url"
         if self.scope["method"] == "HEAD" and not self.middleware.targets.reads(
             "HEAD", self.scope, headers
         ):
             return "head"
         return None
 
-    def _url_length(self) -> int:
-        return len(self.scope.get("raw_path") or b"") + len(self.scope["query_string"])
+    def _is_long(self) -> bool:
+        """Return whether what the key would be made of is longer than it may be."""
+        limit = self.middleware.settings.cache_max_key_bytes
+        path, query = self.scope.get("raw_path") or b"", self.scope.get("query_string", b"")
+        headers = sum(
+            len(value)
+            for name, value in self.headers.raw
+            if name == b"host" or name in FORWARDED_HEADERS
+        )
+        return len(path) + len(query) > limit or headers > limit
 
     async def _key_parts(self, target: Target) -> tuple[bytes, ...]:
         """Return what distinguishes this request besides its URL."""
@@ -305,8 +323,11 @@ class _Reading(_Responder):
         vary_by = target.policy.vary_by
         if vary_by is not None:
             answered = vary_by(StarletteRequest(self.scope))
-            identity = await answered if inspect.isawaitable(answered) else answered
-            parts += (b"vary_by", str(identity).encode("utf-8", "surrogatepass"))
+            identity: object = await answered if inspect.isawaitable(answered) else answered
+            if not isinstance(identity, (str, int)):
+                raise TypeError(f"vary_by gave {type(identity).__name__}; it takes str or int")
+            kind = type(identity).__name__.encode()
+            parts += (b"vary_by", kind, str(identity).encode("utf-8", "surrogatepass"))
         return tuple(parts)
 
     async def _answer(self) -> None:
@@ -479,6 +500,8 @@ class _Exchange:
         self._answered = False
         """Whether we answered the client, so that the application's own answer is dropped."""
         self._stale_answer = decision.stale_if_error
+        self._spoiled = False
+        """Whether something came from the client that forbids storing."""
         self._again = False
         self._body_again = False
         """Whether the request's body, which is empty, is to be received once more."""
@@ -520,6 +543,13 @@ class _Exchange:
             self._body_again = False
             return {"type": "http.request", "body": b"", "more_body": False}
         message: Message = await self.reading.receive()
+        if message["type"] == "http.disconnect" or message.get("body"):
+            # An application that learns that its client hung up may stop half way and end its
+            # answer in good order; and a body that no header announced (HTTP/2 needs none) is part
+            # of what it answers.
+            self._spoiled = True
+            self._forget()
+            self.cache.finish(self.flight)
         return message
 
     async def _send(self, message: Message) -> None:
@@ -575,8 +605,8 @@ class _Exchange:
 
     def _consider(self, response: Response, message: Message) -> Fill | MayNotStore:
         reading = self.reading
-        if message.get("trailers"):
-            return MayNotStore(reason="trailers")
+        if self._spoiled or message.get("trailers"):
+            return MayNotStore(reason="body" if self._spoiled else "trailers")
         if b"content-length" in response.headers and _length(response.headers) is None:
             # Whether the body is whole could not be told.
             return MayNotStore(reason="content-length")
@@ -591,6 +621,7 @@ class _Exchange:
         last = not message.get("more_body", False)
         fill = self._fill
         if fill is None:
+            await self._let_go()
             await self.reading.send(message)
             return
         self._copy(chunk)
@@ -629,7 +660,9 @@ class _Exchange:
         etag = entry.stored.headers.first(b"etag")
         if etag is not None and fill.verdict.stored.status == 200:
             held["headers"].append((b"etag", etag))
-            if is_not_modified(
+            # Only If-None-Match: the tag is ours, while dates are the application's business, and
+            # it has just answered with the whole.
+            if b"if-none-match" in self.reading.headers and is_not_modified(
                 self.reading.request, entry.stored.headers, response_time=self.cache.clock()
             ):
                 held["status"] = 304
@@ -783,7 +816,7 @@ class _Mutation(_Responder):
         scope = self.scope
         named = same_origin_targets(
             headers,
-            scheme=scope["scheme"],
+            scheme=scope.get("scheme", "http"),
             host=(self.headers.first(b"host") or b"").decode("latin-1"),
             path=(scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
         )
@@ -795,6 +828,9 @@ class _Mutation(_Responder):
         # An application that returned without an answer leaves its fate unknown too.
         status = 500 if self._status is None else self._status
         touched: Sequence[str] = tuple(self._dependencies.touched)
+        if status >= 500:
+            # What was set may never have been committed.
+            touched = (*touched, *self._dependencies.kept)
         if invalidates(status, errors_purge=self.middleware.settings.errors_purge):
             touched = (*self._groups, *touched)
         return await self.cache.invalidate(dict.fromkeys(touched)) if touched else True

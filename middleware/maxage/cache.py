@@ -470,7 +470,7 @@ def made_validator(body: bytes) -> bytes:
 def completed(stored: StoredResponse) -> StoredResponse:
     """Return the response with what only the whole body tells: its length, and an ETag of ours."""
     added: list[tuple[bytes, bytes]] = []
-    if b"content-length" not in stored.headers:
+    if b"content-length" not in stored.headers and stored.status != 204:
         added.append((b"content-length", b"%d" % len(stored.body)))
     if stored.status == 200 and b"etag" not in stored.headers:
         added.append((b"etag", made_validator(stored.body)))

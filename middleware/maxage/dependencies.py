@@ -14,7 +14,7 @@ from typing import Final, final
 class Dependencies:
     """The groups that one response depends on, and those that its request touched."""
 
-    __slots__ = ("_lock", "authority", "mutating", "read", "touched", "unprotected")
+    __slots__ = ("_lock", "authority", "kept", "mutating", "read", "touched", "unprotected")
 
     def __init__(self, *, mutating: bool, authority: object) -> None:
         self.authority: Final = authority
@@ -24,6 +24,8 @@ class Dependencies:
         """Each group read, with the token as it was before the read."""
         self.touched: Final[set[str]] = set()
         """Groups that typed writes purged; purged again when the application call has returned."""
+        self.kept: Final[set[str]] = set()
+        """Groups of typed values that were set; purged again only when the request failed."""
         self.unprotected = False
         """True when something was read whose token was not to be had: nothing may be stored."""
         self._lock = threading.Lock()
@@ -36,6 +38,11 @@ class Dependencies:
             elif self.read.setdefault(group, token) != token:
                 # Read twice with a purge in between: the response mixes both.
                 self.unprotected = True
+
+    def keep(self, group: str) -> None:
+        """Note that the request set what the group stands for."""
+        with self._lock:
+            self.kept.add(group)
 
     def touch(self, group: str) -> None:
         """Note that the request changed what the group stands for."""

@@ -37,17 +37,20 @@ def primary_key(
     root_path: bytes,
     raw_path: bytes,
     query: bytes,
+    path: bytes = b"",
     forwarded: Sequence[tuple[bytes, bytes]] = (),
     extra: Sequence[bytes] = (),
 ) -> bytes:
     """Return the key of a URL: nothing is decoded or normalised.
 
-    GET and HEAD share it. `forwarded` are the request's headers of `FORWARDED_HEADERS`, `extra`
-    whatever else distinguishes requests: declared header parameters, the answer of `vary_by`.
+    GET and HEAD share it. `path` is the decoded path, which an outer middleware may have rewritten
+    while it left the raw one alone. `forwarded` are the request's headers of `FORWARDED_HEADERS`,
+    `extra` whatever else distinguishes requests: declared header parameters, the answer of
+    `vary_by`.
     """
     # Namespace and release too: what is readable of them in front is not injective.
     parts = [FORMAT_VERSION, namespace.encode(), release.encode("utf-8", "surrogatepass")]
-    parts += (b"GET", scheme, host, root_path, raw_path, query)
+    parts += (b"GET", scheme, host, root_path, raw_path, query, path)
     # The count keeps a forwarded header apart from an extra part with the same bytes.
     parts.append(b"%d" % len(forwarded))
     for name, value in forwarded:

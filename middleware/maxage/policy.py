@@ -124,13 +124,20 @@ def control_of(endpoint: object) -> Control | None:
 
 
 def route_policy(
-    *, default_lifetime: float, rules: Iterable[Rule], path: str, control: Control | None
+    *,
+    default_lifetime: float,
+    rules: Iterable[Rule],
+    path: str,
+    control: Control | None,
+    beneath: str = "",
 ) -> RoutePolicy:
     """Return what applies to a path: the decorator before the rules before the settings.
 
     Precedence chooses lifetimes, tags add up, and a prohibition at any level wins.
     """
-    matching = [rule.control for rule in rules if rule.matches(path)]
+    # Beneath a root path a rule may be meant with it or without it.
+    paths = (path, beneath or path)
+    matching = [rule.control for rule in rules if any(map(rule.matches, paths))]
     speaking = ([control] if control is not None else []) + matching
     lifetimes = [said.ttl for said in speaking if said.ttl is not None]
     callables = [said.vary_by for said in speaking if said.vary_by is not None]

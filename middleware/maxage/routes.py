@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, final
+from typing import Annotated, Any, Final, final, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from starlette.routing import BaseRoute, Host, Mount, Route, compile_path
 
 from maxage.policy import Control, control_of
@@ -107,7 +107,7 @@ class RouteTable:
         groups = [path_group(p) for p in prefixes if p == found.path or self.allowed(p, host)]
         return (*groups, *self._viewed(found))
 
-    def touched_by(self, found: RouteMatch, host: str = "") -> tuple[str, ...]:
+    def touched_by(self, found: RouteMatch) -> tuple[str, ...]:
         """Return the groups that a mutating request to this path purges.
 
         The path with all that lies beneath it and, by the kind of route: a member touches the views
@@ -120,11 +120,11 @@ class RouteTable:
         segments = _split(found.route.template)
         if segments and _is_parameter(segments[-1]):
             groups.append(collection_group(_fill(segments[:-1], found)))
-        elif not self._is_shown(found.path, host):
-            groups += self._acted_upon(found, segments, host)
+        elif not self._is_read(found.route.template):
+            groups += self._acted_upon(found, segments)
         return tuple(dict.fromkeys((*groups, *self._viewed(found))))
 
-    def _acted_upon(self, found: RouteMatch, segments: Sequence[str], host: str) -> Iterator[str]:
+    def _acted_upon(self, found: RouteMatch, segments: Sequence[str]) -> Iterator[str]:
         """Yield the groups of the nearest member, or else of the nearest collection, above."""
         prefixes = _prefixes(found.path)[1:-1]
         parameters = {
@@ -135,11 +135,11 @@ class RouteTable:
                 yield path_group(prefix)
                 yield collection_group(_parent(prefix))
                 return
-        for prefix in reversed(prefixes):
-            if self._has_get(prefix, host):
-                yield path_group(prefix)
-                if self._is_shown(prefix, host):
-                    return
+        for length in range(len(segments) - 1, 0, -1):
+            # By template: `/items/bulk` is no item, though `/items/{id}` happens to match it.
+            if self._is_read("/".join(segments[:length])):
+                yield path_group(_fill(segments[:length], found))
+                return
 
     def _viewed(self, found: RouteMatch) -> Iterator[str]:
         """Yield the collections that the path shows a view of: itself, or a fixed name beneath."""
@@ -163,19 +163,10 @@ class RouteTable:
             for route_segments in (_split(route.template),)
         )
 
-    def _has_get(self, path: str, host: str) -> bool:
-        return self.match("GET", path, host) is not None
-
-    def _is_shown(self, path: str, host: str) -> bool:
-        """Return whether the path has a GET of its own.
-
-        `/items/import` has none where only `/items/{id}` happens to match it.
-        """
-        shown = self.match("GET", path, host)
-        if shown is None:
-            return False
-        segments = _split(shown.route.template)
-        return not segments or not _is_parameter(segments[-1])
+    def _is_read(self, template: str) -> bool:
+        """Return whether there is a GET of the same template; a catch-all route is none of it."""
+        shape = _shape(template)
+        return any(r.accepts("GET") and _shape(r.template) == shape for r in self.routes)
 
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -308,14 +299,24 @@ def _query_names(dependants: Sequence[Any]) -> frozenset[str] | None:
 
 def _spellings(parameter: Any) -> Iterator[str]:
     """Yield the names of a parameter; of a model of parameters, those of its fields."""
-    fields = getattr(getattr(parameter.field_info, "annotation", None), "model_fields", None)
-    if fields is None:
-        yield str(parameter.alias)
-        return
-    for name, info in fields.items():
-        alias = str(info.validation_alias or info.alias or name)
-        yield alias
-        yield alias.replace("_", "-")
+    annotation = getattr(parameter.field_info, "annotation", None)
+    candidates: tuple[Any, ...] = (annotation, *get_args(annotation))
+    yield from _aliases(str(parameter.alias), parameter.field_info)
+    for candidate in candidates:
+        # `Model | None` holds its model inside.
+        for name, info in getattr(candidate, "model_fields", {}).items():
+            yield from _aliases(name, info)
+
+
+def _aliases(name: str, info: Any) -> Iterator[str]:
+    """Yield every name that may be meant; one too many only keeps more requests apart."""
+    validation: Any = getattr(info, "validation_alias", None)
+    choices = getattr(validation, "choices", (validation,))
+    firsts = (getattr(choice, "path", (choice,))[0] for choice in choices)
+    for alias in (name, getattr(info, "alias", None), *firsts):
+        if isinstance(alias, str):
+            yield alias
+            yield alias.replace("_", "-")
 
 
 def _canonical(template: str, dependants: Iterable[Any]) -> dict[str, Canonical]:
@@ -328,8 +329,11 @@ def _canonical(template: str, dependants: Iterable[Any]) -> dict[str, Canonical]
     for dependant in dependants:
         for parameter in dependant.path_params:
             annotation = parameter.field_info.annotation
-            if annotation not in (str, None):
-                canonical[parameter.alias] = _by_type(annotation)
+            metadata = tuple(parameter.field_info.metadata)
+            if metadata or annotation not in (str, None):
+                # Metadata may normalise too: StringConstraints(to_lower=True), validators.
+                typed: Any = Annotated[(annotation, *metadata)] if metadata else annotation
+                canonical |= _by_type(str(parameter.alias), typed)
     return canonical
 
 
@@ -340,14 +344,17 @@ def _by_convertor(convertor: Any) -> Canonical:
     return canonical
 
 
-def _by_type(annotation: Any) -> Canonical:
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+def _by_type(name: str, annotation: Any) -> dict[str, Canonical]:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    except Exception:  # noqa: BLE001 - whatever the application's own types raise
+        return {}
 
     def canonical(value: str) -> str:
         parsed = adapter.validate_python(value)
         return str(parsed.value if isinstance(parsed, Enum) else parsed)
 
-    return canonical
+    return {name: canonical}
 
 
 def _match(route: RouteInfo, path: str, host: str) -> RouteMatch | None:
@@ -373,7 +380,7 @@ def _spelled(route: RouteInfo, name: str, value: str) -> str:
         return value
     try:
         return canonical(value)
-    except (ValidationError, ValueError, TypeError):
+    except Exception:  # noqa: BLE001 - the application's own validators
         # What the route itself will refuse keeps its spelling.
         return value
 
@@ -388,6 +395,11 @@ def _regex(template: str) -> re.Pattern[str]:
 
 def _split(template: str) -> list[str]:
     return [segment for segment in template.split("/") if segment]
+
+
+def _shape(template: str) -> list[str]:
+    """Return the segments of a template without the names of its parameters."""
+    return [_PARAMETER.sub("{}", segment) for segment in _split(template)]
 
 
 def _is_parameter(segment: str) -> bool:

@@ -25,8 +25,10 @@ from maxage.store.tokens import (
     tag_group,
 )
 
-_REMEMBERED: Final = 10_000
-"""URLs of which something is remembered; the one not asked for longest is forgotten first."""
+_REMEMBERED: Final = 4096
+"""URLs of which something is remembered; the one remembered first is forgotten first."""
+_DEEPEST: Final = 32
+"""Segments of a path that is cached; each may need a token of its own."""
 
 Scope = MutableMapping[str, Any]
 
@@ -109,11 +111,12 @@ class Targets:
         path: str = scope["path"]
         raw_path: bytes = scope.get("raw_path") or path.encode("utf-8", "surrogatepass")
         root_path = str(scope.get("root_path", ""))
-        identity = (scope["scheme"], host, root_path, raw_path, scope["query_string"], forwarded)
+        scheme, query = scope.get("scheme", "http"), scope.get("query_string", b"")
+        identity = (scheme, host, root_path, raw_path, query, forwarded, path)
         self._watch_routes(scope)
         target = self._targets.get(identity)
         if target is None:
-            target = self._new(scope, identity)
+            target = self._new(identity)
             _remember(self._targets, identity, target)
         return target
 
@@ -137,7 +140,7 @@ class Targets:
         found = table.match(method, _beneath(path, root_path), host)
         if found is None:
             return fallback_touched(path)
-        return tuple(_under(group, root_path) for group in table.touched_by(found, host))
+        return tuple(_under(group, root_path) for group in table.touched_by(found))
 
     def member(self, path: str) -> tuple[str, ...]:
         """Return the groups of one path named by a response: itself and all beneath it."""
@@ -153,17 +156,20 @@ class Targets:
             self._routes.match(method, path, _host_name(headers.first(b"host") or b"")) is not None
         )
 
-    def _new(self, scope: Scope, identity: tuple[Any, ...]) -> Target:
-        scheme, host, root_path, raw_path, query, forwarded = identity
-        path: str = scope["path"]
-        found, groups = self._groups(path, root_path, _host_name(host))
+    def _new(self, identity: tuple[Any, ...]) -> Target:
+        scheme, host, root_path, raw_path, query, forwarded, path = identity
+        deep = path.count("/") > _DEEPEST
+        found, groups = (None, ()) if deep else self._groups(path, root_path, _host_name(host))
         route = found.route if found is not None else None
         policy = route_policy(
             default_lifetime=self._settings.cache_expiration,
             rules=self._rules,
             path=path,
+            beneath=_beneath(path, root_path),
             control=route.control if route is not None else None,
         )
+        if deep:
+            policy = replace(policy, cache=False)
         tags = tuple(tag_group(_formatted(tag, found)) for tag in policy.tags)
         if self._settings.keyed_query == "declared" and route and route.query_names is not None:
             query = declared_query(query, route.query_names)
@@ -176,6 +182,7 @@ class Targets:
                 "root_path": root_path.encode("utf-8", "surrogatepass"),
                 "raw_path": raw_path,
                 "query": query,
+                "path": path.encode("utf-8", "surrogatepass"),
                 "forwarded": forwarded,
             },
             policy=policy,

@@ -79,7 +79,8 @@ class RedisCache(Generic[Model]):
         """Keep the object and purge what was built from its former state.
 
         In a GET that looked for the object before and did not find it, this is a fill rather than a
-        change: it purges nothing, and is in vain if the object was changed meanwhile.
+        change: it purges nothing, and is in vain if the object was changed meanwhile. A GET that
+        did not look for it before keeps nothing.
 
         Returns:
             Whether it is stored.
@@ -158,10 +159,10 @@ class RedisCache(Generic[Model]):
         fills, changes = self._fills_and_changes(values)
         stored = [self._fill(fills, self._seen(fills), ttl)] if fills else []
         if changes:
-            groups = [self._group(id) for id in changes]
+            groups = self._kept(changes)
             renewed = self._sync.renew_now(groups)
             stored.append(self._fill(changes, self._with_namespace(groups, renewed), ttl))
-        return all(stored)
+        return bool(stored) and len(fills) + len(changes) == len(values) and all(stored)
 
     async def aset_many(self, values: Mapping[Id, Model], *, ttl: float | None = None) -> bool:
         """Keep several objects, each as `set` does."""
@@ -171,11 +172,11 @@ class RedisCache(Generic[Model]):
         fills, changes = self._fills_and_changes(values)
         stored = [await self._afill(fills, self._seen(fills), ttl)] if fills else []
         if changes:
-            groups = [self._group(id) for id in changes]
+            groups = self._kept(changes)
             renewed = await self._async.renew(groups)
             tokens = await self._awith_namespace(groups, renewed)
             stored.append(await self._afill(changes, tokens, ttl))
-        return all(stored)
+        return bool(stored) and len(fills) + len(changes) == len(values) and all(stored)
 
     def delete_many(self, ids: Iterable[Identity]) -> bool:
         """Remove several objects, each as `delete` does."""
@@ -259,8 +260,9 @@ class RedisCache(Generic[Model]):
         dependencies = self._dependencies()
         if dependencies is None or dependencies.mutating:
             return {}, dict(values)
-        fills = {id: v for id, v in values.items() if self._group(id) in dependencies.read}
-        return fills, {id: v for id, v in values.items() if id not in fills}
+        # In a safe request what was not looked for before is neither: nobody knows whether it was
+        # read before or after somebody else's change.
+        return {id: v for id, v in values.items() if self._group(id) in dependencies.read}, {}
 
     def _seen(self, fills: Iterable[Identity]) -> dict[str, bytes | None]:
         dependencies = self._dependencies()
@@ -323,6 +325,14 @@ class RedisCache(Generic[Model]):
         except StoreUnavailableError:
             namespace = None
         return {NAMESPACE_GROUP: namespace, **dict(zip(groups, renewed, strict=True))}
+
+    def _kept(self, ids: Iterable[Identity]) -> list[str]:
+        groups = [self._group(id) for id in ids]
+        dependencies = self._dependencies()
+        if dependencies is not None:
+            for group in groups:
+                dependencies.keep(group)
+        return groups
 
     def _touched(self, ids: Iterable[Identity]) -> list[str]:
         groups = [self._group(id) for id in ids]

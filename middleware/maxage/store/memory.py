@@ -33,6 +33,7 @@ class MemoryStore:
         self._values: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._tokens: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
+        self._token_bytes = 0
         self._off = False
 
     @property
@@ -134,7 +135,7 @@ class MemoryStore:
         with self._lock:
             self._values.clear()
             self._tokens.clear()
-            self._bytes = 0
+            self._bytes = self._token_bytes = 0
 
     def _value(self, key: bytes) -> bytes | None:
         found = self._values.get(key)
@@ -160,13 +161,17 @@ class MemoryStore:
     def _forget_token(self, group: str) -> None:
         token = self._tokens.pop(group, None)
         if token is not None:
-            self._bytes -= len(group) + len(token) + _OVERHEAD
+            cost = len(group) + len(token) + _OVERHEAD
+            self._bytes -= cost
+            self._token_bytes -= cost
 
     def _token(self, group: str) -> bytes:
         token = self._tokens.get(group)
         if token is None:
             token = self._tokens[group] = fresh_token(_HISTORY)
-            self._bytes += len(group) + len(token) + _OVERHEAD
+            cost = len(group) + len(token) + _OVERHEAD
+            self._bytes += cost
+            self._token_bytes += cost
             self._make_room()
         else:
             self._tokens.move_to_end(group)
@@ -180,6 +185,9 @@ class MemoryStore:
         return True
 
     def _make_room(self) -> None:
+        while self._bytes > self._max_bytes and self._token_bytes > self._max_bytes // 2:
+            # Tokens of paths that nothing is stored for must not starve the values.
+            self._forget_token(next(iter(self._tokens)))
         while self._bytes > self._max_bytes and self._values:
             key, (value, _) = self._values.popitem(last=False)
             self._bytes -= len(key) + len(value) + _OVERHEAD
