@@ -323,7 +323,8 @@ class _Reading(_Responder):
         vary_by = target.policy.vary_by
         if vary_by is not None:
             answered = vary_by(StarletteRequest(self.scope))
-            identity: object = await answered if inspect.isawaitable(answered) else answered
+            # What a callable really returns, whatever its annotation promises.
+            identity: Any = await answered if inspect.isawaitable(answered) else answered
             if not isinstance(identity, (str, int)):
                 raise TypeError(f"vary_by gave {type(identity).__name__}; it takes str or int")
             kind = type(identity).__name__.encode()

@@ -11,7 +11,10 @@ from tests.support.fault_proxy import FaultProxy
 @pytest.fixture
 async def store(fault_proxy: FaultProxy):
     """A store behind the fault proxy, in use and with a connection."""
-    store = RedisStore(fault_proxy.url, CacheSettings(redis_url=fault_proxy.url))
+    settings = CacheSettings(
+        redis_url=fault_proxy.url, cache_read_budget=0.4, cache_write_budget=0.5
+    )
+    store = RedisStore(fault_proxy.url, settings)
     await store.read((b"key",), ("n",))
     yield store
     fault_proxy.pass_through()
@@ -27,7 +30,7 @@ async def test_three_purges_of_one_request_cost_little_more_than_one_budget(
     began = time.monotonic()
     for _ in range(3):
         assert await store.renew(("n",)) == [None]
-    assert time.monotonic() - began < 0.15
+    assert time.monotonic() - began < 1.0
     assert not store.trusted
 
 
@@ -40,4 +43,4 @@ async def test_two_reads_of_one_request_cost_little_more_than_one_budget(
     for _ in range(2):
         with pytest.raises(StoreUnavailableError):
             await store.read((b"key",), ("n",))
-    assert time.monotonic() - began < 0.09
+    assert time.monotonic() - began < 0.7
