@@ -269,7 +269,7 @@ class Cache:
         """Remove a stored response that is known to be of no more use."""
         if found.entry is not None:
             self._release(found.entry)
-            self._spawn(self.store.delete((found.entry.key,)))
+            self.spawn(self.store.delete((found.entry.key,)))
 
     def _filling(
         self,
@@ -335,7 +335,7 @@ class Cache:
         entry = Entry(key=key, stored=stored, tokens=tokens)
         target.vary_names = names
         self._hold(entry)
-        self._spawn(self._write(entry, fill))
+        self.spawn(self._write(entry, fill))
         return entry
 
     def _hold(self, entry: Entry) -> None:
@@ -403,20 +403,17 @@ class Cache:
 
     async def invalidate(self, groups: Iterable[str]) -> bool:
         """Purge the groups; return whether that is confirmed. Cannot be cancelled half way."""
-        tokens = await asyncio.shield(self._spawn(self.store.renew(tuple(groups))))
+        tokens = await asyncio.shield(self.spawn(self.store.renew(tuple(groups))))
         return None not in tokens
 
     # the background
 
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run work in the background until the cache is closed."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
-
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run work in the background until the cache is closed."""
-        self._spawn(work)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

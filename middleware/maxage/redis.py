@@ -37,6 +37,7 @@ from maxage.errors import UnsupportedWhileAwayError
 from maxage.settings import CacheSettings, settings_from_environment
 from maxage.store.upstream import Upstream, upstream_for
 from maxage.typed import RedisCache
+from maxage.url import server_url
 
 __all__ = ["AsyncRedis", "Redis", "RedisCache", "get_async_redis", "get_redis"]
 
@@ -345,16 +346,8 @@ def get_async_redis() -> AsyncRedis:
 @lru_cache(maxsize=8)
 def _client(settings: CacheSettings) -> Redis:
     upstream = _upstream(settings)
-    client = cast(
-        "Redis",
-        Redis.from_url(
-            upstream.url if upstream is not None else "redis://disabled.invalid",
-            socket_timeout=settings.cache_read_budget,
-            socket_connect_timeout=settings.cache_read_budget,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        ),
-    )
+    options = _options(settings)
+    client = cast("Redis", Redis.from_url(_url(upstream), retry=Retry(NoBackoff(), 0), **options))
     client.upstream = upstream
     return client
 
@@ -362,23 +355,32 @@ def _client(settings: CacheSettings) -> Redis:
 def _async_client(settings: CacheSettings) -> AsyncRedis:
     # A new client for each use: connections belong to one event loop, and to one request here.
     upstream = _upstream(settings)
+    options = _options(settings)
     client = cast(
         "AsyncRedis",
-        AsyncRedis.from_url(
-            upstream.url if upstream is not None else "redis://disabled.invalid",
-            socket_timeout=settings.cache_read_budget,
-            socket_connect_timeout=settings.cache_read_budget,
-            retry=AsyncRetry(NoBackoff(), 0),
-            protocol=2,
-        ),
+        AsyncRedis.from_url(_url(upstream), retry=AsyncRetry(NoBackoff(), 0), **options),
     )
     client.upstream = upstream
     return client
 
 
+def _options(settings: CacheSettings) -> dict[str, Any]:
+    """Return how both clients connect; each has a `Retry` of its own kind."""
+    return {
+        "socket_timeout": settings.cache_read_budget,
+        "socket_connect_timeout": settings.cache_read_budget,
+        "protocol": 2,
+    }
+
+
+def _url(upstream: Upstream | None) -> str:
+    # Without a server a client still needs a URL, which it never connects to.
+    return upstream.url if upstream is not None else "redis://disabled.invalid"
+
+
 def _upstream(settings: CacheSettings) -> Upstream | None:
-    url = settings.redis_url
-    if not settings.use_redis_cache or url is None or url.lower().startswith("memory:"):
+    url = server_url(settings.redis_url)
+    if not settings.use_redis_cache or url is None:
         return None
     return upstream_for(url, settings.cache_namespace)
 

@@ -7,7 +7,7 @@ from maxage.store import Store
 from maxage.store.memory import MemoryStore
 from maxage.store.redis import RedisStore
 from maxage.store.sync import SyncRedisStore, SyncStore
-from maxage.url import check_store_url
+from maxage.url import check_store_url, server_url
 
 
 def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
@@ -22,7 +22,7 @@ def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
     """
     url = check_store_url(url)
     settings = settings if settings is not None else CacheSettings()
-    if _is_embedded(url):
+    if server_url(url) is None:
         return MemoryStore(settings.cache_memory_bytes)
     return RedisStore(url, settings)
 
@@ -30,17 +30,19 @@ def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
 @lru_cache(maxsize=64)
 def store_for(settings: CacheSettings) -> Store:
     """Return the store that the settings name; without a URL, the embedded one."""
-    if _is_embedded(settings.redis_url):
+    url = server_url(settings.redis_url)
+    if url is None:
         return embedded_store(settings.cache_memory_bytes)
-    return RedisStore(settings.redis_url or "", settings)
+    return RedisStore(url, settings)
 
 
 @lru_cache(maxsize=64)
 def sync_store_for(settings: CacheSettings) -> SyncStore:
     """Return the synchronous half of `store_for`."""
-    if _is_embedded(settings.redis_url):
+    url = server_url(settings.redis_url)
+    if url is None:
         return embedded_store(settings.cache_memory_bytes)
-    return SyncRedisStore(settings.redis_url or "", settings)
+    return SyncRedisStore(url, settings)
 
 
 @lru_cache(maxsize=64)
@@ -51,7 +53,3 @@ def embedded_store(max_bytes: int) -> MemoryStore:
     middleware has keys of its own in it.
     """
     return MemoryStore(max_bytes)
-
-
-def _is_embedded(url: str | None) -> bool:
-    return url is None or url.lower().startswith("memory://")

@@ -24,6 +24,7 @@ from maxage.store.tokens import (
     path_group,
     tag_group,
 )
+from maxage.url import server_url
 
 _REMEMBERED: Final = 4096
 """URLs of which something is remembered; the one remembered first is forgotten first."""
@@ -83,8 +84,8 @@ class Targets:
         self, settings: CacheSettings, rules: Sequence[Rule], app: Any, *, instance: int
     ) -> None:
         # Applications in one process share the embedded store, but never an entry.
-        on_server = settings.redis_url and not settings.redis_url.startswith("memory:")
-        self._release = settings.cache_release + ("" if on_server else f"#{instance}")
+        own = f"#{instance}" if server_url(settings.redis_url) is None else ""
+        self._release = settings.cache_release + own
         self._settings = settings
         self._rules = tuple(rules)
         self._app = app

@@ -61,3 +61,10 @@ def redis_py_url(url: str) -> str:
     return (
         {"valkey": "redis", "valkeys": "rediss"}.get(scheme.lower(), scheme.lower()) + "://" + rest
     )
+
+
+def server_url(redis_url: str | None) -> str | None:
+    """Return the URL of the Redis server; None where values lie in the embedded store."""
+    if redis_url is None or redis_url.lower().startswith("memory://"):
+        return None
+    return redis_url

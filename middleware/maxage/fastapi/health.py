@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from maxage.policy import uncached
 from maxage.settings import CacheSettings
 from maxage.store.upstream import ping_server
+from maxage.url import server_url
 
 PING_TIMEOUT: Final = 0.25
 """Seconds that the ping behind `redis_available` may take."""
@@ -57,7 +58,7 @@ async def redis_available(settings: CacheSettings) -> bool:
 
     False, without a connection, when caching is disabled or no Redis is configured.
     """
-    url = settings.redis_url
-    if not settings.use_redis_cache or url is None or url.lower().startswith("memory:"):
+    url = server_url(settings.redis_url)
+    if not settings.use_redis_cache or url is None:
         return False
     return await asyncio.to_thread(ping_server, url, PING_TIMEOUT)
