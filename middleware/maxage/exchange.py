@@ -1,0 +1,267 @@
+"""One exchange with the application on behalf of a GET: copies, validates, or just passes."""
+
+import logging
+from dataclasses import replace
+from typing import Final, final
+
+from maxage.cache import Fill
+from maxage.cache_status import CacheStatus
+from maxage.collapse import Flight
+from maxage.dependencies import Dependencies, current_dependencies
+from maxage.message import HeaderList, Headers, Response
+from maxage.responder import Answering, Message
+from maxage.rfc9111.decide import Forward, MayNotStore, Reason, answer
+from maxage.rfc9111.validation import is_not_modified, not_modified_headers
+from maxage.store.codec import Entry
+from maxage.target import Scope
+
+logger = logging.getLogger("maxage")
+
+CONDITIONAL: Final = frozenset({
+    b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range",
+    b"range",
+})  # fmt: skip
+_OF_ONE_REQUEST: Final = frozenset({Reason.CONDITIONAL, Reason.PARTIAL, Reason.REQUEST_NO_STORE})
+"""Why a response is not stored although another request's may be."""
+_LONGEST_NUMBER: Final = 18
+_WHOLE_BODY_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+
+@final
+class Exchange:
+    """One exchange with the application on behalf of a GET: copies, validates, or just passes."""
+
+    def __init__(self, reading: Answering, decision: Forward, flight: Flight[Entry] | None) -> None:
+        self.reading: Final = reading
+        self.cache: Final = reading.cache
+        self.decision = decision
+        self.flight: Final = flight
+        self.dependencies: Final = Dependencies(
+            mutating=False, authority=reading.cache.store.authority
+        )
+        self.asked_at = 0.0
+        self._fill: Fill | None = None
+        self._held: Message | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._declared: int | None = None
+        self._started = False
+        self._answered = False
+        """Whether we answered the client, so that the application's own answer is dropped."""
+        self._stale_answer = decision.stale_if_error
+        self._spoiled = False
+        """Whether something came from the client that forbids storing."""
+        self._again = False
+        self._body_again = False
+        """Whether the request's body, which is empty, is to be received once more."""
+
+    async def run(self) -> None:
+        """Call the application; once more without conditions if its 304 was of no use."""
+        await self._call()
+        if self._again:
+            self._again, self._answered, self._started = False, False, False
+            self._body_again = True
+            self.decision = replace(self.decision, conditional=())
+            await self._call()
+
+    async def _call(self) -> None:
+        self.asked_at = self.cache.clock()
+        token = current_dependencies.set(self.dependencies)
+        try:
+            await self.reading.service.app(self._scope(), self._receive, self._send)
+        except Exception:
+            if self._started or not self._stale_answer or self._answered:
+                raise
+            logger.exception("The application failed; a stale response answers instead.")
+            await self._serve_stale()
+        finally:
+            current_dependencies.reset(token)
+            self._forget()
+        await self._let_go()
+
+    def _scope(self) -> Scope:
+        """Return the scope with our validators in place of the client's conditions."""
+        reading = self.reading
+        if not self.decision.conditional:
+            return reading.scope
+        kept = [line for line in reading.headers.raw if line[0] not in CONDITIONAL]
+        return {**reading.scope, "headers": [*kept, *self.decision.conditional]}
+
+    async def _receive(self) -> Message:
+        if self._body_again:
+            self._body_again = False
+            return {"type": "http.request", "body": b"", "more_body": False}
+        message: Message = await self.reading.receive()
+        if message["type"] == "http.disconnect" or message.get("body"):
+            # An application that learns that its client hung up may stop half way and end its
+            # answer in good order; and a body that no header announced (HTTP/2 needs none) is part
+            # of what it answers.
+            self._spoiled = True
+            self._forget()
+            self.cache.finish(self.flight)
+        return message
+
+    async def _send(self, message: Message) -> None:
+        if self._answered or self._again:
+            return
+        kind = message["type"]
+        if kind == "http.response.start":
+            await self._start(message)
+        elif kind == "http.response.body":
+            await self._body(message)
+        else:
+            if kind in _WHOLE_BODY_EXTENSIONS:
+                self._forget()
+                await self._let_go()
+            await self.reading.send(message)
+
+    async def _start(self, message: Message) -> None:
+        raw: HeaderList = tuple((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
+        response = Response(status=message["status"], headers=Headers.of(raw))
+        if response.status == 304 and self.decision.conditional:
+            await self._validated(response)
+            return
+        if response.status >= 500 and self._stale_answer:
+            await self._serve_stale()
+            return
+        self._started = True
+        if self.reading.request.method == "HEAD" and response.status == 200:
+            reading = self.reading
+            self.cache.freshen_from_head(
+                reading.target, reading.request, reading.found, response, self.asked_at
+            )
+        verdict = self._consider(response, message)
+        stored = isinstance(verdict, Fill)
+        if isinstance(verdict, MayNotStore) and self.flight is not None:
+            if verdict.reason not in _OF_ONE_REQUEST:
+                self.cache.not_storable(self.reading.target)
+            self.cache.finish(self.flight)
+        status = CacheStatus(
+            fwd=self.decision.reason,
+            fwd_status=response.status if self.decision.conditional else None,
+            stored=stored,
+        )
+        headers = self.reading.with_status(self.reading.outgoing(raw), status)
+        start = {**message, "headers": headers}
+        if isinstance(verdict, Fill):
+            self._fill = verdict
+            self._declared = _length(response.headers)
+            if self._declared is not None and b"etag" not in response.headers:
+                # Held until the first piece of the body: if that is all, it gets a validator.
+                self._held = start
+                return
+        await self.reading.send(start)
+
+    def _consider(self, response: Response, message: Message) -> Fill | MayNotStore:
+        reading = self.reading
+        if self._spoiled or message.get("trailers"):
+            return MayNotStore(reason="body" if self._spoiled else "trailers")
+        if b"content-length" in response.headers and _length(response.headers) is None:
+            # Whether the body is whole could not be told.
+            return MayNotStore(reason="content-length")
+        if (_length(response.headers) or 0) > reading.service.settings.cache_max_body_bytes:
+            return MayNotStore(reason="body too long")
+        return self.cache.consider(
+            reading.target, reading.request, reading.found, response, self.asked_at
+        )
+
+    async def _body(self, message: Message) -> None:
+        chunk: bytes = message.get("body", b"")
+        last = not message.get("more_body", False)
+        fill = self._fill
+        if fill is None:
+            await self._let_go()
+            await self.reading.send(message)
+            return
+        self._copy(chunk)
+        held, self._held = self._held, None
+        if last:
+            message = self._complete(fill, held, message)
+        if held is not None:
+            await self.reading.send(held)
+        await self.reading.send(message)
+
+    def _copy(self, chunk: bytes) -> None:
+        """Keep a copy on the side, as long as it stays within the limits."""
+        self._size += len(chunk)
+        settings = self.reading.service.settings
+        if self._size > settings.cache_max_body_bytes or not self.cache.take(len(chunk)):
+            self._forget()
+            # Nobody needs to wait for what will not be shared.
+            self.cache.not_storable(self.reading.target)
+            self.cache.finish(self.flight)
+        else:
+            self._chunks.append(bytes(chunk))
+
+    def _complete(self, fill: Fill, held: Message | None, message: Message) -> Message:
+        """Store the response that came through whole, before its last byte leaves."""
+        body = b"".join(self._chunks)
+        if self._fill is None or self._declared not in (None, self._size):
+            # Too long, or not what its Content-Length promised.
+            self._forget()
+            self.cache.finish(self.flight)
+            return message
+        entry = self.cache.store_response(fill, body, self.dependencies)
+        self._forget()
+        self.cache.finish(self.flight, entry)
+        if entry is None or held is None:
+            return message
+        etag = entry.stored.headers.first(b"etag")
+        if etag is not None and fill.verdict.stored.status == 200:
+            held["headers"].append((b"etag", etag))
+            # Only If-None-Match: the tag is ours, while dates are the application's business, and
+            # it has just answered with the whole.
+            if b"if-none-match" in self.reading.headers and is_not_modified(
+                self.reading.request, entry.stored.headers, response_time=self.cache.clock()
+            ):
+                held["status"] = 304
+                held["headers"] = list(not_modified_headers(Headers(held["headers"])))
+                return {**message, "body": b""}
+        return message
+
+    async def _validated(self, answer_304: Response) -> None:
+        """Serve the stored response that the application has just called current."""
+        reading, found = self.reading, self.reading.found
+        stored, verdict = self.cache.freshen(
+            reading.target, reading.request, found, answer_304, self.asked_at
+        )
+        if stored is None:
+            # The 304 is about another representation than the one we hold.
+            self._again = True
+            return
+        entry: Entry | None = None
+        if isinstance(verdict, Fill):
+            entry = self.cache.store_response(verdict, stored.body, self.dependencies)
+        self.cache.finish(self.flight, entry)
+        decision = answer(reading.request, stored, now=self.cache.clock(), validated=True)
+        status = CacheStatus(
+            fwd=self.decision.reason, fwd_status=304, stored=entry is not None, ttl=decision.ttl
+        )
+        self._started = self._answered = True
+        await reading.serve(decision, fwd=status)
+
+    async def _serve_stale(self) -> None:
+        """Answer with the stale response in place of an error (RFC 5861 section 4)."""
+        reading = self.reading
+        self._started = self._answered = True
+        if reading.found.entry is not None:
+            stale = answer(reading.request, reading.found.entry.stored, now=self.cache.clock())
+            status = CacheStatus(hit=True, ttl=stale.ttl, fwd=None, detail="stale-if-error")
+            await reading.serve(stale, fwd=status)
+
+    async def _let_go(self) -> None:
+        """Send a start that is still held."""
+        held, self._held = self._held, None
+        if held is not None:
+            await self.reading.send(held)
+
+    def _forget(self) -> None:
+        self.cache.give_back(sum(map(len, self._chunks)))
+        self._chunks = []
+        self._fill = None
+
+
+def _length(headers: Headers) -> int | None:
+    values = headers.get_all(b"content-length")
+    valid = len(values) == 1 and values[0].isdigit() and len(values[0]) <= _LONGEST_NUMBER
+    return int(values[0]) if valid else None

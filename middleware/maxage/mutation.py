@@ -1,0 +1,124 @@
+"""The responder of one request that may change something; it purges what that made untrue."""
+
+from collections.abc import Sequence
+from typing import Final, final
+
+from maxage.cache_status import CacheStatus
+from maxage.dependencies import Dependencies, current_dependencies
+from maxage.message import Headers
+from maxage.responder import Message, Responder
+from maxage.rfc9111.invalidation import invalidates, same_origin_targets
+from maxage.rfc9111.structured import parse_strings
+from maxage.store.tokens import tag_group
+
+MAX_NAMED_GROUPS: Final = 128
+"""Groups of one Cache-Group-Invalidation that are purged (RFC 9875 section 3 asks for 32)."""
+
+
+@final
+class Mutation(Responder):
+    """Passes on a request that may change something, and purges what it made untrue."""
+
+    async def run(self) -> None:
+        """Forward; purge before the answer's first byte, and again when all has run."""
+        settings = self.service.settings
+        self._refuses = settings.on_lost_purge == "refuse"
+        self._held: list[Message] | None = (
+            # With `refuse` the answer is held too: a dependency that commits after the response
+            # was sent would otherwise have acknowledged before the purge could be confirmed.
+            [] if settings.cache_strict_hold or self._refuses else None
+        )
+        if self._refuses and not self.cache.store.trusted:
+            await self._refuse(b"Not executed: the cache's store is away, and what the request")
+            return
+        self._groups = self.service.targets.touched(self.scope, self.headers)
+        self._dependencies = Dependencies(mutating=True, authority=self.cache.store.authority)
+        self._status: int | None = None
+        await self._call()
+        if self._held is not None:
+            await self._let_go(self._held)
+
+    async def _call(self) -> None:
+        token = current_dependencies.set(self._dependencies)
+        try:
+            await self.service.app(self.scope, self.receive, self._send)
+        except BaseException:
+            # An exception or a cancellation after the handler began: nobody knows what it changed.
+            if self._status is None or self._status >= 400:
+                self._status = 500
+            raise
+        finally:
+            current_dependencies.reset(token)
+            # Again: dependencies with `yield` commit after the response was sent, and background
+            # tasks change things then.
+            self._confirmed = await self._purge()
+
+    async def _let_go(self, held: list[Message]) -> None:
+        """Send the answer that was held until the purge was confirmed, or 503 if it was not."""
+        if self._refuses and not self._confirmed:
+            await self._refuse(b"The fate of the request is unknown: it was executed, but what it")
+            return
+        for message in held:
+            await self.send(message)
+
+    async def _refuse(self, what: bytes) -> None:
+        body = what + b" changes could not be purged from the cache.\n"
+        headers = self.outgoing(
+            [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", b"%d" % len(body)),
+                (b"cache-control", b"no-store"),
+                (b"retry-after", b"1"),
+            ]
+        )
+        headers = self.with_status(headers, CacheStatus(fwd="method", detail="purge-unconfirmed"))
+        await self.send({"type": "http.response.start", "status": 503, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = Headers((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
+            self._groups += self._named(headers)
+            if self._held is None:
+                await self._purge()
+            out = self.outgoing(headers.raw)
+            message = {**message, "headers": self.with_status(out, CacheStatus(fwd="method"))}
+        if self._held is None:
+            await self.send(message)
+        else:
+            self._held.append(message)
+
+    def _named(self, headers: Headers) -> tuple[str, ...]:
+        """Return the groups of what the answer names.
+
+        That is Location and Content-Location (RFC 9111 section 4.4), and the groups of
+        Cache-Group-Invalidation (RFC 9875 section 3).
+        """
+        declared = parse_strings(headers.get_all(b"cache-group-invalidation"))
+        # Deviation: RFC 9875 keeps the groups of different origins apart; tags are one space here,
+        # so that such a purge may reach more than it names, and never less.
+        groups = tuple(tag_group(tag) for tag in declared[:MAX_NAMED_GROUPS])
+        if b"location" not in headers and b"content-location" not in headers:
+            return groups
+        scope = self.scope
+        named = same_origin_targets(
+            headers,
+            scheme=scope.get("scheme", "http"),
+            host=(self.headers.first(b"host") or b"").decode("latin-1"),
+            path=(scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
+        )
+        members = (group for path in named for group in self.service.targets.member(path))
+        return (*groups, *members)
+
+    async def _purge(self) -> bool:
+        """Purge what the request touched; return whether that is confirmed."""
+        # An application that returned without an answer leaves its fate unknown too.
+        status = 500 if self._status is None else self._status
+        touched: Sequence[str] = tuple(self._dependencies.touched)
+        if status >= 500:
+            # What was set may never have been committed.
+            touched = (*touched, *self._dependencies.kept)
+        if invalidates(status, errors_purge=self.service.settings.errors_purge):
+            touched = (*self._groups, *touched)
+        return await self.cache.invalidate(dict.fromkeys(touched)) if touched else True

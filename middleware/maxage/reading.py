@@ -1,0 +1,251 @@
+"""The responder of one GET or HEAD: serve from the store, or forward and perhaps store."""
+
+import asyncio
+import inspect
+import logging
+from dataclasses import replace
+from typing import Any, Final, final
+
+from starlette.requests import Request as StarletteRequest
+
+from maxage.cache_status import CacheStatus
+from maxage.collapse import Flight
+from maxage.dependencies import Dependencies, current_dependencies
+from maxage.errors import StoreUnavailableError
+from maxage.exchange import CONDITIONAL, Exchange
+from maxage.key import FORWARDED_HEADERS
+from maxage.message import Request
+from maxage.mutation import Mutation
+from maxage.responder import Answering, Message
+from maxage.rfc9111.decide import Forward, OnlyIfCached, Serve
+from maxage.store.codec import Entry
+from maxage.target import Target
+
+logger = logging.getLogger("maxage")
+
+_METHOD_OVERRIDES: Final = frozenset(
+    {b"x-http-method-override", b"x-http-method", b"x-method-override"}
+)
+_OVERRIDES: Final = _METHOD_OVERRIDES | {
+    b"x-original-url", b"x-rewrite-url", b"x-original-uri", b"x-forwarded-uri",
+}  # fmt: skip
+"""Headers by which a request means another method or path than it says."""
+
+_JOINS: Final = 2
+"""Fills of others that one request waits for at most."""
+
+
+@final
+class Reading(Answering):
+    """Answers one GET or HEAD."""
+
+    async def run(self) -> None:
+        """Serve from the store, or forward and perhaps store."""
+        if self._is_long():
+            await self._bypass("long-url")
+            return
+        target = self.service.targets.find(self.scope, self.headers)
+        self.target = target
+        reason = self._no_business_of_ours(target)
+        if reason == "override" and any(name in self.headers for name in _METHOD_OVERRIDES):
+            # The application may take it for what the header says.
+            await Mutation(self.service, self.cache, self.scope, self.receive, self.send).run()
+            return
+        if reason is not None:
+            await self._bypass(reason)
+            return
+        try:
+            extra = await self._key_parts(target)
+        except Exception as error:  # noqa: BLE001 - vary_by is the application's own code
+            # The application's own checks answer a request that vary_by refuses.
+            logger.debug("vary_by refused a request: %s", type(error).__name__)
+            await self._bypass("vary_by")
+            return
+        self.request = Request(
+            method=self.scope["method"],
+            headers=self.headers,
+            carries_credentials=target.policy.vary_by is None
+            and self.service.credentials(target, self.headers),
+        )
+        try:
+            self.found = await self.cache.lookup(target, target.key(extra), self.request)
+        except StoreUnavailableError:
+            await self._bypass("store-away")
+            return
+        await self._answer()
+
+    def _no_business_of_ours(self, target: Target) -> str | None:
+        """Return why the request must not be answered from the store, or None."""
+        headers = self.headers
+        if not target.policy.cache:
+            return "uncached"
+        if not _OVERRIDES.isdisjoint(name for name, _ in headers.raw):
+            return "override"
+        length = headers.get_all(b"content-length")
+        if length not in ((), (b"0",)) or b"transfer-encoding" in headers:
+            return "body"
+        if len(headers.get_all(b"host")) > 1:
+            return "host"
+        if self.scope["method"] == "HEAD" and not self.service.targets.reads(
+            "HEAD", self.scope, headers
+        ):
+            return "head"
+        return None
+
+    def _is_long(self) -> bool:
+        """Return whether what the key would be made of is longer than it may be."""
+        limit = self.service.settings.cache_max_key_bytes
+        path, query = self.scope.get("raw_path") or b"", self.scope.get("query_string", b"")
+        headers = sum(
+            len(value)
+            for name, value in self.headers.raw
+            if name == b"host" or name in FORWARDED_HEADERS
+        )
+        return len(path) + len(query) > limit or headers > limit
+
+    async def _key_parts(self, target: Target) -> tuple[bytes, ...]:
+        """Return what distinguishes this request besides its URL."""
+        parts: list[bytes] = []
+        found = target.found
+        if found is not None:
+            for name in found.route.header_names:
+                value = self.headers.combined(name)
+                parts += (name, b"-" if value is None else b"+" + value)
+            if found.route.cookie_names and b"cookie" in self.headers:
+                parts += (b"cookie", self.headers.combined(b"cookie") or b"")
+        vary_by = target.policy.vary_by
+        if vary_by is not None:
+            answered = vary_by(StarletteRequest(self.scope))
+            # What a callable really returns, whatever its annotation promises.
+            identity: Any = await answered if inspect.isawaitable(answered) else answered
+            if not isinstance(identity, (str, int)):
+                raise TypeError(f"vary_by gave {type(identity).__name__}; it takes str or int")
+            kind = type(identity).__name__.encode()
+            parts += (b"vary_by", kind, str(identity).encode("utf-8", "surrogatepass"))
+        return tuple(parts)
+
+    async def _answer(self) -> None:
+        ends = self.cache.monotonic() + self.service.settings.cache_collapse_wait
+        collapsed = False
+        for joins in range(_JOINS, -1, -1):
+            decision = self.cache.decide(self.target, self.request, self.found)
+            if isinstance(decision, Serve):
+                if decision.refresh:
+                    self._refresh()
+                await self.serve(decision, collapsed=collapsed)
+                return
+            if isinstance(decision, OnlyIfCached):
+                await self._gateway_timeout()
+                return
+            flight = self._flight_to_join(decision) if joins else None
+            if flight is None:
+                await self._forward(decision)
+                return
+            collapsed = await self._join(flight, ends - self.cache.monotonic())
+
+    # serve
+
+    async def _gateway_timeout(self) -> None:
+        """Answer 504: nothing stored, and the client wants nothing else (RFC 9111 5.2.1.7)."""
+        headers = self.with_status(
+            [(b"content-length", b"0"), (b"cache-control", b"no-store")],
+            CacheStatus(fwd=None, detail="only-if-cached"),
+        )
+        start = {"type": "http.response.start", "status": 504, "headers": self.outgoing(headers)}
+        await self.send(start)
+        await self.send({"type": "http.response.body", "body": b""})
+
+    # forward
+
+    async def _bypass(self, detail: str) -> None:
+        """Pass the request on; nothing is looked up and nothing stored."""
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = CacheStatus(fwd="bypass", detail=detail)
+                headers = self.outgoing(message.get("headers", ()))
+                message = {**message, "headers": self.with_status(headers, status)}
+            await self.send(message)
+
+        # Nothing is stored, but a typed `set` here is a fill all the same, not a change.
+        authority = self.cache.store.authority
+        token = current_dependencies.set(Dependencies(mutating=False, authority=authority))
+        try:
+            await self.service.app(self.scope, self.receive, send)
+        finally:
+            current_dependencies.reset(token)
+
+    def _flight_to_join(self, decision: Forward) -> Flight[Entry] | None:
+        """Return a fill under way whose response may be taken, if there is one."""
+        cache, found = self.cache, self.found
+        if decision.reason == "request" or not cache.may_collapse(self.target, self.request):
+            return None
+        flight = cache.flights.find(found.key)
+        return flight if flight is not None and flight.may_be_joined(found.tokens) else None
+
+    async def _join(self, flight: Flight[Entry], seconds: float) -> bool:
+        """Wait for the fill; return whether its response is ours to take."""
+        cache, found = self.cache, self.found
+        entry = await flight.wait(seconds)
+        try:
+            if entry is not None:
+                checked = await cache.checked(
+                    self.target, found.key, self.request, entry, dict(found.tokens), found.index
+                )
+                if checked.entry is not None:
+                    self.found = checked
+                    return True
+            if cache.may_collapse(self.target, self.request):
+                # It came to nothing: of all who waited, one asks, and may have asked already.
+                self.found = await cache.lookup(self.target, found.key, self.request)
+        except StoreUnavailableError:
+            logger.debug("The store went away while a request waited for another one.")
+        return False
+
+    async def _forward(self, decision: Forward) -> None:
+        """Ask the application, copying what it answers if that may be stored."""
+        flight: Flight[Entry] | None = None
+        if decision.reason != "request" and self.cache.may_collapse(self.target, self.request):
+            flight = self.cache.flights.lead(self.found.key, self.found.tokens)
+        exchange = Exchange(self, decision, flight)
+        try:
+            await exchange.run()
+        finally:
+            self.cache.finish(flight)
+
+    def _refresh(self) -> None:
+        """Ask the application in the background; one refresh, however many requests want it."""
+        cache, found = self.cache, self.found
+        if found.entry is None or cache.flights.find(found.key) is not None:
+            return
+        flight = cache.flights.lead(found.key, found.tokens)
+        cache.spawn(self._refreshed(flight))
+
+    async def _refreshed(self, flight: Flight[Entry]) -> None:
+        async def discard(message: Message) -> None:
+            del message
+
+        async def nothing_to_receive() -> Message:
+            # The client of the request that asked for the refresh is answered and gone; the
+            # application must not take that for a client that hung up.
+            if not asked.is_set():
+                asked.set()
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        asked = asyncio.Event()
+        scope = dict(self.scope)
+        scope["headers"] = [line for line in self.headers.raw if line[0] not in CONDITIONAL]
+        scope["method"] = "GET"
+        reading = Reading(self.service, self.cache, scope, nothing_to_receive, discard)
+        reading.target, reading.found = self.target, self.found
+        reading.request = replace(self.request, method="GET", headers=reading.headers)
+        try:
+            await reading._forward_again(flight)
+        finally:
+            self.cache.finish(flight)
+
+    async def _forward_again(self, flight: Flight[Entry]) -> None:
+        decision = self.cache.revalidate(self.found)
+        await Exchange(self, decision, flight).run()

@@ -1,0 +1,143 @@
+"""What the responders of one request each have in common, and what they ask of the middleware."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, final
+
+from maxage.cache import Cache, Found
+from maxage.cache_status import CacheStatus, hit_value
+from maxage.message import Headers, Request
+from maxage.rfc9111.dates import format_http_date
+from maxage.rfc9111.decide import Serve
+from maxage.rfc9111.directives import OWN_TARGET
+from maxage.settings import CacheSettings
+from maxage.target import Scope, Target, Targets
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+
+
+@final
+class Service:
+    """What the middleware knows for as long as it lives, for the responders of its requests."""
+
+    def __init__(self, app: ASGIApp, settings: CacheSettings, targets: Targets) -> None:
+        self.app: Final = app
+        self.settings: Final = settings
+        self.targets: Final = targets
+        self.server_adds_date: bool | None = None
+        """Whether the server adds a Date of its own; None: not known yet."""
+        self._credential_headers: Final = (
+            ()
+            if settings.authorization_only
+            else tuple(name.lower().encode() for name in settings.credential_headers)
+        )
+        self._ignored_cookies: Final = frozenset(settings.ignored_cookies)
+
+    @property
+    def sends_date(self) -> bool:
+        """Whether responses get their Date from us: the server adds none."""
+        if self.settings.send_date is not None:
+            return self.settings.send_date
+        return not self.server_adds_date
+
+    def credentials(self, target: Target, headers: Headers) -> bool:
+        """Return whether the request carries what may make its answer a personal one."""
+        if b"authorization" in headers or self._personal_cookie(headers):
+            return True
+        if any(name in headers for name in self._credential_headers):
+            return True
+        found = target.found
+        # A hit would skip the check of such a route, so that every request counts.
+        return (
+            found is not None and found.route.has_security and not self.settings.authorization_only
+        )
+
+    def _personal_cookie(self, headers: Headers) -> bool:
+        if b"cookie" not in headers or self.settings.authorization_only:
+            return False
+        names = (
+            part.partition(b"=")[0].strip().decode("latin-1")
+            for line in headers.get_all(b"cookie")
+            for part in line.split(b";")
+        )
+        return any(name and name not in self._ignored_cookies for name in names)
+
+
+class Responder:
+    """What both kinds of requests have in common."""
+
+    def __init__(
+        self, service: Service, cache: Cache, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self.service: Final = service
+        self.cache: Final = cache
+        self.scope: Final = scope
+        self.receive: Final = receive
+        self.send: Final = send
+        self.headers: Final = Headers.of(
+            tuple((name, value) for name, value in scope.get("headers", ()))
+        )
+
+    def outgoing(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Return the application's headers without what is addressed to us alone, and with Date.
+
+        A Date is added where neither the application nor the server does (RFC 9110 section 6.6.1).
+        """
+        headers = [line for line in headers if line[0].lower() != OWN_TARGET]
+        if self.service.sends_date and not any(n.lower() == b"date" for n, _ in headers):
+            headers.append((b"date", format_http_date(self.cache.clock())))
+        return headers
+
+    def with_status(
+        self, headers: list[tuple[bytes, bytes]], status: CacheStatus
+    ) -> list[tuple[bytes, bytes]]:
+        """Append our member of Cache-Status behind what other caches said."""
+        if self.service.settings.cache_status_header:
+            headers.append((b"cache-status", status.header_value()))
+        return headers
+
+
+class Answering(Responder):
+    """A responder that can answer from the store."""
+
+    target: Target
+    request: Request
+    found: Found
+
+    async def serve(
+        self, decision: Serve, *, collapsed: bool = False, fwd: CacheStatus | None = None
+    ) -> None:
+        """Send what the rules decided, with our member of Cache-Status."""
+        headers = list(decision.headers)
+        if not self.service.sends_date:
+            # The server adds its own, and there is to be one.
+            headers = [line for line in headers if line[0].lower() != b"date"]
+        if fwd is not None:
+            headers = self.with_status(headers, fwd)
+        elif collapsed or self.service.settings.cache_status_key:
+            shown = self.found.key.decode() if self.service.settings.cache_status_key else None
+            status = CacheStatus(hit=True, ttl=decision.ttl, collapsed=collapsed, key=shown)
+            headers = self.with_status(headers, status)
+        elif self.service.settings.cache_status_header:
+            headers.append((b"cache-status", hit_value(decision.ttl)))
+        await self.send(
+            {"type": "http.response.start", "status": decision.status, "headers": headers}
+        )
+        await self.send({"type": "http.response.body", "body": decision.body})
+
+
+@final
+class Passing(Responder):
+    """Passes on a safe request that no store can answer, such as OPTIONS."""
+
+    async def run(self) -> None:
+        """Forward, and see to it that the answer has a Date."""
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": self.outgoing(message.get("headers", ()))}
+            await self.send(message)
+
+        await self.service.app(self.scope, self.receive, send)
