@@ -86,6 +86,11 @@ class CacheMiddleware:
         else:
             await Passing(self._service, self.cache, scope, receive, send).run()
 
+    @property
+    def targets(self) -> Targets:
+        """What is known of the application's URLs."""
+        return self._service.targets
+
     async def aclose(self) -> None:
         """Close the store, where no lifespan does it."""
         if self.cache is not None:

@@ -108,7 +108,7 @@ class Mutation(Responder):
             host=(self.headers.first(b"host") or b"").decode("latin-1"),
             path=(scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
         )
-        members = (group for path in named for group in self.service.targets.member(path))
+        members = (group for path in named for group in self.service.targets.member(path, scope))
         return (*groups, *members)
 
     async def _purge(self) -> bool:

@@ -1,24 +1,17 @@
 """What the router knows before it is asked: templates, groups, security, declared parameters.
 
 The route of a request is only known once the router has run, and a cache answers before that. So
-the routes are read once, and matched here the way Starlette matches them: in order, the first
-whole match wins.
+the routes are read once (`router`), and matched here the way Starlette matches them: in order, the
+first whole match wins.
 """
 
-import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Annotated, Any, Final, final, get_args
+from typing import Final, final
 
-from pydantic import TypeAdapter
-from starlette.routing import BaseRoute, Host, Mount, Route, compile_path
-
-from maxage.policy import Control, control_of
+from maxage.policy import Control
 from maxage.store.tokens import collection_group, path_group
-
-logger = logging.getLogger("maxage")
 
 Canonical = Callable[[str], str]
 """Gives the one spelling of a path parameter's value, so that `05` and `5` name one resource."""
@@ -44,6 +37,8 @@ class RouteInfo:
     template: str
     methods: frozenset[str] | None
     """None: every method (a mounted application)."""
+    origin: object = None
+    """The application's own route; a router that is included twice shows each of its own twice."""
     opaque: bool = False
     """A mounted application whose routes cannot be read; its paths are taken by their segments."""
     control: Control | None = None
@@ -57,6 +52,8 @@ class RouteInfo:
     """Query parameters it declares; None where that cannot be known."""
     canonical: Mapping[str, Canonical] = field(default_factory=dict[str, Canonical])
     regex: re.Pattern[str]
+    host: str = ""
+    """The pattern of the host that it is for; empty: any."""
     host_regex: re.Pattern[str] | None = None
 
     def accepts(self, method: str) -> bool:
@@ -74,6 +71,14 @@ class RouteMatch:
     params: Mapping[str, str]
     """Path parameters in their canonical spelling."""
 
+    @property
+    def members(self) -> frozenset[str]:
+        """The paths, this one or above it, that end in a parameter."""
+        segments = _split(self.route.template)
+        return frozenset(
+            _fill(segments[: i + 1], self) for i, s in enumerate(segments) if _is_parameter(s)
+        )
+
 
 @final
 class RouteTable:
@@ -81,6 +86,11 @@ class RouteTable:
 
     def __init__(self, routes: Sequence[RouteInfo]) -> None:
         self.routes: Final = tuple(routes)
+        self._writing: Final = tuple(
+            _split(route.template)
+            for route in self.routes
+            if not route.opaque and not (route.methods is not None and route.methods <= _SAFE)
+        )
 
     def match(self, method: str, path: str, host: str = "") -> RouteMatch | None:
         """Return the route that answers, or None where the router has none for it."""
@@ -98,40 +108,63 @@ class RouteTable:
     def groups_of(self, found: RouteMatch, host: str = "") -> tuple[str, ...]:
         """Return the groups that a stored response of this path belongs to.
 
-        Its own path, each path above it that has a route (a purge of that takes what lies
-        beneath), and the collections that it is a view of.
+        Its own path, each path above it that has a route or is a member (a purge of that takes what
+        lies beneath), and the collections that it is a view of.
         """
         if found.route.opaque:
             return fallback_groups(found.path)
-        prefixes = _prefixes(found.path)
-        groups = [path_group(p) for p in prefixes if p == found.path or self.allowed(p, host)]
-        return (*groups, *self._viewed(found))
+        members = found.members
+        groups = [
+            path_group(p)
+            for p in _prefixes(found.path)
+            if p == found.path or p in members or self.allowed(p, host)
+        ]
+        if _spans_segments(found.route.template):
+            # It may list what lies beneath it, as a directory does.
+            groups.append(collection_group(found.path))
+        return tuple(dict.fromkeys((*groups, *self._viewed(found))))
 
     def touched_by(self, found: RouteMatch) -> tuple[str, ...]:
         """Return the groups that a mutating request to this path purges.
 
         The path with all that lies beneath it and, by the kind of route: a member touches the views
         of its collection; an action (`POST /items/5/publish`, with no GET of its own) the member or
-        collection it acts on.
+        collection it acts on. A router that is included under two prefixes shows one thing in two
+        places, so that each place is touched.
         """
+        places = (found, *self._elsewhere(found))
+        return tuple(dict.fromkeys(group for place in places for group in self._touched(place)))
+
+    def _touched(self, found: RouteMatch) -> Iterator[str]:
         if found.route.opaque:
-            return fallback_touched(found.path)
-        groups = [path_group(found.path)]
+            yield from fallback_touched(found.path)
+            return
+        yield path_group(found.path)
         segments = _split(found.route.template)
         if segments and _is_parameter(segments[-1]):
-            groups.append(collection_group(_fill(segments[:-1], found)))
+            yield collection_group(_fill(segments[:-1], found))
+            if _spans_segments(found.route.template):
+                yield collection_group(_parent(found.path))
         elif not self._is_read(found.route.template):
-            groups += self._acted_upon(found, segments)
-        return tuple(dict.fromkeys((*groups, *self._viewed(found))))
+            yield from self._acted_upon(found, segments)
+        yield from self._viewed(found)
+
+    def _elsewhere(self, found: RouteMatch) -> Iterator[RouteMatch]:
+        """Yield the other places of the same route whose path is known from this one's."""
+        origin = found.route.origin
+        for route in self.routes:
+            if origin is None or route.origin is not origin or route is found.route:
+                continue
+            segments = _split(route.template)
+            names = {name for segment in segments for name in _PARAMETER.findall(segment)}
+            if names <= found.params.keys():
+                path = _fill(segments, found)
+                yield RouteMatch(route=route, path=path, params=found.params)
 
     def _acted_upon(self, found: RouteMatch, segments: Sequence[str]) -> Iterator[str]:
         """Yield the groups of the nearest member, or else of the nearest collection, above."""
-        prefixes = _prefixes(found.path)[1:-1]
-        parameters = {
-            _fill(segments[: i + 1], found) for i, s in enumerate(segments) if _is_parameter(s)
-        }
-        for prefix in reversed(prefixes):
-            if prefix in parameters:
+        for prefix in reversed(_prefixes(found.path)[1:-1]):
+            if prefix in found.members:
                 yield path_group(prefix)
                 yield collection_group(_parent(prefix))
                 return
@@ -148,19 +181,16 @@ class RouteTable:
             beneath = segments[length:]
             if beneath and _is_parameter(beneath[0]):
                 continue
-            if self._has_members(segments[:length]):
+            if self._is_collection(segments[:length]):
                 yield collection_group(_fill(segments[:length], found))
 
-    def _has_members(self, collection: Sequence[str]) -> bool:
-        """Return whether some mutating route has members directly beneath the template."""
+    def _is_collection(self, segments: Sequence[str]) -> bool:
+        """Return whether some mutating route is about a member directly beneath the template."""
         return any(
-            route.methods is not None
-            and len(route_segments) == len(collection) + 1
-            and _is_parameter(route_segments[-1])
-            and all(_overlap(a, b) for a, b in zip(route_segments, collection, strict=False))
-            for route in self.routes
-            if not (route.methods is not None and route.methods <= _SAFE)
-            for route_segments in (_split(route.template),)
+            len(writing) > len(segments)
+            and _is_parameter(writing[len(segments)])
+            and all(map(_overlap, writing, segments))
+            for writing in self._writing
         )
 
     def _is_read(self, template: str) -> bool:
@@ -180,181 +210,6 @@ def fallback_groups(path: str) -> tuple[str, ...]:
 def fallback_touched(path: str) -> tuple[str, ...]:
     """Return what a mutating request to a path without a known route purges."""
     return (path_group(path), collection_group(_parent(path)), collection_group(path))
-
-
-def read_routes(routes: Iterable[BaseRoute]) -> RouteTable:
-    """Return the table of an application's routes: included, mounted and by host."""
-    return RouteTable(list(_read(routes, "", None)))
-
-
-def _read(
-    routes: Iterable[BaseRoute], prefix: str, host: re.Pattern[str] | None
-) -> Iterator[RouteInfo]:
-    for context in _contexts(routes):
-        original: BaseRoute = getattr(context, "original_route", context)
-        if isinstance(original, Mount):
-            yield from _read_mount(original, prefix, host)
-        elif isinstance(original, Host):
-            yield from _read(original.routes or (), prefix, original.host_regex)
-        elif isinstance(original, Route):
-            yield _read_route(context, prefix, host)
-        elif original.__class__.__name__ == "_FrontendRouteGroup":
-            # Static files served behind everything else: FastAPI's `app.frontend`.
-            yield _opaque(prefix, host)
-
-
-def _contexts(routes: Iterable[BaseRoute]) -> Iterable[Any]:
-    """Yield the routes with what included routers add to them (FastAPI includes lazily)."""
-    try:
-        from fastapi.routing import iter_route_contexts  # noqa: PLC0415 - FastAPI is optional
-    except ImportError:
-        return routes
-    return iter_route_contexts(list(routes))
-
-
-def _read_mount(mount: Mount, prefix: str, host: re.Pattern[str] | None) -> Iterator[RouteInfo]:
-    inner = prefix + mount.path
-    if mount.routes:
-        yield from _read(mount.routes, inner, host)
-    else:
-        yield _opaque(inner, host)
-
-
-def _opaque(prefix: str, host: re.Pattern[str] | None) -> RouteInfo:
-    template = prefix + "/{path:path}"
-    return RouteInfo(
-        template=template, methods=None, opaque=True, regex=_regex(prefix + "/{path:path}"),
-        host_regex=host,
-    )  # fmt: skip
-
-
-def _read_route(context: Any, prefix: str, host: re.Pattern[str] | None) -> RouteInfo:
-    template = prefix + context.path
-    dependants = list(_dependants(getattr(context, "dependant", None)))
-    security = [d.call for d in dependants if _security_model(d.call) is not None]
-    sources = tuple(dict.fromkeys(_source(_security_model(call)) for call in security))
-    methods = context.methods
-    info = RouteInfo(
-        template=template,
-        methods=None if methods is None else frozenset(methods),
-        control=control_of(context.endpoint),
-        has_security=bool(security),
-        security=tuple(source for source in sources if source is not None),
-        header_names=_header_names(dependants),
-        cookie_names=tuple(
-            sorted({n for d in dependants for f in d.cookie_params for n in _spellings(f)})
-        ),
-        query_names=_query_names(dependants),
-        canonical=_canonical(template, dependants),
-        regex=_regex(template),
-        host_regex=host,
-    )
-    if info.has_security and info.control and info.control.ttl and not info.control.vary_by:
-        logger.warning(
-            "%s has a security dependency: cached() has no effect there without vary_by=.",
-            info.template,
-        )
-    return info
-
-
-def _dependants(dependant: Any) -> Iterator[Any]:
-    """Yield FastAPI's description of an endpoint and of all its dependencies."""
-    if dependant is not None:
-        yield dependant
-        for inner in dependant.dependencies:
-            yield from _dependants(inner)
-
-
-def _security_model(call: object) -> Any:
-    model = getattr(call, "model", None)
-    return model if hasattr(call, "scheme_name") else None
-
-
-def _source(model: Any) -> SecuritySource | None:
-    place = getattr(model, "in_", None)
-    if place is None:
-        # Every scheme but an API key reads Authorization (OpenAPI 3.1, security scheme object).
-        return SecuritySource(place="header", name="authorization")
-    where = place.value if isinstance(place, Enum) else str(place)
-    name = str(getattr(model, "name", ""))
-    return SecuritySource(place=where, name=name.lower() if where == "header" else name)
-
-
-def _header_names(dependants: Iterable[Any]) -> tuple[bytes, ...]:
-    names: set[bytes] = set()
-    for dependant in dependants:
-        for parameter in dependant.header_params:
-            names |= {n.encode("latin-1", "replace").lower() for n in _spellings(parameter)}
-    return tuple(sorted(names))
-
-
-def _query_names(dependants: Sequence[Any]) -> frozenset[str] | None:
-    if not dependants or any(
-        d.request_param_name or d.http_connection_param_name for d in dependants
-    ):
-        # Whoever has the request can read any parameter.
-        return None
-    return frozenset(n for d in dependants for f in d.query_params for n in _spellings(f))
-
-
-def _spellings(parameter: Any) -> Iterator[str]:
-    """Yield the names of a parameter; of a model of parameters, those of its fields."""
-    annotation = getattr(parameter.field_info, "annotation", None)
-    candidates: tuple[Any, ...] = (annotation, *get_args(annotation))
-    yield from _aliases(str(parameter.alias), parameter.field_info)
-    for candidate in candidates:
-        # `Model | None` holds its model inside.
-        for name, info in getattr(candidate, "model_fields", {}).items():
-            yield from _aliases(name, info)
-
-
-def _aliases(name: str, info: Any) -> Iterator[str]:
-    """Yield every name that may be meant; one too many only keeps more requests apart."""
-    validation: Any = getattr(info, "validation_alias", None)
-    choices = getattr(validation, "choices", (validation,))
-    firsts = (getattr(choice, "path", (choice,))[0] for choice in choices)
-    for alias in (name, getattr(info, "alias", None), *firsts):
-        if isinstance(alias, str):
-            yield alias
-            yield alias.replace("_", "-")
-
-
-def _canonical(template: str, dependants: Iterable[Any]) -> dict[str, Canonical]:
-    _, _, convertors = compile_path(template)
-    canonical: dict[str, Canonical] = {
-        name: _by_convertor(convertor)
-        for name, convertor in convertors.items()
-        if convertor.__class__.__name__ not in {"StringConvertor", "PathConvertor"}
-    }
-    for dependant in dependants:
-        for parameter in dependant.path_params:
-            annotation = parameter.field_info.annotation
-            metadata = tuple(parameter.field_info.metadata)
-            if metadata or annotation not in (str, None):
-                # Metadata may normalise too: StringConstraints(to_lower=True), validators.
-                typed: Any = Annotated[(annotation, *metadata)] if metadata else annotation
-                canonical |= _by_type(str(parameter.alias), typed)
-    return canonical
-
-
-def _by_convertor(convertor: Any) -> Canonical:
-    def canonical(value: str) -> str:
-        return str(convertor.to_string(convertor.convert(value)))
-
-    return canonical
-
-
-def _by_type(name: str, annotation: Any) -> dict[str, Canonical]:
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-    except Exception:  # noqa: BLE001 - whatever the application's own types raise
-        return {}
-
-    def canonical(value: str) -> str:
-        parsed = adapter.validate_python(value)
-        return str(parsed.value if isinstance(parsed, Enum) else parsed)
-
-    return {name: canonical}
 
 
 def _match(route: RouteInfo, path: str, host: str) -> RouteMatch | None:
@@ -385,14 +240,6 @@ def _spelled(route: RouteInfo, name: str, value: str) -> str:
         return value
 
 
-def _regex(template: str) -> re.Pattern[str]:
-    # A trailing slash is optional here: purges must reach both spellings, and a router which
-    # redirects one to the other stores nothing under the redirected one by default.
-    pattern, _, _ = compile_path(template)
-    text = pattern.pattern
-    return re.compile(text.removesuffix("$").removesuffix("/") + "/?$", pattern.flags)
-
-
 def _split(template: str) -> list[str]:
     return [segment for segment in template.split("/") if segment]
 
@@ -404,6 +251,11 @@ def _shape(template: str) -> list[str]:
 
 def _is_parameter(segment: str) -> bool:
     return "{" in segment
+
+
+def _spans_segments(template: str) -> bool:
+    """Return whether the template ends in a parameter that takes slashes (`{name:path}`)."""
+    return template.endswith(":path}")
 
 
 def _overlap(a: str, b: str) -> bool:

@@ -10,12 +10,12 @@ from maxage.key import FORWARDED_HEADERS, declared_query, primary_key
 from maxage.message import Headers
 from maxage.policy import RoutePolicy, Rule, route_policy
 from maxage.rfc9111.decide import Policy
+from maxage.router import read_routes, routes_of
 from maxage.routes import (
     RouteMatch,
     RouteTable,
     fallback_groups,
     fallback_touched,
-    read_routes,
 )
 from maxage.settings import CacheSettings
 from maxage.store.tokens import (
@@ -92,7 +92,7 @@ class Targets:
         self._routes: RouteTable | None = None
         self._routes_seen: tuple[int, int] = (0, 0)
         self._targets: OrderedDict[tuple[Any, ...], Target] = OrderedDict()
-        self._touched: OrderedDict[tuple[str, str, str, str], tuple[str, ...]] = OrderedDict()
+        self._touched: OrderedDict[tuple[str, str, str], tuple[str, ...]] = OrderedDict()
         self._base_rules = Policy(
             default_lifetime=settings.cache_expiration,
             heuristic_fraction=settings.heuristic_fraction,
@@ -117,56 +117,72 @@ class Targets:
         self._watch_routes(scope)
         target = self._targets.get(identity)
         if target is None:
-            target = self._new(identity)
+            target = self._new(identity, self._inner_path(scope))
             _remember(self._targets, identity, target)
         return target
+
+    def table(self, scope: Scope) -> RouteTable:
+        """Return the application's routes, none of them where they cannot be read."""
+        self._watch_routes(scope)
+        return self._routes or RouteTable(())
+
+    def match(self, scope: Scope, headers: Headers) -> RouteMatch | None:
+        """Return the route that answers a request, where there is one."""
+        host = _host_name(headers.first(b"host") or b"")
+        return self.table(scope).match(scope["method"], self._inner_path(scope), host)
 
     def touched(self, scope: Scope, headers: Headers) -> tuple[str, ...]:
         """Return the groups that a mutating request purges."""
         self._watch_routes(scope)
         host = _host_name(headers.first(b"host") or b"")
-        identity = (scope["method"], scope["path"], host, str(scope.get("root_path", "")))
+        identity = (scope["method"], self._inner_path(scope), host)
         groups = self._touched.get(identity)
         if groups is None:
-            groups = self.touched_at(scope["method"], scope, scope["path"], host)
+            groups = self._touched_at(*identity)
             _remember(self._touched, identity, groups)
         return groups
 
-    def touched_at(self, method: str, scope: Scope, path: str, host: str) -> tuple[str, ...]:
-        """Return the groups that this method purges at a path."""
-        root_path = str(scope.get("root_path", ""))
+    def _touched_at(self, method: str, path: str, host: str) -> tuple[str, ...]:
         table = self._routes
-        if table is None or not table.routes:
+        found = table.match(method, path, host) if table is not None else None
+        if table is None or found is None:
             return fallback_touched(path)
-        found = table.match(method, _beneath(path, root_path), host)
-        if found is None:
-            return fallback_touched(path)
-        return tuple(_under(group, root_path) for group in table.touched_by(found))
+        return table.touched_by(found)
 
-    def member(self, path: str) -> tuple[str, ...]:
+    def member(self, path: str, scope: Scope) -> tuple[str, ...]:
         """Return the groups of one path named by a response: itself and all beneath it."""
-        decoded = unquote(path.partition("?")[0])
-        return (path_group(decoded), collection_group(decoded))
+        decoded = _beneath(unquote(path.partition("?")[0]), self._root_path(scope))
+        found = self._routes.match("GET", decoded) if self._routes is not None else None
+        spelled = decoded if found is None else found.path
+        return (path_group(spelled), collection_group(spelled))
+
+    def _root_path(self, scope: Scope) -> str:
+        # FastAPI puts its own root path into the scope, which one wrapped around it does not see.
+        return str(scope.get("root_path") or getattr(self._app, "root_path", "") or "")
+
+    def _inner_path(self, scope: Scope) -> str:
+        """Return the path as the router sees it.
+
+        Groups are named by it, so that one application is one thing under several root paths.
+        """
+        return _beneath(scope["path"], self._root_path(scope))
 
     def reads(self, method: str, scope: Scope, headers: Headers) -> bool:
         """Return whether the application has a route with this method, as far as is known."""
-        if self._routes is None or not self._routes.routes:
+        if not self.table(scope).routes:
             return True
-        path = _beneath(scope["path"], str(scope.get("root_path", "")))
-        return (
-            self._routes.match(method, path, _host_name(headers.first(b"host") or b"")) is not None
-        )
+        return self.match({**scope, "method": method}, headers) is not None
 
-    def _new(self, identity: tuple[Any, ...]) -> Target:
+    def _new(self, identity: tuple[Any, ...], inner: str) -> Target:
         scheme, host, root_path, raw_path, query, forwarded, path = identity
         deep = path.count("/") > _DEEPEST
-        found, groups = (None, ()) if deep else self._groups(path, root_path, _host_name(host))
+        found, groups = (None, ()) if deep else self._groups(inner, _host_name(host))
         route = found.route if found is not None else None
         policy = route_policy(
             default_lifetime=self._settings.cache_expiration,
             rules=self._rules,
             path=path,
-            beneath=_beneath(path, root_path),
+            beneath=inner,
             control=route.control if route is not None else None,
         )
         if deep:
@@ -199,20 +215,16 @@ class Targets:
         """Return whether a hit would skip a check of credentials; never cached implicitly."""
         return found is not None and found.route.has_security and policy.vary_by is None
 
-    def _groups(
-        self, path: str, root_path: str, host: str
-    ) -> tuple[RouteMatch | None, tuple[str, ...]]:
+    def _groups(self, path: str, host: str) -> tuple[RouteMatch | None, tuple[str, ...]]:
         table = self._routes
-        if table is None or not table.routes:
+        found = table.match("GET", path, host) if table is not None else None
+        if table is None or found is None:
             return None, fallback_groups(path)
-        found = table.match("GET", _beneath(path, root_path), host)
-        if found is None:
-            return None, fallback_groups(path)
-        return found, tuple(_under(group, root_path) for group in table.groups_of(found, host))
+        return found, table.groups_of(found, host)
 
     def _watch_routes(self, scope: Scope) -> None:
         """Read the routes when they are first needed, and again when some were added."""
-        routes = _routes_of(self._app) or _routes_of(scope.get("app"))
+        routes = routes_of(self._app) or routes_of(scope.get("app"))
         seen = (id(routes), len(routes) if routes is not None else 0)
         if self._routes is not None and seen == self._routes_seen:
             return
@@ -226,18 +238,6 @@ def _remember(memory: OrderedDict[Any, Any], key: Any, value: Any) -> None:
     memory[key] = value
     if len(memory) > _REMEMBERED:
         memory.popitem(last=False)
-
-
-def _routes_of(app: Any) -> Sequence[Any] | None:
-    """Return the routes of an application, through the middleware wrapped around it."""
-    for _ in range(32):
-        if app is None:
-            return None
-        routes = getattr(app, "routes", None)
-        if routes:
-            return routes if isinstance(routes, Sequence) else None  # pyright: ignore[reportUnknownVariableType] -- Any from getattr
-        app = getattr(app, "app", None)
-    return None
 
 
 def _server(scope: Scope) -> bytes:
@@ -257,11 +257,6 @@ def _beneath(path: str, root_path: str) -> str:
         return path
     rest = path[len(root_path) :]
     return rest if rest.startswith("/") or not rest else path
-
-
-def _under(group: str, root_path: str) -> str:
-    """Return a path group with the root path in front, which keeps mounts apart."""
-    return group if not root_path else group[:2] + root_path.rstrip("/") + group[2:]
 
 
 def _formatted(tag: str, found: RouteMatch | None) -> str:

@@ -650,3 +650,46 @@ async def test_an_old_snapshot_that_comes_back_with_new_workers_revives_nothing(
     monkeypatch.setattr("maxage.store.upstream._upstreams", {})
     async with on(own_redis.url, row.app, cache_connections=3) as middleware:
         assert [await body(middleware), await body(middleware)] == [b"1", b"1"]
+
+
+# one application under several root paths
+
+
+@pytest.mark.parametrize("writes_at", ["", "/v1", "/v2"])
+async def test_an_application_under_two_root_paths_is_one(writes_at: str) -> None:
+    """Its data is the same, whichever way a request came to it."""
+    shop = Shop()
+
+    async def get(root_path: str) -> bool:
+        path = root_path + "/items/5"
+        answer = await call(shop.middleware, path=path, root_path=root_path)
+        assert answer.status == 200
+        return b"hit" in (answer.header("cache-status") or b"")
+
+    for root_path in ("", "/v1", "/v2"):
+        assert not await get(root_path)
+        assert await get(root_path)
+    await call(shop.middleware, "PUT", writes_at + "/items/5", root_path=writes_at)
+    for root_path in ("", "/v1", "/v2"):
+        assert not await get(root_path)
+
+
+async def test_a_location_beneath_a_root_path_is_purged() -> None:
+    """The answer names paths as its client sees them."""
+    shop = Shop(201, {"location": "/v1/users/5"})
+    path = "/v1/users/5"
+    await call(shop.middleware, path=path, root_path="/v1")
+    await call(shop.middleware, "POST", "/v1/items", root_path="/v1")
+    answer = await call(shop.middleware, path=path, root_path="/v1")
+    assert b"hit" not in (answer.header("cache-status") or b"")
+
+
+async def test_the_root_path_of_the_wrapped_application_itself_counts() -> None:
+    """FastAPI puts it into the scope only behind a middleware that is wrapped around it."""
+    shop = Shop()
+    shop.app.root_path = "/api"
+    for path in ("/api/items/search", "/items/search"):
+        await call(shop.middleware, path=path)
+        await call(shop.middleware, "PUT", "/api/items/5")
+        answer = await call(shop.middleware, path=path)
+        assert b"hit" not in (answer.header("cache-status") or b""), path

@@ -16,16 +16,17 @@ from fastapi.security import (
 )
 from pydantic import BaseModel, Field
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 
 from maxage.policy import cached, uncached
+from maxage.router import read_routes
 from maxage.routes import (
     RouteTable,
     SecuritySource,
     fallback_groups,
     fallback_touched,
-    read_routes,
 )
 from tests.support.asgi import call as ask
 
@@ -176,16 +177,139 @@ def test_included_routers_carry_their_prefixes() -> None:
     assert found.params == {"item_id": "5"}
 
 
-def test_the_same_router_under_two_prefixes_is_two_collections() -> None:
-    """A write under one does not touch the other."""
+def test_the_same_router_under_two_prefixes_is_one_thing_in_two_places() -> None:
+    """The same handlers answer in both, so that a write in one place is seen in the other."""
     router = items()
     app = FastAPI(openapi_url=None)
     app.include_router(router, prefix="/v1")
     app.include_router(router, prefix="/v2")
     both = read_routes(app.routes)
+    for place in ("/v1", "/v2"):
+        for path in ("/items", "/items/5", "/items/5/reviews", "/items/search"):
+            assert purges(both, "PUT /v1/items/5", place + path), place + path
+            assert purges(both, "POST /v2/items/5/publish", place + path), place + path
+        assert not purges(both, "PUT /v1/items/5", place + "/items/6")
+
+
+def test_two_routers_with_the_same_templates_are_two_collections() -> None:
+    """Only what is the same route is the same thing."""
+    app = FastAPI(openapi_url=None)
+    app.include_router(items(), prefix="/v1")
+    app.include_router(items(), prefix="/v2")
+    both = read_routes(app.routes)
     assert purges(both, "PUT /v1/items/5", "/v1/items")
     assert not purges(both, "PUT /v1/items/5", "/v2/items")
     assert not purges(both, "PUT /v1/items/5", "/v2/items/5")
+
+
+def test_an_application_mounted_twice_is_one_thing_in_two_places() -> None:
+    """As a router included twice; a place whose path cannot be told is left alone."""
+    inner = FastAPI(openapi_url=None)
+    inner.include_router(items())
+    app = Starlette(routes=[Mount(at, app=inner) for at in ("/a", "/b", "/{tenant}")])
+    mounted = read_routes(app.routes)
+    assert purges(mounted, "DELETE /a/items/5", "/b/items")
+    assert purges(mounted, "DELETE /x/items/5", "/b/items/5")
+    assert not purges(mounted, "DELETE /a/items/5", "/x/items/5")
+
+
+def test_a_mount_of_an_included_router_carries_the_prefix_of_the_include() -> None:
+    """FastAPI puts it before the mount's own path."""
+    inner = FastAPI(openapi_url=None)
+    inner.include_router(items())
+    router = APIRouter()
+    router.mount("/shop", inner)
+    app = FastAPI(openapi_url=None)
+    app.include_router(router, prefix="/api")
+    mounted = read_routes(app.routes)
+    assert mounted.match("GET", "/shop/items") is None
+    assert purges(mounted, "PUT /api/shop/items/5", "/api/shop/items")
+
+
+def test_middleware_around_a_mounted_application_is_looked_through() -> None:
+    """In a mount and by host."""
+
+    class Around:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+    inner = FastAPI(openapi_url=None)
+    inner.include_router(items())
+    app = Starlette(
+        routes=[
+            Host("api.example.org", app=Around(inner)),
+            Host("raw.example.org", app=_opaque),
+            Mount("/inner", app=Around(Around(inner))),
+        ]
+    )
+    wrapped = read_routes(app.routes)
+    assert purges(wrapped, "PUT /inner/items/5", "/inner/items")
+    assert wrapped.match("GET", "/items/5", "api.example.org") is not None
+    found = wrapped.match("GET", "/anything", "raw.example.org")
+    assert found is not None
+    assert found.route.opaque
+
+
+def test_an_endpoint_class_answers_the_methods_that_it_has() -> None:
+    """Starlette's HTTPEndpoint: one class for all methods of a path."""
+
+    class Item(HTTPEndpoint):
+        async def get(self, request: Any) -> None: ...
+        async def put(self, request: Any) -> None: ...
+
+    class Items(HTTPEndpoint):
+        async def get(self, request: Any) -> None: ...
+
+    of = read_routes([Route("/items", Items), Route("/items/{id:int}", Item)])
+    assert [sorted(route.methods or ()) for route in of.routes] == [
+        ["GET", "HEAD"],
+        ["GET", "HEAD", "PUT"],
+    ]
+    assert purges(of, "PUT /items/5", "/items")
+    assert purges(of, "PUT /items/05", "/items/5")
+    assert not purges(of, "PUT /items/5", "/items/6")
+
+
+def test_a_collection_whose_members_know_only_actions_is_one_all_the_same() -> None:
+    """`POST /items/5/publish` changes the lists also where no PUT does."""
+    app = FastAPI(openapi_url=None)
+    app.get("/items")(endpoint)
+    app.get("/items/search")(endpoint)
+    app.post("/items/{item_id}/publish")(_by_int)
+    app.get("/items/{item_id}/history")(_by_int)
+    of = read_routes(app.routes)
+    for path in ("/items", "/items/search", "/items/5/history"):
+        assert purges(of, "POST /items/5/publish", path), path
+    assert not purges(of, "POST /items/5/publish", "/items/6/history")
+
+
+def test_nested_resources_touch_their_own_collection() -> None:
+    """Orders of one user: not those of another, and not the user."""
+    app = FastAPI(openapi_url=None)
+    for path in ("/users", "/users/{u}", "/users/{u}/orders", "/users/{u}/orders/{o}"):
+        app.get(path)(endpoint)
+    app.put("/users/{u}/orders/{o}")(endpoint)
+    app.put("/users/{user}")(endpoint)
+    of = read_routes(app.routes)
+    for path in ("/users/1/orders", "/users/1/orders/2"):
+        assert purges(of, "PUT /users/1/orders/2", path), path
+        assert purges(of, "PUT /users/1", path), path
+    for path in ("/users/2/orders", "/users/1/orders/3", "/users/1", "/users"):
+        assert not purges(of, "PUT /users/1/orders/2", path), path
+    assert purges(of, "PUT /users/1", "/users")
+
+
+def test_a_parameter_that_takes_slashes_is_a_tree() -> None:
+    """A file in a folder: the folder's listing shows it, its neighbours do not."""
+    app = FastAPI(openapi_url=None)
+    app.get("/files")(endpoint)
+    app.get("/files/{path:path}")(endpoint)
+    app.put("/files/{path:path}")(endpoint)
+    of = read_routes(app.routes)
+    for path in ("/files", "/files/a", "/files/a/b", "/files/a/b/c"):
+        assert purges(of, "PUT /files/a/b", path), path
+    assert not purges(of, "PUT /files/a/b", "/files/a/c")
+    assert not purges(of, "PUT /files/a/b", "/files/d")
 
 
 def test_dependencies_given_at_the_include_count() -> None:

@@ -1,0 +1,7 @@
+"""`python -m maxage` is the command `maxage`."""
+
+import sys
+
+from maxage.cli import main
+
+sys.exit(main())

@@ -1,0 +1,155 @@
+"""The map of an application: the groups of each read, and what each write purges of them.
+
+Laid out by templates. Parameters get a value by where they stand in the path, so that `{id}` of one
+route meets `{item_id}` of another, and their names again when the map is shown.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from maxage.asgi import CacheMiddleware
+from maxage.message import Headers
+from maxage.routes import RouteInfo
+from maxage.store.tokens import NAMESPACE_GROUP
+from maxage.target import Targets
+
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
+_PARAMETER: Final = re.compile(r"\{(\w+)(?::(\w+))?\}")
+_FIRST_VALUE: Final = 90_000
+_LEGEND: Final = """\
+p: a path and all that lies beneath it, c: the views of a collection, g: a tag.
+Tags that a response names itself, and objects read through the typed cache, come on top."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappedRead:
+    """A route that answers GET."""
+
+    path: str
+    """Its template."""
+    groups: tuple[str, ...]
+    """The groups that its responses are in, with the names of parameters in them."""
+    cached: bool
+    """False where its responses are never cached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappedWrite:
+    """A route that may change something."""
+
+    methods: tuple[str, ...]
+    path: str
+    """Its template."""
+    groups: tuple[str, ...]
+    """The groups that it purges."""
+    reads: tuple[str, ...]
+    """The templates of the reads that are in one of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteMap:
+    """All routes of an application, in their order. Its text is for people to read."""
+
+    reads: tuple[MappedRead, ...]
+    writes: tuple[MappedWrite, ...]
+
+    def __str__(self) -> str:
+        width = max((len(read.path) for read in self.reads), default=0)
+        lines = ["Reads, and the groups that their responses are in", ""]
+        for read in self.reads:
+            said = "  ".join(read.groups) if read.cached else "never cached"
+            lines.append(f"  {read.path:{width}}  {said}".rstrip())
+        lines += ["", "Writes, and the reads that they purge"]
+        for write in self.writes:
+            lines += ["", f"  {', '.join(write.methods)} {write.path}"]
+            lines += [f"      {path}" for path in write.reads]
+            if not write.reads:
+                lines.append(f"      none; it purges {'  '.join(write.groups)}")
+        return "\n".join([*lines, "", _LEGEND])
+
+
+def route_map(app: Any) -> RouteMap:
+    """Return the map of an ASGI application, by its routes, decorators and rules."""
+    targets = targets_of(app)
+    table = targets.table(scope_of("GET", "/"))
+    reads: list[MappedRead] = []
+    found: dict[str, frozenset[str]] = {}
+    for route in table.routes:
+        if route.accepts("GET"):
+            sample, host, names = _sample(route)
+            target = targets.find(scope_of("GET", sample), _headers(host))
+            groups = [group for group in target.groups if group != NAMESPACE_GROUP]
+            read = MappedRead(
+                path=_title(route), groups=_named(groups, names), cached=target.policy.cache
+            )
+            reads.append(read)
+            found[read.path] = frozenset(groups) if read.cached else frozenset()
+    writes = tuple(_write(targets, route, found) for route in table.routes if _unsafe(route))
+    return RouteMap(reads=tuple(reads), writes=writes)
+
+
+def targets_of(app: Any) -> Targets:
+    """Return what the application's cache knows of its URLs; as by default where it has none."""
+    if isinstance(app, CacheMiddleware):
+        return app.targets
+    for one in getattr(app, "user_middleware", ()):
+        if one.cls is CacheMiddleware:
+            return CacheMiddleware(app, *one.args, **one.kwargs).targets
+    inner = getattr(app, "app", None)
+    return targets_of(inner) if inner is not None else CacheMiddleware(app).targets
+
+
+def scope_of(method: str, target: str) -> dict[str, Any]:
+    """Return the scope of a request, as far as groups depend on it."""
+    path, _, query = target.partition("?")
+    return {
+        "type": "http", "method": method, "scheme": "http", "path": path,
+        "query_string": query.encode(), "headers": [],
+    }  # fmt: skip
+
+
+def _write(targets: Targets, route: RouteInfo, reads: Mapping[str, frozenset[str]]) -> MappedWrite:
+    methods = _unsafe(route)
+    sample, host, names = _sample(route)
+    groups = targets.touched(scope_of(methods[0], sample), _headers(host))
+    return MappedWrite(
+        methods=methods if route.methods is not None else ("any method",),
+        path=_title(route),
+        groups=_named(groups, names),
+        reads=tuple(path for path, its in reads.items() if not its.isdisjoint(groups)),
+    )
+
+
+def _unsafe(route: RouteInfo) -> tuple[str, ...]:
+    methods = ("POST",) if route.methods is None else route.methods
+    return tuple(sorted(method for method in methods if method not in _SAFE))
+
+
+def _title(route: RouteInfo) -> str:
+    return route.host + _PARAMETER.sub(r"{\1}", route.template)
+
+
+def _headers(host: str) -> Headers:
+    return Headers.of(((b"host", host.encode("latin-1", "replace")),))
+
+
+def _sample(route: RouteInfo) -> tuple[str, str, Mapping[str, str]]:
+    """Return a path of the route, its host, and the names of the values in that path."""
+    names: dict[str, str] = {}
+
+    def value(found: re.Match[str]) -> str:
+        number = _FIRST_VALUE + 10 * route.template.count("/", 0, found.start()) + len(names)
+        made = f"00000000-0000-4000-8000-{number:012}" if found[2] == "uuid" else str(number)
+        names[made] = "{" + found[1] + "}"
+        return made
+
+    return _PARAMETER.sub(value, route.template), _PARAMETER.sub(r"\1", route.host), names
+
+
+def _named(groups: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    shown = list(groups)
+    for value, name in names.items():
+        shown = [group.replace(value, name) for group in shown]
+    return tuple(shown)

@@ -1,0 +1,102 @@
+"""For the tests of applications: does this write purge that read?
+
+    assert_invalidates(app, "PUT /items/5", "GET /items?page=2")
+    assert_does_not_invalidate(app, "PUT /items/5", "GET /items/6")
+
+Nothing is run: the answer is that of the application's routes, decorators and rules.
+"""
+
+from typing import Any, Final
+
+from maxage.message import Headers
+from maxage.rfc9111.invalidation import is_unsafe
+from maxage.route_map import RouteMap, route_map, scope_of, targets_of
+from maxage.store.tokens import NAMESPACE_GROUP
+from maxage.target import Targets
+
+__all__ = ["RouteMap", "assert_does_not_invalidate", "assert_invalidates", "route_map"]
+
+_HOST: Final = Headers.of(((b"host", b"testserver"),))
+_NOT_SEEN: Final = (
+    "Tags that a response names itself, and objects read through the typed cache, are not seen "
+    "here; a tag or invalidates() on the route is."
+)
+
+
+def assert_invalidates(app: Any, write: str, read: str) -> None:
+    """Fail unless the mutating request purges the stored responses of the GET.
+
+    Args:
+        app: the application, with its CacheMiddleware if it has one.
+        write: method and path of the mutating request, such as `PUT /items/5`.
+        read: GET and the path, with or without a query, such as `GET /items?page=2`.
+
+    Raises:
+        AssertionError: it does not purge it, or what is asked about is no such request.
+    """
+    purged, known, told = _both(app, write, read)
+    if known is None:
+        raise AssertionError(f"{read} is never cached, so that there is nothing to invalidate.")
+    if purged.isdisjoint(known):
+        raise AssertionError(f"{write} does not invalidate {read}.\n{told}\n{_NOT_SEEN}")
+
+
+def assert_does_not_invalidate(app: Any, write: str, read: str) -> None:
+    """Fail if the mutating request purges the stored responses of the GET.
+
+    Args:
+        app: the application, with its CacheMiddleware if it has one.
+        write: method and path of the mutating request.
+        read: GET and the path, with or without a query.
+
+    Raises:
+        AssertionError: it purges it, or what is asked about is no such request.
+    """
+    purged, known, told = _both(app, write, read)
+    both = purged.intersection(known or ())
+    if both:
+        raise AssertionError(
+            f"{write} invalidates {read}: both have {', '.join(sorted(both))}.\n{told}"
+        )
+
+
+def _both(app: Any, write: str, read: str) -> tuple[frozenset[str], frozenset[str] | None, str]:
+    """Return the groups purged, those of the read (None: never cached), and a text of both."""
+    method, changed = _parsed(write)
+    if not is_unsafe(method):
+        raise AssertionError(f"{write!r} changes nothing; a write is a POST, PUT, PATCH or DELETE.")
+    reading, asked = _parsed(read)
+    if reading != "GET":
+        raise AssertionError(f"{read!r} is no GET; only responses to GET are stored.")
+    targets = targets_of(app)
+    purged = targets.touched(scope_of(method, changed), _HOST)
+    target = targets.find(scope_of("GET", asked), _HOST)
+    known = [group for group in target.groups if group != NAMESPACE_GROUP]
+    told = (
+        f"  {write} ({_route(targets, method, changed)}) purges {', '.join(purged)}\n"
+        f"  {read} ({_route(targets, 'GET', asked)}) is in {', '.join(known)}"
+    )
+    return frozenset(purged), frozenset(known) if target.policy.cache else None, told
+
+
+def _parsed(request: str) -> tuple[str, str]:
+    method, _, target = request.strip().partition(" ")
+    if not method.isalpha() or not target.strip().startswith("/"):
+        raise AssertionError(f"{request!r} is no request; it takes a form such as 'PUT /items/5'.")
+    return method.upper(), target.strip()
+
+
+def _route(targets: Targets, method: str, target: str) -> str:
+    """Return the template of the route that answers.
+
+    Raises:
+        AssertionError: none does, which is a slip of the pen more often than a wish.
+    """
+    scope = scope_of(method, target)
+    table = targets.table(scope)
+    if not table.routes:
+        return "no routes are known"
+    found = targets.match(scope, _HOST)
+    if found is None:
+        raise AssertionError(f"{method} {target} has no route in this application.")
+    return f"route {found.route.template}"
