@@ -35,7 +35,8 @@ from redis.retry import Retry
 
 from maxage.errors import UnsupportedWhileAwayError
 from maxage.settings import CacheSettings, settings_from_environment
-from maxage.store.upstream import Upstream, upstream_for
+from maxage.store.node import Node
+from maxage.store.upstream import upstream_for
 from maxage.typed import RedisCache
 from maxage.url import server_url
 
@@ -116,28 +117,28 @@ class Redis(redis.Redis):
     `UnsupportedWhileAwayError` within the budget.
     """
 
-    upstream: Upstream | None = None
+    node: Node | None = None
     strict: bool = False
     """Whether to raise where an answer would have to be made up; for locks."""
 
     @property
     def away(self) -> bool:
         """Whether commands are answered without asking the server."""
-        return self.upstream is None or self.upstream.breaker.open
+        return self.node is None or self.node.breaker.open
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run one command, or answer as if the server were empty."""
         if self.away:
             return self._pretended(args)
-        assert self.upstream is not None  # noqa: S101 - what `away` has just said
+        assert self.node is not None  # noqa: S101 - what `away` has just said
         try:
             answer = super().execute_command(*args, **options)
         except _AWAY as error:
             if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in _WAITING:
                 raise
-            _note(self.upstream, error)
+            _note(self.node, error)
             return self._pretended(args)
-        self.upstream.succeeded()
+        self.node.succeeded()
         return answer
 
     def _pretended(self, args: tuple[Any, ...]) -> Any:
@@ -146,7 +147,7 @@ class Redis(redis.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "Pipeline":
         """Return a pipeline which answers None for each command while Redis is away."""
         pipeline = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        pipeline.upstream = self.upstream
+        pipeline.node = self.node
         return pipeline
 
     def lock(self, *args: Any, **kwargs: Any) -> Any:
@@ -154,7 +155,7 @@ class Redis(redis.Redis):
         if self.away:
             _refuse("a lock")
         real = Redis(connection_pool=self.connection_pool)
-        real.upstream, real.strict = self.upstream, True
+        real.node, real.strict = self.node, True
         return redis.Redis.lock(real, *args, **kwargs)
 
     def pubsub(self, **kwargs: Any) -> "PubSub":
@@ -162,29 +163,29 @@ class Redis(redis.Redis):
         if self.away:
             _refuse("a subscription")
         subscription = PubSub(self.connection_pool, **kwargs)
-        subscription.upstream = self.upstream
+        subscription.node = self.node
         return subscription
 
 
 class PubSub(_PubSub):
     """A subscription: what is sent for it raises while Redis is away."""
 
-    upstream: Upstream | None = None
+    node: Node | None = None
 
     def execute_command(self, *args: Any) -> Any:
         """Send a command; a connection is made with the first one."""
         try:
             return super().execute_command(*args)
         except _AWAY as error:
-            if self.upstream is not None:
-                _note(self.upstream, error)
+            if self.node is not None:
+                _note(self.node, error)
             _refuse("a subscription")
 
 
 class Pipeline(_Pipeline, Redis):  # pyright: ignore[reportIncompatibleMethodOverride] -- redis-py's own bases disagree
     """Commands sent together."""
 
-    upstream: Upstream | None = None
+    node: Node | None = None
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """Put a command into the pipeline."""
@@ -197,25 +198,25 @@ class Pipeline(_Pipeline, Redis):  # pyright: ignore[reportIncompatibleMethodOve
         if self.away:
             self.reset()
             return _refuse("a watched transaction") if watching else [None] * count
-        assert self.upstream is not None  # noqa: S101
+        assert self.node is not None  # noqa: S101
         try:
             answers = _Pipeline.execute(self, raise_on_error)
         except _AWAY as error:
-            _note(self.upstream, error)
+            _note(self.node, error)
             self.reset()
             return _refuse("a watched transaction") if watching else [None] * count
-        self.upstream.succeeded()
+        self.node.succeeded()
         return answers
 
     def watch(self, *names: Any) -> Any:
         """Watch keys, which is real or not at all."""
         if self.away:
             _refuse("WATCH")
-        assert self.upstream is not None  # noqa: S101
+        assert self.node is not None  # noqa: S101
         try:
             return _Pipeline.watch(self, *names)
         except _AWAY as error:
-            _note(self.upstream, error)
+            _note(self.node, error)
             self.reset()
             _refuse("WATCH")
 
@@ -223,28 +224,28 @@ class Pipeline(_Pipeline, Redis):  # pyright: ignore[reportIncompatibleMethodOve
 class AsyncRedis(redis.asyncio.Redis):
     """The awaitable twin of `Redis`."""
 
-    upstream: Upstream | None = None
+    node: Node | None = None
     strict: bool = False
     """Whether to raise where an answer would have to be made up; for locks."""
 
     @property
     def away(self) -> bool:
         """Whether commands are answered without asking the server."""
-        return self.upstream is None or self.upstream.breaker.open
+        return self.node is None or self.node.breaker.open
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Run one command, or answer as if the server were empty."""
         if self.away:
             return self._pretended(args)
-        assert self.upstream is not None  # noqa: S101
+        assert self.node is not None  # noqa: S101
         try:
             answer = await super().execute_command(*args, **options)
         except _AWAY as error:
             if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in _WAITING:
                 raise
-            _note(self.upstream, error)
+            _note(self.node, error)
             return self._pretended(args)
-        self.upstream.succeeded()
+        self.node.succeeded()
         return answer
 
     def _pretended(self, args: tuple[Any, ...]) -> Any:
@@ -255,7 +256,7 @@ class AsyncRedis(redis.asyncio.Redis):
         pipeline = AsyncPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
-        pipeline.upstream = self.upstream
+        pipeline.node = self.node
         return pipeline
 
     def lock(self, *args: Any, **kwargs: Any) -> Any:
@@ -263,7 +264,7 @@ class AsyncRedis(redis.asyncio.Redis):
         if self.away:
             _refuse("a lock")
         real = AsyncRedis(connection_pool=self.connection_pool)
-        real.upstream, real.strict = self.upstream, True
+        real.node, real.strict = self.node, True
         return redis.asyncio.Redis.lock(real, *args, **kwargs)
 
     def pubsub(self, **kwargs: Any) -> "AsyncPubSub":
@@ -271,29 +272,29 @@ class AsyncRedis(redis.asyncio.Redis):
         if self.away:
             _refuse("a subscription")
         subscription = AsyncPubSub(self.connection_pool, **kwargs)
-        subscription.upstream = self.upstream
+        subscription.node = self.node
         return subscription
 
 
 class AsyncPubSub(_AsyncPubSub):
     """A subscription: what is sent for it raises while Redis is away."""
 
-    upstream: Upstream | None = None
+    node: Node | None = None
 
     async def execute_command(self, *args: Any) -> Any:
         """Send a command; a connection is made with the first one."""
         try:
             return await super().execute_command(*args)
         except _AWAY as error:
-            if self.upstream is not None:
-                _note(self.upstream, error)
+            if self.node is not None:
+                _note(self.node, error)
             _refuse("a subscription")
 
 
 class AsyncPipeline(_AsyncPipeline, AsyncRedis):  # type: ignore[misc] # redis-py's own bases disagree
     """Commands sent together."""
 
-    upstream: Upstream | None = None
+    node: Node | None = None
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """Put a command into the pipeline."""
@@ -306,25 +307,25 @@ class AsyncPipeline(_AsyncPipeline, AsyncRedis):  # type: ignore[misc] # redis-p
         if self.away:
             await self.reset()
             return _refuse("a watched transaction") if watching else [None] * count
-        assert self.upstream is not None  # noqa: S101
+        assert self.node is not None  # noqa: S101
         try:
             answers = await _AsyncPipeline.execute(self, raise_on_error)
         except _AWAY as error:
-            _note(self.upstream, error)
+            _note(self.node, error)
             await self.reset()
             return _refuse("a watched transaction") if watching else [None] * count
-        self.upstream.succeeded()
+        self.node.succeeded()
         return answers
 
     async def watch(self, *names: Any) -> Any:  # type: ignore[override] # redis-py's own bases disagree
         """Watch keys, which is real or not at all."""
         if self.away:
             _refuse("WATCH")
-        assert self.upstream is not None  # noqa: S101
+        assert self.node is not None  # noqa: S101
         try:
             return await _AsyncPipeline.watch(self, *names)
         except _AWAY as error:
-            _note(self.upstream, error)
+            _note(self.node, error)
             await self.reset()
             _refuse("WATCH")
 
@@ -345,22 +346,22 @@ def get_async_redis() -> AsyncRedis:
 
 @lru_cache(maxsize=8)
 def _client(settings: CacheSettings) -> Redis:
-    upstream = _upstream(settings)
+    node = _node(settings)
     options = _options(settings)
-    client = cast("Redis", Redis.from_url(_url(upstream), retry=Retry(NoBackoff(), 0), **options))
-    client.upstream = upstream
+    client = cast("Redis", Redis.from_url(_url(node), retry=Retry(NoBackoff(), 0), **options))
+    client.node = node
     return client
 
 
 def _async_client(settings: CacheSettings) -> AsyncRedis:
     # A new client for each use: connections belong to one event loop, and to one request here.
-    upstream = _upstream(settings)
+    node = _node(settings)
     options = _options(settings)
     client = cast(
         "AsyncRedis",
-        AsyncRedis.from_url(_url(upstream), retry=AsyncRetry(NoBackoff(), 0), **options),
+        AsyncRedis.from_url(_url(node), retry=AsyncRetry(NoBackoff(), 0), **options),
     )
-    client.upstream = upstream
+    client.node = node
     return client
 
 
@@ -373,19 +374,19 @@ def _options(settings: CacheSettings) -> dict[str, Any]:
     }
 
 
-def _url(upstream: Upstream | None) -> str:
+def _url(node: Node | None) -> str:
     # Without a server a client still needs a URL, which it never connects to.
-    return upstream.url if upstream is not None else "redis://disabled.invalid"
+    return node.url if node is not None else "redis://disabled.invalid"
 
 
-def _upstream(settings: CacheSettings) -> Upstream | None:
+def _node(settings: CacheSettings) -> Node | None:
     url = server_url(settings.redis_url)
     if not settings.use_redis_cache or url is None:
         return None
-    return upstream_for(url, settings.cache_namespace)
+    return upstream_for(url, settings.cache_namespace).node
 
 
-def _note(upstream: Upstream, error: Exception) -> None:
+def _note(node: Node, error: Exception) -> None:
     """Count what shows that the server is away; a refusal of one command is none of that."""
     if not isinstance(error, ResponseError):
-        upstream.failed(error)
+        node.failed(error)

@@ -1,0 +1,61 @@
+"""What is sent to the servers, and what their answers say; the same for both halves."""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+# What redis-py reads is of any type until it is checked here.
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from redis.exceptions import InvalidResponse
+
+from maxage.store.tokens import TOKEN_SECONDS, fresh_token
+
+Command = tuple[Any, ...]
+"""A command's name, its key and what follows."""
+
+Plan = Callable[[int, bytes], Command]
+"""The command at a position of a list of keys, given the history of the server that it goes to.
+
+It is asked anew for each attempt, so that no attempt uses another one's random value.
+"""
+
+CONFIRMED: Final = (b"OK", "OK", True)
+UNREPLICATED: Final = (0, None)
+"""What WAIT answers when no replica has it yet."""
+
+
+def as_written(commands: Sequence[Command]) -> Plan:
+    """Return the plan of commands that are the same for every server."""
+    return lambda position, _: commands[position]
+
+
+def creation_commands(
+    lacking: Sequence[tuple[bytes, bytes | None]], history: bytes
+) -> list[Command]:
+    """Return commands which create tokens, given their keys and what lies there now.
+
+    The last one reads them all.
+    """
+    commands: list[Command] = [creation(key, present, history) for key, present in lacking]
+    return [*commands, ("MGET", *(key for key, _ in lacking))]
+
+
+def creation(key: bytes, present: bytes | None, history: bytes) -> Command:
+    """Return the command which creates a token where `present` lies now."""
+    # Another worker may have created it meanwhile, hence NX; a token of another history is
+    # overwritten: a new unique value is a purge, which is always safe.
+    only_if_missing = ("NX",) if present is None else ()
+    return ("SET", key, fresh_token(history), "EX", TOKEN_SECONDS, *only_if_missing)
+
+
+def strings(answer: object, count: int) -> list[bytes | None]:
+    """Return the answer to an MGET of `count` keys.
+
+    Raises:
+        InvalidResponse: it is none: whoever answers there is not to be believed.
+    """
+    if isinstance(answer, list) and len(answer) == count:
+        checked = [value for value in answer if value is None or isinstance(value, bytes)]
+        if len(checked) == count:
+            return checked
+    raise InvalidResponse("the answer is not that to the command")
