@@ -5,7 +5,8 @@ This file knows stores and rules, and nothing of ASGI: `asgi` forwards and sends
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+import random
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final, final
@@ -13,6 +14,7 @@ from typing import Any, Final, final
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
 from maxage.dependencies import Dependencies
+from maxage.expiry import is_due_early, shortened
 from maxage.key import variant_key
 from maxage.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.decide import (
@@ -20,7 +22,9 @@ from maxage.rfc9111.decide import (
     Forward,
     MayNotStore,
     MayStore,
+    Policy,
     Reason,
+    Serve,
     decide,
     freshen,
     freshen_from_head,
@@ -40,6 +44,9 @@ logger = logging.getLogger("maxage")
 UNCACHEABLE_SECONDS: Final = 10.0
 """How long a URL whose response was not storable is forwarded without waiting for others."""
 
+REFRESH_PAUSE: Final = 1.0
+"""How long a URL whose refresh in the background came to nothing is left alone, in seconds."""
+
 Tokens = Mapping[str, bytes | None]
 
 
@@ -54,6 +61,11 @@ class Found:
     index: VariantIndex | None = None
     vary_miss: bool = False
     """The URL is stored, but no variant fits."""
+
+    @property
+    def collapse_key(self) -> bytes:
+        """The key under which requests wait for each other: the variant's, where it is known."""
+        return self.key if self.entry is None else self.entry.key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +91,13 @@ class Cache:
         *,
         clock: Clock = wall_clock,
         monotonic: Clock = monotonic_clock,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self.settings: Final = settings
         self.store: Final = store
         self.clock: Final = clock
         self.monotonic: Final = monotonic
+        self.draw: Final = draw
         self.flights: Final[Flights[Entry]] = Flights()
         secret = settings.cache_secret
         self._codec: Final = Codec(secret.get_secret_value().encode() if secret else None)
@@ -187,14 +201,41 @@ class Cache:
     def decide(self, target: Target, request: Request, found: Found) -> Decision:
         """Return whether what was found may answer, or what is to be asked of the application."""
         stored = found.entry.stored if found.entry is not None else None
-        return decide(
-            request, stored, now=self.clock(), policy=target.rules, vary_miss=found.vary_miss
-        )
+        now = self.clock()
+        decision = decide(request, stored, now=now, policy=target.rules, vary_miss=found.vary_miss)
+        factor = self.settings.early_refresh
+        if factor and stored is not None and isinstance(decision, Serve) and not decision.stale:
+            due = is_due_early(stored, now=now, factor=factor, draw=self.draw())
+            return replace(decision, refresh=True) if due else decision
+        return decision
 
     def revalidate(self, found: Found) -> Forward:
-        """Return what to ask in the background about a stale response."""
+        """Return what to ask in the background about a stored response; an error leaves it."""
         conditional = conditional_fields(found.entry.stored) if found.entry is not None else ()
-        return Forward(reason="stale", conditional=conditional)
+        return Forward(reason="stale", conditional=conditional, stale_if_error=True)
+
+    def begin_refresh(self, target: Target, found: Found) -> Flight[Entry] | None:
+        """Return the flight of a refresh in the background, or None where none is to begin.
+
+        One is enough, however many ask. Its tokens are those of the lookup that wants it, read
+        before its handler runs; a purge since then makes what it brings worthless.
+        """
+        key = found.collapse_key
+        if target.refresh_after > self.monotonic() or self.flights.find(key) is not None:
+            return None
+        return self.flights.lead(key, found.tokens)
+
+    def refresh_failed(self, target: Target) -> None:
+        """Leave the URL alone for a moment: a failing application is not asked again at once."""
+        target.refresh_after = self.monotonic() + REFRESH_PAUSE
+
+    def _rules(self, target: Target) -> Policy:
+        """Return the rules to store by: with jitter, each response's lifetime is drawn anew."""
+        rules, share = target.rules, self.settings.lifetime_jitter
+        if not share:
+            return rules
+        lifetime = shortened(rules.default_lifetime, share=share, draw=self.draw())
+        return replace(rules, default_lifetime=lifetime)
 
     # store
 
@@ -212,7 +253,7 @@ class Cache:
             response,
             request_time=asked_at,
             response_time=self.clock(),
-            policy=target.rules,
+            policy=self._rules(target),
         )
         return self._filling(target, request, found, response, verdict)
 
@@ -228,7 +269,7 @@ class Cache:
             request=request,
             request_time=asked_at,
             response_time=self.clock(),
-            policy=target.rules,
+            policy=self._rules(target),
         )
         if isinstance(verdict, MayNotStore):
             if verdict.freshened is not None:
@@ -252,7 +293,7 @@ class Cache:
             request=request,
             request_time=asked_at,
             response_time=self.clock(),
-            policy=target.rules,
+            policy=self._rules(target),
         )
         if isinstance(verdict, MayNotStore):
             if verdict.reason == Reason.MISMATCH:

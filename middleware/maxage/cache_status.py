@@ -20,7 +20,8 @@ class CacheStatus:
     fwd: ForwardReason | None = None
     fwd_status: int | None = None
     stored: bool = False
-    collapsed: bool = False
+    collapsed: bool | None = None
+    """Whether another request's response could be used; None: the request waited for none."""
     key: str | None = None
     detail: str | None = None
     """A word of our own that says more, such as `credentials`."""
@@ -38,8 +39,8 @@ class CacheStatus:
             parts.append(b"ttl=%d" % self.ttl)
         if self.stored:
             parts.append(b"stored")
-        if self.collapsed:
-            parts.append(b"collapsed")
+        if self.collapsed is not None:
+            parts.append(b"collapsed" if self.collapsed else b"collapsed=?0")
         if self.key is not None:
             parts.append(b'key="%b"' % _NOT_IN_STRING.sub("?", self.key).encode())
         if self.detail is not None:

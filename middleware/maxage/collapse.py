@@ -38,6 +38,16 @@ class Flight(Generic[Result]):
         if not self._done.done():
             self._done.set_result(result)
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether it has ended, and there is nothing to share."""
+        return self._done.done() and self._done.result() is None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has not ended yet."""
+        return not self._done.done()
+
     async def wait(self, seconds: float) -> Result | None:
         """Return the response, or None when it does not come in time or cannot be shared."""
         try:

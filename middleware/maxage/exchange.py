@@ -8,6 +8,7 @@ from maxage.cache import Fill
 from maxage.cache_status import CacheStatus
 from maxage.collapse import Flight
 from maxage.dependencies import Dependencies, current_dependencies
+from maxage.downstream import has_our_lifetime
 from maxage.message import HeaderList, Headers, Response
 from maxage.responder import Answering, Message
 from maxage.rfc9111.decide import Forward, MayNotStore, Reason, answer
@@ -23,6 +24,9 @@ CONDITIONAL: Final = frozenset({
 })  # fmt: skip
 _OF_ONE_REQUEST: Final = frozenset({Reason.CONDITIONAL, Reason.PARTIAL, Reason.REQUEST_NO_STORE})
 """Why a response is not stored although another request's may be."""
+_ERRORS: Final = frozenset({500, 502, 503, 504})
+"""RFC 5861 section 4: "In this context, an error is any situation that would result in a 500, 502,
+503, or 504 HTTP response status code being returned." """
 _LONGEST_NUMBER: Final = 18
 _WHOLE_BODY_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
@@ -32,7 +36,8 @@ class Exchange:
     """One exchange with the application on behalf of a GET: copies, validates, or just passes."""
 
     def __init__(self, reading: Answering, decision: Forward, flight: Flight[Entry] | None) -> None:
-        self.reading: Final = reading
+        self.reading = reading
+        """Who gets the answer; nobody any more, once a stale response has answered."""
         self.cache: Final = reading.cache
         self.decision = decision
         self.flight: Final = flight
@@ -40,6 +45,11 @@ class Exchange:
             mutating=False, authority=reading.cache.store.authority
         )
         self.asked_at = 0.0
+        self.verdict: Fill | MayNotStore | None = None
+        """Whether the answer may be stored; None: there was none, or a 304 of use."""
+        self.body_read = False
+        """Whether the application has received the request's body to its end."""
+        self._status = CacheStatus()
         self._fill: Fill | None = None
         self._held: Message | None = None
         self._chunks: list[bytes] = []
@@ -57,23 +67,31 @@ class Exchange:
 
     async def run(self) -> None:
         """Call the application; once more without conditions if its 304 was of no use."""
-        await self._call()
-        if self._again:
-            self._again, self._answered, self._started = False, False, False
-            self._body_again = True
-            self.decision = replace(self.decision, conditional=())
+        try:
             await self._call()
+            if self._again:
+                self._again, self._answered, self._started = False, False, False
+                self._body_again = True
+                self.decision = replace(self.decision, conditional=())
+                await self._call()
+        finally:
+            self.cache.finish(self.flight)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is an answer, the application's or ours."""
+        return self._started or self._answered
 
     async def _call(self) -> None:
         self.asked_at = self.cache.clock()
         token = current_dependencies.set(self.dependencies)
         try:
             await self.reading.service.app(self._scope(), self._receive, self._send)
-        except Exception:
+        except Exception as error:
             if self._started or not self._stale_answer or self._answered:
                 raise
             logger.exception("The application failed; a stale response answers instead.")
-            await self._serve_stale()
+            await self._serve_stale(504 if isinstance(error, TimeoutError) else 500)
         finally:
             current_dependencies.reset(token)
             self._forget()
@@ -91,7 +109,12 @@ class Exchange:
         if self._body_again:
             self._body_again = False
             return {"type": "http.request", "body": b"", "more_body": False}
-        message: Message = await self.reading.receive()
+        reading = self.reading
+        message: Message = await reading.receive()
+        if reading is not self.reading and message["type"] == "http.disconnect":
+            # Its client was answered meanwhile, which is all that this says.
+            message = await self.reading.receive()
+        self.body_read = self.body_read or not message.get("more_body", False)
         if message["type"] == "http.disconnect" or message.get("body"):
             # An application that learns that its client hung up may stop half way and end its
             # answer in good order; and a body that no header announced (HTTP/2 needs none) is part
@@ -121,8 +144,8 @@ class Exchange:
         if response.status == 304 and self.decision.conditional:
             await self._validated(response)
             return
-        if response.status >= 500 and self._stale_answer:
-            await self._serve_stale()
+        if response.status in _ERRORS and self._stale_answer:
+            await self._serve_stale(response.status)
             return
         self._started = True
         if self.reading.request.method == "HEAD" and response.status == 200:
@@ -130,19 +153,17 @@ class Exchange:
             self.cache.freshen_from_head(
                 reading.target, reading.request, reading.found, response, self.asked_at
             )
-        verdict = self._consider(response, message)
-        stored = isinstance(verdict, Fill)
+        verdict = self.verdict = self._consider(response, message)
         if isinstance(verdict, MayNotStore) and self.flight is not None:
             if verdict.reason not in _OF_ONE_REQUEST:
                 self.cache.not_storable(self.reading.target)
             self.cache.finish(self.flight)
-        status = CacheStatus(
-            fwd=self.decision.reason,
+        self._status = self.reading.forwarded(
+            self.decision.reason,
             fwd_status=response.status if self.decision.conditional else None,
-            stored=stored,
+            stored=isinstance(verdict, Fill),
         )
-        headers = self.reading.with_status(self.reading.outgoing(raw), status)
-        start = {**message, "headers": headers}
+        start = {**message, "headers": self._downstream(response)}
         if isinstance(verdict, Fill):
             self._fill = verdict
             self._declared = _length(response.headers)
@@ -150,6 +171,22 @@ class Exchange:
                 # Held until the first piece of the body: if that is all, it gets a validator.
                 self._held = start
                 return
+        await self._send_start(start)
+
+    def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
+        """Return the headers of a response as they leave, but for Cache-Status."""
+        reading = self.reading
+        headers = reading.outgoing(response.headers.raw)
+        added = reading.service.downstream
+        if added and has_our_lifetime(
+            reading.request, response, now=self.asked_at, policy=reading.target.rules
+        ):
+            headers += added
+        return headers
+
+    async def _send_start(self, start: Message) -> None:
+        """Send the head with our member of Cache-Status, which says what is known by now."""
+        start["headers"] = self.reading.with_status(start["headers"], self._status)
         await self.reading.send(start)
 
     def _consider(self, response: Response, message: Message) -> Fill | MayNotStore:
@@ -177,8 +214,10 @@ class Exchange:
         held, self._held = self._held, None
         if last:
             message = self._complete(fill, held, message)
+        elif self._fill is None:
+            self._status = replace(self._status, stored=False)
         if held is not None:
-            await self.reading.send(held)
+            await self._send_start(held)
         await self.reading.send(message)
 
     def _copy(self, chunk: bytes) -> None:
@@ -200,10 +239,13 @@ class Exchange:
             # Too long, or not what its Content-Length promised.
             self._forget()
             self.cache.finish(self.flight)
+            self._status = replace(self._status, stored=False)
             return message
         entry = self.cache.store_response(fill, body, self.dependencies)
         self._forget()
         self.cache.finish(self.flight, entry)
+        if entry is None:
+            self._status = replace(self._status, stored=False)
         if entry is None or held is None:
             return message
         etag = entry.stored.headers.first(b"etag")
@@ -214,6 +256,7 @@ class Exchange:
             if b"if-none-match" in self.reading.headers and is_not_modified(
                 self.reading.request, entry.stored.headers, response_time=self.cache.clock()
             ):
+                self._status = replace(self._status, fwd_status=held["status"])
                 held["status"] = 304
                 held["headers"] = list(not_modified_headers(Headers(held["headers"])))
                 return {**message, "body": b""}
@@ -234,26 +277,30 @@ class Exchange:
             entry = self.cache.store_response(verdict, stored.body, self.dependencies)
         self.cache.finish(self.flight, entry)
         decision = answer(reading.request, stored, now=self.cache.clock(), validated=True)
-        status = CacheStatus(
-            fwd=self.decision.reason, fwd_status=304, stored=entry is not None, ttl=decision.ttl
+        status = reading.forwarded(
+            self.decision.reason, fwd_status=304, stored=entry is not None, ttl=decision.ttl
         )
         self._started = self._answered = True
         await reading.serve(decision, fwd=status)
 
-    async def _serve_stale(self) -> None:
-        """Answer with the stale response in place of an error (RFC 5861 section 4)."""
-        reading = self.reading
+    async def _serve_stale(self, error: int) -> None:
         self._started = self._answered = True
+        await self.answer_stale(self.reading, error)
+
+    async def answer_stale(self, reading: Answering, error: int) -> None:
+        """Answer with the stale response in place of an error status (RFC 5861 section 4)."""
         if reading.found.entry is not None:
             stale = answer(reading.request, reading.found.entry.stored, now=self.cache.clock())
-            status = CacheStatus(hit=True, ttl=stale.ttl, fwd=None, detail="stale-if-error")
+            status = reading.forwarded(
+                self.decision.reason, fwd_status=error, ttl=stale.ttl, detail="stale-if-error"
+            )
             await reading.serve(stale, fwd=status)
 
     async def _let_go(self) -> None:
         """Send a start that is still held."""
         held, self._held = self._held, None
         if held is not None:
-            await self.reading.send(held)
+            await self._send_start(held)
 
     def _forget(self) -> None:
         self.cache.give_back(sum(map(len, self._chunks)))

@@ -71,7 +71,6 @@ class Mutation(Responder):
                 (b"retry-after", b"1"),
             ]
         )
-        headers = self.with_status(headers, CacheStatus(fwd="method", detail="purge-unconfirmed"))
         await self.send({"type": "http.response.start", "status": 503, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 

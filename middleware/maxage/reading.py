@@ -1,9 +1,7 @@
 """The responder of one GET or HEAD: serve from the store, or forward and perhaps store."""
 
-import asyncio
 import inspect
 import logging
-from dataclasses import replace
 from typing import Any, Final, final
 
 from starlette.requests import Request as StarletteRequest
@@ -12,12 +10,13 @@ from maxage.cache_status import CacheStatus
 from maxage.collapse import Flight
 from maxage.dependencies import Dependencies, current_dependencies
 from maxage.errors import StoreUnavailableError
-from maxage.exchange import CONDITIONAL, Exchange
+from maxage.exchange import Exchange
 from maxage.key import FORWARDED_HEADERS
 from maxage.message import Request
 from maxage.mutation import Mutation
+from maxage.refresh import begin_refresh, run_in_time
 from maxage.responder import Answering, Message
-from maxage.rfc9111.decide import Forward, OnlyIfCached, Serve
+from maxage.rfc9111.decide import Forward, OnlyIfCached, Serve, answer
 from maxage.store.codec import Entry
 from maxage.target import Target
 
@@ -126,32 +125,47 @@ class Reading(Answering):
 
     async def _answer(self) -> None:
         ends = self.cache.monotonic() + self.service.settings.cache_collapse_wait
-        collapsed = False
+        joined, slow = None, False
         for joins in range(_JOINS, -1, -1):
             decision = self.cache.decide(self.target, self.request, self.found)
             if isinstance(decision, Serve):
                 if decision.refresh:
-                    self._refresh()
-                await self.serve(decision, collapsed=collapsed)
+                    begin_refresh(self)
+                fwd = self.forwarded(joined.reason, ttl=decision.ttl) if joined else None
+                await self.serve(decision, fwd=fwd)
                 return
             if isinstance(decision, OnlyIfCached):
                 await self._gateway_timeout()
+                return
+            if slow and self._patience(decision) and self.found.entry is not None:
+                stored = self.found.entry.stored
+                await self.serve(answer(self.request, stored, now=self.cache.clock()))
                 return
             flight = self._flight_to_join(decision) if joins else None
             if flight is None:
                 await self._forward(decision)
                 return
-            collapsed = await self._join(flight, ends - self.cache.monotonic())
+            self.collapsed = await self._join(flight, self._wait(decision, ends))
+            joined = decision if self.collapsed else None
+            slow = flight.under_way
+
+    def _patience(self, decision: Forward) -> float:
+        """Return for how long the application has time where a stale response may answer; or 0."""
+        return self.service.settings.stale_if_slow if decision.stale_if_error else 0.0
+
+    def _wait(self, decision: Forward, ends: float) -> float:
+        left = ends - self.cache.monotonic()
+        return min(left, self._patience(decision) or left)
 
     # serve
 
     async def _gateway_timeout(self) -> None:
         """Answer 504: nothing stored, and the client wants nothing else (RFC 9111 5.2.1.7)."""
-        headers = self.with_status(
-            [(b"content-length", b"0"), (b"cache-control", b"no-store")],
-            CacheStatus(fwd=None, detail="only-if-cached"),
-        )
-        start = {"type": "http.response.start", "status": 504, "headers": self.outgoing(headers)}
+        # No Cache-Status. RFC 9211 section 2: "An intermediary SHOULD NOT append a Cache-Status
+        # member to responses that it generates locally, even if that intermediary contains a cache,
+        # unless the generated response is based upon a stored response".
+        headers = self.outgoing([(b"content-length", b"0"), (b"cache-control", b"no-store")])
+        start = {"type": "http.response.start", "status": 504, "headers": headers}
         await self.send(start)
         await self.send({"type": "http.response.body", "body": b""})
 
@@ -180,7 +194,7 @@ class Reading(Answering):
         cache, found = self.cache, self.found
         if decision.reason == "request" or not cache.may_collapse(self.target, self.request):
             return None
-        flight = cache.flights.find(found.key)
+        flight = cache.flights.find(found.collapse_key)
         return flight if flight is not None and flight.may_be_joined(found.tokens) else None
 
     async def _join(self, flight: Flight[Entry], seconds: float) -> bool:
@@ -206,46 +220,9 @@ class Reading(Answering):
         """Ask the application, copying what it answers if that may be stored."""
         flight: Flight[Entry] | None = None
         if decision.reason != "request" and self.cache.may_collapse(self.target, self.request):
-            flight = self.cache.flights.lead(self.found.key, self.found.tokens)
-        exchange = Exchange(self, decision, flight)
-        try:
+            flight = self.cache.flights.lead(self.found.collapse_key, self.found.tokens)
+        exchange, patience = Exchange(self, decision, flight), self._patience(decision)
+        if patience:
+            await run_in_time(exchange, patience)
+        else:
             await exchange.run()
-        finally:
-            self.cache.finish(flight)
-
-    def _refresh(self) -> None:
-        """Ask the application in the background; one refresh, however many requests want it."""
-        cache, found = self.cache, self.found
-        if found.entry is None or cache.flights.find(found.key) is not None:
-            return
-        flight = cache.flights.lead(found.key, found.tokens)
-        cache.spawn(self._refreshed(flight))
-
-    async def _refreshed(self, flight: Flight[Entry]) -> None:
-        async def discard(message: Message) -> None:
-            del message
-
-        async def nothing_to_receive() -> Message:
-            # The client of the request that asked for the refresh is answered and gone; the
-            # application must not take that for a client that hung up.
-            if not asked.is_set():
-                asked.set()
-                return {"type": "http.request", "body": b"", "more_body": False}
-            await asyncio.Event().wait()
-            raise AssertionError
-
-        asked = asyncio.Event()
-        scope = dict(self.scope)
-        scope["headers"] = [line for line in self.headers.raw if line[0] not in CONDITIONAL]
-        scope["method"] = "GET"
-        reading = Reading(self.service, self.cache, scope, nothing_to_receive, discard)
-        reading.target, reading.found = self.target, self.found
-        reading.request = replace(self.request, method="GET", headers=reading.headers)
-        try:
-            await reading._forward_again(flight)
-        finally:
-            self.cache.finish(flight)
-
-    async def _forward_again(self, flight: Flight[Entry]) -> None:
-        decision = self.cache.revalidate(self.found)
-        await Exchange(self, decision, flight).run()

@@ -7,7 +7,7 @@ from maxage.cache import Cache, Found
 from maxage.cache_status import CacheStatus, hit_value
 from maxage.message import Headers, Request
 from maxage.rfc9111.dates import format_http_date
-from maxage.rfc9111.decide import Serve
+from maxage.rfc9111.decide import ForwardReason, Serve
 from maxage.rfc9111.directives import OWN_TARGET
 from maxage.settings import CacheSettings
 from maxage.target import Scope, Target, Targets
@@ -26,6 +26,8 @@ class Service:
         self.app: Final = app
         self.settings: Final = settings
         self.targets: Final = targets
+        self.downstream: Final = _downstream(settings)
+        """What is added to responses whose lifetime was only ours."""
         self.server_adds_date: bool | None = None
         """Whether the server adds a Date of its own; None: not known yet."""
         self._credential_headers: Final = (
@@ -63,6 +65,11 @@ class Service:
             for part in line.split(b";")
         )
         return any(name and name not in self._ignored_cookies for name in names)
+
+
+def _downstream(settings: CacheSettings) -> tuple[tuple[bytes, bytes], ...]:
+    value = settings.downstream_cache_control.strip()
+    return ((b"cache-control", value.encode()),) if value else ()
 
 
 class Responder:
@@ -105,20 +112,28 @@ class Answering(Responder):
     target: Target
     request: Request
     found: Found
+    collapsed: bool | None = None
+    """Whether it waited for another request's response, and could use it."""
 
-    async def serve(
-        self, decision: Serve, *, collapsed: bool = False, fwd: CacheStatus | None = None
-    ) -> None:
+    def forwarded(self, reason: ForwardReason, **more: Any) -> CacheStatus:
+        """Return the member of Cache-Status of a request that went on to the application."""
+        return CacheStatus(fwd=reason, collapsed=self.collapsed, key=self._shown_key(), **more)
+
+    def _shown_key(self) -> str | None:
+        return self.found.key.decode() if self.service.settings.cache_status_key else None
+
+    async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
         """Send what the rules decided, with our member of Cache-Status."""
         headers = list(decision.headers)
         if not self.service.sends_date:
             # The server adds its own, and there is to be one.
             headers = [line for line in headers if line[0].lower() != b"date"]
+        if self.service.downstream and decision.lifetime_is_ours and decision.status != 416:
+            headers += self.service.downstream
         if fwd is not None:
             headers = self.with_status(headers, fwd)
-        elif collapsed or self.service.settings.cache_status_key:
-            shown = self.found.key.decode() if self.service.settings.cache_status_key else None
-            status = CacheStatus(hit=True, ttl=decision.ttl, collapsed=collapsed, key=shown)
+        elif self.service.settings.cache_status_key:
+            status = CacheStatus(hit=True, ttl=decision.ttl, key=self._shown_key())
             headers = self.with_status(headers, status)
         elif self.service.settings.cache_status_header:
             headers.append((b"cache-status", hit_value(decision.ttl)))

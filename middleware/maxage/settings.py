@@ -110,6 +110,17 @@ class CacheSettings(BaseSettings):
     """Seconds a stale response is served while it is refreshed, where it does not say itself."""
     stale_if_error: float = Field(default=0.0, ge=0)
     """Seconds a stale response replaces an error, where it does not say itself."""
+    stale_if_slow: float = Field(default=0.0, ge=0, le=300)
+    """Seconds the application has before a stale response that may answer for an error answers
+    instead; the application call goes on. 0: as long as it takes."""
+    early_refresh: float = Field(default=0.0, ge=0, le=100)
+    """Factor (beta of XFetch) by which fresh responses are refreshed before they expire, in the
+    background and at random; 1 is the usual one. 0: never."""
+    lifetime_jitter: float = Field(default=0.0, ge=0, lt=1)
+    """Share by which configured lifetimes are shortened at random, at most. Explicit and heuristic
+    ones are left alone."""
+    downstream_cache_control: str = Field(default="", max_length=256, pattern=r"^[ -~]*$")
+    """Cache-Control that clients get where the lifetime was only ours. Empty: none is added."""
     store_set_cookie: bool = False
     """Whether responses with Set-Cookie and explicit freshness are stored."""
     store_server_errors: bool = False

@@ -36,11 +36,11 @@ Scope = MutableMapping[str, Any]
 
 @final
 class Target:
-    """A URL as the cache sees it. The last three attributes change as responses come."""
+    """A URL as the cache sees it. The last four attributes change as responses come."""
 
     __slots__ = (
-        "found", "groups", "key_parts", "late_groups", "plain_key", "policy", "rules",
-        "uncacheable_until", "vary_names",
+        "found", "groups", "key_parts", "late_groups", "plain_key", "policy", "refresh_after",
+        "rules", "uncacheable_until", "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,8 @@ class Target:
         """Groups that responses named themselves; captured beforehand at the next miss."""
         self.uncacheable_until = 0.0
         """Until when (monotonic) requests are not made to wait for each other."""
+        self.refresh_after = 0.0
+        """Until when (monotonic) no refresh in the background is begun: the last one failed."""
 
     def key(self, extra: Sequence[bytes]) -> bytes:
         """Return the primary key, with what distinguishes requests besides the URL."""

@@ -12,14 +12,12 @@ from starlette.routing import Route
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from maxage.store import Reading
 from tests.support.asgi import (
-    ASGIApp,
     CounterApp,
     Exchange,
     HeaderInput,
     Message,
     RaisingApp,
     Receive,
-    Recorded,
     Scope,
     Send,
     StreamingApp,
@@ -28,34 +26,10 @@ from tests.support.asgi import (
     lifespan,
     read_body,
 )
+from tests.support.caching import cache_of, piece, settled, start, status_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
-
-
-def cache_of(app: ASGIApp, clock: ManualClock | None = None, **settings: Any) -> CacheMiddleware:
-    """The middleware on an embedded store of its own."""
-    middleware = CacheMiddleware(app, CacheSettings(**settings), store=MemoryStore())
-    assert middleware.cache is not None
-    if clock is not None:
-        middleware.cache.clock = clock
-        middleware.cache.monotonic = clock.monotonic
-    return middleware
-
-
-def status_of(answer: Recorded) -> bytes:
-    """Our words of the answer."""
-    return b", ".join(answer.headers_named("cache-status"))
-
-
-def start(*headers: tuple[bytes, bytes], status: int = 200) -> Message:
-    """The beginning of a response."""
-    return {"type": "http.response.start", "status": status, "headers": list(headers)}
-
-
-def piece(body: bytes, *, more: bool = False) -> Message:
-    """A piece of a body."""
-    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 # headers
@@ -375,13 +349,6 @@ async def test_the_variants_of_one_url_are_bounded() -> None:
     for language, runs in (("b", 3), ("c", 3), ("a", 4)):
         await call(middleware, headers={"accept-language": language})
         assert app.runs == runs, language
-
-
-async def settled(middleware: CacheMiddleware) -> None:
-    """Wait until what the cache does in the background is done."""
-    assert middleware.cache is not None
-    while tasks := set(middleware.cache._tasks):
-        await asyncio.wait(tasks)
 
 
 async def test_a_gzip_variant_never_reaches_a_client_that_cannot_read_it() -> None:

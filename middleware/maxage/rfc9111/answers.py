@@ -24,6 +24,8 @@ class Serve:
     stale: bool = False
     refresh: bool = False
     """Refresh in the background (stale-while-revalidate, RFC 5861 section 3)."""
+    lifetime_is_ours: bool = False
+    """The response says nothing of its freshness itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -250,6 +250,7 @@ def _serve(
         ttl=math.floor(stored.freshness_lifetime - age),
         stale=stale,
         refresh=refresh,
+        lifetime_is_ours=stored.lifetime_is_ours,
     )
 
 

@@ -1,0 +1,25 @@
+"""The Cache-Control that goes downstream where the lifetime was only ours."""
+
+from dataclasses import replace
+
+from maxage.message import Request, Response
+from maxage.rfc9111.answers import MayStore
+from maxage.rfc9111.decide import may_store
+from maxage.rfc9111.policy import Policy
+
+
+def has_our_lifetime(request: Request, response: Response, *, now: float, policy: Policy) -> bool:
+    """Say whether a response of the application is fresh by our setting alone.
+
+    The answer is one for GET and HEAD, and for a 304 the one of the 200 that it stands for, since
+    all of these are to say the same (RFC 9110 sections 9.3.2 and 15.4.5).
+    """
+    status = 200 if response.status == 304 else response.status
+    verdict = may_store(
+        replace(request, method="GET"),
+        replace(response, status=status),
+        request_time=now,
+        response_time=now,
+        policy=policy,
+    )
+    return isinstance(verdict, MayStore) and verdict.stored.lifetime_is_ours

@@ -1,0 +1,40 @@
+"""The middleware on an embedded store, and what its tests say again and again."""
+
+import asyncio
+from typing import Any
+
+from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from tests.support.asgi import ASGIApp, Message, Recorded
+from tests.support.clock import ManualClock
+
+
+def cache_of(app: ASGIApp, clock: ManualClock | None = None, **settings: Any) -> CacheMiddleware:
+    """The middleware on an embedded store of its own."""
+    middleware = CacheMiddleware(app, CacheSettings(**settings), store=MemoryStore())
+    assert middleware.cache is not None
+    if clock is not None:
+        middleware.cache.clock = clock
+        middleware.cache.monotonic = clock.monotonic
+    return middleware
+
+
+def status_of(answer: Recorded) -> bytes:
+    """Our words of the answer."""
+    return b", ".join(answer.headers_named("cache-status"))
+
+
+def start(*headers: tuple[bytes, bytes], status: int = 200) -> Message:
+    """The beginning of a response."""
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def piece(body: bytes, *, more: bool = False) -> Message:
+    """A piece of a body."""
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+async def settled(middleware: CacheMiddleware) -> None:
+    """Wait until what the cache does in the background is done."""
+    assert middleware.cache is not None
+    while tasks := set(middleware.cache._tasks):
+        await asyncio.wait(tasks)
