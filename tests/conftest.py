@@ -10,6 +10,7 @@ from types import FrameType
 import pytest
 from hypothesis import HealthCheck, settings
 
+from maxage.store.upstream import _upstreams
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import NoRedisServerError, RedisServer, find_server
 from tests.support.workers import Workers
@@ -91,3 +92,11 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
     started = Workers(tmp_path)
     yield started
     started.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_lease_outlives_its_test() -> Iterator[None]:
+    """End what the process knows of servers: their keepers would go on looking after peers."""
+    yield
+    for upstream in tuple(_upstreams.values()):
+        upstream.close()

@@ -28,15 +28,16 @@ class Mutation(Responder):
             # was sent would otherwise have acknowledged before the purge could be confirmed.
             [] if settings.cache_strict_hold or self._refuses else None
         )
-        if self._refuses and not self.cache.store.trusted:
-            await self._refuse(b"Not executed: the cache's store is away, and what the request")
-            return
-        self._groups = self.service.targets.touched(self.scope, self.headers)
-        self._dependencies = Dependencies(mutating=True, authority=self.cache.store.authority)
-        self._status: int | None = None
-        await self._call()
-        if self._held is not None:
-            await self._let_go(self._held)
+        async with self.cache.store.mutating() as may_be_confirmed:
+            if self._refuses and not may_be_confirmed:
+                await self._refuse(b"Not executed: the cache's store is away, and what the request")
+                return
+            self._groups = self.service.targets.touched(self.scope, self.headers)
+            self._dependencies = Dependencies(mutating=True, authority=self.cache.store.authority)
+            self._status: int | None = None
+            await self._call()
+            if self._held is not None:
+                await self._let_go(self._held)
 
     async def _call(self) -> None:
         token = current_dependencies.set(self._dependencies)

@@ -410,7 +410,7 @@ async def test_a_fill_is_found_while_it_waits_to_be_written() -> None:
         shared, trusted = True, True
         authority = store
         open, close, ping, read = store.open, store.close, store.ping, store.read
-        renew, delete = store.renew, store.delete
+        renew, delete, mutating = store.renew, store.delete, store.mutating
 
         async def write(self, values: Any, **rest: Any) -> bool:
             await gate.wait()

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ class Awaited:
 
     async def open(self) -> None:
         self._store.upstream.reopen()
+        await asyncio.wrap_future(self._store.upstream.leasing.join())
 
     async def close(self) -> None:
         self._store.close()
@@ -67,6 +69,10 @@ class Awaited:
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         return await asyncio.to_thread(self._store.delete_now, keys)
+
+    @asynccontextmanager
+    async def mutating(self) -> AsyncIterator[bool]:
+        yield self.trusted
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         return await asyncio.to_thread(self._store.renew_now, groups)

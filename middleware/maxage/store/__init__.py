@@ -1,6 +1,7 @@
 """Stores: where responses, tokens and typed values lie."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -71,6 +72,14 @@ class Store(Protocol):
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         """Remove the values."""
+        ...
+
+    def mutating(self) -> AbstractAsyncContextManager[bool]:
+        """Enclose a request that may change something, from before it runs until it is purged.
+
+        Within, the other processes notice if this one can no longer purge, and it does not sign
+        off. Gives whether a purge would be confirmed as far as is known.
+        """
         ...
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:

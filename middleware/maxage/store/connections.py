@@ -90,9 +90,11 @@ class NodeConnections:
         if node.breaker.open:
             return [None] * len(keys)
 
+        budget_of_wait = self._settings.cache_write_budget if replicated else None
+
         def commands(history: bytes) -> list[Command]:
             planned = [plan(position, history) for position in range(len(keys))]
-            return [*planned, *(self._confirmation() if replicated else ())]
+            return [*planned, *node.confirmation(budget_of_wait)]
 
         try:
             async with budget(node.patience(self._settings.cache_write_budget)):
@@ -104,11 +106,6 @@ class NodeConnections:
         if len(answers) > len(keys) and answers[-1] in UNREPLICATED:
             return [None] * len(keys)
         return answers[: len(keys)]
-
-    def _confirmation(self) -> list[Command]:
-        if not self._node.has_replicas:
-            return []
-        return [("WAIT", 1, int(self._settings.cache_write_budget * 1000))]
 
     async def _fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
         connection = await self._connection()

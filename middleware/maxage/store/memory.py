@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import final
 
 from maxage.clock import Clock, monotonic_clock
@@ -84,6 +85,11 @@ class MemoryStore:
         """Remove the values; like any store, say True also where there was none."""
         self.delete_now(keys)
         return True
+
+    @asynccontextmanager
+    async def mutating(self) -> AsyncGenerator[bool]:
+        """Enclose a request that may change something; its purge cannot fail."""
+        yield self.trusted
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Give each group a fresh token."""

@@ -24,6 +24,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from maxage.store.commands import Command
 from maxage.store.guard import Breaker
 from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of
 from maxage.url import mask_password, redis_py_url
@@ -59,10 +60,11 @@ class Node:
         """As redis-py spells it."""
         self.breaker: Final = Breaker()
         self.has_replicas = False
-        """Whether replicas were connected to the server when the newest connection was made."""
+        """Whether replicas were connected to the server when it was asked last."""
         self._owner = owner
         self._history: bytes | None = None
         self._lost_connection = False
+        self._told_hidden = False
 
     @property
     def history(self) -> bytes | None:
@@ -89,6 +91,12 @@ class Node:
         history = HIDDEN_HISTORY if isinstance(info, redis.ResponseError) else _told_history(info)
         if isinstance(info, bytes):
             self.has_replicas = has_replicas(info)
+        if history == HIDDEN_HISTORY and not self._told_hidden:
+            self._told_hidden = True
+            logger.warning(
+                "Redis does not tell its history (INFO is forbidden): the cache is emptied "
+                "whenever a connection was lost, and a failover that loses none is not noticed."
+            )
         if connection_history(connection):
             # redis-py has replaced by itself what the server had closed: nobody saw a failure.
             self._lost_connection = True
@@ -129,6 +137,30 @@ class Node:
         together are to cost its budget, not each of them.
         """
         return seconds * _PATIENCE_LEFT if self.breaker.suspicious else seconds
+
+    def confirmation(self, seconds: float | None) -> list[Command]:
+        """Return the command which waits until a replica has the purge too, where there are any.
+
+        Args:
+            seconds: how long it may wait; None: it need not.
+        """
+        if seconds is None or not self.has_replicas:
+            return []
+        return [("WAIT", 1, int(seconds * 1000))]
+
+    def is_still(self, info: object) -> bool:
+        """Return whether this answer to INFO replication is from the server that was met last.
+
+        A server can become another one without closing a connection: demoted, or promoted.
+        """
+        if isinstance(info, SERVER_IS_ELSEWHERE):
+            raise info
+        if isinstance(info, redis.ResponseError):
+            return self._history == HIDDEN_HISTORY
+        history = _told_history(info)
+        if isinstance(info, bytes):
+            self.has_replicas = has_replicas(info)
+        return history == self._history
 
     def client(
         self, timeout: float, *, on_connect: Callable[[Any], None] | None = None

@@ -2,7 +2,8 @@
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, final
 
 from maxage.errors import StoreUnavailableError
@@ -11,6 +12,7 @@ from maxage.store import Reading
 from maxage.store.batching import LookupBatcher
 from maxage.store.commands import Command, as_written
 from maxage.store.connections import Found, NodeConnections
+from maxage.store.leasing import LOOK_TIMEOUT
 from maxage.store.tokens import TOKEN_SECONDS, fresh_token, token_key
 from maxage.store.upstream import Upstream, upstream_for
 
@@ -63,11 +65,13 @@ class RedisStore:
         return self.upstream
 
     async def open(self) -> None:
-        """Allow the background probe; connections are made when they are first needed."""
+        """Take part in the leases; other connections are made when they are first needed."""
         self.upstream.reopen()
+        await self._joined(LOOK_TIMEOUT)
 
     async def close(self) -> None:
-        """Close the connections of this event loop."""
+        """Sign off, and close the connections of this event loop; use begins all anew."""
+        await asyncio.to_thread(self.upstream.leasing.sign_off)
         side = self._sides.pop(asyncio.get_running_loop(), None)
         if side is not None:
             await side.connections.close()
@@ -82,7 +86,7 @@ class RedisStore:
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
         """
-        if not self.upstream.settled:
+        if not self.upstream.settled and not await self._joined(self._settings.cache_read_budget):
             raise StoreUnavailableError("a purge is owed")
         return await self._side().batcher.read(keys, groups)
 
@@ -94,7 +98,9 @@ class RedisStore:
         groups: Iterable[str],
     ) -> bool:
         """Keep the values, and extend the tokens of their groups where they would end before."""
-        if int(keep_for * 1000) <= 0 or not self.upstream.settled:
+        if int(keep_for * 1000) <= 0:
+            return False
+        if not self.upstream.settled and not await self._joined(self._settings.cache_write_budget):
             return False
         late = self.upstream.ending_before(groups, keep_for)
         commands = self.upstream.write_commands(values, keep_for, late)
@@ -110,6 +116,8 @@ class RedisStore:
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Write a fresh token for each group in one round trip; owe what was not confirmed."""
+        if not self.upstream.leasing.lease.held:
+            await self._joined(self._settings.cache_write_budget)
         keys = [token_key(self._namespace, group) for group in groups]
         tokens: list[bytes | None] = [None] * len(groups)
 
@@ -129,6 +137,23 @@ class RedisStore:
                 self.upstream.owe(unpaid)
         owed = frozenset(unpaid)
         return [None if group in owed else tokens[i] for i, group in enumerate(groups)]
+
+    @asynccontextmanager
+    async def mutating(self) -> AsyncGenerator[bool]:
+        """Enclose a request that may change something; see `Store.mutating`."""
+        lease = self.upstream.leasing.lease
+        if not lease.held:
+            await self._joined(self._settings.cache_write_budget)
+        with lease.mutation():
+            yield self.upstream.trusted and lease.held
+
+    async def _joined(self, patience: float) -> bool:
+        """Take part in the leases; return whether, after a first look, the store is settled."""
+        first = self.upstream.leasing.join()
+        if not first.done():
+            patience = self.upstream.node.patience(patience)
+            await asyncio.wait([asyncio.wrap_future(first)], timeout=patience)
+        return self.upstream.settled
 
     async def _fetch(self, keys: list[bytes], groups: list[str]) -> Found:
         """Ask once for the whole batch."""

@@ -5,6 +5,7 @@ the budget.
 """
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import wait
 from typing import Final, Protocol, final
 
 from maxage.errors import StoreUnavailableError
@@ -53,6 +54,7 @@ class SyncRedisStore:
 
     def __init__(self, url: str, settings: CacheSettings) -> None:
         self.upstream: Final[Upstream] = upstream_for(url, settings.cache_namespace)
+        self._settings: Final = settings
         self._connections = SyncNodeConnections(self.upstream.node, settings)
 
     @property
@@ -66,7 +68,7 @@ class SyncRedisStore:
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
         """
-        if self.upstream.settled:
+        if self._joined(self._settings.cache_read_budget):
             token_keys = [token_key(self.upstream.namespace, group) for group in groups]
             values, tokens = self._connections.fetch(keys, token_keys)
             if self.upstream.settled:
@@ -81,7 +83,7 @@ class SyncRedisStore:
         groups: Iterable[str],
     ) -> bool:
         """Keep the values, and extend the tokens of their groups where they would end before."""
-        if int(keep_for * 1000) <= 0 or not self.upstream.settled:
+        if int(keep_for * 1000) <= 0 or not self._joined(self._settings.cache_write_budget):
             return False
         late = self.upstream.ending_before(groups, keep_for)
         commands = self.upstream.write_commands(values, keep_for, late)
@@ -96,6 +98,8 @@ class SyncRedisStore:
 
     def renew_now(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Write a fresh token for each group; owe what was not confirmed."""
+        if not self.upstream.leasing.lease.held:
+            self._joined(self._settings.cache_write_budget)
         keys = [token_key(self.upstream.namespace, group) for group in groups]
         tokens: list[bytes | None] = [None] * len(groups)
 
@@ -103,10 +107,18 @@ class SyncRedisStore:
             token = tokens[position] = fresh_token(history)
             return ("SET", keys[position], token, "EX", TOKEN_SECONDS)
 
-        unpaid = frozenset(self.upstream.unconfirmed(groups, self._connections.run(keys, plan)))
+        replicated = self._settings.on_lost_purge == "refuse"
+        answers = self._connections.run(keys, plan, replicated=replicated)
+        unpaid = frozenset(self.upstream.unconfirmed(groups, answers))
         if unpaid:
             self.upstream.owe(unpaid)
         return [None if group in unpaid else tokens[i] for i, group in enumerate(groups)]
+
+    def _joined(self, patience: float) -> bool:
+        """Take part in the leases; return whether, after a first look, the store is settled."""
+        if not self.upstream.settled:
+            wait([self.upstream.leasing.join()], timeout=self.upstream.node.patience(patience))
+        return self.upstream.settled
 
     def close(self) -> None:
         """Close the connections."""

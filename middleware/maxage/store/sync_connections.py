@@ -8,14 +8,14 @@ The twin of `connections`.
 # redis-py leaves part of its own signatures without types.
 
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 import redis
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store.commands import Command, Plan, creation_commands, strings
+from maxage.store.commands import UNREPLICATED, Command, Plan, creation_commands, strings
 from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe
 from maxage.store.tokens import belongs
 
@@ -24,21 +24,68 @@ Found = tuple[list[bytes | None], list[bytes | None]]
 
 
 @final
+class SyncLink:
+    """A pool of connections to one server, each met before it is used."""
+
+    def __init__(self, node: Node, timeout: float) -> None:
+        self.node: Final = node
+        client = node.client(timeout, on_connect=self._on_connect)
+        self._pool: Final = client.connection_pool
+
+    def close(self) -> None:
+        """Close the connections; new ones are made when they are needed."""
+        self._pool.disconnect()
+
+    def exchange(self, commands: Callable[[bytes], Sequence[Command]]) -> list[Any]:
+        """Send commands, given the server's history, in one round trip.
+
+        Returns:
+            The answers; an error stands in its place.
+
+        Raises:
+            RedisError, OSError: the server did not answer.
+        """
+        connection = self._pool.get_connection()
+        try:
+            if connection_history(connection) != self.node.history:
+                # It was made before another server took over.
+                connection.disconnect()
+                connection.connect()
+            batch = commands(connection_history(connection))
+            connection.send_packed_command(connection.pack_commands(batch))
+            answers = [_answer(connection) for _ in batch]
+            if any(isinstance(answer, SERVER_IS_ELSEWHERE) for answer in answers):
+                connection.disconnect()
+        except BaseException:
+            connection.disconnect()
+            raise
+        else:
+            return answers
+        finally:
+            self._pool.release(connection)
+
+    def _on_connect(self, connection: Any) -> None:
+        """Read the history of the server on each new connection, before anything else."""
+        connection.on_connect()
+        connection.send_command("INFO", "replication")
+        if not self.node.meet(connection, _answer(connection)):
+            raise redis.ConnectionError("another server history: the namespace is purged first")
+
+
+@final
 class SyncNodeConnections:
     """Asks one server, and counts its answers and failures; safe to use from several threads."""
 
     def __init__(self, node: Node, settings: CacheSettings) -> None:
         self._node = node
-        self._reader = self._pool(settings.cache_read_budget)
-        self._writer = self._pool(settings.cache_write_budget)
-
-    def _pool(self, timeout: float) -> redis.ConnectionPool:
-        return self._node.client(timeout, on_connect=self._on_connect).connection_pool
+        self._settings = settings
+        self._reader = SyncLink(node, settings.cache_read_budget)
+        self._writer = SyncLink(node, settings.cache_write_budget)
 
     def close(self) -> None:
         """Close the connections."""
-        self._reader.disconnect()
-        self._writer.disconnect()
+        self._reader.close()
+        self._writer.close()
 
     def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
         """Read values and tokens in one round trip; missing tokens are created in a second one.
@@ -58,19 +105,25 @@ class SyncNodeConnections:
             raise StoreUnavailableError(describe(error)) from None
         return answer[: len(keys)], self._with_created(token_keys, answer[len(keys) :])
 
-    def run(self, keys: Sequence[bytes], plan: Plan) -> Sequence[Any]:
+    def run(self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False) -> Sequence[Any]:
         """Send one command for each key in one round trip, within the write budget.
 
         Returns:
-            The answers, errors included; None where the server did not answer.
+            The answers, errors included; None where the server did not answer or not confirm.
         """
         count = len(keys)
         if self._node.breaker.open:
             return [None] * count
-        answers = self._guarded(
-            self._writer, lambda history: [plan(position, history) for position in range(count)]
-        )
-        return [None] * count if answers is None else answers
+        budget = self._settings.cache_write_budget if replicated else None
+
+        def commands(history: bytes) -> list[Command]:
+            planned = [plan(position, history) for position in range(count)]
+            return [*planned, *self._node.confirmation(budget)]
+
+        answers = self._guarded(self._writer, commands)
+        if answers is None or (len(answers) > count and answers[-1] in UNREPLICATED):
+            return [None] * count
+        return answers[:count]
 
     def _with_created(
         self, keys: Sequence[bytes], tokens: Sequence[bytes | None]
@@ -92,45 +145,16 @@ class SyncNodeConnections:
         return result
 
     def _guarded(
-        self, pool: redis.ConnectionPool, commands: Callable[[bytes], list[Command]]
+        self, link: SyncLink, commands: Callable[[bytes], list[Command]]
     ) -> list[Any] | None:
         """Run commands in one round trip; None when the server did not answer."""
         try:
-            answers = self._exchange(pool, commands)
+            answers = link.exchange(commands)
         except (RedisError, OSError) as error:
             self._node.failed(error)
             return None
         self._node.succeeded()
         return answers
-
-    def _exchange(
-        self, pool: redis.ConnectionPool, commands: Callable[[bytes], list[Command]]
-    ) -> list[Any]:
-        connection = pool.get_connection()
-        try:
-            if connection_history(connection) != self._node.history:
-                # It was made before another server took over.
-                connection.disconnect()
-                connection.connect()
-            batch = commands(connection_history(connection))
-            connection.send_packed_command(connection.pack_commands(batch))
-            answers = [_answer(connection) for _ in batch]
-            if any(isinstance(answer, SERVER_IS_ELSEWHERE) for answer in answers):
-                connection.disconnect()
-        except BaseException:
-            connection.disconnect()
-            raise
-        else:
-            return answers
-        finally:
-            pool.release(connection)
-
-    def _on_connect(self, connection: Any) -> None:
-        """Read the history of the server on each new connection, before anything else."""
-        connection.on_connect()
-        connection.send_command("INFO", "replication")
-        if not self._node.meet(connection, _answer(connection)):
-            raise redis.ConnectionError("another server history: the namespace is purged first")
 
 
 def _answer(connection: Any) -> Any:

@@ -8,6 +8,7 @@ server by itself is a `Node`.
 # pyright: reportUnknownMemberType=false
 # redis-py leaves part of its own signatures without types.
 
+import atexit
 import logging
 import os
 import threading
@@ -19,6 +20,7 @@ import redis
 
 from maxage.store.commands import CONFIRMED, Command
 from maxage.store.journal import Journal
+from maxage.store.leasing import Leasing
 from maxage.store.node import Node, describe, read_history
 from maxage.store.tokens import NAMESPACE_GROUP, TOKEN_SECONDS, fresh_token, token_key
 from maxage.url import redis_py_url
@@ -45,8 +47,12 @@ class Upstream:
         self._token_ends: dict[str, float] = {}
         self._lock = threading.Lock()
         self._recovery: threading.Thread | None = None
-        self._pid = os.getpid()
         self._closing = threading.Event()
+        self.leasing: Final = Leasing(
+            namespace, node=lambda: self.node, journal=self.journal, pay=self._recovered
+        )
+        self.unwatched_purges = 0
+        """Purges that came to be owed while no other worker would have noticed their loss."""
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -55,12 +61,20 @@ class Upstream:
 
     @property
     def settled(self) -> bool:
-        """Whether what a server answers may be served: no purge is owed to any of them."""
-        return self.journal.empty
+        """Whether what a server answers may be served.
+
+        This process owes no purge, and has looked lately whether others may.
+        """
+        return self.journal.empty and self.leasing.lease.trusts
 
     @property
     def trusted(self) -> bool:
-        """Whether hits may be served: every server answers and no purge is owed."""
+        """Whether hits may be served: every server answers, and what it answers is settled."""
+        return self.settled and self._is_well
+
+    @property
+    def _is_well(self) -> bool:
+        """Whether the background probe has nothing to do."""
         return self.journal.empty and not any(node.breaker.open for node in self.nodes)
 
     def unconfirmed(self, groups: Sequence[str], answers: Sequence[Any]) -> list[str]:
@@ -109,6 +123,13 @@ class Upstream:
                 "A purge could not be confirmed: nothing is served from Redis until it is."
             )
         self.journal.add(groups)
+        if not self.leasing.lease.watched:
+            self.unwatched_purges += 1
+            if self.unwatched_purges == 1:
+                logger.warning(
+                    "A write is acknowledged by a process that no other watches, since it has not "
+                    "reached Redis yet: others may serve what it made untrue until it has."
+                )
         self.recover()
 
     def rotate(self) -> None:
@@ -118,9 +139,6 @@ class Upstream:
     def recover(self) -> None:
         """Start the background probe unless it runs."""
         with self._lock:
-            if self._pid != os.getpid():
-                # A forked worker inherits the object, not the thread.
-                self._pid, self._recovery = os.getpid(), None
             if self._recovery is None and not self._closing.is_set():
                 self._recovery = threading.Thread(
                     target=self._probe, name="maxage-recovery", daemon=True
@@ -128,7 +146,8 @@ class Upstream:
                 self._recovery.start()
 
     def close(self) -> None:
-        """Stop the background probe; `reopen` allows it again."""
+        """Sign off and stop the background probe; `reopen` allows it again."""
+        self.leasing.sign_off()
         self._closing.set()
         recovery = self._recovery
         if recovery is not None and recovery is not threading.current_thread():
@@ -137,8 +156,14 @@ class Upstream:
     def reopen(self) -> None:
         """Allow the background probe after `close`."""
         self._closing.clear()
-        if not self.trusted:
+        if not self._is_well:
             self.recover()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked process: it inherits the object, not the threads."""
+        self._lock = threading.Lock()
+        self._recovery = None
+        self.leasing.after_fork()
 
     def _probe(self) -> None:
         while not self._closing.is_set():
@@ -146,7 +171,7 @@ class Upstream:
                 with self._lock:
                     # Under the lock, so that a purge owed just now finds either this thread going
                     # on or none at all.
-                    if self.trusted or self._closing.is_set():
+                    if self._is_well or self._closing.is_set():
                         self._recovery = None
                         return
             self._closing.wait(PROBE_INTERVAL)
@@ -168,6 +193,7 @@ class Upstream:
         if self.node.breaker.open:
             self.node.breaker.close()
             logger.warning("The cache is in use again: Redis answers.")
+        self.leasing.keeper.wake()
         return True
 
     def _pay(self, client: "redis.Redis") -> None:
@@ -196,6 +222,21 @@ def upstream_for(url: str, namespace: str) -> Upstream:
     """Return the one `Upstream` of this process for a server and a namespace."""
     with _upstreams_lock:
         return _upstreams.setdefault((url, namespace), Upstream(url, namespace))
+
+
+def _sign_off() -> None:
+    for upstream in tuple(_upstreams.values()):
+        upstream.leasing.sign_off()
+
+
+def _after_fork() -> None:
+    for upstream in tuple(_upstreams.values()):
+        upstream.after_fork()
+
+
+atexit.register(_sign_off)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _token_seconds(keep_for: float) -> int:

@@ -1,0 +1,135 @@
+"""What a process does about leases: look, purge after suspects, renew its own, sign off."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, final
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from maxage.clock import Clock, monotonic_clock
+from maxage.store.commands import Command
+from maxage.store.journal import Journal
+from maxage.store.keeper import Keeper
+from maxage.store.lease import Lease, leased, tombstone
+from maxage.store.node import Node, describe
+from maxage.store.registry import Registry
+from maxage.store.sync_connections import SyncLink
+from maxage.store.tokens import NAMESPACE_GROUP
+
+LOOK_TIMEOUT: Final = 0.4
+"""Seconds that each step of a look may take."""
+
+logger = logging.getLogger("maxage")
+
+
+@final
+class Leasing:
+    """Keeps the lease of this process, and looks after those of the others.
+
+    Args:
+        namespace: whose workers these are.
+        node: returns the server that the registry lies on now.
+        journal: what this process owes.
+        pay: pays what is owed, all of it; returns whether that was confirmed.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        node: Callable[[], Node],
+        journal: Journal,
+        pay: Callable[[], bool],
+        clock: Clock = monotonic_clock,
+    ) -> None:
+        self.lease: Final = Lease(clock=clock)
+        self.keeper: Final = Keeper(self._look, self._leave)
+        self._node: Final = node
+        self._journal: Final = journal
+        self._pay: Final = pay
+        self._clock: Final = clock
+        self._registry: Final = Registry(namespace, self._ask)
+        self._link: SyncLink | None = None
+
+    def join(self) -> Future[bool]:
+        """Take part from now on; return what comes of the first look."""
+        return self.keeper.start()
+
+    def sign_off(self) -> None:
+        """Leave, so that nobody suspects this process; blocks for a second or so at most.
+
+        A process that owes a purge, or is in the middle of a mutating request, leaves nothing but
+        a lease that will lapse. Use begins all anew.
+        """
+        self.keeper.stop(LOOK_TIMEOUT * 3)
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked process: thread, connections and lease are the parent's."""
+        self._link = None
+        self.keeper.after_fork()
+        self.lease.after_fork()
+
+    def _look(self) -> bool:
+        try:
+            return self._look_once()
+        except Exception as error:  # noqa: BLE001 - garbage makes redis-py raise anything
+            self._hang_up()
+            self._node().failed(error)
+            return False
+
+    def _look_once(self) -> bool:
+        """Look at the peers' leases, purge after suspects, renew; return whether all went well."""
+        asked_at = self._clock()
+        seen = self._registry.read()
+        if not self._node().is_still(seen.info):
+            raise RedisConnectionError("another server history on an old connection")
+        found = self.lease.look(seen.records, server_now=seen.server_now, asked_at=asked_at)
+        if found.purge:
+            logger.warning("A worker went away without signing off: the cache is emptied.")
+            self._journal.add([NAMESPACE_GROUP])
+            if not self._pay():
+                return False
+            self._registry.write(found.records)
+        self.lease.looked(found, asked_at=asked_at, server_now=seen.server_now)
+        return self._renew(found.removed, asked_at, seen.server_now)
+
+    def _renew(self, removed: Iterable[str], asked_at: float, server_now: int) -> bool:
+        """Renew the lease, but not while a purge is owed: the others must notice if it is lost."""
+        if not self._journal.empty:
+            return False
+        try:
+            self._registry.write({self.lease.identity: leased(server_now)}, removed)
+        except ResponseError as error:
+            # A server that is full still serves what it has.
+            logger.debug("The lease could not be renewed: %s", describe(error))
+            return False
+        self.lease.renewed(asked_at=asked_at)
+        return True
+
+    def _leave(self) -> None:
+        """Sign off where nothing is owed and nothing under way; end what `_look` began."""
+        identity, was_held = self.lease.identity, self.lease.held
+        self.lease.leave()
+        try:
+            if was_held and self.lease.idle and (self._journal.empty or self._pay()):
+                now = self._registry.read().server_now
+                if self.lease.idle and self._journal.empty:
+                    self._registry.write({identity: tombstone(now)})
+        except Exception as error:  # noqa: BLE001 - garbage makes redis-py raise anything
+            logger.debug("The lease is left to lapse: %s", describe(error))
+        finally:
+            self._hang_up()
+
+    def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        node, link = self._node(), self._link
+        if link is None or link.node is not node:
+            self._hang_up()
+            link = self._link = SyncLink(node, LOOK_TIMEOUT)
+        return link.exchange(lambda _: commands)
+
+    def _hang_up(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
