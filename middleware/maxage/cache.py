@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from math import inf
 from typing import Any, Final, final
 
 from maxage.clock import Clock, monotonic_clock, wall_clock
@@ -375,6 +376,7 @@ class Cache:
         tokens = tuple((captured | dependencies.read).items())
         entry = Entry(key=key, stored=stored, tokens=tokens)
         target.vary_names = names
+        self._was_worth_waiting(fill)
         self._hold(entry)
         self.spawn(self._write(entry, fill))
         return entry
@@ -425,6 +427,18 @@ class Cache:
     def not_storable(self, target: Target) -> None:
         """Remember that requests for this URL need not wait for each other."""
         target.uncacheable_until = self.monotonic() + UNCACHEABLE_SECONDS
+
+    def not_worth_waiting(self, target: Target) -> None:
+        """Remember that somebody waited for a fill in vain: until one is in time, nobody waits.
+
+        A stream that never ends would else keep each new client waiting once.
+        """
+        target.uncacheable_until = inf
+
+    def _was_worth_waiting(self, fill: Fill) -> None:
+        taken = self.clock() - fill.verdict.stored.request_time
+        if fill.target.uncacheable_until == inf and taken < self.settings.cache_collapse_wait:
+            fill.target.uncacheable_until = 0.0
 
     def may_collapse(self, target: Target, request: Request) -> bool:
         """Return whether the request may wait for another one's response, or be waited for."""

@@ -135,7 +135,7 @@ class Exchange:
         else:
             if kind in _WHOLE_BODY_EXTENSIONS:
                 self._forget()
-                await self._let_go()
+            await self._let_go()
             await self.reading.send(message)
 
     async def _start(self, message: Message) -> None:

@@ -148,6 +148,8 @@ class Reading(Answering):
             self.collapsed = await self._join(flight, self._wait(decision, ends))
             joined = decision if self.collapsed else None
             slow = flight.under_way
+            if slow and not self._patience(decision):
+                self.cache.not_worth_waiting(self.target)
 
     def _patience(self, decision: Forward) -> float:
         """Return for how long the application has time where a stale response may answer; or 0."""

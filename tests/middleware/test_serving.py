@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from maxage.message import Headers, Request
 from maxage.store import Reading
 from tests.support.asgi import (
     CounterApp,
@@ -747,6 +748,54 @@ async def test_a_follower_waits_no_longer_than_the_setting() -> None:
     assert (await call(middleware, within=2)).body == b"answer"
     gate.set()
     await leader.finish()
+
+
+async def test_a_stream_that_never_ends_keeps_only_the_first_waiting() -> None:
+    """Who comes after somebody has waited in vain asks at once, until a fill is in time again."""
+    gate, heads = asyncio.Event(), [0]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        heads[0] += 1
+        await send(start())
+        await send(piece(b"first ", more=True))
+        await gate.wait()
+        await send(piece(b"last"))
+
+    middleware = cache_of(app, cache_collapse_wait=0.05)
+    exchanges = await all_waiting(middleware, 3)
+    for exchange in exchanges:
+        await exchange.wait_sent(2, within=5)
+    exchanges += await all_waiting(middleware, 5)
+    assert heads[0] == 8
+    gate.set()
+    for exchange in exchanges:
+        assert (await exchange.finish()).body == b"first last"
+    assert (await call(middleware)).body == b"first last"
+    assert heads[0] == 8
+
+
+@pytest.mark.parametrize("seconds", [4.9, 5.0])
+async def test_after_a_fill_in_time_requests_wait_for_each_other_again(seconds: float) -> None:
+    """A fill that took as long as the wait shows nothing better."""
+    clock = ManualClock()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        clock.advance(seconds)
+        await send(start())
+        await send(piece(b"x"))
+
+    middleware = cache_of(app, clock)
+    cache = middleware.cache
+    assert cache is not None
+    target = middleware._service.targets.find(http_scope(), Headers())
+    cache.not_worth_waiting(target)
+    assert not cache.may_collapse(target, Request(method="GET"))
+    await call(middleware)
+    host = Headers([(b"host", b"testserver")])
+    target = middleware._service.targets.find(http_scope(), host)
+    cache.not_worth_waiting(target)
+    await call(middleware, headers={"cache-control": "no-cache"})
+    assert cache.may_collapse(target, Request(method="GET")) is (seconds < 5)
 
 
 async def test_followers_of_another_variant_are_answered_by_their_own() -> None:

@@ -256,7 +256,14 @@ def test_a_cookie_that_the_response_sets_apart_is_left_out_of_what_is_stored(
     assert values(kept, "x") == ["1"]
 
 
-@pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream; charset=utf-8"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/event-stream",
+        "Text/Event-Stream; charset=utf-8",
+        "multipart/x-mixed-replace; boundary=frame",
+    ],
+)
 def test_event_streams_are_not_stored(kind: str) -> None:
     """They do not end."""
     assert refusal(storing("Cache-Control: max-age=60", f"Content-Type: {kind}")) == "event stream"

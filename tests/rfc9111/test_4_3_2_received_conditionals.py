@@ -104,7 +104,19 @@ def test_without_last_modified_the_date_of_the_response_counts(
     assert status(request, f"Date: {date(-30)}") == expected
 
 
-@pytest.mark.parametrize(("offset", "expected"), [(-1, 200), (0, 304)])
+@pytest.mark.parametrize(
+    ("sent", "since", "expected"), [(-1, -1, True), (0, 0, False), (0, 1, True), (0, -1, False)]
+)
+def test_a_date_of_the_second_of_arrival_tells_no_two_responses_apart(
+    sent: float, since: float, expected: bool
+) -> None:
+    """An earlier response of that second has the same Date, and may be what the client has."""
+    request = get(f"If-Modified-Since: {date(since)}")
+    held = lines(f"Date: {date(sent)}")
+    assert is_not_modified(request, held, response_time=NOW + 0.9) is expected
+
+
+@pytest.mark.parametrize(("offset", "expected"), [(-1, 200), (0, 200), (1, 304)])
 def test_without_any_date_the_time_of_arrival_counts(offset: float, expected: int) -> None:
     """The last resort."""
     request = get(f"If-Modified-Since: {date(offset)}")

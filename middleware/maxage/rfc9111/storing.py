@@ -195,11 +195,13 @@ def _forbidden_by_response(response: Response, directives: Directives) -> Reason
     return _forbidden_by_type(response.headers)
 
 
+_STREAMS: Final = frozenset({b"text/event-stream", b"multipart/x-mixed-replace"})
+"""Media types of responses that go on for as long as somebody listens."""
+
+
 def _forbidden_by_type(headers: Headers) -> Reason | None:
     kind = headers.first(b"content-type") or b""
-    if kind.partition(b";")[0].strip().lower() == b"text/event-stream":
-        return Reason.EVENT_STREAM
-    return None
+    return Reason.EVENT_STREAM if kind.partition(b";")[0].strip().lower() in _STREAMS else None
 
 
 def _forbidden_by_policy(

@@ -86,9 +86,13 @@ def _unmodified_since(
     # response's Date field value (or, if no Date field is present, the time that the stored
     # response was received) to evaluate the conditional."
     modified = last_modified(response_headers, now=response_time)
-    if modified is None:
-        modified = date_value(response_headers, response_time=response_time)
-    return modified <= since
+    if modified is not None:
+        return modified <= since
+    # Deviation: section 4.3.2 compares with the Date alone. A client that got an earlier response
+    # of the same second has the same Date: only of a second that was over when this response
+    # arrived, or that lies before what the client says, is it known which response it has.
+    date = date_value(response_headers, response_time=response_time)
+    return date < since or (date == since and date + 1 <= response_time)
 
 
 def not_modified_headers(headers: Headers) -> HeaderList:
