@@ -31,11 +31,12 @@ from maxage.rfc9111.decide import (
     freshen_from_head,
     may_store,
 )
+from maxage.rfc9111.freshness import current_age
 from maxage.rfc9111.structured import parse_strings
 from maxage.rfc9111.validation import conditional_fields
 from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
-from maxage.store import Reading, Store
+from maxage.store import Reading, Store, Value
 from maxage.store.codec import Codec, Entry, VariantIndex
 from maxage.store.tokens import tag_group
 from maxage.target import Target
@@ -114,6 +115,45 @@ class Cache:
         Raises:
             StoreUnavailableError: nothing that the store says may be relied upon now.
         """
+        near = self.store.near
+        since = near.begin() if near is not None else 0
+        found = await self._lookup(target, key, request)
+        if near is not None and found.entry is not None:
+            fresh_for = self._fresh_for(found.entry)
+            if fresh_for > 0:
+                near.keep(found.entry, since=since, ends=self.monotonic() + fresh_for)
+        return found
+
+    def _fresh_for(self, entry: Entry) -> float:
+        stored = entry.stored
+        if stored.always_validate:
+            return 0.0
+        return stored.freshness_lifetime - current_age(stored, now=self.clock())
+
+    async def nearby(
+        self, target: Target, key: bytes, request: Request
+    ) -> tuple[Found, Serve] | None:
+        """Return what this process keeps that may answer as it is, without asking the store.
+
+        All else, such as what is stale or must be validated, is looked up in the store.
+        """
+        near = self.store.near
+        if near is None:
+            return None
+        names = target.vary_names
+        selecting = self._selecting(names, request, target)
+        copy = near.find(variant_key(key, names, selecting) if names else key)
+        if copy is None or not suits(copy.entry, target, selecting):
+            return None
+        found = Found(key=key, entry=copy.entry, tokens=dict(copy.entry.tokens))
+        decision = self.decide(target, request, found)
+        if not isinstance(decision, Serve) or decision.stale:
+            return None
+        if near.exact and not (await near.confirm() and copy.kept):
+            return None
+        return found, decision
+
+    async def _lookup(self, target: Target, key: bytes, request: Request) -> Found:
         groups = (*target.groups, *target.late_groups)
         names = target.vary_names
         index: Entry | VariantIndex | None = None
@@ -182,7 +222,7 @@ class Cache:
         return Found(key=key, entry=value if valid else None, tokens=tokens, index=index)
 
     def _value(
-        self, key: bytes, frame: bytes | None, pending: Entry | None
+        self, key: bytes, value: Value | None, pending: Entry | None
     ) -> "Entry | VariantIndex | None":
         """Return what lies under the key: what waits to be written, or what was read.
 
@@ -192,7 +232,7 @@ class Cache:
         pending = self._pending.get(key, pending)
         if pending is not None:
             return pending
-        return None if frame is None else self._codec.decode(frame, key)
+        return self._codec.decode(value, key) if isinstance(value, bytes) else value
 
     def _selecting(
         self, names: tuple[bytes, ...], request: Request, target: Target
@@ -311,6 +351,7 @@ class Cache:
         """Remove a stored response that is known to be of no more use."""
         if found.entry is not None:
             self._release(found.entry)
+            self._forget(found.entry.key)
             self.spawn(self.store.delete((found.entry.key,)))
 
     def _filling(
@@ -378,8 +419,15 @@ class Cache:
         target.vary_names = names
         self._was_worth_waiting(fill)
         self._hold(entry)
+        # Whatever this process keeps is older.
+        self._forget(entry.key, found.key)
         self.spawn(self._write(entry, fill))
         return entry
+
+    def _forget(self, *keys: bytes) -> None:
+        near = self.store.near
+        if near is not None:
+            near.forget(keys)
 
     def _hold(self, entry: Entry) -> None:
         self._release(self._pending.get(entry.key))
@@ -393,16 +441,19 @@ class Cache:
 
     async def _write(self, entry: Entry, fill: Fill) -> None:
         try:
-            values = [(entry.key, self._codec.encode(entry))]
+            values = [(entry.key, self._framed(entry))]
             surplus: Sequence[bytes] = ()
             if entry.stored.vary_names:
                 index, surplus = await self._index_with(entry, fill.found)
-                values.append((index.key, self._codec.encode(index)))
+                values.append((index.key, self._framed(index)))
             groups = [group for group, _ in entry.tokens]
             await self.store.write(values, keep_for=fill.verdict.keep_for, groups=groups)
             await self.store.delete(surplus)
         finally:
             self._release(entry)
+
+    def _framed(self, value: Entry | VariantIndex) -> Value:
+        return value if self.store.keeps_objects else self._codec.encode(value)
 
     async def _index_with(self, entry: Entry, found: Found) -> tuple[VariantIndex, Sequence[bytes]]:
         """Return the URL's index with this variant in it, and those that make room for it."""
@@ -496,6 +547,14 @@ def is_current(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
     return all(tokens.get(group) == token for group, token in entry.tokens) and all(
         group in carried for group in needed
     )
+
+
+def suits(entry: Entry, target: Target, selecting: tuple[bytes | None, ...]) -> bool:
+    """Return whether an entry, its tokens apart, is the one that a lookup would choose."""
+    if entry.stored.vary_names != target.vary_names or entry.stored.selecting != selecting:
+        return False
+    carried = {group for group, _ in entry.tokens}
+    return carried.issuperset(target.groups)
 
 
 def response_tags(headers: Headers) -> tuple[str, ...]:

@@ -66,8 +66,16 @@ class Reading(Answering):
             carries_credentials=target.policy.vary_by is None
             and self.service.credentials(target, self.headers),
         )
+        key = target.key(extra)
+        near = await self.cache.nearby(target, key, self.request)
+        if near is not None:
+            self.found, decision = near
+            if decision.refresh:
+                begin_refresh(self)
+            await self.serve(decision)
+            return
         try:
-            self.found = await self.cache.lookup(target, target.key(extra), self.request)
+            self.found = await self.cache.lookup(target, key, self.request)
         except StoreUnavailableError:
             await self._bypass("store-away")
             return

@@ -242,7 +242,9 @@ class RedisCache(Generic[Model]):
                 dependencies.depend(group, tokens[group])
                 dependencies.depend(NAMESPACE_GROUP, tokens[NAMESPACE_GROUP])
             value, seal = reading.values[2 * position : 2 * position + 2]
-            if value is None or not _is_sealed(value, seal, tokens[NAMESPACE_GROUP], tokens[group]):
+            if not isinstance(value, bytes) or not isinstance(seal, bytes):
+                continue
+            if not _is_sealed(value, seal, tokens[NAMESPACE_GROUP], tokens[group]):
                 continue
             try:
                 found[id] = self._adapter.validate_json(value)

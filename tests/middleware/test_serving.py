@@ -408,7 +408,7 @@ async def test_a_fill_is_found_while_it_waits_to_be_written() -> None:
     gate, store = asyncio.Event(), MemoryStore()
 
     class SlowStore:
-        shared, trusted = True, True
+        shared, trusted, keeps_objects, near = True, True, True, None
         authority = store
         open, close, ping, read = store.open, store.close, store.ping, store.read
         renew, delete, mutating = store.renew, store.delete, store.mutating

@@ -40,6 +40,8 @@ class Awaited:
     def __init__(self, url: str, settings: CacheSettings) -> None:
         self._store = SyncRedisStore(url, settings)
         self.shared = True
+        self.keeps_objects = False
+        self.near = None
 
     @property
     def trusted(self) -> bool:

@@ -5,14 +5,53 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from maxage.store.codec import Entry, VariantIndex
+from maxage.store.copies import Copy
+
+Value = bytes | Entry | VariantIndex
+"""What lies under a key; only a store that `keeps_objects` is given, or gives, more than bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One round trip's answer, in the order of what was asked."""
 
-    values: Sequence[bytes | None]
+    values: Sequence[Value | None]
     tokens: Sequence[bytes | None]
     """The current token of each group. A missing one was created; None: it could not be."""
+
+
+class Near(Protocol):
+    """What keeps copies ready to be sent in this process."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether a copy may answer only when `confirm`, called after `find`, says so."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of copies."""
+        ...
+
+    def find(self, key: bytes) -> Copy | None:
+        """Return the copy kept under a key, if copies may be used now and it has not ended."""
+        ...
+
+    async def confirm(self) -> bool:
+        """Return whether all that was purged before this call has been dropped."""
+        ...
+
+    def begin(self) -> int:
+        """Return what `keep` takes; to be called before the first byte of a lookup is sent."""
+        ...
+
+    def keep(self, entry: Entry, *, since: int, ends: float) -> None:
+        """Keep what a lookup brought, until `ends` (monotonic), unless it may be outdated."""
+        ...
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """Drop copies in whose place something newer is stored, or nothing."""
+        ...
 
 
 @runtime_checkable
@@ -36,6 +75,16 @@ class Store(Protocol):
     @property
     def authority(self) -> object:
         """What keeps the tokens: two stores with the same one purge each other."""
+        ...
+
+    @property
+    def keeps_objects(self) -> bool:
+        """Whether values need not be encoded, since they never leave the process."""
+        ...
+
+    @property
+    def near(self) -> Near | None:
+        """What keeps copies in this process; None: nothing does."""
         ...
 
     async def open(self) -> None:
@@ -62,7 +111,7 @@ class Store(Protocol):
 
     async def write(
         self,
-        values: Sequence[tuple[bytes, bytes]],
+        values: Sequence[tuple[bytes, Value]],
         *,
         keep_for: float,
         groups: Iterable[str],
@@ -92,4 +141,4 @@ class Store(Protocol):
         ...
 
 
-__all__ = ["Reading", "Store"]
+__all__ = ["Near", "Reading", "Store", "Value"]

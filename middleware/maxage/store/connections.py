@@ -45,6 +45,11 @@ class NodeConnections:
         """Close the connections; new ones are made when they are needed."""
         await self._pool.disconnect()
 
+    def new_connection(self) -> AbstractConnection:
+        """Return a connection, not made yet, that is not one of the pool's and is never shared."""
+        made: AbstractConnection = self._pool.connection_class(**self._pool.connection_kwargs)
+        return made
+
     async def ping(self) -> bool:
         """Ask the server itself, within the read budget, an open breaker notwithstanding."""
         try:

@@ -8,17 +8,28 @@ from typing import final
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.errors import StoreUnavailableError
-from maxage.store import Reading
+from maxage.store import Reading, Value
+from maxage.store.codec import Entry, VariantIndex
+from maxage.store.copies import Copy
 from maxage.store.tokens import fresh_token
 
 _OVERHEAD = 200
 """Bytes that a value costs besides itself and its key: objects and table slots, rounded up."""
+_PART = 50
+"""Bytes that each part of an index of variants costs besides its characters."""
 _HISTORY = b"embedded"
+_CHECKED_SECONDS = 1.0
+"""How long a token that a copy needs may go without being noticed as used."""
+
+Slot = tuple[bytes | VariantIndex | Copy, float, int]
+"""A value, until when it may be used, and what it takes."""
 
 
 @final
 class MemoryStore:
     """Keeps responses and tokens in this process; safe to use from several threads.
+
+    It keeps the responses as objects, ready to be sent, and so is its own near cache (`Near`).
 
     Args:
         max_bytes: what all keys and values together may take.
@@ -31,11 +42,13 @@ class MemoryStore:
         self._max_bytes = max_bytes
         self._clock = clock
         self._lock = threading.Lock()
-        self._values: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
+        self._values: OrderedDict[bytes, Slot] = OrderedDict()
         self._tokens: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
         self._token_bytes = 0
         self._off = False
+        self._state = object()
+        """Another one whenever a token has changed or was lost."""
 
     @property
     def trusted(self) -> bool:
@@ -51,6 +64,21 @@ class MemoryStore:
     def authority(self) -> object:
         """This store itself."""
         return self
+
+    @property
+    def keeps_objects(self) -> bool:
+        """Always: nothing leaves the process."""
+        return True
+
+    @property
+    def near(self) -> "MemoryStore":
+        """This store itself: what it keeps is in this process."""
+        return self
+
+    @property
+    def exact(self) -> bool:
+        """Never: nothing can come between a process and its own memory, so all is confirmed."""
+        return False
 
     @property
     def used_bytes(self) -> int:
@@ -73,7 +101,7 @@ class MemoryStore:
 
     async def write(
         self,
-        values: Sequence[tuple[bytes, bytes]],
+        values: Sequence[tuple[bytes, Value]],
         *,
         keep_for: float,
         groups: Iterable[str] = (),
@@ -95,6 +123,49 @@ class MemoryStore:
         """Give each group a fresh token."""
         return self.renew_now(groups)
 
+    # the near cache
+
+    def __len__(self) -> int:
+        """Return the number of values."""
+        return len(self._values)
+
+    def __bool__(self) -> bool:
+        """Return True: an empty store is a store."""
+        return True
+
+    def find(self, key: bytes) -> Copy | None:
+        """Return the response under a key, if all its tokens are the current ones."""
+        with self._lock:
+            found = self._values.get(key)
+            if found is None or not isinstance(found[0], Copy):
+                return None
+            copy, now = found[0], self._clock()
+            if found[1] <= now or self._off:
+                return None
+            if copy.checked is not self._state or copy.checked_until <= now:
+                if not self._current(copy.entry):
+                    return None
+                copy.checked, copy.checked_until = self._state, now + _CHECKED_SECONDS
+            self._values.move_to_end(key)
+            return copy
+
+    async def confirm(self) -> bool:
+        """Return True: a purge is in effect as soon as it is made."""
+        return True
+
+    def begin(self) -> int:
+        """Return 0: `keep` does nothing."""
+        return 0
+
+    def keep(self, entry: Entry, *, since: int, ends: float) -> None:
+        """Do nothing: what a lookup brought is here already."""
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """Remove the values."""
+        self.delete_now(keys)
+
+    # without awaiting
+
     def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
         """Do what `read` does, without awaiting."""
         if self._off:
@@ -106,7 +177,7 @@ class MemoryStore:
 
     def write_now(
         self,
-        values: Sequence[tuple[bytes, bytes]],
+        values: Sequence[tuple[bytes, Value]],
         *,
         keep_for: float,
         groups: Iterable[str] = (),
@@ -139,27 +210,37 @@ class MemoryStore:
     def clear(self) -> None:
         """Forget everything, tokens included."""
         with self._lock:
+            self._state = object()
             self._values.clear()
             self._tokens.clear()
             self._bytes = self._token_bytes = 0
 
-    def _value(self, key: bytes) -> bytes | None:
+    def _value(self, key: bytes) -> Value | None:
         found = self._values.get(key)
         if found is None:
             return None
-        value, ends = found
+        value, ends, _ = found
         if ends <= self._clock():
             self._drop(key)
             return None
         self._values.move_to_end(key)
-        return value
+        return value.entry if isinstance(value, Copy) else value
 
-    def _put(self, key: bytes, value: bytes, keep_for: float) -> bool:
+    def _current(self, entry: Entry) -> bool:
+        for group, token in entry.tokens:
+            if self._tokens.get(group) != token:
+                return False
+            self._tokens.move_to_end(group)
+        return True
+
+    def _put(self, key: bytes, value: Value, keep_for: float) -> bool:
         self._drop(key)
-        cost = len(key) + len(value) + _OVERHEAD
+        ends = self._clock() + keep_for
+        kept = Copy(value, ends=ends) if isinstance(value, Entry) else value
+        cost = len(key) + _OVERHEAD + _size(kept)
         if cost > self._max_bytes or keep_for <= 0:
             return False
-        self._values[key] = (value, self._clock() + keep_for)
+        self._values[key] = (kept, ends, cost)
         self._bytes += cost
         self._make_room()
         return key in self._values
@@ -168,6 +249,7 @@ class MemoryStore:
         token = self._tokens.pop(group, None)
         if token is not None:
             cost = len(group) + len(token) + _OVERHEAD
+            self._state = object()
             self._bytes -= cost
             self._token_bytes -= cost
 
@@ -187,16 +269,30 @@ class MemoryStore:
         found = self._values.pop(key, None)
         if found is None:
             return False
-        self._bytes -= len(key) + len(found[0]) + _OVERHEAD
+        self._release(found)
         return True
+
+    def _release(self, slot: Slot) -> None:
+        self._bytes -= slot[2]
+        if isinstance(slot[0], Copy):
+            slot[0].kept = False
+            slot[0].ready = {}
 
     def _make_room(self) -> None:
         while self._bytes > self._max_bytes and self._token_bytes > self._max_bytes // 2:
             # Tokens of paths that nothing is stored for must not starve the values.
             self._forget_token(next(iter(self._tokens)))
         while self._bytes > self._max_bytes and self._values:
-            key, (value, _) = self._values.popitem(last=False)
-            self._bytes -= len(key) + len(value) + _OVERHEAD
+            self._release(self._values.popitem(last=False)[1])
         while self._bytes > self._max_bytes and len(self._tokens) > 1:
             # Losing a token costs a miss, never a wrong answer.
             self._forget_token(next(iter(self._tokens)))
+
+
+def _size(value: bytes | VariantIndex | Copy) -> int:
+    """Return the bytes that a value takes in memory."""
+    if isinstance(value, Copy):
+        return value.size
+    if isinstance(value, VariantIndex):
+        return sum(len(part) + _PART for part in (*value.names, *value.variants))
+    return len(value)

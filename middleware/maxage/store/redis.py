@@ -8,11 +8,12 @@ from typing import Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store import Reading
+from maxage.store import Reading, Value
 from maxage.store.batching import LookupBatcher
 from maxage.store.commands import Command, as_written
 from maxage.store.connections import Found, NodeConnections
 from maxage.store.leasing import LOOK_TIMEOUT
+from maxage.store.near import NearCache
 from maxage.store.tokens import TOKEN_SECONDS, fresh_token, token_key
 from maxage.store.upstream import Upstream, upstream_for
 
@@ -45,6 +46,7 @@ class RedisStore:
         self._sides: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSide] = (
             weakref.WeakKeyDictionary()
         )
+        self._near: NearCache | None = None
 
     def __repr__(self) -> str:
         return f"RedisStore(namespace={self._namespace!r})"
@@ -64,13 +66,29 @@ class RedisStore:
         """The server and namespace as this process knows them."""
         return self.upstream
 
+    @property
+    def keeps_objects(self) -> bool:
+        """Never: values are sent to the server."""
+        return False
+
+    @property
+    def near(self) -> NearCache | None:
+        """The near cache, where there is one. It belongs to the event loop that was first here."""
+        return self._near
+
     async def open(self) -> None:
         """Take part in the leases; other connections are made when they are first needed."""
         self.upstream.reopen()
         await self._joined(LOOK_TIMEOUT)
+        if self._settings.near_cache_bytes:
+            self._side()
 
     async def close(self) -> None:
         """Sign off, and close the connections of this event loop; use begins all anew."""
+        near = self._near
+        if near is not None and near.listener.belongs_to(asyncio.get_running_loop()):
+            self._near = None
+            await near.listener.stop()
         await asyncio.to_thread(self.upstream.leasing.sign_off)
         side = self._sides.pop(asyncio.get_running_loop(), None)
         if side is not None:
@@ -92,7 +110,7 @@ class RedisStore:
 
     async def write(
         self,
-        values: Sequence[tuple[bytes, bytes]],
+        values: Sequence[tuple[bytes, Value]],
         *,
         keep_for: float,
         groups: Iterable[str],
@@ -120,6 +138,7 @@ class RedisStore:
             await self._joined(self._settings.cache_write_budget)
         keys = [token_key(self._namespace, group) for group in groups]
         tokens: list[bytes | None] = [None] * len(groups)
+        self.upstream.purging(groups)
 
         def plan(position: int, history: bytes) -> Command:
             # Drawn when it is sent: no attempt ever uses another one's value.
@@ -132,6 +151,7 @@ class RedisStore:
             answers = await self._side().connections.run(keys, plan, replicated=replicated)
             unpaid = self.upstream.unconfirmed(groups, answers)
         finally:
+            self.upstream.purging(groups)
             # Cancelled or failed in whatever way: what is not known to be written is owed.
             if unpaid:
                 self.upstream.owe(unpaid)
@@ -164,10 +184,24 @@ class RedisStore:
             raise StoreUnavailableError("a purge is owed")
         return found
 
+    def _listen(self, connections: NodeConnections) -> None:
+        """Begin a near cache, unless there is one whose event loop still runs."""
+        settings = self._settings
+        if not settings.near_cache_bytes or (self._near and self._near.listener.alive):
+            return
+        self._near = NearCache(
+            self.upstream,
+            mode=settings.near_cache,
+            max_bytes=settings.near_cache_bytes,
+            confirm_within=settings.cache_read_budget,
+        )
+        self._near.listener.start(connections.new_connection)
+
     def _side(self) -> _LoopSide:
         loop = asyncio.get_running_loop()
         side = self._sides.get(loop)
         if side is None:
             connections = NodeConnections(self.upstream.node, self._settings)
             side = self._sides[loop] = _LoopSide(connections, LookupBatcher(self._fetch))
+            self._listen(connections)
         return side

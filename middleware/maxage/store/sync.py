@@ -102,6 +102,7 @@ class SyncRedisStore:
             self._joined(self._settings.cache_write_budget)
         keys = [token_key(self.upstream.namespace, group) for group in groups]
         tokens: list[bytes | None] = [None] * len(groups)
+        self.upstream.purging(groups)
 
         def plan(position: int, history: bytes) -> Command:
             token = tokens[position] = fresh_token(history)
@@ -109,6 +110,7 @@ class SyncRedisStore:
 
         replicated = self._settings.on_lost_purge == "refuse"
         answers = self._connections.run(keys, plan, replicated=replicated)
+        self.upstream.purging(groups)
         unpaid = frozenset(self.upstream.unconfirmed(groups, answers))
         if unpaid:
             self.upstream.owe(unpaid)

@@ -76,10 +76,15 @@ def _normal(path: str) -> str:
     return "/" + path.strip("/")
 
 
+def token_prefix(namespace: str) -> bytes:
+    """Return what the keys of all tokens of a namespace begin with, and no other key of ours."""
+    return namespace.encode() + b":t:"
+
+
 def token_key(namespace: str, group: str) -> bytes:
     """Return the key under which the group's token lies."""
     name = group.encode("utf-8", "surrogatepass")
     if len(name) > _LONGEST_NAME:
         # Long names are hashed; the letter in front keeps them apart from short ones.
         name = b"h:" + hashlib.blake2b(name, digest_size=20).hexdigest().encode()
-    return namespace.encode() + b":t:" + name
+    return token_prefix(namespace) + name

@@ -12,9 +12,10 @@ import atexit
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 import redis
 
@@ -36,6 +37,14 @@ PROBE_TIMEOUT: Final = 0.4
 """Seconds that one look may take."""
 
 
+class PurgeWatcher(Protocol):
+    """Who has to know of the purges of this process before the server does."""
+
+    def purging(self, groups: Iterable[str]) -> None:
+        """Take note; called from any thread."""
+        ...
+
+
 @final
 class Upstream:
     """What the process knows about one store and one namespace."""
@@ -53,6 +62,7 @@ class Upstream:
         )
         self.unwatched_purges = 0
         """Purges that came to be owed while no other worker would have noticed their loss."""
+        self._watchers: weakref.WeakSet[PurgeWatcher] = weakref.WeakSet()
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -84,7 +94,7 @@ class Upstream:
         return [g for g, said in zip(groups, answers, strict=True) if said not in CONFIRMED]
 
     def write_commands(
-        self, values: Sequence[tuple[bytes, bytes]], keep_for: float, late: Iterable[str]
+        self, values: Sequence[tuple[bytes, Any]], keep_for: float, late: Iterable[str]
     ) -> list[Command]:
         """Return commands which keep the values, and extend the tokens of `late` groups."""
         milliseconds, seconds = int(keep_for * 1000), _token_seconds(keep_for)
@@ -96,7 +106,7 @@ class Upstream:
     def written(
         self,
         answers: Sequence[Any],
-        values: Sequence[tuple[bytes, bytes]],
+        values: Sequence[tuple[bytes, Any]],
         keep_for: float,
         late: Iterable[str],
     ) -> bool:
@@ -116,8 +126,19 @@ class Upstream:
         ends = monotonic() + keep_for
         return [group for group in groups if self._token_ends.get(group, 0.0) < ends]
 
+    def watch_purges(self, watcher: PurgeWatcher) -> None:
+        """Tell the watcher of every purge, for as long as it lives."""
+        self._watchers.add(watcher)
+
+    def purging(self, groups: Sequence[str]) -> None:
+        """Say that groups are purged: before a purge is sent, and when its answer is there."""
+        for watcher in tuple(self._watchers):
+            watcher.purging(groups)
+
     def owe(self, groups: Iterable[str]) -> None:
         """Put purges that are not confirmed into the journal and begin to make up for them."""
+        groups = tuple(groups)
+        self.purging(groups)
         if self.journal.empty:
             logger.warning(
                 "A purge could not be confirmed: nothing is served from Redis until it is."

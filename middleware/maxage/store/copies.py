@@ -1,0 +1,240 @@
+"""Copies of stored responses in the memory of this process, bounded in bytes.
+
+What leaves when the room is used up is chosen by S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi: "FIFO
+queues are all you need for cache eviction", SOSP 2023): a small queue, a main queue, and the
+names of those that left the small one lately. What was used once at most goes through the small
+queue and never touches the main one, however long a scan of one-time keys lasts; and a hit only
+counts, so that it needs no lock and moves nothing.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from sys import getsizeof
+from typing import Any, Final, final
+
+from maxage.store.codec import Entry
+
+_SMALL_PART: Final = 10
+"""The small queue's share of all bytes: one part in so many."""
+_LARGEST_PART: Final = 4
+"""No copy takes more than one part in so many."""
+_MOST_USES: Final = 3
+"""Uses that are counted; a copy is spared as often in the main queue."""
+_GHOST_BYTES: Final = 160
+"""What the name of a copy that has left costs: an integer and its place in the queue."""
+_PLACES: Final = 1600
+"""What a copy costs besides its entry: the object, its places in tables and queues, what is
+prepared to be sent, and what is remembered of the requests that it answers."""
+_SET_BYTES: Final = 320
+"""What a token costs of which copies are kept: its key, a set, and the place of both."""
+_MEMBER_BYTES: Final = 80
+"""What it costs that one copy depends on one token."""
+_MARKS: Final = 512
+"""Tokens of which it is remembered that they changed lately."""
+
+
+@final
+class Copy:
+    """One response that is kept, and what was prepared to send it. It changes as it is used."""
+
+    __slots__ = (
+        "checked", "checked_until", "ends", "entry", "in_main", "kept", "ready", "size", "tokens",
+        "uses",
+    )  # fmt: skip
+
+    def __init__(self, entry: Entry, *, ends: float, tokens: tuple[bytes, ...] = ()) -> None:
+        self.entry: Final = entry
+        self.ends: Final = ends
+        """Until when (monotonic) it may be used."""
+        self.tokens: Final = tokens
+        """The keys of its tokens."""
+        self.size: Final = size_of(entry)
+        self.uses = 0
+        self.in_main = False
+        self.kept = True
+        """False as soon as it was purged or has left: it must not be used any more."""
+        self.ready: dict[Any, Any] = {}
+        """What was prepared to be sent; see `maxage.shortcut`."""
+        self.checked: object = None
+        """The state of the tokens for which the embedded store found it valid."""
+        self.checked_until = 0.0
+
+
+def size_of(entry: Entry) -> int:
+    """Return the bytes that a copy of this entry takes in memory, rather too many than too few."""
+    stored = entry.stored
+    lines = sum(
+        getsizeof(line) + getsizeof(line[0]) + getsizeof(line[1]) for line in stored.headers
+    )
+    selecting = sum(getsizeof(value) for value in (*stored.vary_names, *stored.selecting))
+    tokens = sum(getsizeof(g) + getsizeof(t) + _MEMBER_BYTES for g, t in entry.tokens)
+    # Names and lines stand a second time in the list that is ready to be sent.
+    prepared = getsizeof(stored.headers.raw) * 2
+    times = 6 * getsizeof(stored.request_time)
+    own = getsizeof(stored) + getsizeof(entry) + 2 * getsizeof(entry.key)
+    return getsizeof(stored.body) + lines + selecting + tokens + prepared + times + own + _PLACES
+
+
+@final
+class Copies:
+    """Keeps copies, finds them by key, and drops those whose tokens changed.
+
+    It may be changed from several threads. `find` takes no lock.
+
+    Args:
+        max_bytes: what all copies together may take.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes: Final = max_bytes
+        self._lock = threading.Lock()
+        self._by_key: dict[bytes, Copy] = {}
+        self._by_token: dict[bytes, set[bytes]] = {}
+        self._small: OrderedDict[bytes, Copy] = OrderedDict()
+        self._main: OrderedDict[bytes, Copy] = OrderedDict()
+        self._ghosts: OrderedDict[int, None] = OrderedDict()
+        self._bytes = 0
+        self._small_bytes = 0
+        self._serial = 0
+        self._changed: dict[bytes, int] = {}
+        self._all_changed = 0
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    @property
+    def used_bytes(self) -> int:
+        """What the copies take now."""
+        return self._bytes + len(self._ghosts) * _GHOST_BYTES
+
+    @property
+    def serial(self) -> int:
+        """The number of the last change; `put` takes the one that a lookup began with."""
+        return self._serial
+
+    def find(self, key: bytes) -> Copy | None:
+        """Return the copy kept under a key, and count its use."""
+        copy = self._by_key.get(key)
+        if copy is not None and copy.uses < _MOST_USES:
+            copy.uses += 1
+        return copy
+
+    def put(self, copy: Copy, *, since: int) -> bool:
+        """Keep a copy, unless one of its tokens, or it itself, changed since that serial."""
+        key = copy.entry.key
+        if copy.size > self._max_bytes // _LARGEST_PART:
+            return False
+        with self._lock:
+            changed = self._changed
+            if self._all_changed > since or any(
+                changed.get(name, 0) > since for name in (key, *copy.tokens)
+            ):
+                return False
+            self._remove(key)
+            self._insert(key, copy)
+            self._make_room()
+            return copy.kept
+
+    def purge(self, tokens: Iterable[bytes]) -> None:
+        """Drop every copy that depends on one of these tokens, and void what is under way."""
+        with self._lock:
+            self._serial += 1
+            for token in tokens:
+                self._mark(token)
+                for key in tuple(self._by_token.get(token, ())):
+                    self._remove(key)
+
+    def drop(self, keys: Iterable[bytes]) -> None:
+        """Drop these copies, since something newer is stored in their place."""
+        with self._lock:
+            self._serial += 1
+            for key in keys:
+                self._mark(key)
+                self._remove(key)
+
+    def clear(self) -> None:
+        """Drop everything, and void what is under way."""
+        with self._lock:
+            self._serial += 1
+            self._all_changed = self._serial
+            self._changed.clear()
+            for copy in self._by_key.values():
+                copy.kept = False
+            for table in (self._by_key, self._by_token, self._small, self._main, self._ghosts):
+                table.clear()
+            self._bytes = self._small_bytes = 0
+
+    def _mark(self, name: bytes) -> None:
+        if len(self._changed) >= _MARKS:
+            # Nobody knows any more what changed before: it voids all lookups under way.
+            self._changed.clear()
+            self._all_changed = self._serial
+        self._changed[name] = self._serial
+
+    def _insert(self, key: bytes, copy: Copy) -> None:
+        self._by_key[key] = copy
+        for token in copy.tokens:
+            keys = self._by_token.get(token)
+            if keys is None:
+                keys = self._by_token[token] = set()
+                self._bytes += _SET_BYTES
+            keys.add(key)
+        self._bytes += copy.size
+        ghost = hash(key)
+        if ghost in self._ghosts:
+            # It has left too early the last time.
+            del self._ghosts[ghost]
+            copy.in_main = True
+            self._main[key] = copy
+        else:
+            self._small[key] = copy
+            self._small_bytes += copy.size
+
+    def _remove(self, key: bytes) -> None:
+        copy = self._by_key.pop(key, None)
+        if copy is None:
+            return
+        copy.kept = False
+        copy.ready = {}
+        for token in copy.tokens:
+            keys = self._by_token.get(token)
+            if keys is not None:
+                keys.discard(key)
+                if not keys:
+                    del self._by_token[token]
+                    self._bytes -= _SET_BYTES
+        self._bytes -= copy.size
+        if copy.in_main:
+            del self._main[key]
+        else:
+            del self._small[key]
+            self._small_bytes -= copy.size
+
+    def _make_room(self) -> None:
+        while self.used_bytes > self._max_bytes and self._by_key:
+            if self._small_bytes > self._max_bytes // _SMALL_PART or not self._main:
+                self._leave_small()
+            else:
+                self._leave_main()
+            while len(self._ghosts) > len(self._by_key):
+                self._ghosts.popitem(last=False)
+
+    def _leave_small(self) -> None:
+        key, copy = next(iter(self._small.items()))
+        if copy.uses > 1:
+            del self._small[key]
+            self._small_bytes -= copy.size
+            copy.in_main, copy.uses = True, 0
+            self._main[key] = copy
+        else:
+            self._remove(key)
+            self._ghosts[hash(key)] = None
+
+    def _leave_main(self) -> None:
+        key, copy = next(iter(self._main.items()))
+        if copy.uses:
+            copy.uses -= 1
+            self._main.move_to_end(key)
+        else:
+            self._remove(key)

@@ -1,0 +1,104 @@
+"""The near cache: responses ready to be sent, in this process, while their tokens are watched.
+
+It keeps nothing from whoever purges: a copy is dropped by the message about its token, or by this
+process itself before its own purge is sent. It is not used while nobody listens, while the server
+does not answer, while another server took over, or while a purge is owed.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Literal, final
+
+from maxage.clock import Clock, monotonic_clock
+from maxage.store.codec import Entry
+from maxage.store.copies import Copies, Copy
+from maxage.store.listener import TokenListener
+from maxage.store.tokens import token_key, token_prefix
+from maxage.store.upstream import Upstream
+
+SILENCE: Final = 0.1
+"""Seconds by which a `prompt` hit may lag at most: a PING sent no longer ago was answered."""
+
+
+@final
+class NearCache:
+    """The near cache in front of a Redis server.
+
+    Args:
+        mode: `exact` or `prompt`, as in `NEAR_CACHE`.
+        max_bytes: what the copies may take, as in `NEAR_CACHE_BYTES`.
+        confirm_within: seconds that an `exact` hit waits for the server.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        mode: Literal["exact", "prompt"],
+        max_bytes: int,
+        confirm_within: float,
+        clock: Clock = monotonic_clock,
+    ) -> None:
+        self.exact: Final = mode == "exact"
+        self.copies: Final = Copies(max_bytes)
+        self.listener: Final = TokenListener(
+            upstream.node, token_prefix(upstream.namespace), self.copies, clock=clock
+        )
+        self._upstream: Final = upstream
+        self._confirm_within: Final = confirm_within
+        self._clock: Final = clock
+        upstream.watch_purges(self)
+
+    def __len__(self) -> int:
+        """Return the number of copies."""
+        return len(self.copies)
+
+    def find(self, key: bytes) -> Copy | None:
+        """Return the copy kept under a key, if copies may be used now and it has not ended."""
+        if not self._usable():
+            return None
+        copy = self.copies.find(key)
+        return copy if copy is not None and copy.ends > self._clock() else None
+
+    def _usable(self) -> bool:
+        listener = self.listener
+        if listener.history is None or not self._upstream.trusted:
+            return False
+        if listener.history != self._upstream.node.history:
+            # Purges go to another server than the one that is listened to.
+            listener.leave()
+            return False
+        return self.exact or listener.heard_within(SILENCE)
+
+    async def confirm(self) -> bool:
+        """Return whether all that was purged before this call has been dropped.
+
+        The question is sent after this call began, once for all who ask in this turn of the loop.
+        """
+        if not self.exact:
+            return True
+        confirmed = await self.listener.confirm(self._upstream.node.patience(self._confirm_within))
+        return confirmed and self._usable()
+
+    def begin(self) -> int:
+        """Return what `keep` takes; to be called before the first byte of a lookup is sent."""
+        return self.copies.serial
+
+    def keep(self, entry: Entry, *, since: int, ends: float) -> None:
+        """Keep what a lookup brought.
+
+        From the first byte of the lookup until now there must have been no message about its
+        tokens, no loss or begin of listening and no purge of our own; any of them could have been
+        overtaken by the answer.
+        """
+        if self._usable():
+            names = (token_key(self._upstream.namespace, group) for group, _ in entry.tokens)
+            self.copies.put(Copy(entry, ends=ends, tokens=tuple(names)), since=since)
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """Drop copies in whose place something newer is stored, or nothing."""
+        self.copies.drop(keys)
+
+    def purging(self, groups: Iterable[str]) -> None:
+        """Drop what this process is about to purge; may be called from any thread."""
+        self.copies.purge(token_key(self._upstream.namespace, group) for group in groups)

@@ -1,0 +1,337 @@
+"""The near cache on a real server: used only while nothing can have been missed."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from maxage.message import Headers, StoredResponse
+from maxage.settings import CacheSettings
+from maxage.store.codec import Entry
+from maxage.store.near import SILENCE, NearCache
+from maxage.store.redis import RedisStore
+from maxage.store.sync import SyncRedisStore
+from maxage.store.tokens import NAMESPACE_GROUP, fresh_token, token_key
+from tests.support.fault_proxy import FaultProxy
+from tests.support.redis_server import RedisServer
+
+GROUPS = (NAMESPACE_GROUP, "g:a")
+
+
+def settings(url: str, mode: str, **values: Any) -> CacheSettings:
+    """Settings with a namespace of their own, and budgets for a busy machine."""
+    chosen = {
+        "redis_url": url,
+        "cache_namespace": f"near{uuid.uuid4().hex[:8]}",
+        "near_cache_bytes": 1_000_000,
+        "near_cache": mode,
+        "cache_read_budget": 2.0,
+        "cache_write_budget": 2.0,
+    }
+    return CacheSettings(**(chosen | values))
+
+
+async def eventually(condition: Callable[[], object], *, within: float = 10.0) -> None:
+    """Wait until the condition holds."""
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110 - what happens in another thread sets no event
+            await asyncio.sleep(0.005)
+
+
+async def begin(chosen: CacheSettings) -> tuple[RedisStore, NearCache]:
+    """Return a store whose near cache listens."""
+    store = RedisStore(chosen.redis_url or "", chosen)
+    await store.open()
+    near = store.near
+    assert near is not None
+    await store.read((), GROUPS)
+    await eventually(near._usable)
+    return store, near
+
+
+async def end(store: RedisStore) -> None:
+    await store.close()
+    await asyncio.to_thread(store.upstream.close)
+
+
+async def keep(store: RedisStore, near: NearCache, key: bytes = b"k") -> bool:
+    """Look up and keep, as `Cache.lookup` does."""
+    since = near.begin()
+    tokens = (await store.read((), GROUPS)).tokens
+    near.keep(made(key, tokens), since=since, ends=time.monotonic() + 60)
+    return near.copies.find(key) is not None
+
+
+def made(key: bytes, tokens: Any) -> Entry:
+    stored = StoredResponse(
+        status=200,
+        headers=Headers(),
+        body=b"",
+        request_time=1.0,
+        response_time=1.0,
+        freshness_lifetime=60.0,
+        corrected_initial_age=0.0,
+    )
+    return Entry(key=key, stored=stored, tokens=tuple(zip(GROUPS, tokens, strict=True)))
+
+
+@pytest.fixture(params=["exact", "prompt"])
+async def pair(
+    request: pytest.FixtureRequest, fault_proxy: FaultProxy
+) -> AsyncIterator[tuple[RedisStore, NearCache]]:
+    """A store with a near cache, behind the fault proxy, in both modes."""
+    store, near = await begin(settings(fault_proxy.url, request.param))
+    yield store, near
+    fault_proxy.pass_through()
+    await end(store)
+
+
+@pytest.fixture
+async def exact(fault_proxy: FaultProxy) -> AsyncIterator[tuple[RedisStore, NearCache]]:
+    """The same, in the mode that asks the server."""
+    store, near = await begin(settings(fault_proxy.url, "exact"))
+    yield store, near
+    fault_proxy.pass_through()
+    await end(store)
+
+
+def renew(server: RedisServer, store: RedisStore, group: str) -> None:
+    """Purge a group as another worker does."""
+    token = fresh_token(store.upstream.node.history or b"")
+    server.call("SET", token_key(store.upstream.namespace, group), token)
+
+
+async def test_another_workers_purge_is_seen(
+    pair: tuple[RedisStore, NearCache], redis_server: RedisServer
+) -> None:
+    """The message drops the copy."""
+    store, near = pair
+    assert await keep(store, near)
+    assert near.find(b"k") is not None
+    await asyncio.to_thread(renew, redis_server, store, "g:a")
+    await eventually(lambda: near.find(b"k") is None)
+    assert len(near) == 0
+
+
+async def test_a_confirmed_copy_is_current(
+    exact: tuple[RedisStore, NearCache], redis_server: RedisServer
+) -> None:
+    """`exact`: whatever was purged before the question is known when the answer is there."""
+    store, near = exact
+    for _ in range(50):
+        assert await keep(store, near)
+        # Blocking: the message cannot be worked off before `find`.
+        renew(redis_server, store, "g:a")
+        copy = near.find(b"k")
+        assert copy is not None
+        assert await near.confirm()
+        assert not copy.kept
+
+
+async def test_a_turn_of_the_loop_asks_once(
+    exact: tuple[RedisStore, NearCache], fault_proxy: FaultProxy
+) -> None:
+    """However many hits there are."""
+    _, near = exact
+    before = fault_proxy.seen["PING"]
+    assert all(await asyncio.gather(*(near.confirm() for _ in range(100))))
+    after = fault_proxy.seen["PING"]
+    assert after - before <= 3
+
+
+async def test_cancelling_one_question_takes_nothing_from_the_others(
+    pair: tuple[RedisStore, NearCache],
+) -> None:
+    """Each has a future of its own."""
+    _, near = pair
+    tasks = [asyncio.create_task(near.confirm()) for _ in range(10)]
+    await asyncio.sleep(0)
+    tasks[3].cancel()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(answers[3], asyncio.CancelledError) or answers[3] is True
+    assert all(answer is True for n, answer in enumerate(answers) if n != 3)
+
+
+async def test_its_own_purge_drops_the_copy_before_it_is_sent(
+    pair: tuple[RedisStore, NearCache], fault_proxy: FaultProxy
+) -> None:
+    """The message about it need not have come back."""
+    store, near = pair
+    assert await keep(store, near)
+    fault_proxy.hold("SET")
+    purge = asyncio.create_task(store.renew(["g:a"]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert near.copies.find(b"k") is None
+    fault_proxy.release()
+    assert None not in await purge
+
+
+async def test_a_purge_by_the_typed_cache_in_a_thread_drops_the_copy(
+    pair: tuple[RedisStore, NearCache], fault_proxy: FaultProxy
+) -> None:
+    """Both halves of the library share what they know of a server."""
+    store, near = pair
+    assert await keep(store, near)
+    chosen = store._settings
+    other = SyncRedisStore(fault_proxy.url, chosen)
+    assert other.upstream is store.upstream
+    await asyncio.to_thread(other.renew_now, ["g:a"])
+    assert near.copies.find(b"k") is None
+    other.close()
+
+
+async def test_a_lookup_that_a_purge_has_overtaken_is_not_kept(
+    pair: tuple[RedisStore, NearCache], fault_proxy: FaultProxy, redis_server: RedisServer
+) -> None:
+    """Its answer was delayed; the message about its token came first."""
+    store, near = pair
+    fault_proxy.delay(0.3, "reply", commands={"MGET"})
+    task = asyncio.create_task(keep(store, near))
+    await asyncio.sleep(0.15)
+    await asyncio.to_thread(renew, redis_server, store, "g:a")
+    assert not await task
+    fault_proxy.pass_through()
+
+
+async def test_a_lookup_during_which_nobody_listened_is_not_kept(
+    pair: tuple[RedisStore, NearCache], fault_proxy: FaultProxy, redis_server: RedisServer
+) -> None:
+    """Neither the loss nor the begin of listening may lie in it."""
+    store, near = pair
+    since = near.begin()
+    tokens = (await store.read((), GROUPS)).tokens
+    await asyncio.to_thread(redis_server.call, "CLIENT", "KILL", "TYPE", "pubsub")
+    await eventually(lambda: not near._usable())
+    await eventually(near._usable)
+    near.keep(made(b"k", tokens), since=since, ends=time.monotonic() + 60)
+    assert near.copies.find(b"k") is None
+
+
+async def test_a_lost_connection_drops_everything_and_comes_back(
+    pair: tuple[RedisStore, NearCache], redis_server: RedisServer
+) -> None:
+    """Nobody knows what was purged in between."""
+    store, near = pair
+    assert await keep(store, near)
+    await asyncio.to_thread(redis_server.call, "CLIENT", "KILL", "TYPE", "pubsub")
+    await eventually(lambda: near.copies.find(b"k") is None)
+    await eventually(near._usable)
+    assert near.find(b"k") is None
+    assert await keep(store, near)
+
+
+async def test_a_server_that_does_not_answer_any_more_gives_no_hits(
+    pair: tuple[RedisStore, NearCache], fault_proxy: FaultProxy
+) -> None:
+    """A half-open connection looks like one on which nothing happens."""
+    store, near = pair
+    assert await keep(store, near)
+    fault_proxy.hang()
+    if near.exact:
+        began = time.monotonic()
+        confirmed = await near.listener.confirm(0.1)
+        assert not confirmed
+        assert time.monotonic() - began < 2
+    else:
+        await asyncio.sleep(SILENCE * 1.5)
+        assert near.find(b"k") is None
+    fault_proxy.pass_through()
+
+
+async def test_a_flush_drops_everything(
+    pair: tuple[RedisStore, NearCache], redis_server: RedisServer
+) -> None:
+    """The server says so in a message without names."""
+    store, near = pair
+    assert await keep(store, near)
+    await asyncio.to_thread(redis_server.flush)
+    await eventually(lambda: near.copies.find(b"k") is None)
+
+
+async def test_nothing_is_found_while_a_purge_is_owed(
+    pair: tuple[RedisStore, NearCache],
+) -> None:
+    """Not only of what the purge was about."""
+    store, near = pair
+    assert await keep(store, near)
+    store.upstream.journal.add(["g:other"])
+    assert near.find(b"k") is None
+    store.upstream.journal.settle(["g:other"], 10**9)
+    assert near.find(b"k") is not None
+
+
+async def test_an_owed_purge_drops_the_copy(pair: tuple[RedisStore, NearCache]) -> None:
+    """It is not there any more when the journal is empty again."""
+    store, near = pair
+    assert await keep(store, near)
+    store.upstream.owe(["g:a"])
+    assert near.copies.find(b"k") is None
+
+
+async def test_nothing_is_found_while_another_server_is_listened_to(
+    pair: tuple[RedisStore, NearCache],
+) -> None:
+    """Purges go to the one that the newest connection has met."""
+    store, near = pair
+    assert await keep(store, near)
+    store.upstream.node._history = b"another"
+    assert near.find(b"k") is None
+    await eventually(lambda: near.copies.find(b"k") is None)
+
+
+async def test_a_copy_ends(pair: tuple[RedisStore, NearCache]) -> None:
+    """With the freshness of what it is a copy of."""
+    store, near = pair
+    since = near.begin()
+    tokens = (await store.read((), GROUPS)).tokens
+    near.keep(made(b"k", tokens), since=since, ends=time.monotonic() + 0.05)
+    assert near.find(b"k") is not None
+    await asyncio.sleep(0.06)
+    assert near.find(b"k") is None
+
+
+async def test_a_server_that_may_not_track_leaves_the_near_cache_off(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says so; all else works as without it."""
+    user = f"near{uuid.uuid4().hex[:6]}"
+    redis_server.call("ACL", "SETUSER", user, "on", ">pw", "~*", "&*", "+@all", "-client|tracking")
+    url = redis_server.url.replace("redis://", f"redis://{user}:pw@")
+    chosen = settings(url, "exact")
+    store = RedisStore(url, chosen)
+    await store.open()
+    try:
+        await eventually(lambda: "near cache is off" in caplog.text)
+        near = store.near
+        assert near is not None
+        assert not near._usable()
+        assert len((await store.read((), GROUPS)).tokens) == 2
+        assert "pw" not in caplog.text
+    finally:
+        await end(store)
+        redis_server.call("ACL", "DELUSER", user)
+
+
+async def test_no_near_cache_without_room_for_it(redis_server: RedisServer) -> None:
+    """It is off by default, and nobody listens."""
+    store = RedisStore(redis_server.url, settings(redis_server.url, "exact", near_cache_bytes=0))
+    await store.open()
+    await store.read((), GROUPS)
+    assert store.near is None
+    await end(store)
+
+
+async def test_closing_leaves_no_connection(redis_server: RedisServer) -> None:
+    """Nor a task."""
+    store, near = await begin(settings(redis_server.url, "prompt"))
+    name = store.upstream.namespace
+    await end(store)
+    assert store.near is None
+    assert not near._usable()
+    clients = redis_server.call("CLIENT", "LIST", "TYPE", "pubsub")
+    assert name.encode() not in clients
+    assert near.listener._task is None
