@@ -239,6 +239,19 @@ class Cache:
     ) -> tuple[bytes | None, ...]:
         return selecting_values(names, request.headers, target.rules) if names else ()
 
+    async def variants(self, found: Found, most: int) -> list[Entry]:
+        """Return variants of the URL, the newest first: those that wait to be written, and `most`.
+
+        Raises:
+            StoreUnavailableError: nothing that the store says may be relied upon now.
+        """
+        prefix = found.key + b":v:"
+        waiting = [e for key, e in reversed(self._pending.items()) if key.startswith(prefix)]
+        keys = found.index.variants[-most:][::-1] if found.index is not None else ()
+        reading = await self.store.read(keys, ())
+        values = (self._value(k, v, None) for k, v in zip(keys, reading.values, strict=True))
+        return [*waiting, *(value for value in values if isinstance(value, Entry))]
+
     def decide(self, target: Target, request: Request, found: Found) -> Decision:
         """Return whether what was found may answer, or what is to be asked of the application."""
         stored = found.entry.stored if found.entry is not None else None
@@ -281,9 +294,19 @@ class Cache:
     # store
 
     def consider(
-        self, target: Target, request: Request, found: Found, response: Response, asked_at: float
+        self,
+        target: Target,
+        request: Request,
+        found: Found,
+        response: Response,
+        asked_at: float,
+        *,
+        earlier: tuple[str, ...] = (),
     ) -> Fill | MayNotStore:
-        """Return a fill when the response may be stored and all its groups were captured."""
+        """Return a fill when the response may be stored and all its groups were captured.
+
+        `earlier` are the groups of what is stored already and goes on in this response.
+        """
         if (
             sum(len(n) + len(v) for n, v in response.headers.raw)
             > self.settings.cache_max_header_bytes
@@ -296,7 +319,7 @@ class Cache:
             response_time=self.clock(),
             policy=self._rules(target),
         )
-        return self._filling(target, request, found, response, verdict)
+        return self._filling(target, request, found, response, verdict, earlier=earlier)
 
     def freshen(
         self, target: Target, request: Request, found: Found, answer: Response, asked_at: float
@@ -511,6 +534,12 @@ class Cache:
         """Purge the groups; return whether that is confirmed. Cannot be cancelled half way."""
         tokens = await asyncio.shield(self.spawn(self.store.renew(tuple(groups))))
         return None not in tokens
+
+    async def swap(
+        self, groups: tuple[str, ...]
+    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
+        """Purge the groups like `invalidate`; return the tokens before it, and those after it."""
+        return await asyncio.shield(self.spawn(self.store.swap(groups)))
 
     # the background
 

@@ -11,7 +11,9 @@ from maxage.dependencies import Dependencies, current_dependencies
 from maxage.downstream import has_our_lifetime
 from maxage.message import HeaderList, Headers, Response
 from maxage.responder import Answering, Message
+from maxage.rfc9111.combining import completed_by
 from maxage.rfc9111.decide import Forward, MayNotStore, Reason, answer
+from maxage.rfc9111.partial import content_span
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
 from maxage.store.codec import Entry
 from maxage.target import Scope
@@ -27,6 +29,8 @@ _OF_ONE_REQUEST: Final = frozenset({Reason.CONDITIONAL, Reason.PARTIAL, Reason.R
 _ERRORS: Final = frozenset({500, 502, 503, 504})
 """RFC 5861 section 4: "In this context, an error is any situation that would result in a 500, 502,
 503, or 504 HTTP response status code being returned." """
+_ABOUT_OUR_RANGE: Final = frozenset({206, 304, 412, 416})
+"""Statuses that answer a range we asked for, and mean nothing to who asked for the whole."""
 _LONGEST_NUMBER: Final = 18
 _WHOLE_BODY_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
@@ -55,6 +59,8 @@ class Exchange:
         self._chunks: list[bytes] = []
         self._size = 0
         self._declared: int | None = None
+        self._earlier: tuple[str, ...] = ()
+        """Groups of a stored beginning that the answer continues."""
         self._started = False
         self._answered = False
         """Whether we answered the client, so that the application's own answer is dropped."""
@@ -72,7 +78,7 @@ class Exchange:
             if self._again:
                 self._again, self._answered, self._started = False, False, False
                 self._body_again = True
-                self.decision = replace(self.decision, conditional=())
+                self.decision = replace(self.decision, conditional=(), completing=())
                 await self._call()
         finally:
             self.cache.finish(self.flight)
@@ -100,10 +106,11 @@ class Exchange:
     def _scope(self) -> Scope:
         """Return the scope with our validators in place of the client's conditions."""
         reading = self.reading
-        if not self.decision.conditional:
+        asked = self.decision.conditional or self.decision.completing
+        if not asked:
             return reading.scope
         kept = [line for line in reading.headers.raw if line[0] not in CONDITIONAL]
-        return {**reading.scope, "headers": [*kept, *self.decision.conditional]}
+        return {**reading.scope, "headers": [*kept, *asked]}
 
     async def _receive(self) -> Message:
         if self._body_again:
@@ -147,6 +154,29 @@ class Exchange:
         if response.status in _ERRORS and self._stale_answer:
             await self._serve_stale(response.status)
             return
+        if self.decision.completing and response.status in _ABOUT_OUR_RANGE:
+            await self._completed(response, message)
+            return
+        await self._begin(response, message, response.status)
+
+    async def _completed(self, rest: Response, message: Message) -> None:
+        """Send the stored beginning, and let the application's 206 follow it."""
+        found = self.reading.found
+        entry = found.entry
+        whole = completed_by(entry.stored, rest) if entry is not None else None
+        if entry is None or whole is None:
+            # The two do not belong together, so that the part is of no more use.
+            self.cache.drop(found)
+            self._again = True
+            return
+        self._earlier = tuple(group for group, _ in entry.tokens)
+        await self._begin(whole, {**message, "status": whole.status}, rest.status)
+        await self._body(
+            {"type": "http.response.body", "body": entry.stored.body, "more_body": True}
+        )
+
+    async def _begin(self, response: Response, message: Message, fwd_status: int) -> None:
+        """Begin the answer to the client, and the copy where it may be stored."""
         self._started = True
         if self.reading.request.method == "HEAD" and response.status == 200:
             reading = self.reading
@@ -158,15 +188,16 @@ class Exchange:
             if verdict.reason not in _OF_ONE_REQUEST:
                 self.cache.not_storable(self.reading.target)
             self.cache.finish(self.flight)
+        ours = self.decision.conditional or self.decision.completing
         self._status = self.reading.forwarded(
             self.decision.reason,
-            fwd_status=response.status if self.decision.conditional else None,
+            fwd_status=fwd_status if ours else None,
             stored=isinstance(verdict, Fill),
         )
         start = {**message, "headers": self._downstream(response)}
         if isinstance(verdict, Fill):
             self._fill = verdict
-            self._declared = _length(response.headers)
+            self._declared = _promised(response)
             if self._declared is not None and b"etag" not in response.headers:
                 # Held until the first piece of the body: if that is all, it gets a validator.
                 self._held = start
@@ -198,8 +229,17 @@ class Exchange:
             return MayNotStore(reason="content-length")
         if (_length(response.headers) or 0) > reading.service.settings.cache_max_body_bytes:
             return MayNotStore(reason="body too long")
+        found = reading.found
+        if response.status == 206 and found.entry is not None and found.entry.stored.status != 206:
+            # A part takes no whole response's place.
+            return MayNotStore(reason=Reason.PARTIAL)
         return self.cache.consider(
-            reading.target, reading.request, reading.found, response, self.asked_at
+            reading.target,
+            reading.request,
+            found,
+            response,
+            self.asked_at,
+            earlier=self._earlier,
         )
 
     async def _body(self, message: Message) -> None:
@@ -306,6 +346,12 @@ class Exchange:
         self.cache.give_back(sum(map(len, self._chunks)))
         self._chunks = []
         self._fill = None
+
+
+def _promised(response: Response) -> int | None:
+    """Return how many bytes of content the head promises, where it does."""
+    span = content_span(response.headers) if response.status == 206 else None
+    return _length(response.headers) if span is None else span.size
 
 
 def _length(headers: Headers) -> int | None:

@@ -6,6 +6,7 @@ from typing import Final, final
 from maxage.cache_status import CacheStatus
 from maxage.dependencies import Dependencies, current_dependencies
 from maxage.message import Headers
+from maxage.posted import posted_answer
 from maxage.responder import Message, Responder
 from maxage.rfc9111.invalidation import invalidates, same_origin_targets
 from maxage.rfc9111.structured import parse_strings
@@ -33,6 +34,7 @@ class Mutation(Responder):
                 await self._refuse(b"Not executed: the cache's store is away, and what the request")
                 return
             self._groups = self.service.targets.touched(self.scope, self.headers)
+            self._posted = await posted_answer(self)
             self._dependencies = Dependencies(mutating=True, authority=self.cache.store.authority)
             self._status: int | None = None
             await self._call()
@@ -53,6 +55,10 @@ class Mutation(Responder):
             # Again: dependencies with `yield` commit after the response was sent, and background
             # tasks change things then.
             self._confirmed = await self._purge()
+            if self._posted is not None and not self._confirmed:
+                self._posted.forget()
+        if self._posted is not None:
+            self._posted.store(self._dependencies)
 
     async def _let_go(self, held: list[Message]) -> None:
         """Send the answer that was held until the purge was confirmed, or 503 if it was not."""
@@ -82,8 +88,12 @@ class Mutation(Responder):
             self._groups += self._named(headers)
             if self._held is None:
                 await self._purge()
+            if self._posted is not None:
+                self._posted.start(message)
             out = self.outgoing(headers.raw)
             message = {**message, "headers": self.with_status(out, CacheStatus(fwd="method"))}
+        elif self._posted is not None and message["type"] == "http.response.body":
+            self._posted.body(message)
         if self._held is None:
             await self.send(message)
         else:
@@ -121,4 +131,5 @@ class Mutation(Responder):
             touched = (*touched, *self._dependencies.kept)
         if invalidates(status, errors_purge=self.service.settings.errors_purge):
             touched = (*self._groups, *touched)
-        return await self.cache.invalidate(dict.fromkeys(touched)) if touched else True
+        purge = self.cache.invalidate if self._posted is None else self._posted.purge
+        return await purge(dict.fromkeys(touched)) if touched else True

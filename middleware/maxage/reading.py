@@ -12,23 +12,16 @@ from maxage.dependencies import Dependencies, current_dependencies
 from maxage.errors import StoreUnavailableError
 from maxage.exchange import Exchange
 from maxage.key import FORWARDED_HEADERS
+from maxage.language import variant_in_language
 from maxage.message import Request
 from maxage.mutation import Mutation
 from maxage.refresh import begin_refresh, run_in_time
-from maxage.responder import Answering, Message
+from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, Message
 from maxage.rfc9111.decide import Forward, OnlyIfCached, Serve, answer
 from maxage.store.codec import Entry
 from maxage.target import Target
 
 logger = logging.getLogger("maxage")
-
-_METHOD_OVERRIDES: Final = frozenset(
-    {b"x-http-method-override", b"x-http-method", b"x-method-override"}
-)
-_OVERRIDES: Final = _METHOD_OVERRIDES | {
-    b"x-original-url", b"x-rewrite-url", b"x-original-uri", b"x-forwarded-uri",
-}  # fmt: skip
-"""Headers by which a request means another method or path than it says."""
 
 _JOINS: Final = 2
 """Fills of others that one request waits for at most."""
@@ -46,7 +39,7 @@ class Reading(Answering):
         target = self.service.targets.find(self.scope, self.headers)
         self.target = target
         reason = self._no_business_of_ours(target)
-        if reason == "override" and any(name in self.headers for name in _METHOD_OVERRIDES):
+        if reason == "override" and any(name in self.headers for name in METHOD_OVERRIDES):
             # The application may take it for what the header says.
             await Mutation(self.service, self.cache, self.scope, self.receive, self.send).run()
             return
@@ -76,6 +69,8 @@ class Reading(Answering):
             return
         try:
             self.found = await self.cache.lookup(target, key, self.request)
+            if self.found.entry is None and target.rules.language_select:
+                self.found = await variant_in_language(self.cache, target, self.request, self.found)
         except StoreUnavailableError:
             await self._bypass("store-away")
             return
@@ -86,7 +81,7 @@ class Reading(Answering):
         headers = self.headers
         if not target.policy.cache:
             return "uncached"
-        if not _OVERRIDES.isdisjoint(name for name, _ in headers.raw):
+        if not OVERRIDES.isdisjoint(name for name, _ in headers.raw):
             return "override"
         length = headers.get_all(b"content-length")
         if length not in ((), (b"0",)) or b"transfer-encoding" in headers:

@@ -17,6 +17,14 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
 
+METHOD_OVERRIDES: Final = frozenset(
+    {b"x-http-method-override", b"x-http-method", b"x-method-override"}
+)
+OVERRIDES: Final = METHOD_OVERRIDES | {
+    b"x-original-url", b"x-rewrite-url", b"x-original-uri", b"x-forwarded-uri",
+}  # fmt: skip
+"""Headers by which a request means another method or path than it says."""
+
 
 @final
 class Service:

@@ -125,12 +125,20 @@ class CacheSettings(BaseSettings):
     """Whether responses with Set-Cookie and explicit freshness are stored."""
     store_server_errors: bool = False
     """Whether 5xx with explicit freshness are stored."""
+    store_post: bool = False
+    """Whether an answer to POST that is about its own URL (Content-Location), with explicit
+    freshness, answers later GETs."""
+    store_partial: bool = False
+    """Whether parts (206) are stored, answer ranges, and are completed with a range request."""
     errors_purge: bool = True
     """Whether a mutating request that ended in 5xx purges (the fate of its write is unknown)."""
     authorization_only: bool = False
     """Whether only Authorization counts as credentials, as RFC 9111 says."""
     language_order: bool = False
     """Whether a variant is chosen by Accept-Language whatever the order of its members."""
+
+    language_select: bool = False
+    """Whether a variant answers whose Content-Language is what Accept-Language prefers."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -146,10 +154,13 @@ class CacheSettings(BaseSettings):
             "heuristic_fraction": 0.1,
             "store_set_cookie": True,
             "store_server_errors": True,
+            "store_post": True,
+            "store_partial": True,
             "stale_if_error": 86_400,
             "errors_purge": False,
             "authorization_only": True,
             "language_order": True,
+            "language_select": True,
         }
         return cls(**(preset | values))
 

@@ -104,7 +104,9 @@ class Targets:
             stale_if_error=settings.stale_if_error,
             stale_while_revalidate=settings.stale_while_revalidate,
             exchange_fields=frozenset(n.lower().encode() for n in settings.exchange_headers),
+            store_partial=settings.store_partial,
             language_order=settings.language_order,
+            language_select=settings.language_select,
         )
 
     def find(self, scope: Scope, headers: Headers) -> Target:

@@ -79,6 +79,13 @@ class Awaited:
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         return await asyncio.to_thread(self._store.renew_now, groups)
 
+    async def swap(
+        self, groups: Sequence[str]
+    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
+        # Only the middleware asks for it, which has no synchronous store.
+        before = await self.read([], groups)
+        return before.tokens, await self.renew(groups)
+
 
 def fresh_settings(**values: Any) -> CacheSettings:
     """Settings with a namespace of their own: what a process knows of a server hangs on it."""
@@ -102,6 +109,17 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     await made.open()
     yield made
     await made.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def memory_or_redis(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """The stores of the middleware."""
+    kept: Store = MemoryStore()
+    if request.param == "redis":
+        kept = RedisStore(request.getfixturevalue("redis_url"), fresh_settings())
+    await kept.open()
+    yield kept
+    await kept.close()
 
 
 @pytest.fixture
@@ -263,6 +281,37 @@ async def test_renewing_changes_the_token_and_says_the_new_one(store: Store) -> 
     after = await tokens_of(store, "g:a", "g:b", "g:c")
     assert after == [renewed[0], before[1], renewed[1]]
     assert not set(renewed) & set(before)
+
+
+async def test_swapping_renews_and_says_what_it_replaced(store: Store) -> None:
+    """The token before, the token after; what is not named stays."""
+    before = await tokens_of(store, "g:a", "g:b", "g:c")
+    replaced, written = await store.swap(["g:a", "g:c"])
+    assert list(replaced) == [before[0], before[2]]
+    assert await tokens_of(store, "g:a", "g:b", "g:c") == [written[0], before[1], written[1]]
+    assert not set(written) & set(before)
+
+
+async def test_of_swaps_at_once_each_replaces_the_token_of_another_one(
+    memory_or_redis: Store,
+) -> None:
+    """No purge comes between the token that a swap tells and the one that it writes."""
+    first = await tokens_of(memory_or_redis, "g:a")
+    swaps = await asyncio.gather(*(memory_or_redis.swap(["g:a"]) for _ in range(30)))
+    replaced = [before[0] for before, _ in swaps]
+    written = [after[0] for _, after in swaps]
+    last = await tokens_of(memory_or_redis, "g:a")
+    assert set(replaced) == {*first, *written} - set(last)
+    assert len(set(replaced)) == 30
+
+
+async def test_a_swap_that_does_not_arrive_is_owed(
+    proxied: RedisStore, fault_proxy: FaultProxy
+) -> None:
+    """Like any purge."""
+    fault_proxy.refuse()
+    assert await proxied.swap(["g:a"]) == ([None], [None])
+    assert not proxied.trusted
 
 
 async def test_renewing_what_was_never_read_creates_it(store: Store) -> None:

@@ -35,6 +35,8 @@ class Forward:
     reason: ForwardReason
     conditional: HeaderList = ()
     """Validators of the stored response to send instead of the client's own; empty: none."""
+    completing: HeaderList = ()
+    """Fields of a range request for what a stored part lacks (section 3.3); empty: none."""
     stale_if_error: bool = False
     """The stored response may answer if the application fails (RFC 5861 section 4)."""
 

@@ -14,9 +14,11 @@ from maxage.rfc9111.answers import (
     OnlyIfCached,
     Serve,
 )
+from maxage.rfc9111.combining import completing_fields
 from maxage.rfc9111.directives import OWN_TARGET, Directives, parse_cache_control
 from maxage.rfc9111.fieldlist import lower_names
 from maxage.rfc9111.freshness import current_age
+from maxage.rfc9111.partial import part_within
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.ranges import partial_response
 from maxage.rfc9111.storing import Reason, may_store
@@ -78,6 +80,8 @@ def decide(
     # conditional header fields that only apply to an origin server".
     if b"if-match" in headers or b"if-unmodified-since" in headers:
         return _forward("request", wishes)
+    if stored.status == 206:
+        return _reuse_part(request, stored, wishes, now=now)
     return _reuse(request, stored, wishes, now=now, policy=policy)
 
 
@@ -177,6 +181,25 @@ def _may_be_stale(stored: StoredResponse, wishes: _Wishes, age: float) -> bool:
 def _may_revalidate(stored: StoredResponse, age: float) -> bool:
     window = stored.stale_while_revalidate
     return window > 0 and age - stored.freshness_lifetime <= window
+
+
+def _reuse_part(
+    request: Request, stored: StoredResponse, wishes: _Wishes, *, now: float
+) -> Decision:
+    age = current_age(stored, now=now)
+    fresh = stored.freshness_lifetime > age and not stored.always_validate
+    usable = fresh and _suits(stored, wishes, age)
+    headers = _headers(stored, age, validated=False)
+    part = part_within(request, stored, headers, now=stored.response_time) if usable else None
+    if part is not None:
+        ttl = math.floor(stored.freshness_lifetime - age)
+        return Serve(status=part.status, headers=part.headers, body=part.body, ttl=ttl)
+    if wishes.only_if_cached:
+        return OnlyIfCached()
+    if not usable:
+        # A part is not worth a validation of its own.
+        return Forward(reason="request" if fresh else "stale")
+    return Forward(reason="partial", completing=completing_fields(request, stored))
 
 
 # --- Asking the application ---------------------------------------------------------------------

@@ -22,7 +22,11 @@ class Policy:
     """Configured default for responses which do not say stale-while-revalidate; 0: never."""
     exchange_fields: frozenset[bytes] = frozenset()
     """Lower-case header names which belong to one exchange and are never stored."""
+    store_partial: bool = False
+    """Parts (206) are stored, answer the ranges that they hold, and are completed (section 3.3)."""
     language_order: bool = False
     """A variant may be chosen by Accept-Language whatever the order of its members."""
+    language_select: bool = False
+    """A variant may be chosen because its Content-Language is what the request prefers."""
     append_date: bool = True
     """Give a response without a valid Date the time it arrived, as RFC 9110 section 6.6.1 asks."""

@@ -71,7 +71,7 @@ def partial_response(
     """Return the answer to a GET with Range, from a whole 200; None when the whole answers it."""
     lines = request_headers.get_all(b"range")
     response = Headers(headers)
-    if len(lines) != 1 or not _if_range_holds(request_headers, response, now=now):
+    if len(lines) != 1 or not if_range_holds(request_headers, response, now=now):
         return None
     ranges = parse_range(lines[0], len(body))
     if ranges is None:
@@ -144,7 +144,8 @@ def _is_abusive(ranges: list[ByteRange], length: int) -> bool:
     return len(ranges) > 1 and sum(part.last - part.first + 1 for part in ranges) > length
 
 
-def _if_range_holds(request_headers: Headers, response: Headers, *, now: float) -> bool:
+def if_range_holds(request_headers: Headers, response: Headers, *, now: float) -> bool:
+    """Say whether the client's If-Range, if any, names the representation with these headers."""
     # Section 13.1.5: "When the validator is an entity tag: [...] the condition is true if the
     # entity tag exactly matches the ETag field value for the selected representation using the
     # strong comparison function".
@@ -158,10 +159,11 @@ def _if_range_holds(request_headers: Headers, response: Headers, *, now: float) 
         return matches_strongly(value, response.first(b"etag") or b"")
     # "If the HTTP-date validator provided is not a strong validator in the sense defined by Section
     # 8.8.2.2, the condition is false. [...] exactly matches the Last-Modified field value".
-    return parse_http_date(value, now=now) is not None and _is_strong_date(value, response, now=now)
+    return parse_http_date(value, now=now) is not None and is_strong_date(value, response, now=now)
 
 
-def _is_strong_date(value: bytes, response: Headers, *, now: float) -> bool:
+def is_strong_date(value: bytes, response: Headers, *, now: float) -> bool:
+    """Say whether the date is the Last-Modified of these headers, and a strong validator."""
     # Section 8.8.2.2: "that cache entry includes a Date value which is at least one second after
     # the Last-Modified value".
     modified = last_modified(response, now=now)

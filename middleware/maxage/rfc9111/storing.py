@@ -9,6 +9,7 @@ from maxage.rfc9111.answers import MayNotStore, MayStore
 from maxage.rfc9111.directives import Control, Directives, governing, parse_cache_control
 from maxage.rfc9111.fieldlist import lower_names
 from maxage.rfc9111.freshness import ONE_DAY, Lifetime, freshness_lifetime
+from maxage.rfc9111.partial import may_keep_part
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.stored import COOKIES, as_stored, is_shareable
 from maxage.rfc9111.validation import has_validator
@@ -139,17 +140,19 @@ def objection(
 ) -> Reason | None:
     """Return what forbids storing the response; None when nothing does."""
     return (
-        _unfit_status(response.status)
+        _unfit_status(request, response, policy)
         or _forbidden_by_request(request, control.directives, policy)
         or _forbidden_by_response(response, control.directives)
         or _forbidden_by_policy(response, control.directives, lifetime, policy)
     )
 
 
-def _unfit_status(status: int) -> Reason | None:
+def _unfit_status(request: Request, response: Response, policy: Policy) -> Reason | None:
+    status = response.status
     # Section 3: "the response status code is final", and "if the response status code is 206 or
     # 304, [...] the cache understands the response status code".
-    if status in (206, 416):
+    kept_part = status == 206 and policy.store_partial and may_keep_part(request, response)
+    if status in (206, 416) and not kept_part:
         return Reason.PARTIAL
     # A 304 or a 412 answers the conditions of one request.
     if status in (304, 412):

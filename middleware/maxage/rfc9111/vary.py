@@ -69,7 +69,7 @@ def _accept_encoding(lines: tuple[bytes, ...]) -> bytes:
     # RFC 9110 section 12.5.3: the order of the codings has no meaning, their weights have. Codings
     # that are refused by name stay visible, since some applications look for the name alone; so do
     # unknown ones. What remains is one value for each set of codings in each order of preference.
-    weights = _weights(lines)
+    weights = preference_weights(lines)
     if weights is None:
         return b"?" + _folded(lines)
     return _ranked(weights)
@@ -83,7 +83,7 @@ def _accept_language(lines: tuple[bytes, ...], *, any_order: bool) -> bytes:
     # RFC 9110 section 12.5.4: language ranges are case-insensitive. "Some recipients treat the
     # order in which language tags are listed as an indication of descending priority", so that
     # order counts unless the setting says that it does not.
-    weights = _weights(lines) if any_order else None
+    weights = preference_weights(lines) if any_order else None
     if weights is None:
         return b"?" + _AT_SEMICOLON.sub(b";", _folded(lines).lower())
     return _ranked(weights)
@@ -97,7 +97,7 @@ def _ranked(weights: dict[bytes, int]) -> bytes:
     return b">".join(b",".join(group) for group in groups) + refused
 
 
-def _weights(lines: tuple[bytes, ...]) -> dict[bytes, int] | None:
+def preference_weights(lines: tuple[bytes, ...]) -> dict[bytes, int] | None:
     """Return each name's weight in thousandths, or None when the field does not parse."""
     weights: dict[bytes, int] = {}
     for member in list_members(lines):

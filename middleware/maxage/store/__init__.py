@@ -140,5 +140,20 @@ class Store(Protocol):
         """
         ...
 
+    async def swap(
+        self, groups: Sequence[str]
+    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
+        """Purge groups like `renew`, and tell which token that replaced, in one step for each.
+
+        Args:
+            groups: groups whose tokens were read before; one that has none since counts as not
+                confirmed.
+
+        Returns:
+            The tokens that were replaced, None where that is not known; and the tokens as `renew`
+            returns them.
+        """
+        ...
+
 
 __all__ = ["Near", "Reading", "Store", "Value"]

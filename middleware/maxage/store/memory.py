@@ -123,6 +123,13 @@ class MemoryStore:
         """Give each group a fresh token."""
         return self.renew_now(groups)
 
+    async def swap(
+        self, groups: Sequence[str]
+    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
+        """Give each group a fresh token, and return those that it had as well."""
+        with self._lock:
+            return [self._tokens.get(group) for group in groups], self._renewed(groups)
+
     # the near cache
 
     def __len__(self) -> int:
@@ -198,9 +205,7 @@ class MemoryStore:
     def renew_now(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Do what `renew` does, without awaiting."""
         with self._lock:
-            for group in groups:
-                self._forget_token(group)
-            return [self._token(group) for group in groups]
+            return self._renewed(groups)
 
     def switch_off(self) -> None:
         """Give up for good: several processes have such a store, and none can purge another's."""
@@ -252,6 +257,11 @@ class MemoryStore:
             self._state = object()
             self._bytes -= cost
             self._token_bytes -= cost
+
+    def _renewed(self, groups: Sequence[str]) -> list[bytes | None]:
+        for group in groups:
+            self._forget_token(group)
+        return [self._token(group) for group in groups]
 
     def _token(self, group: str) -> bytes:
         token = self._tokens.get(group)

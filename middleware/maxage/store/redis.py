@@ -4,7 +4,7 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, final
+from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
@@ -134,6 +134,20 @@ class RedisStore:
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Write a fresh token for each group in one round trip; owe what was not confirmed."""
+        _, tokens = await self._renew(groups)
+        return tokens
+
+    async def swap(
+        self, groups: Sequence[str]
+    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
+        """Write a fresh token for each group, and return the replaced ones (SET with GET)."""
+        answers, tokens = await self._renew(groups, "GET")
+        return [a if isinstance(a, bytes) else None for a in answers], tokens
+
+    async def _renew(
+        self, groups: Sequence[str], *options: str
+    ) -> tuple[Sequence[Any], Sequence[bytes | None]]:
+        """Purge the groups; return the server's answers, and the tokens."""
         if not self.upstream.leasing.lease.held:
             await self._joined(self._settings.cache_write_budget)
         keys = [token_key(self._namespace, group) for group in groups]
@@ -143,20 +157,23 @@ class RedisStore:
         def plan(position: int, history: bytes) -> Command:
             # Drawn when it is sent: no attempt ever uses another one's value.
             token = tokens[position] = fresh_token(history)
-            return ("SET", keys[position], token, "EX", TOKEN_SECONDS)
+            return ("SET", keys[position], token, "EX", TOKEN_SECONDS, *options)
 
         unpaid: Sequence[str] = groups
         replicated = self._settings.on_lost_purge == "refuse"
         try:
             answers = await self._side().connections.run(keys, plan, replicated=replicated)
-            unpaid = self.upstream.unconfirmed(groups, answers)
+            # With GET the answer to a SET that was done is what it replaced.
+            told = [b"OK" if options and isinstance(a, bytes) else a for a in answers]
+            unpaid = self.upstream.unconfirmed(groups, told)
         finally:
             self.upstream.purging(groups)
             # Cancelled or failed in whatever way: what is not known to be written is owed.
             if unpaid:
                 self.upstream.owe(unpaid)
         owed = frozenset(unpaid)
-        return [None if group in owed else tokens[i] for i, group in enumerate(groups)]
+        known = [None if group in owed else tokens[i] for i, group in enumerate(groups)]
+        return answers, known
 
     @asynccontextmanager
     async def mutating(self) -> AsyncGenerator[bool]:

@@ -1,0 +1,34 @@
+"""What a request for a URL finds among the variants in other words than its own: its language."""
+
+from dataclasses import replace
+from typing import Final
+
+from maxage.cache import Cache, Found, is_current
+from maxage.message import Request
+from maxage.rfc9111.language import ACCEPT_LANGUAGE, is_in_language, preferred_language
+from maxage.rfc9111.vary import selecting_values
+from maxage.target import Target
+
+_MOST: Final = 8
+"""Stored variants of one URL that are looked at, the newest first."""
+
+
+async def variant_in_language(
+    cache: Cache, target: Target, request: Request, found: Found
+) -> Found:
+    """Return what was found, with a variant in the language that the request prefers, if any.
+
+    Raises:
+        StoreUnavailableError: nothing that the store says may be relied upon now.
+    """
+    if found.entry is not None or ACCEPT_LANGUAGE not in target.vary_names:
+        return found
+    language = preferred_language(request.headers)
+    if language is None:
+        return found
+    for entry in await cache.variants(found, _MOST):
+        wanted = selecting_values(entry.stored.vary_names, request.headers, target.rules)
+        fits = is_in_language(entry.stored, wanted, language)
+        if fits and is_current(entry, found.tokens, target.groups):
+            return replace(found, entry=entry, vary_miss=False)
+    return found

@@ -1,0 +1,83 @@
+"""A variant that answers because it is in the language that the request prefers."""
+
+from typing import Any
+
+import pytest
+
+from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
+from tests.support.asgi import Receive, Scope, Send, call, read_body
+
+pytestmark = pytest.mark.anyio
+
+
+class Languages:
+    """Knows `de` and `en`, and answers in the first of them that the request names."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await read_body(receive)
+        self.runs += 1
+        asked = dict(scope["headers"]).get(b"accept-language", b"")
+        language = b"de" if b"de" in asked else b"en"
+        headers = [
+            (b"cache-control", b"max-age=60"),
+            (b"vary", b"accept-language"),
+            (b"content-language", language),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"%b %d" % (language, self.runs)})
+
+
+async def ask(middleware: CacheMiddleware, languages: str) -> bytes:
+    """The body of the answer."""
+    return (await call(middleware, headers={"accept-language": languages})).body
+
+
+def settings_of(**values: Any) -> CacheSettings:
+    """Languages select; budgets are generous, since the machine may be busy."""
+    budgets = {"cache_read_budget": 5.0, "cache_write_budget": 5.0}
+    return CacheSettings(**({"language_select": True} | budgets | values))
+
+
+async def test_the_variant_in_the_preferred_language_answers() -> None:
+    """Also before it is written; a request without a preference of its own asks."""
+    middleware = CacheMiddleware(Languages(), settings_of(), store=MemoryStore())
+    assert await ask(middleware, "de, en") == b"de 1"
+    assert await ask(middleware, "fr;q=0.5, de;q=1.0") == b"de 1"
+    assert await ask(middleware, "fr, it") == b"en 2"
+    assert await ask(middleware, "de") == b"de 1"
+    assert await ask(middleware, "en, fr;q=0.1") == b"en 2"
+
+
+async def test_by_default_other_words_are_another_variant() -> None:
+    """The application decides."""
+    middleware = CacheMiddleware(
+        Languages(), settings_of(language_select=False), store=MemoryStore()
+    )
+    assert await ask(middleware, "de, en") == b"de 1"
+    assert await ask(middleware, "fr;q=0.5, de;q=1.0") == b"de 2"
+
+
+async def test_a_purge_reaches_it() -> None:
+    """Whatever words it was stored for."""
+    middleware = CacheMiddleware(Languages(), settings_of(), store=MemoryStore())
+    assert await ask(middleware, "de, en") == b"de 1"
+    await call(middleware, "PUT")
+    assert await ask(middleware, "de") == b"de 3"
+
+
+async def test_another_worker_finds_it_in_redis(redis_url: str) -> None:
+    """By the index of the URL's variants."""
+    settings = settings_of()
+    one = CacheMiddleware(Languages(), settings, store=RedisStore(redis_url, settings))
+    assert await ask(one, "de, en") == b"de 1"
+    await one.aclose()
+    app = Languages()
+    other = CacheMiddleware(app, settings, store=RedisStore(redis_url, settings))
+    # What a URL varies by is learnt from its index; then the languages are compared.
+    found = [await ask(other, "fr;q=0.5, de;q=1.0"), await ask(other, "it;q=0.5, de")]
+    assert found[-1] == b"de 1"
+    await other.aclose()
