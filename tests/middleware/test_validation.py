@@ -71,6 +71,23 @@ async def test_the_client_s_conditions_give_way_to_ours_and_are_answered_by_us()
     assert (same.status, same.body) == (304, b"")
 
 
+async def test_a_full_response_to_our_validation_answers_and_replaces_what_was_stored() -> None:
+    """RFC 9111 section 4.3.3: MUST use it; the newest response is the one that is reused."""
+    app, clock = Versioned(), ManualClock()
+    middleware = cache_of(app, clock)
+    await call(middleware)
+    clock.advance(61)
+    app.version = b"2"
+    for status in (b"maxage; fwd=stale; fwd-status=200; stored", b"maxage; hit; ttl=60"):
+        answer = await call(middleware)
+        assert (answer.body, answer.header("etag"), status_of(answer)) == (
+            b"version 2",
+            b'"2"',
+            status,
+        )
+    assert app.asked[1][1][b"if-none-match"] == b'"1"'
+
+
 async def test_a_304_renews_all_headers_it_names_for_everybody_after_it() -> None:
     """RFC 9111 section 3.2: replaced where they are present, added where they are not."""
     app, clock = Versioned(), ManualClock()
