@@ -14,7 +14,16 @@ from typing import Final, final
 class Dependencies:
     """The groups that one response depends on, and those that its request touched."""
 
-    __slots__ = ("_lock", "authority", "kept", "mutating", "read", "touched", "unprotected")
+    __slots__ = (
+        "_lock",
+        "authority",
+        "kept",
+        "mutating",
+        "read",
+        "touched",
+        "unconfirmed",
+        "unprotected",
+    )
 
     def __init__(self, *, mutating: bool, authority: object) -> None:
         self.authority: Final = authority
@@ -26,6 +35,8 @@ class Dependencies:
         """Groups that typed writes purged; purged again when the application call has returned."""
         self.kept: Final[set[str]] = set()
         """Groups of typed values that were set; purged again only when the request failed."""
+        self.unconfirmed = False
+        """True when a purge of a typed write was not confirmed."""
         self.unprotected = False
         """True when something was read whose token was not to be had: nothing may be stored."""
         self._lock = threading.Lock()

@@ -54,7 +54,7 @@ class Mutation(Responder):
             current_dependencies.reset(token)
             # Again: dependencies with `yield` commit after the response was sent, and background
             # tasks change things then.
-            self._confirmed = await self._purge()
+            self._confirmed = await self._purge() and not self._dependencies.unconfirmed
             if self._posted is not None and not self._confirmed:
                 self._posted.forget()
         if self._posted is not None:

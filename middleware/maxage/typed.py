@@ -160,7 +160,7 @@ class RedisCache(Generic[Model]):
         stored = [self._fill(fills, self._seen(fills), ttl)] if fills else []
         if changes:
             groups = self._kept(changes)
-            renewed = self._sync.renew_now(groups)
+            renewed = self._noted(self._sync.renew_now(groups))
             stored.append(self._fill(changes, self._with_namespace(groups, renewed), ttl))
         return bool(stored) and len(fills) + len(changes) == len(values) and all(stored)
 
@@ -173,7 +173,7 @@ class RedisCache(Generic[Model]):
         stored = [await self._afill(fills, self._seen(fills), ttl)] if fills else []
         if changes:
             groups = self._kept(changes)
-            renewed = await self._async.renew(groups)
+            renewed = self._noted(await self._async.renew(groups))
             tokens = await self._awith_namespace(groups, renewed)
             stored.append(await self._afill(changes, tokens, ttl))
         return bool(stored) and len(fills) + len(changes) == len(values) and all(stored)
@@ -335,6 +335,17 @@ class RedisCache(Generic[Model]):
             for group in groups:
                 dependencies.keep(group)
         return groups
+
+    def _noted(self, renewed: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        """Note whether a purge is not confirmed: such a request may not be answered with success.
+
+        That of a deletion is repeated when the application call has returned; this one is not,
+        since it would purge the value that was just set.
+        """
+        dependencies = self._dependencies()
+        if dependencies is not None and None in renewed:
+            dependencies.unconfirmed = True
+        return renewed
 
     def _touched(self, ids: Iterable[Identity]) -> list[str]:
         groups = [self._group(id) for id in ids]
