@@ -2,7 +2,18 @@
 
 from maxage.asgi import CacheMiddleware
 from maxage.errors import MaxageError, SettingsError, StoreUnavailableError
-from maxage.policy import Rule, cached, uncached
+from maxage.policy import Rule, cached, invalidates, uncached
+from maxage.purging import (
+    apurge,
+    apurge_all,
+    apurge_path,
+    apurge_tags,
+    purge,
+    purge_all,
+    purge_path,
+    purge_tags,
+    tag,
+)
 from maxage.settings import CacheSettings
 from maxage.store import Store
 from maxage.store.memory import MemoryStore
@@ -22,7 +33,17 @@ __all__ = [
     "Store",
     "StoreUnavailableError",
     "__version__",
+    "apurge",
+    "apurge_all",
+    "apurge_path",
+    "apurge_tags",
     "cached",
+    "invalidates",
+    "purge",
+    "purge_all",
+    "purge_path",
+    "purge_tags",
     "store_from_url",
+    "tag",
     "uncached",
 ]

@@ -14,7 +14,7 @@ from typing import Any, Final, final
 
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
-from maxage.dependencies import Dependencies
+from maxage.dependencies import Dependencies, Kept
 from maxage.expiry import is_due_early, shortened
 from maxage.key import variant_key
 from maxage.message import Headers, Request, Response, StoredResponse
@@ -38,10 +38,13 @@ from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
 from maxage.store import Reading, Store, Value
 from maxage.store.codec import Codec, Entry, VariantIndex
-from maxage.store.tokens import tag_group
+from maxage.store.tokens import softened, tag_group
 from maxage.target import Target
 
 logger = logging.getLogger("maxage")
+
+LONGEST_TAG: Final = 1024
+"""Characters of a tag; a response with a longer one is not stored."""
 
 UNCACHEABLE_SECONDS: Final = 10.0
 """How long a URL whose response was not storable is forwarded without waiting for others."""
@@ -63,6 +66,8 @@ class Found:
     index: VariantIndex | None = None
     vary_miss: bool = False
     """The URL is stored, but no variant fits."""
+    softened: bool = False
+    """The entry was purged softly: it may answer once more, while it is refreshed."""
 
     @property
     def collapse_key(self) -> bytes:
@@ -118,7 +123,7 @@ class Cache:
         near = self.store.near
         since = near.begin() if near is not None else 0
         found = await self._lookup(target, key, request)
-        if near is not None and found.entry is not None:
+        if near is not None and found.entry is not None and not found.softened:
             fresh_for = self._fresh_for(found.entry)
             if fresh_for > 0:
                 near.keep(found.entry, since=since, ends=self.monotonic() + fresh_for)
@@ -219,7 +224,9 @@ class Cache:
         if stored.selecting != self._selecting(stored.vary_names, request, target):
             return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
         valid = is_current(value, tokens, target.groups)
-        return Found(key=key, entry=value if valid else None, tokens=tokens, index=index)
+        soft = not valid and is_softened(value, tokens, target.groups)
+        entry = value if valid or soft else None
+        return Found(key=key, entry=entry, tokens=tokens, index=index, softened=soft)
 
     def _value(
         self, key: bytes, value: Value | None, pending: Entry | None
@@ -257,6 +264,9 @@ class Cache:
         stored = found.entry.stored if found.entry is not None else None
         now = self.clock()
         decision = decide(request, stored, now=now, policy=target.rules, vary_miss=found.vary_miss)
+        if found.softened and isinstance(decision, Serve):
+            # The one exception to the rule that nothing purged is served: somebody asked for it.
+            return replace(decision, refresh=True)
         factor = self.settings.early_refresh
         if factor and stored is not None and isinstance(decision, Serve) and not decision.stale:
             due = is_due_early(stored, now=now, factor=factor, draw=self.draw())
@@ -301,11 +311,13 @@ class Cache:
         response: Response,
         asked_at: float,
         *,
-        earlier: tuple[str, ...] = (),
+        earlier: Iterable[str] = (),
+        tags: Iterable[str] = (),
     ) -> Fill | MayNotStore:
         """Return a fill when the response may be stored and all its groups were captured.
 
-        `earlier` are the groups of what is stored already and goes on in this response.
+        `earlier` are the groups of what is stored already and goes on in this response, `tags`
+        those that the handler has put it into.
         """
         if (
             sum(len(n) + len(v) for n, v in response.headers.raw)
@@ -319,7 +331,8 @@ class Cache:
             response_time=self.clock(),
             policy=self._rules(target),
         )
-        return self._filling(target, request, found, response, verdict, earlier=earlier)
+        extra = (*earlier, *tags)
+        return self._filling(target, request, found, response, verdict, extra=extra)
 
     def freshen(
         self, target: Target, request: Request, found: Found, answer: Response, asked_at: float
@@ -342,7 +355,7 @@ class Cache:
             return verdict.freshened, verdict
         # It goes on belonging to what it belonged to, whatever the 304 repeats of that.
         groups = tuple(group for group, _ in found.entry.tokens)
-        filling = self._filling(target, request, found, answer, verdict, earlier=groups)
+        filling = self._filling(target, request, found, answer, verdict, extra=groups)
         return verdict.stored, filling
 
     def freshen_from_head(
@@ -366,7 +379,7 @@ class Cache:
         # The tokens are those that the entry was found valid under.
         fill = self._filling(target, request, found, head, verdict)
         if isinstance(fill, Fill):
-            nothing_read = Dependencies(mutating=False, authority=self.store.authority)
+            nothing_read = Dependencies(mutating=False, store=self.store)
             nothing_read.read.update(found.entry.tokens)
             self.store_response(fill, found.entry.stored.body, nothing_read)
 
@@ -385,20 +398,30 @@ class Cache:
         response: Response,
         verdict: MayStore | MayNotStore,
         *,
-        earlier: tuple[str, ...] = (),
+        extra: tuple[str, ...] = (),
     ) -> Fill | MayNotStore:
         if isinstance(verdict, MayNotStore):
             return verdict
-        named = tuple(tag_group(tag) for tag in response_tags(response.headers))
-        if len(named) > self.settings.cache_max_tags:
+        tags = response_tags(response.headers)
+        if len(tags) > self.settings.cache_max_tags or any(len(t) > LONGEST_TAG for t in tags):
             return MayNotStore(reason="too many tags")
-        groups = tuple(dict.fromkeys((*target.groups, *earlier, *named)))
-        if any(found.tokens.get(group) is None for group in groups):
-            # A group whose token was not captured before the handler ran cannot protect anything:
-            # it may have been purged while the handler was running.
-            target.remember_groups(named, self.settings.cache_max_tags)
+        named = (*extra, *map(tag_group, tags))
+        if not self._remembers(target, found, named):
             return MayNotStore(reason="late groups")
+        groups = tuple(dict.fromkeys((*target.groups, *named)))
         return Fill(target=target, found=found, request=request, verdict=verdict, groups=groups)
+
+    def _remembers(self, target: Target, found: Found, named: Iterable[str]) -> bool:
+        """Return whether all groups of a response were captured; if not, they are the next time.
+
+        One whose token was not captured before the handler ran cannot protect anything: it may have
+        been purged while the handler was running.
+        """
+        named = tuple(named)
+        if all(found.tokens.get(group) is not None for group in (*target.groups, *named)):
+            return True
+        target.remember_groups(named, self.settings.cache_max_tags)
+        return False
 
     def take(self, size: int) -> bool:
         """Count bytes that are held until they are written; False: there is no room for them."""
@@ -417,10 +440,11 @@ class Cache:
         Returns:
             None where the handler read something whose token was not to be had.
         """
-        if dependencies.unprotected:
+        target, found = fill.target, fill.found
+        late = dependencies.tags.difference(fill.groups)
+        if dependencies.unprotected or (late and not self._remembers(target, found, late)):
             return None
         stored = completed(replace(fill.verdict.stored, body=body))
-        target, found = fill.target, fill.found
         names = tuple(sorted({*stored.vary_names, *target.vary_names}))
         if names != stored.vary_names:
             # The URL varied by more before: with all names together no variant is lost.
@@ -431,7 +455,7 @@ class Cache:
             )
         key = variant_key(found.key, names, stored.selecting) if names else found.key
         # A typed read captured its group's token itself, before it read.
-        captured = {group: found.tokens[group] or b"" for group in fill.groups}
+        captured = {group: found.tokens[group] or b"" for group in (*fill.groups, *late)}
         # Purged between the lookup and that read, the response may mix both sides of the change.
         seen = found.tokens
         if any(seen.get(group, token) != token for group, token in dependencies.read.items()):
@@ -541,6 +565,46 @@ class Cache:
         """Purge the groups like `invalidate`; return the tokens before it, and those after it."""
         return await asyncio.shield(self.spawn(self.store.swap(groups)))
 
+    async def settle(self, dependencies: Dependencies, *, but: Iterable[str] = ()) -> bool:
+        """Purge again what a request purged, now that its application call has returned.
+
+        Args:
+            dependencies: what was noted of the request.
+            but: groups that are purged already.
+
+        Returns:
+            Whether that is confirmed. It cannot be cancelled half way.
+        """
+        touched = tuple(dependencies.touched.difference(but))
+        kept = {g: value for g, value in dependencies.kept.items() if g not in {*but, *touched}}
+        if not (touched or kept or dependencies.softened):
+            return True
+        settled = self._settle(touched, kept, tuple(dependencies.softened))
+        return await asyncio.shield(self.spawn(settled))
+
+    async def _settle(
+        self, purged: Sequence[str], kept: Mapping[str, Kept | None], softened: Sequence[str]
+    ) -> bool:
+        confirmed = not purged or None not in await self.store.renew(purged)
+        if softened:
+            confirmed = await self.store.soften(softened) and confirmed
+        return await self._keep(kept) and confirmed if kept else confirmed
+
+    async def _keep(self, kept: Mapping[str, Kept | None]) -> bool:
+        """Purge what was made from typed values that the request set, but not the values.
+
+        A response that was made between the `set` and a later commit shows the old state. The value
+        is sealed anew where nobody purged it since; the seal is of use for this value alone.
+        """
+        groups = tuple(kept)
+        swapped = await self.store.swap(groups)
+        for (group, value), before, after in zip(kept.items(), *swapped, strict=True):
+            if value is not None and after is not None and before == value.token:
+                await self.store.write(
+                    [(value.key, value.seal(after))], keep_for=value.keep_for, groups=(group,)
+                )
+        return None not in swapped[1]
+
     # the background
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -584,6 +648,14 @@ def suits(entry: Entry, target: Target, selecting: tuple[bytes | None, ...]) -> 
         return False
     carried = {group for group, _ in entry.tokens}
     return carried.issuperset(target.groups)
+
+
+def is_softened(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
+    """Return whether soft purges are all that keeps the entry from being current."""
+    carried = dict(entry.tokens)
+    return all(softened(token, tokens.get(group)) for group, token in entry.tokens) and all(
+        group in carried for group in needed
+    )
 
 
 def response_tags(headers: Headers) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the handler of one request read and wrote through the typed cache (design section 6).
+"""What one request read and changed: through the typed cache, through purges, and as tags.
 
 The middleware opens a `Dependencies` for each request; the typed cache notes in it what it read,
 with the token it saw before it read, and what it wrote. The object travels in a context variable,
@@ -7,39 +7,74 @@ which follows the request into threads and background tasks.
 
 import threading
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Final, final
+
+from maxage.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A typed value that a request has set, and what binds it to its tokens."""
+
+    token: bytes
+    """The group's token that the value was stored under."""
+    namespace: bytes
+    """The namespace's token that it was stored under."""
+    key: bytes
+    """Where its seal lies."""
+    digest: bytes
+    """Of the value."""
+    keep_for: float
+    """Seconds."""
+
+    def seal(self, token: bytes) -> bytes:
+        """Return what binds the same value to another token of its group."""
+        return bind(self.digest, self.namespace, token)
+
+
+def bind(digest: bytes, namespace: bytes, token: bytes) -> bytes:
+    """Return what binds a value, by its digest, to the tokens it was stored under."""
+    return b" ".join((digest, namespace, token))
 
 
 @final
 class Dependencies:
-    """The groups that one response depends on, and those that its request touched."""
+    """The groups that one response depends on, and those that its request touched.
+
+    Where one middleware stands in another, the outer one's is told what the inner one's learns.
+    """
 
     __slots__ = (
-        "_lock",
-        "authority",
-        "kept",
-        "mutating",
-        "read",
-        "touched",
-        "unconfirmed",
+        "_lock", "kept", "mutating", "outer", "read", "softened", "store", "tags", "touched",
         "unprotected",
-    )
+    )  # fmt: skip
 
-    def __init__(self, *, mutating: bool, authority: object) -> None:
-        self.authority: Final = authority
+    def __init__(
+        self, *, mutating: bool, store: Store, outer: "Dependencies | None" = None
+    ) -> None:
+        self.store: Final = store
         """Where the middleware keeps its tokens; those of another place prove nothing to it."""
         self.mutating: Final = mutating
+        self.outer: Final = outer
         self.read: Final[dict[str, bytes]] = {}
         """Each group read, with the token as it was before the read."""
         self.touched: Final[set[str]] = set()
-        """Groups that typed writes purged; purged again when the application call has returned."""
-        self.kept: Final[set[str]] = set()
-        """Groups of typed values that were set; purged again only when the request failed."""
-        self.unconfirmed = False
-        """True when a purge of a typed write was not confirmed."""
+        """Groups that were purged; purged again when the application call has returned."""
+        self.softened: Final[set[str]] = set()
+        """Groups that were purged softly; again when the application call has returned."""
+        self.kept: Final[dict[str, Kept | None]] = {}
+        """Groups of typed values that were set, and how; None: it was not stored."""
+        self.tags: Final[set[str]] = set()
+        """Groups that the handler put its response into."""
         self.unprotected = False
         """True when something was read whose token was not to be had: nothing may be stored."""
         self._lock = threading.Lock()
+
+    @property
+    def authority(self) -> object:
+        """What keeps the tokens."""
+        return self.store.authority
 
     def depend(self, group: str, token: bytes | None) -> None:
         """Note that the response depends on the group, read under this token."""
@@ -49,16 +84,36 @@ class Dependencies:
             elif self.read.setdefault(group, token) != token:
                 # Read twice with a purge in between: the response mixes both.
                 self.unprotected = True
+        if self.outer is not None:
+            self.outer.depend_at(self.authority, group, token)
 
-    def keep(self, group: str) -> None:
-        """Note that the request set what the group stands for."""
+    def depend_at(self, authority: object, group: str, token: bytes | None) -> None:
+        """Note that the response depends on a group whose token is kept there."""
+        self.depend(group, token if authority is self.authority else None)
+
+    def keep(self, group: str, kept: Kept | None = None) -> None:
+        """Note that the request set what the group stands for, and how it is stored."""
         with self._lock:
-            self.kept.add(group)
+            self.kept[group] = kept
 
     def touch(self, group: str) -> None:
         """Note that the request changed what the group stands for."""
         with self._lock:
             self.touched.add(group)
+        if self.outer is not None and self.outer.authority is self.authority:
+            self.outer.touch(group)
+
+    def soften(self, group: str) -> None:
+        """Note that the request purged the group softly."""
+        with self._lock:
+            self.softened.add(group)
+
+    def tag(self, group: str) -> None:
+        """Note that the response belongs to the group."""
+        with self._lock:
+            self.tags.add(group)
+        if self.outer is not None:
+            self.outer.tag(group)
 
 
 current_dependencies: ContextVar[Dependencies | None] = ContextVar(

@@ -7,7 +7,6 @@ from typing import Final, final
 from maxage.cache import Fill
 from maxage.cache_status import CacheStatus
 from maxage.collapse import Flight
-from maxage.dependencies import Dependencies, current_dependencies
 from maxage.downstream import has_our_lifetime
 from maxage.message import HeaderList, Headers, Response
 from maxage.responder import Answering, Message
@@ -45,9 +44,7 @@ class Exchange:
         self.cache: Final = reading.cache
         self.decision = decision
         self.flight: Final = flight
-        self.dependencies: Final = Dependencies(
-            mutating=False, authority=reading.cache.store.authority
-        )
+        self.dependencies: Final = reading.noting(mutating=False)
         self.asked_at = 0.0
         self.verdict: Fill | MayNotStore | None = None
         """Whether the answer may be stored; None: there was none, or a 304 of use."""
@@ -90,16 +87,16 @@ class Exchange:
 
     async def _call(self) -> None:
         self.asked_at = self.cache.clock()
-        token = current_dependencies.set(self.dependencies)
         try:
-            await self.reading.service.app(self._scope(), self._receive, self._send)
+            await self.reading.run_noting(
+                self.dependencies, self._scope(), self._receive, self._send
+            )
         except Exception as error:
             if self._started or not self._stale_answer or self._answered:
                 raise
             logger.exception("The application failed; a stale response answers instead.")
             await self._serve_stale(504 if isinstance(error, TimeoutError) else 500)
         finally:
-            current_dependencies.reset(token)
             self._forget()
         await self._let_go()
 
@@ -240,6 +237,7 @@ class Exchange:
             response,
             self.asked_at,
             earlier=self._earlier,
+            tags=self.dependencies.tags,
         )
 
     async def _body(self, message: Message) -> None:

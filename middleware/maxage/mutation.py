@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, final
 
 from maxage.cache_status import CacheStatus
-from maxage.dependencies import Dependencies, current_dependencies
+from maxage.dependencies import current_dependencies
 from maxage.message import Headers
 from maxage.posted import posted_answer
 from maxage.responder import Message, Responder
@@ -35,7 +35,7 @@ class Mutation(Responder):
                 return
             self._groups = self.service.targets.touched(self.scope, self.headers)
             self._posted = await posted_answer(self)
-            self._dependencies = Dependencies(mutating=True, authority=self.cache.store.authority)
+            self._dependencies = self.noting(mutating=True)
             self._status: int | None = None
             await self._call()
             if self._held is not None:
@@ -54,7 +54,10 @@ class Mutation(Responder):
             current_dependencies.reset(token)
             # Again: dependencies with `yield` commit after the response was sent, and background
             # tasks change things then.
-            self._confirmed = await self._purge() and not self._dependencies.unconfirmed
+            purged = self._untrue()
+            self._confirmed = await self._purge(purged)
+            if not await self.cache.settle(self._dependencies, but=purged):
+                self._confirmed = False
             if self._posted is not None and not self._confirmed:
                 self._posted.forget()
         if self._posted is not None:
@@ -87,7 +90,7 @@ class Mutation(Responder):
             headers = Headers((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
             self._groups += self._named(headers)
             if self._held is None:
-                await self._purge()
+                await self._purge(self._untrue())
             if self._posted is not None:
                 self._posted.start(message)
             out = self.outgoing(headers.raw)
@@ -121,15 +124,19 @@ class Mutation(Responder):
         members = (group for path in named for group in self.service.targets.member(path, scope))
         return (*groups, *members)
 
-    async def _purge(self) -> bool:
-        """Purge what the request touched; return whether that is confirmed."""
+    async def _purge(self, groups: Sequence[str]) -> bool:
+        """Purge the groups; return whether that is confirmed."""
+        purge = self.cache.invalidate if self._posted is None else self._posted.purge
+        return await purge(groups) if groups else True
+
+    def _untrue(self) -> Sequence[str]:
+        """Return the groups that the request has made untrue."""
         # An application that returned without an answer leaves its fate unknown too.
         status = 500 if self._status is None else self._status
         touched: Sequence[str] = tuple(self._dependencies.touched)
-        if status >= 500:
+        if status >= 400:
             # What was set may never have been committed.
             touched = (*touched, *self._dependencies.kept)
         if invalidates(status, errors_purge=self.service.settings.errors_purge):
             touched = (*self._groups, *touched)
-        purge = self.cache.invalidate if self._posted is None else self._posted.purge
-        return await purge(dict.fromkeys(touched)) if touched else True
+        return tuple(dict.fromkeys(touched))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
@@ -31,6 +31,8 @@ class Control:
     tags: tuple[str, ...] = ()
     """Groups that the responses belong to; `{name}` stands for a path parameter."""
     vary_by: VaryBy | None = None
+    invalidates: tuple[str, ...] = ()
+    """Paths and tags that mutating requests purge besides what the router says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class RoutePolicy:
     default_lifetime: float
     tags: tuple[str, ...] = ()
     vary_by: VaryBy | None = None
+    invalidates: tuple[str, ...] = ()
 
 
 class Rule:
@@ -53,6 +56,7 @@ class Rule:
         ttl: freshness lifetime in seconds of responses without their own; None: as configured.
         tags: groups that the responses belong to.
         vary_by: see `VaryBy`.
+        invalidates: what mutating requests to the path purge besides; see `invalidates`.
 
     The first rule that matches gives the lifetime; a rule that forbids wins wherever it stands.
 
@@ -70,6 +74,7 @@ class Rule:
         ttl: float | None = None,
         tags: Iterable[str] = (),
         vary_by: VaryBy | None = None,
+        invalidates: Iterable[str] = (),
     ) -> None:
         if not path.startswith(("/", "*")):
             raise SettingsError(
@@ -77,7 +82,11 @@ class Rule:
             )
         self.path = path
         self.control = Control(
-            cache=cache, ttl=_checked(ttl, "Rule"), tags=tuple(tags), vary_by=vary_by
+            cache=cache,
+            ttl=_checked(ttl, "Rule"),
+            tags=_names(tags, "Rule", "tags"),
+            vary_by=vary_by,
+            invalidates=_names(invalidates, "Rule", "invalidates"),
         )
         self._regex = _compile(path)
 
@@ -102,18 +111,40 @@ def cached(
     Raises:
         SettingsError: the lifetime is negative or no number.
     """
-    control = Control(ttl=_checked(ttl, "cached()"), tags=tuple(tags), vary_by=vary_by)
+    lifetime, names = _checked(ttl, "cached()"), _names(tags, "cached()", "tags")
 
     def decorate(endpoint: Endpoint) -> Endpoint:
-        setattr(endpoint, CONTROL_ATTRIBUTE, control)
-        return endpoint
+        return _controlled(endpoint, ttl=lifetime, tags=names, vary_by=vary_by)
 
     return decorate
 
 
 def uncached(endpoint: Endpoint) -> Endpoint:
     """Decorate an endpoint: its responses are never cached, whatever they say themselves."""
-    setattr(endpoint, CONTROL_ATTRIBUTE, Control(cache=False))
+    return _controlled(endpoint, cache=False)
+
+
+def invalidates(*names: str) -> Callable[[Endpoint], Endpoint]:
+    """Decorate the endpoint of a mutating route: it purges these too.
+
+    Args:
+        names: a path if it begins with / (with all its queries and what lies beneath it), else a
+            tag; `{name}` stands for a path parameter: `/dashboard`, `stats:{item_id}`.
+
+    Raises:
+        SettingsError: a name is no string, or empty.
+    """
+    checked = _names(names, "invalidates()", "")
+
+    def decorate(endpoint: Endpoint) -> Endpoint:
+        return _controlled(endpoint, invalidates=checked)
+
+    return decorate
+
+
+def _controlled(endpoint: Endpoint, **said: Any) -> Endpoint:
+    """Note what a decorator says beside what those below it said."""
+    setattr(endpoint, CONTROL_ATTRIBUTE, replace(control_of(endpoint) or Control(), **said))
     return endpoint
 
 
@@ -146,7 +177,15 @@ def route_policy(
         default_lifetime=lifetimes[0] if lifetimes else default_lifetime,
         tags=tuple(dict.fromkeys(tag for said in speaking for tag in said.tags)),
         vary_by=callables[0] if callables else None,
+        invalidates=tuple(dict.fromkeys(name for said in speaking for name in said.invalidates)),
     )
+
+
+def _names(names: Any, where: str, which: str) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(n, str) and n for n in (*names,)):
+        named = f"{which}=" if which else ""
+        raise SettingsError(f"{where} got {named}{names!r}; it takes strings that are not empty.")
+    return tuple(names)
 
 
 def _checked(ttl: Any, where: str) -> float | None:

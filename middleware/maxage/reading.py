@@ -8,7 +8,6 @@ from starlette.requests import Request as StarletteRequest
 
 from maxage.cache_status import CacheStatus
 from maxage.collapse import Flight
-from maxage.dependencies import Dependencies, current_dependencies
 from maxage.errors import StoreUnavailableError
 from maxage.exchange import Exchange
 from maxage.key import FORWARDED_HEADERS
@@ -187,12 +186,7 @@ class Reading(Answering):
             await self.send(message)
 
         # Nothing is stored, but a typed `set` here is a fill all the same, not a change.
-        authority = self.cache.store.authority
-        token = current_dependencies.set(Dependencies(mutating=False, authority=authority))
-        try:
-            await self.service.app(self.scope, self.receive, send)
-        finally:
-            current_dependencies.reset(token)
+        await self.run_noting(self.noting(mutating=False), self.scope, self.receive, send)
 
     def _flight_to_join(self, decision: Forward) -> Flight[Entry] | None:
         """Return a fill under way whose response may be taken, if there is one."""

@@ -5,6 +5,7 @@ from typing import Any, Final, final
 
 from maxage.cache import Cache, Found
 from maxage.cache_status import CacheStatus, hit_value
+from maxage.dependencies import Dependencies, current_dependencies
 from maxage.message import Headers, Request
 from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decide import ForwardReason, Serve
@@ -94,6 +95,23 @@ class Responder:
         self.headers: Final = Headers.of(
             tuple((name, value) for name, value in scope.get("headers", ()))
         )
+        self.outer: Final = current_dependencies.get()
+        """What is noted of the request by a middleware around this one."""
+
+    def noting(self, *, mutating: bool) -> Dependencies:
+        """Return what is to note what the application reads and changes."""
+        return Dependencies(mutating=mutating, store=self.cache.store, outer=self.outer)
+
+    async def run_noting(
+        self, dependencies: Dependencies, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Call the application; what it purged is purged again when the call has returned."""
+        token = current_dependencies.set(dependencies)
+        try:
+            await self.service.app(scope, receive, send)
+        finally:
+            current_dependencies.reset(token)
+            await self.cache.settle(dependencies)
 
     def outgoing(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """Return the application's headers without what is addressed to us alone, and with Date.
@@ -145,6 +163,9 @@ class Answering(Responder):
             headers = self.with_status(headers, status)
         elif self.service.settings.cache_status_header:
             headers.append((b"cache-status", hit_value(decision.ttl)))
+        if self.outer is not None and self.found.entry is not None:
+            for group, token in self.found.entry.tokens:
+                self.outer.depend_at(self.cache.store.authority, group, token)
         await self.send(
             {"type": "http.response.start", "status": decision.status, "headers": headers}
         )
@@ -163,4 +184,4 @@ class Passing(Responder):
                 message = {**message, "headers": self.outgoing(message.get("headers", ()))}
             await self.send(message)
 
-        await self.service.app(self.scope, self.receive, send)
+        await self.run_noting(self.noting(mutating=False), self.scope, self.receive, send)

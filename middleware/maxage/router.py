@@ -17,6 +17,7 @@ from maxage.routes import Canonical, RouteInfo, RouteTable, SecuritySource
 
 logger = logging.getLogger("maxage")
 
+_NAME: Final = re.compile(r"\{(\w+)(:\w+)?\}")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -106,7 +107,20 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
             "%s has a security dependency: cached() has no effect there without vary_by=.",
             info.template,
         )
+    _warn_of_unknown_names(info)
     return info
+
+
+def _warn_of_unknown_names(route: RouteInfo) -> None:
+    control = route.control
+    known = {name for name, _ in _NAME.findall(route.template)}
+    for text in (*control.tags, *control.invalidates) if control else ():
+        for name, _ in _NAME.findall(text):
+            if name not in known:
+                logger.warning(
+                    "%s has no path parameter %r: %r is taken as it stands.",
+                    route.template, name, text,
+                )  # fmt: skip
 
 
 def _methods(context: Any) -> frozenset[str] | None:

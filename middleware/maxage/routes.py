@@ -108,17 +108,15 @@ class RouteTable:
     def groups_of(self, found: RouteMatch, host: str = "") -> tuple[str, ...]:
         """Return the groups that a stored response of this path belongs to.
 
-        Its own path, each path above it that has a route or is a member (a purge of that takes what
-        lies beneath), and the collections that it is a view of.
+        Its own path, each path above it (a purge of that takes what lies beneath), and the
+        collections that it is a view of.
         """
         if found.route.opaque:
             return fallback_groups(found.path)
-        members = found.members
-        groups = [
-            path_group(p)
-            for p in _prefixes(found.path)
-            if p == found.path or p in members or self.allowed(p, host)
-        ]
+        root, *prefixes = _prefixes(found.path)
+        groups = [path_group(prefix) for prefix in prefixes]
+        if not prefixes or self.allowed(root, host):
+            groups.insert(0, path_group(root))
         if _spans_segments(found.route.template):
             # It may list what lies beneath it, as a directory does.
             groups.append(collection_group(found.path))

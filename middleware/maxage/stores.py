@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from maxage.errors import SettingsError
 from maxage.settings import CacheSettings
 from maxage.store import Store
 from maxage.store.memory import MemoryStore
@@ -39,9 +40,26 @@ def store_for(settings: CacheSettings) -> Store:
 @lru_cache(maxsize=64)
 def sync_store_for(settings: CacheSettings) -> SyncStore:
     """Return the synchronous half of `store_for`."""
-    url = server_url(settings.redis_url)
-    if url is None:
-        return embedded_store(settings.cache_memory_bytes)
+    return sync_half(store_for(settings))
+
+
+def sync_half(store: Store) -> SyncStore:
+    """Return what does the same without awaiting, with the same tokens.
+
+    Raises:
+        SettingsError: the store is of a kind that has none.
+    """
+    if isinstance(store, MemoryStore):
+        return store
+    if isinstance(store, RedisStore):
+        return _sync_redis(store.url, store.settings)
+    raise SettingsError(
+        f"{type(store).__name__} can only be awaited; use apurge() in place of purge()."
+    )
+
+
+@lru_cache(maxsize=64)
+def _sync_redis(url: str, settings: CacheSettings) -> SyncStore:
     return SyncRedisStore(url, settings)
 
 

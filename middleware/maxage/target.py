@@ -1,5 +1,6 @@
 """What is known of a URL before it is looked up: key, policy, groups, and what was learnt of it."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from maxage.settings import CacheSettings
 from maxage.store.tokens import (
     NAMESPACE_GROUP,
     collection_group,
+    named_groups,
     path_group,
     tag_group,
 )
@@ -30,6 +32,8 @@ _REMEMBERED: Final = 4096
 """URLs of which something is remembered; the one remembered first is forgotten first."""
 _DEEPEST: Final = 32
 """Segments of a path that is cached; each may need a token of its own."""
+
+_BRACES: Final = re.compile(r"\{(\w+)\}")
 
 Scope = MutableMapping[str, Any]
 
@@ -150,8 +154,12 @@ class Targets:
         table = self._routes
         found = table.match(method, path, host) if table is not None else None
         if table is None or found is None:
-            return fallback_touched(path)
-        return table.touched_by(found)
+            groups = fallback_touched(path)
+        else:
+            groups = table.touched_by(found)
+        declared = self._policy(path, path, found).invalidates
+        named = (g for name in declared for g in named_groups(_formatted(name, found)))
+        return tuple(dict.fromkeys((*groups, *named)))
 
     def member(self, path: str, scope: Scope) -> tuple[str, ...]:
         """Return the groups of one path named by a response: itself and all beneath it."""
@@ -182,13 +190,7 @@ class Targets:
         deep = path.count("/") > _DEEPEST
         found, groups = (None, ()) if deep else self._groups(inner, _host_name(host))
         route = found.route if found is not None else None
-        policy = route_policy(
-            default_lifetime=self._settings.cache_expiration,
-            rules=self._rules,
-            path=path,
-            beneath=inner,
-            control=route.control if route is not None else None,
-        )
+        policy = self._policy(path, inner, found)
         if deep:
             policy = replace(policy, cache=False)
         tags = tuple(tag_group(_formatted(tag, found)) for tag in policy.tags)
@@ -213,6 +215,15 @@ class Targets:
             ),
             groups=tuple(dict.fromkeys((NAMESPACE_GROUP, *groups, *tags))),
             found=found,
+        )
+
+    def _policy(self, path: str, inner: str, found: RouteMatch | None) -> RoutePolicy:
+        return route_policy(
+            default_lifetime=self._settings.cache_expiration,
+            rules=self._rules,
+            path=path,
+            beneath=inner,
+            control=found.route.control if found is not None else None,
         )
 
     def _guarded(self, found: RouteMatch | None, policy: RoutePolicy) -> bool:
@@ -266,6 +277,4 @@ def _beneath(path: str, root_path: str) -> str:
 def _formatted(tag: str, found: RouteMatch | None) -> str:
     """Return the tag with path parameters filled in; unknown names stay as they are."""
     params: Mapping[str, str] = {} if found is None else found.params
-    for name, value in params.items():
-        tag = tag.replace("{" + name + "}", value)
-    return tag
+    return _BRACES.sub(lambda name: params.get(name[1], name[0]), tag)

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar, cast, final
 
 from pydantic import TypeAdapter, ValidationError
 
-from maxage.dependencies import Dependencies, current_dependencies
+from maxage.dependencies import Dependencies, Kept, bind, current_dependencies
 from maxage.errors import SettingsError, StoreUnavailableError
 from maxage.settings import CacheSettings, settings_from_environment
 from maxage.store import Reading, Store
@@ -160,8 +160,9 @@ class RedisCache(Generic[Model]):
         stored = [self._fill(fills, self._seen(fills), ttl)] if fills else []
         if changes:
             groups = self._kept(changes)
-            renewed = self._noted(self._sync.renew_now(groups))
-            stored.append(self._fill(changes, self._with_namespace(groups, renewed), ttl))
+            tokens = self._with_namespace(groups, self._sync.renew_now(groups))
+            stored.append(self._fill(changes, tokens, ttl))
+            self._keep(changes, tokens, ttl)
         return bool(stored) and len(fills) + len(changes) == len(values) and all(stored)
 
     async def aset_many(self, values: Mapping[Id, Model], *, ttl: float | None = None) -> bool:
@@ -173,9 +174,10 @@ class RedisCache(Generic[Model]):
         stored = [await self._afill(fills, self._seen(fills), ttl)] if fills else []
         if changes:
             groups = self._kept(changes)
-            renewed = self._noted(await self._async.renew(groups))
+            renewed = await self._async.renew(groups)
             tokens = await self._awith_namespace(groups, renewed)
             stored.append(await self._afill(changes, tokens, ttl))
+            self._keep(changes, tokens, ttl)
         return bool(stored) and len(fills) + len(changes) == len(values) and all(stored)
 
     def delete_many(self, ids: Iterable[Identity]) -> bool:
@@ -336,16 +338,26 @@ class RedisCache(Generic[Model]):
                 dependencies.keep(group)
         return groups
 
-    def _noted(self, renewed: Sequence[bytes | None]) -> Sequence[bytes | None]:
-        """Note whether a purge is not confirmed: such a request may not be answered with success.
-
-        That of a deletion is repeated when the application call has returned; this one is not,
-        since it would purge the value that was just set.
-        """
+    def _keep(
+        self, values: Mapping[Id, Model], tokens: Mapping[str, bytes | None], ttl: float | None
+    ) -> None:
+        """Note how the values are sealed: their groups are purged again after a late commit."""
         dependencies = self._dependencies()
-        if dependencies is not None and None in renewed:
-            dependencies.unconfirmed = True
-        return renewed
+        namespace = tokens[NAMESPACE_GROUP]
+        if dependencies is None or namespace is None:
+            return
+        for id, value in values.items():
+            group = self._group(id)
+            token = tokens[group]
+            if token is not None:
+                kept = Kept(
+                    token=token,
+                    namespace=namespace,
+                    key=self._keys(id)[1],
+                    digest=_digest(self._adapter.dump_json(value)),
+                    keep_for=self._keep_for(ttl),
+                )
+                dependencies.keep(group, kept)
 
     def _touched(self, ids: Iterable[Identity]) -> list[str]:
         groups = [self._group(id) for id in ids]
@@ -400,8 +412,11 @@ class RedisCache(Generic[Model]):
 
 def _seal(value: bytes, namespace: bytes, token: bytes) -> bytes:
     """Return what binds a value to the tokens it was stored under."""
-    digest = hashlib.blake2b(value, digest_size=16).hexdigest().encode()
-    return b" ".join((digest, namespace, token))
+    return bind(_digest(value), namespace, token)
+
+
+def _digest(value: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=16).hexdigest().encode()
 
 
 def _is_sealed(

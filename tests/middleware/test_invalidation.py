@@ -693,3 +693,96 @@ async def test_the_root_path_of_the_wrapped_application_itself_counts() -> None:
         await call(shop.middleware, "PUT", "/api/items/5")
         answer = await call(shop.middleware, path=path)
         assert b"hit" not in (answer.header("cache-status") or b""), path
+
+
+# a typed `set` whose commit comes after the answer
+
+
+class LateRow:
+    """One row that is changed through the typed cache, and committed after the answer was sent."""
+
+    def __init__(self, redis_url: str | None, *, answer: int = 200) -> None:
+        self.settings = (
+            CacheSettings(redis_url=redis_url)
+            if redis_url
+            else CacheSettings(redis_url=None, cache_memory_bytes=3_000_017 + answer)
+        )
+        self.rows = RedisCache[int](int, prefix="row", settings=self.settings)
+        self.committed = 0
+        self.answered, self.commit = asyncio.Event(), asyncio.Event()
+        self.app = app = FastAPI(openapi_url=None)
+
+        async def session() -> AsyncGenerator[dict[str, int]]:
+            pending: dict[str, int] = {}
+            yield pending
+            self.answered.set()
+            await self.commit.wait()
+            self.committed = pending.get("row", self.committed)
+
+        @app.get("/tagged")
+        @cached(tags=["row:1"])
+        async def tagged() -> int:
+            return self.committed
+
+        @app.get("/typed")
+        async def typed() -> int:
+            return await self.rows.aget_or_set(1, lambda: self.committed)
+
+        @app.put("/change")
+        async def change(pending: Annotated[dict[str, int], Depends(session)]) -> None:
+            pending["row"] = 1
+            await self.rows.aset(1, 1)
+            if answer >= 400:
+                pending.clear()  # rolled back
+                raise HTTPException(answer)
+
+        self.middleware = CacheMiddleware(app, self.settings)
+
+
+@pytest.fixture(params=["redis", "embedded"])
+def late_url(request: pytest.FixtureRequest) -> str | None:
+    """A Redis server, and none."""
+    url: str | None = request.getfixturevalue("redis_url") if request.param == "redis" else None
+    return url
+
+
+async def test_what_was_made_between_a_typed_set_and_its_late_commit_is_purged(
+    late_url: str | None,
+) -> None:
+    """The response shows the old row; the value that was set is right, and stays."""
+    row = LateRow(late_url)
+    await call(row.middleware, path="/tagged")
+    changing = Exchange(row.middleware, http_scope("PUT", "/change")).start()
+    await asyncio.wait_for(row.answered.wait(), 10)
+    for _ in range(2):
+        assert (await call(row.middleware, path="/tagged")).body == b"0"
+    row.commit.set()
+    await changing.finish()
+    assert (await call(row.middleware, path="/tagged")).body == b"1"
+    assert await row.rows.aget(1) == 1
+    await row.middleware.aclose()
+
+
+async def test_a_typed_set_that_others_overtook_is_not_revived(late_url: str | None) -> None:
+    """Whoever purges the object between the `set` and the end of the request has the last word."""
+    row = LateRow(late_url)
+    changing = Exchange(row.middleware, http_scope("PUT", "/change")).start()
+    await asyncio.wait_for(row.answered.wait(), 10)
+    await row.rows.adelete(1)
+    row.commit.set()
+    await changing.finish()
+    assert await row.rows.aget(1) is None
+    await row.middleware.aclose()
+
+
+@pytest.mark.parametrize("answer", [409, 500])
+async def test_a_typed_set_that_was_rolled_back_is_forgotten(
+    late_url: str | None, answer: int
+) -> None:
+    """An answer of 4xx or 5xx means that it may never have been committed."""
+    row = LateRow(late_url, answer=answer)
+    row.commit.set()
+    await call(row.middleware, "PUT", "/change")
+    assert await row.rows.aget(1) is None
+    assert (await call(row.middleware, path="/typed")).body == b"0"
+    await row.middleware.aclose()

@@ -66,7 +66,12 @@ def test_the_map_shows_the_groups_of_reads_and_what_writes_purge(*, wrapped: boo
         "/items": ("p:/items", "c:/items"),
         "/items/{item_id}": ("p:/items", "p:/items/{item_id}"),
         "/items/{id}/history": ("p:/items", "p:/items/{id}", "p:/items/{id}/history"),
-        "/reports/{item_id}": ("p:/reports/{item_id}", "g:item:{item_id}", "g:reports"),
+        "/reports/{item_id}": (
+            "p:/reports",
+            "p:/reports/{item_id}",
+            "g:item:{item_id}",
+            "g:reports",
+        ),
         "/never": ("p:/never",),
     }
     assert [read.path for read in of.reads if not read.cached] == ["/never"]
@@ -104,7 +109,7 @@ def test_mounts_hosts_and_converters_are_in_the_map() -> None:
         "{tenant}.example.org/b",
         "/raw/{path}",
     ]
-    assert of.reads[1].groups == ("p:/in/u/{u}",)
+    assert of.reads[1].groups == ("p:/in", "p:/in/u", "p:/in/u/{u}")
     assert [write.methods for write in of.writes] == [("PUT",), ("any method",)]
     assert "c:/in/a" in of.writes[0].groups
 

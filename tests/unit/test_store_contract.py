@@ -20,7 +20,7 @@ from maxage.store import Reading, Store
 from maxage.store.memory import MemoryStore
 from maxage.store.redis import RedisStore
 from maxage.store.sync import SyncRedisStore
-from maxage.store.tokens import NAMESPACE_GROUP, TOKEN_SECONDS, path_group, token_key
+from maxage.store.tokens import NAMESPACE_GROUP, TOKEN_SECONDS, path_group, softened, token_key
 from maxage.stores import store_from_url
 from tests.support.clock import ManualClock
 from tests.support.fault_proxy import ERRORS, FaultProxy
@@ -85,6 +85,9 @@ class Awaited:
         # Only the middleware asks for it, which has no synchronous store.
         before = await self.read([], groups)
         return before.tokens, await self.renew(groups)
+
+    async def soften(self, groups: Sequence[str]) -> bool:
+        return await asyncio.to_thread(self._store.soften_now, groups)
 
 
 def fresh_settings(**values: Any) -> CacheSettings:
@@ -329,6 +332,33 @@ async def test_no_two_purges_give_the_same_token(store: Store) -> None:
     assert await tokens_of(store, "g:a") in [list(tokens) for tokens in seen[1:]]
 
 
+async def test_a_soft_purge_changes_the_mark_and_leaves_the_token(store: Store) -> None:
+    """So that what carries the token can be told from what was purged."""
+    (before,) = (await store.read((), ("g:a",))).tokens
+    assert before is not None
+    marked = [before]
+    for _ in range(3):
+        assert await store.soften(("g:a", "g:b"))
+        (now,) = (await store.read((), ("g:a",))).tokens
+        assert now is not None
+        assert now not in marked
+        assert softened(before, now)
+        assert softened(now, marked[-1])
+        marked.append(now)
+    assert len({len(token) for token in marked[1:]}) == 1, "it does not grow"
+    await store.renew(("g:a",))
+    (after,) = (await store.read((), ("g:a",))).tokens
+    assert not softened(before, after)
+
+
+async def test_a_soft_purge_of_what_has_no_token_creates_it(store: Store) -> None:
+    """As any purge; what is read afterwards can be stored under."""
+    assert await store.soften(("g:new",))
+    first = (await store.read((), ("g:new",))).tokens
+    assert first[0] is not None
+    assert (await store.read((), ("g:new",))).tokens == first
+
+
 async def test_groups_of_long_and_odd_names_are_told_apart(store: Store) -> None:
     """Line ends, delimiters of Redis and its clusters, surrogates, a hundred thousand letters."""
     before = await tokens_of(store, *ODD_GROUPS)
@@ -546,6 +576,7 @@ async def test_on_redis_every_key_has_an_expiry(
     """Values exactly their time, in milliseconds; tokens at least theirs."""
     await on_redis.read([], ["g:a"])
     await on_redis.renew(["g:b"])
+    await on_redis.soften(["g:c"])
     await on_redis.write([(b"a", b"1"), (b"b", b"2")], keep_for=12.5, groups=["g:a"])
     for key in redis_server.call("KEYS", "*"):
         left = redis_server.call("PTTL", key)
@@ -804,6 +835,20 @@ async def test_a_purge_while_redis_is_away_is_owed_and_made_up_for(
     assert await eventually(lambda: hurried.trusted) < 1
     assert redis_server.call("GET", key) != before
     assert (await eventually_read(hurried, [], ["g:a"])).tokens[0] == redis_server.call("GET", key)
+
+
+async def test_a_soft_purge_that_is_not_confirmed_is_owed_as_a_whole_one(
+    hurried: RedisStore, fault_proxy: FaultProxy, redis_server: RedisServer
+) -> None:
+    """Nothing that was purged in whatever way is forgotten."""
+    key = token_key(hurried.upstream.namespace, "g:a")
+    before = redis_server.call("GET", key)
+    fault_proxy.refuse()
+    assert not await hurried.soften(["g:a"])
+    assert not hurried.trusted
+    fault_proxy.pass_through()
+    await eventually(lambda: hurried.trusted)
+    assert not softened(before, redis_server.call("GET", key))
 
 
 async def test_a_purge_that_the_server_got_but_did_not_confirm_is_made_again(

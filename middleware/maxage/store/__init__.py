@@ -140,6 +140,14 @@ class Store(Protocol):
         """
         ...
 
+    async def soften(self, groups: Sequence[str]) -> bool:
+        """Purge each group softly: change the mark of its token, but not the token itself.
+
+        Returns:
+            Whether all are confirmed. For one that is not, a whole purge is owed.
+        """
+        ...
+
     async def swap(
         self, groups: Sequence[str]
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:

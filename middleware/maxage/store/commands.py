@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis.exceptions import InvalidResponse
 
-from maxage.store.tokens import TOKEN_SECONDS, fresh_token
+from maxage.store.tokens import TOKEN_SECONDS, fresh_mark, fresh_token, mark_place
 
 Command = tuple[Any, ...]
 """A command's name, its key and what follows."""
@@ -46,6 +46,26 @@ def creation(key: bytes, present: bytes | None, history: bytes) -> Command:
     # overwritten: a new unique value is a purge, which is always safe.
     only_if_missing = ("NX",) if present is None else ()
     return ("SET", key, fresh_token(history), "EX", TOKEN_SECONDS, *only_if_missing)
+
+
+def created_before(keys: Sequence[bytes], plan: Plan) -> Plan:
+    """Return the plan for `twice(keys)`: each token is created where it is missing, then `plan`."""
+
+    def both(position: int, history: bytes) -> Command:
+        index, created = divmod(position, 2)
+        return plan(index, history) if created else creation(keys[index], None, history)
+
+    return both
+
+
+def twice(keys: Sequence[bytes]) -> list[bytes]:
+    """Return each key two times."""
+    return [key for key in keys for _ in range(2)]
+
+
+def marking(keys: Sequence[bytes]) -> Plan:
+    """Return the plan which puts the mark of a soft purge behind each token."""
+    return lambda index, history: ("SETRANGE", keys[index], mark_place(history), fresh_mark())
 
 
 def strings(answer: object, count: int) -> list[bytes | None]:

@@ -11,7 +11,7 @@ from maxage.errors import StoreUnavailableError
 from maxage.store import Reading, Value
 from maxage.store.codec import Entry, VariantIndex
 from maxage.store.copies import Copy
-from maxage.store.tokens import fresh_token
+from maxage.store.tokens import fresh_mark, fresh_token, mark_place
 
 _OVERHEAD = 200
 """Bytes that a value costs besides itself and its key: objects and table slots, rounded up."""
@@ -130,6 +130,10 @@ class MemoryStore:
         with self._lock:
             return [self._tokens.get(group) for group in groups], self._renewed(groups)
 
+    async def soften(self, groups: Sequence[str]) -> bool:
+        """Put a mark behind each group's token."""
+        return self.soften_now(groups)
+
     # the near cache
 
     def __len__(self) -> int:
@@ -207,6 +211,15 @@ class MemoryStore:
         with self._lock:
             return self._renewed(groups)
 
+    def soften_now(self, groups: Sequence[str]) -> bool:
+        """Do what `soften` does, without awaiting."""
+        with self._lock:
+            for group in groups:
+                token = self._token(group)[: mark_place(_HISTORY)]
+                self._forget_token(group)
+                self._keep_token(group, token + fresh_mark())
+        return True
+
     def switch_off(self) -> None:
         """Give up for good: several processes have such a store, and none can purge another's."""
         self._off = True
@@ -250,6 +263,11 @@ class MemoryStore:
         self._make_room()
         return key in self._values
 
+    def _renewed(self, groups: Sequence[str]) -> list[bytes | None]:
+        for group in groups:
+            self._forget_token(group)
+        return [self._token(group) for group in groups]
+
     def _forget_token(self, group: str) -> None:
         token = self._tokens.pop(group, None)
         if token is not None:
@@ -258,21 +276,19 @@ class MemoryStore:
             self._bytes -= cost
             self._token_bytes -= cost
 
-    def _renewed(self, groups: Sequence[str]) -> list[bytes | None]:
-        for group in groups:
-            self._forget_token(group)
-        return [self._token(group) for group in groups]
-
     def _token(self, group: str) -> bytes:
         token = self._tokens.get(group)
-        if token is None:
-            token = self._tokens[group] = fresh_token(_HISTORY)
-            cost = len(group) + len(token) + _OVERHEAD
-            self._bytes += cost
-            self._token_bytes += cost
-            self._make_room()
-        else:
+        if token is not None:
             self._tokens.move_to_end(group)
+            return token
+        return self._keep_token(group, fresh_token(_HISTORY))
+
+    def _keep_token(self, group: str, token: bytes) -> bytes:
+        self._tokens[group] = token
+        cost = len(group) + len(token) + _OVERHEAD
+        self._bytes += cost
+        self._token_bytes += cost
+        self._make_room()
         return token
 
     def _drop(self, key: bytes) -> bool:

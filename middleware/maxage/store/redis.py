@@ -10,7 +10,7 @@ from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store import Reading, Value
 from maxage.store.batching import LookupBatcher
-from maxage.store.commands import Command, as_written
+from maxage.store.commands import Command, as_written, created_before, marking, twice
 from maxage.store.connections import Found, NodeConnections
 from maxage.store.leasing import LOOK_TIMEOUT
 from maxage.store.near import NearCache
@@ -40,6 +40,8 @@ class RedisStore:
 
     def __init__(self, url: str, settings: CacheSettings | None = None) -> None:
         settings = settings or CacheSettings()
+        self.url: Final = url
+        self.settings: Final = settings
         self._settings = settings
         self._namespace: Final = settings.cache_namespace
         self.upstream: Final[Upstream] = upstream_for(url, settings.cache_namespace)
@@ -174,6 +176,22 @@ class RedisStore:
         owed = frozenset(unpaid)
         known = [None if group in owed else tokens[i] for i, group in enumerate(groups)]
         return answers, known
+
+    async def soften(self, groups: Sequence[str]) -> bool:
+        """Mark the token of each group in one round trip; owe whole purges where that failed."""
+        if not self.upstream.leasing.lease.held:
+            await self._joined(self._settings.cache_write_budget)
+        keys = [token_key(self._namespace, group) for group in groups]
+        self.upstream.purging(groups)
+        confirmed = [False] * len(groups)
+        try:
+            commands = created_before(keys, marking(keys))
+            answers = await self._side().connections.run(twice(keys), commands)
+            confirmed = [isinstance(length, int) for length in answers[1::2]]
+        finally:
+            self.upstream.purging(groups)
+            self.upstream.owe_unless(groups, confirmed)
+        return all(confirmed)
 
     @asynccontextmanager
     async def mutating(self) -> AsyncGenerator[bool]:

@@ -11,7 +11,7 @@ from typing import Final, Protocol, final
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store import Reading
-from maxage.store.commands import Command, as_written
+from maxage.store.commands import Command, as_written, created_before, marking, twice
 from maxage.store.sync_connections import SyncNodeConnections
 from maxage.store.tokens import TOKEN_SECONDS, fresh_token, token_key
 from maxage.store.upstream import Upstream, upstream_for
@@ -45,6 +45,10 @@ class SyncStore(Protocol):
 
     def renew_now(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Purge each group."""
+        ...
+
+    def soften_now(self, groups: Sequence[str]) -> bool:
+        """Purge each group softly; return whether that is confirmed."""
         ...
 
 
@@ -121,6 +125,19 @@ class SyncRedisStore:
         if not self.upstream.settled:
             wait([self.upstream.leasing.join()], timeout=self.upstream.node.patience(patience))
         return self.upstream.settled
+
+    def soften_now(self, groups: Sequence[str]) -> bool:
+        """Mark the token of each group; owe whole purges where that failed."""
+        if not self.upstream.leasing.lease.held:
+            self._joined(self._settings.cache_write_budget)
+        keys = [token_key(self.upstream.namespace, group) for group in groups]
+        commands = created_before(keys, marking(keys))
+        self.upstream.purging(groups)
+        answers = self._connections.run(twice(keys), commands)[1::2]
+        self.upstream.purging(groups)
+        confirmed = [isinstance(length, int) for length in answers]
+        self.upstream.owe_unless(groups, confirmed)
+        return all(confirmed)
 
     def close(self) -> None:
         """Close the connections."""

@@ -4,6 +4,9 @@ A token is `<history>-<random>`. The history names the server history in which i
 random part is drawn anew for every write, a retry included, so that no delayed write can revive
 an entry. A token that is missing or names another history counts as missing, and missing is a
 miss.
+
+A soft purge puts a mark behind the token, `<history>-<random>~<mark>`. It is written at a fixed
+place into whatever token lies there, so that it needs no read before it and cannot undo a purge.
 """
 
 import hashlib
@@ -20,12 +23,30 @@ HIDDEN_HISTORY: Final = b"hidden"
 """The history where the server does not tell its own."""
 
 _HISTORY_LENGTH: Final = 12
+_RANDOM_BYTES: Final = 12
+_MARK_BYTES: Final = 6
+_MARK: Final = b"~"
 _LONGEST_NAME: Final = 200
 
 
 def fresh_token(history: bytes) -> bytes:
     """Return a token of this history that was never used before."""
-    return history + b"-" + secrets.token_urlsafe(12).encode()
+    return history + b"-" + secrets.token_urlsafe(_RANDOM_BYTES).encode()
+
+
+def fresh_mark() -> bytes:
+    """Return the mark of a soft purge; all are of the same length, as all tokens of a history."""
+    return _MARK + secrets.token_urlsafe(_MARK_BYTES).encode()
+
+
+def mark_place(history: bytes) -> int:
+    """Return where in a token of this history a mark begins."""
+    return len(history) + 1 + _RANDOM_BYTES * 4 // 3
+
+
+def softened(token: bytes, now: bytes | None) -> bool:
+    """Return whether nothing but soft purges made the token into what it is now."""
+    return now is not None and token.partition(_MARK)[0] == now.partition(_MARK)[0]
 
 
 def belongs(token: bytes | None, history: bytes) -> bool:
@@ -68,6 +89,19 @@ def collection_group(path: str) -> str:
 def tag_group(tag: str) -> str:
     """Return the group of a tag."""
     return "g:" + tag
+
+
+def named_groups(name: str) -> tuple[str, ...]:
+    """Return the groups that a name means: those of a path if it begins with /, else of a tag.
+
+    A path is meant with all its queries and all that lies beneath it.
+    """
+    if name.startswith("/"):
+        path = name.partition("?")[0]
+        # All that there is lies beneath the root.
+        whole = (NAMESPACE_GROUP,) if not path.strip("/") else ()
+        return (path_group(path), collection_group(path), *whole)
+    return (tag_group(name),)
 
 
 def _normal(path: str) -> str:

@@ -93,6 +93,14 @@ class Upstream:
             self._token_ends.pop(group, None)
         return [g for g, said in zip(groups, answers, strict=True) if said not in CONFIRMED]
 
+    def owe_unless(self, groups: Sequence[str], confirmed: Sequence[bool]) -> None:
+        """Owe the groups of which no purge of another kind was confirmed."""
+        for group in groups:
+            self._token_ends.pop(group, None)
+        unpaid = [group for group, sure in zip(groups, confirmed, strict=True) if not sure]
+        if unpaid:
+            self.owe(unpaid)
+
     def write_commands(
         self, values: Sequence[tuple[bytes, Any]], keep_for: float, late: Iterable[str]
     ) -> list[Command]:
@@ -214,8 +222,6 @@ class Upstream:
         if self.node.breaker.open:
             self.node.breaker.close()
             logger.warning("The cache is in use again: Redis answers.")
-        # What follows has its whole budget again.
-        self.node.succeeded()
         self.leasing.keeper.wake()
         return True
 
