@@ -33,6 +33,8 @@ SERVER_IS_ELSEWHERE: Final = (ReadOnlyError, BusyLoadingError, AuthenticationErr
 """Answers after which a connection is given up, so that the next one reads the history again."""
 
 _HISTORY_ATTRIBUTE: Final = "_maxage_history"
+_WAIT_SHARE: Final = 0.8
+"""The part of a budget for which a replica is waited for."""
 _PATIENCE_LEFT: Final = 0.04
 """The part of a budget that is left for an attempt which follows a failed one."""
 
@@ -146,7 +148,9 @@ class Node:
         """
         if seconds is None or not self.has_replicas:
             return []
-        return [("WAIT", 1, int(seconds * 1000))]
+        # Its answer, that no replica has it, comes within the budget: that is no failure of the
+        # server.
+        return [("WAIT", 1, int(seconds * _WAIT_SHARE * 1000))]
 
     def is_still(self, info: object) -> bool:
         """Return whether this answer to INFO replication is from the server that was met last.

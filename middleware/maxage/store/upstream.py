@@ -222,6 +222,8 @@ class Upstream:
         if self.node.breaker.open:
             self.node.breaker.close()
             logger.warning("The cache is in use again: Redis answers.")
+        # What follows has its whole budget again.
+        self.node.succeeded()
         self.leasing.keeper.wake()
         return True
 
