@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from maxage.cache import Cache
+from maxage.dependencies import current_dependencies
 from maxage.errors import SettingsError
 from maxage.mutation import Mutation
 from maxage.policy import Rule
@@ -18,6 +19,7 @@ from maxage.responder import ASGIApp, Message, Passing, Receive, Send, Service
 from maxage.rfc9111.invalidation import is_unsafe
 from maxage.server import adds_date, worker_count
 from maxage.settings import CacheSettings
+from maxage.shortcut import Shortcut
 from maxage.store import Store
 from maxage.store.memory import MemoryStore
 from maxage.stores import store_for
@@ -65,6 +67,7 @@ class CacheMiddleware:
             self._mistake, settings = mistake, CacheSettings.model_construct()
             targets = Targets(settings, (), app, instance=0)
         self._service: Final = Service(app, settings, targets)
+        self.shortcut: Final = Shortcut(self._service, self.cache) if self.cache else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass through what is none."""
@@ -80,11 +83,32 @@ class CacheMiddleware:
                 raise self._mistake
             await self._service.app(scope, receive, send)
         elif scope["method"] in {"GET", "HEAD"}:
-            await Reading(self._service, self.cache, scope, receive, send).run()
+            if not await self._answered_shortly(self.cache, scope, send):
+                reading = Reading(self._service, self.cache, scope, receive, send)
+                reading.shortcut = self.shortcut
+                await reading.run()
         elif is_unsafe(scope["method"]) and scope["method"] != "QUERY":
             await Mutation(self._service, self.cache, scope, receive, send).run()
         else:
             await Passing(self._service, self.cache, scope, receive, send).run()
+
+    async def _answered_shortly(self, cache: Cache, scope: Scope, send: Send) -> bool:
+        """Answer a request that a copy in this process answers as it is; return whether it did."""
+        if self.shortcut is None or current_dependencies.get() is not None:
+            # A middleware around this one has to know what the answer depends on.
+            return False
+        found = self.shortcut.find(scope)
+        if found is None:
+            return False
+        copy, ready = found
+        near = cache.store.near
+        if near is None or (near.exact and not (await near.confirm() and copy.kept)):
+            return False
+        # The list is a new one each time: what lies outside of us may add to it.
+        headers = list(ready.headers)
+        await send({"type": "http.response.start", "status": ready.status, "headers": headers})
+        await send({"type": "http.response.body", "body": ready.body})
+        return True
 
     @property
     def targets(self) -> Targets:

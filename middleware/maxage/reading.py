@@ -17,6 +17,7 @@ from maxage.mutation import Mutation
 from maxage.refresh import begin_refresh, run_in_time
 from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, Message
 from maxage.rfc9111.decide import Forward, OnlyIfCached, Serve, answer
+from maxage.shortcut import Shortcut
 from maxage.store.codec import Entry
 from maxage.target import Target
 
@@ -29,6 +30,9 @@ _JOINS: Final = 2
 @final
 class Reading(Answering):
     """Answers one GET or HEAD."""
+
+    shortcut: Shortcut | None = None
+    """What the next request like this one may be answered by."""
 
     async def run(self) -> None:
         """Serve from the store, or forward and perhaps store."""
@@ -64,6 +68,8 @@ class Reading(Answering):
             self.found, decision = near
             if decision.refresh:
                 begin_refresh(self)
+            if self.shortcut is not None and not self.request.carries_credentials:
+                self.shortcut.learn(self.scope, target, key)
             await self.serve(decision)
             return
         try:

@@ -65,6 +65,27 @@ class Service:
             found is not None and found.route.has_security and not self.settings.authorization_only
         )
 
+    def stored_headers(self, decision: Serve) -> list[tuple[bytes, bytes]]:
+        """Return the headers of a stored response, all but our member of Cache-Status."""
+        headers = list(decision.headers)
+        if not self.sends_date:
+            # The server adds its own, and there is to be one.
+            headers = [line for line in headers if line[0].lower() != b"date"]
+        if self.downstream and decision.lifetime_is_ours and decision.status != 416:
+            headers += self.downstream
+        return headers
+
+    def hit_headers(self, decision: Serve, key: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the headers of a hit."""
+        headers = self.stored_headers(decision)
+        if self.settings.cache_status_header:
+            value = hit_value(decision.ttl)
+            if self.settings.cache_status_key:
+                status = CacheStatus(hit=True, ttl=decision.ttl, key=key.decode())
+                value = status.header_value()
+            headers.append((b"cache-status", value))
+        return headers
+
     def _personal_cookie(self, headers: Headers) -> bool:
         if b"cookie" not in headers or self.settings.authorization_only:
             return False
@@ -150,19 +171,10 @@ class Answering(Responder):
 
     async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
         """Send what the rules decided, with our member of Cache-Status."""
-        headers = list(decision.headers)
-        if not self.service.sends_date:
-            # The server adds its own, and there is to be one.
-            headers = [line for line in headers if line[0].lower() != b"date"]
-        if self.service.downstream and decision.lifetime_is_ours and decision.status != 416:
-            headers += self.service.downstream
-        if fwd is not None:
-            headers = self.with_status(headers, fwd)
-        elif self.service.settings.cache_status_key:
-            status = CacheStatus(hit=True, ttl=decision.ttl, key=self._shown_key())
-            headers = self.with_status(headers, status)
-        elif self.service.settings.cache_status_header:
-            headers.append((b"cache-status", hit_value(decision.ttl)))
+        if fwd is None:
+            headers = self.service.hit_headers(decision, self.found.key)
+        else:
+            headers = self.with_status(self.service.stored_headers(decision), fwd)
         if self.outer is not None and self.found.entry is not None:
             for group, token in self.found.entry.tokens:
                 self.outer.depend_at(self.cache.store.authority, group, token)

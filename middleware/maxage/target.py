@@ -96,6 +96,7 @@ class Targets:
         self._rules = tuple(rules)
         self._app = app
         self._routes: RouteTable | None = None
+        self._generation = 0
         self._routes_seen: tuple[int, int] = (0, 0)
         self._targets: OrderedDict[tuple[Any, ...], Target] = OrderedDict()
         self._touched: OrderedDict[tuple[str, str, str], tuple[str, ...]] = OrderedDict()
@@ -128,6 +129,11 @@ class Targets:
             target = self._new(identity, self._inner_path(scope))
             _remember(self._targets, identity, target)
         return target
+
+    def watch(self, scope: Scope) -> int:
+        """Return a number that changes when other routes are there, and with them other targets."""
+        self._watch_routes(scope)
+        return self._generation
 
     def table(self, scope: Scope) -> RouteTable:
         """Return the application's routes, none of them where they cannot be read."""
@@ -245,6 +251,7 @@ class Targets:
             return
         self._routes = read_routes(routes or ())
         self._routes_seen = seen
+        self._generation += 1
         self._targets.clear()
         self._touched.clear()
 

@@ -834,6 +834,7 @@ async def test_a_lookup_that_hangs_up_in_the_store_is_an_ordinary_miss_for_the_h
     """A store that says it is away is not asked twice."""
 
     class Away:
+        near = None
         shared, trusted = True, False
         authority = object()
         reads = 0

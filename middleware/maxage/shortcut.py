@@ -1,0 +1,203 @@
+"""The short way to a near hit: from the raw request to a response that is ready to be sent.
+
+What the ordinary way (`reading`) found out about a request is remembered under the few parts of it
+that this depended on. The same request again is answered with what was prepared for it, which is
+the answer of the same rules (`decide`) and differs within a second in nothing. Whatever has more to
+say than a host and a validator, such as credentials, cookies, overrides, a body, a range or
+directives of its own, goes the ordinary way.
+"""
+
+import math
+from typing import Any, Final, final
+
+from maxage.cache import Cache, suits
+from maxage.key import FORWARDED_HEADERS, variant_key
+from maxage.message import HeaderList, Headers, Request, StoredResponse
+from maxage.responder import OVERRIDES, Service
+from maxage.rfc9111.decide import Serve, decide
+from maxage.rfc9111.freshness import current_age
+from maxage.rfc9111.vary import selecting_values
+from maxage.store.copies import Copy
+from maxage.target import Scope, Target
+
+_WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
+    b"authorization", b"cookie", b"content-length", b"transfer-encoding", b"cache-control",
+    b"pragma", b"if-match", b"if-unmodified-since", b"if-none-match", b"if-modified-since",
+    b"if-range", b"range", b"host", b"expect", b"upgrade",
+}  # fmt: skip
+"""Headers on which it can depend whether a stored response answers, besides those of Vary."""
+_MOST_PREPARED: Final = 4
+"""Forms of one copy that are prepared at the same time: GET, HEAD and 304."""
+_MOST_VARIANTS: Final = 64
+"""Values of the selecting fields of one URL whose key is remembered."""
+_SPARE: Final = 1024
+"""Requests that are remembered beyond the number of copies."""
+_ROUNDING: Final = 1e-6
+"""Seconds by which what is prepared ends too early rather than too late."""
+
+Line = tuple[bytes, bytes]
+
+
+@final
+class Ready:
+    """A response as it is sent, for as long as it stays the same."""
+
+    __slots__ = ("body", "headers", "since", "status", "target", "until", "wire")
+
+    def __init__(
+        self, decision: Serve, headers: HeaderList, target: Target, since: float, until: float
+    ) -> None:
+        self.status: Final = decision.status
+        self.headers: Final = headers
+        self.body: Final = decision.body
+        self.target: Final = target
+        self.since: Final = since
+        self.until: Final = until
+        """From when until when (POSIX seconds) the rules give just this."""
+        self.wire: bytes | None = None
+        """The head as it goes over the wire, for a server's own use."""
+
+
+@final
+class _Known:
+    """What the ordinary way found out about a request."""
+
+    __slots__ = ("generation", "key", "keys", "names", "path", "root_path", "scheme", "target")
+
+    def __init__(self, scope: Scope, target: Target, key: bytes, generation: int) -> None:
+        self.target: Final = target
+        self.key: Final = key
+        self.generation: Final = generation
+        self.path: Final[str] = scope["path"]
+        self.scheme: Final[str] = scope.get("scheme", "http")
+        self.root_path: Final[str] = scope.get("root_path", "")
+        self.names: tuple[bytes, ...] = ()
+        self.keys: dict[tuple[Line, ...], bytes] = {}
+
+
+@final
+class Shortcut:
+    """Answers plain requests from copies; one for each middleware."""
+
+    def __init__(self, service: Service, cache: Cache) -> None:
+        settings = service.settings
+        self._service: Final = service
+        self._cache: Final = cache
+        self._weighty: Final = _WEIGHTY | {n.lower().encode() for n in settings.credential_headers}
+        self._known: dict[tuple[Any, ...], _Known] = {}
+        # Chance decides about each request anew whether it begins a refresh.
+        self._on: Final = not settings.early_refresh
+
+    def find(self, scope: Scope) -> tuple[Copy, Ready] | None:
+        """Return what answers the request, or None where the ordinary way has to be gone."""
+        near = self._cache.store.near
+        if near is None or not self._on:
+            return None
+        headers: list[Line] = scope["headers"]
+        plain = self._plain(headers)
+        if plain is None:
+            return None
+        host, condition = plain
+        identity = (scope["method"], host, scope.get("raw_path"), scope.get("query_string", b""))
+        known = self._known.get(identity)
+        if (
+            known is None
+            or known.path != scope["path"]
+            or known.scheme != scope.get("scheme", "http")
+            or known.root_path != scope.get("root_path", "")
+            or known.generation != self._service.targets.watch(scope)
+        ):
+            return None
+        target = known.target
+        copy = near.find(self._variant(known, headers) if target.vary_names else known.key)
+        if copy is None:
+            return None
+        now = self._cache.clock()
+        ready: Ready | None = copy.ready.get((identity[0], condition))
+        if ready is None or not ready.since <= now < ready.until or ready.target is not target:
+            ready = self._prepare(copy, known, identity[0], condition, headers, now)
+        return None if ready is None else (copy, ready)
+
+    def learn(self, scope: Scope, target: Target, key: bytes) -> None:
+        """Remember what the ordinary way found out about a request that a copy has answered."""
+        plain = self._plain(scope["headers"])
+        if plain is None or scope.get("raw_path") is None or not _is_plain(target):
+            return
+        near = self._cache.store.near
+        if near is None or len(self._known) > len(near) + _SPARE:
+            self._known.clear()
+        identity = (scope["method"], plain[0], scope["raw_path"], scope.get("query_string", b""))
+        generation = self._service.targets.watch(scope)
+        self._known[identity] = _Known(scope, target, key, generation)
+
+    def _plain(self, headers: list[Line]) -> tuple[bytes, bytes | None] | None:
+        """Return host and If-None-Match of a request that has nothing else of weight to say."""
+        host = condition = None
+        for name, value in headers:
+            lower = name.lower()
+            if lower in self._weighty:
+                if lower == b"host" and host is None:
+                    host = value
+                elif lower == b"if-none-match" and condition is None:
+                    condition = value
+                else:
+                    return None
+        return (host, condition) if host else None
+
+    def _variant(self, known: _Known, headers: list[Line]) -> bytes:
+        """Return the key of the variant that the request chooses."""
+        names, target = known.target.vary_names, known.target
+        if names is not known.names:
+            known.names, known.keys = names, {}
+        lines = tuple(line for line in headers if line[0].lower() in names)
+        key = known.keys.get(lines)
+        if key is None:
+            if len(known.keys) >= _MOST_VARIANTS:
+                known.keys.clear()
+            selecting = selecting_values(names, Headers.of(lines), target.rules)
+            key = known.keys[lines] = variant_key(known.key, names, selecting)
+        return key
+
+    def _prepare(  # noqa: PLR0917 - what is known of the request so far
+        self,
+        copy: Copy,
+        known: _Known,
+        method: str,
+        condition: bytes | None,
+        headers: list[Line],
+        now: float,
+    ) -> Ready | None:
+        """Ask the rules, and keep their answer for as long as it stays the same."""
+        entry, target = copy.entry, known.target
+        asked = Headers.of(tuple(headers))
+        if not suits(entry, target, selecting_values(target.vary_names, asked, target.rules)):
+            return None
+        decision = decide(
+            Request(method=method, headers=asked), entry.stored, now=now, policy=target.rules
+        )
+        if not isinstance(decision, Serve) or decision.stale or decision.refresh:
+            return None
+        lines = tuple(self._service.hit_headers(decision, known.key))
+        ready = Ready(decision, lines, target, now, _same_until(entry.stored, now))
+        if len(copy.ready) >= _MOST_PREPARED:
+            copy.ready.clear()
+        copy.ready[method, condition] = ready
+        return ready
+
+
+def _is_plain(target: Target) -> bool:
+    """Return whether the answer depends on nothing but the URL and the selecting fields."""
+    route = None if target.found is None else target.found.route
+    if target.policy.vary_by is not None or route is None:
+        return target.policy.vary_by is None
+    return not (route.has_security or route.header_names)
+
+
+def _same_until(stored: StoredResponse, now: float) -> float:
+    """Return until when Age and the seconds of freshness that are left stay the same."""
+    if now < stored.response_time:
+        # The clock was set back: the age stands still.
+        return now
+    age = current_age(stored, now=now)
+    left = stored.freshness_lifetime - age
+    return now + min(math.floor(age) + 1 - age, left - math.floor(left)) - _ROUNDING

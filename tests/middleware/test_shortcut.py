@@ -1,0 +1,193 @@
+"""The short way to a hit answers as the ordinary way does, or not at all."""
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from tests.support.asgi import Receive, Scope, Send, call
+from tests.support.caching import cache_of, piece, settled, start
+from tests.support.clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+class App:
+    """Answers with its run, and varies below `/vary`."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.runs += 1
+        headers = [(b"cache-control", b"public, max-age=20, stale-while-revalidate=5")]
+        if scope["path"].startswith("/vary"):
+            headers.append((b"vary", b"accept-encoding"))
+        if scope["path"].startswith("/tagged"):
+            headers += [(b"etag", b'"tag"'), (b"set-x", b"1"), (b"set-x", b"2")]
+        await send(start(*headers))
+        await send(piece(b"run %d" % self.runs))
+
+
+HEADERS = st.lists(
+    st.sampled_from(
+        [
+            ("accept-encoding", "gzip"),
+            ("accept-encoding", "gzip;q=1, br"),
+            ("accept-encoding", "br"),
+            ("user-agent", "test"),
+            ("if-none-match", '"tag"'),
+            ("if-none-match", '"other"'),
+            ("if-none-match", "*"),
+            ("if-modified-since", "Wed, 21 Oct 2065 07:28:00 GMT"),
+            ("range", "bytes=0-1"),
+            ("cache-control", "no-cache"),
+            ("cache-control", "max-age=3"),
+            ("cache-control", "only-if-cached"),
+            ("pragma", "no-cache"),
+            ("authorization", "Bearer a"),
+            ("cookie", "a=b"),
+            ("x-api-key", "k"),
+            ("x-forwarded-host", "elsewhere"),
+            ("x-http-method-override", "GET"),
+            ("content-length", "0"),
+            ("host", "other"),
+            ("X-Request-Id", "7"),
+        ]
+    ),
+    max_size=3,
+)
+REQUESTS = st.lists(
+    st.tuples(
+        st.sampled_from(["GET", "GET", "HEAD"]),
+        st.sampled_from(["/plain", "/vary", "/tagged", "/plain?a=1", "/pl%61in"]),
+        HEADERS,
+        st.sampled_from([0.0, 0.0, 0.3, 0.999, 1.0, 7.0]),
+    ),
+    max_size=25,
+)
+
+
+@given(requests=REQUESTS, cache_status_key=st.booleans())
+def test_both_ways_give_the_same_answers(requests: list[Any], cache_status_key: bool) -> None:
+    """Status, headers in their order, and body: two caches that differ in nothing but this.
+
+    And in the key that Cache-Status may show, since each middleware has entries of its own.
+    """
+
+    async def play() -> None:
+        clocks = ManualClock(), ManualClock()
+        short = cache_of(App(), clocks[0], cache_status_key=cache_status_key)
+        ordinary = cache_of(App(), clocks[1], cache_status_key=cache_status_key)
+        ordinary.shortcut = None
+        for method, target, headers, seconds in requests:
+            for clock in clocks:
+                clock.advance(seconds)
+            answers = []
+            for middleware in (short, ordinary):
+                for _ in range(2):
+                    made = await call(middleware, method, target=target.encode(), headers=headers)
+                    await settled(middleware)
+                answers.append(re.sub(r"#\d+:(.*?):[0-9a-f]{40}", r"\1", repr(made.messages)))
+            assert answers[0] == answers[1]
+
+    asyncio.run(play())
+
+
+class Counting:
+    """Counts the requests that the short way has answered."""
+
+    def __init__(self, middleware: CacheMiddleware) -> None:
+        self.short = middleware.shortcut
+        self.hits = 0
+        middleware.shortcut = self
+
+    def find(self, scope: Scope) -> Any:
+        assert self.short is not None
+        found = self.short.find(scope)
+        self.hits += found is not None
+        return found
+
+    def learn(self, *what: Any) -> None:
+        assert self.short is not None
+        self.short.learn(*what)
+
+
+async def answered_shortly(path: str = "/plain", method: str = "GET", **request: Any) -> int:
+    """How many of two more requests were answered the short way."""
+    middleware = cache_of(App(), ManualClock())
+    for _ in range(3):
+        await call(middleware, "GET", path)
+        await settled(middleware)
+        await call(middleware, "GET", path, **request)
+        await settled(middleware)
+        await call(middleware, method, path, **request)
+        await settled(middleware)
+    counting = Counting(middleware)
+    for _ in range(2):
+        await call(middleware, method, path, **request)
+    return counting.hits
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/plain", "/vary", "/tagged"])
+async def test_plain_hits_go_the_short_way(path: str, method: str) -> None:
+    """With or without variants."""
+    assert await answered_shortly(path, method) == 2
+    assert await answered_shortly(path, method, headers=[("accept-encoding", "br")]) == 2
+
+
+async def test_a_validated_hit_goes_the_short_way() -> None:
+    """A 304 is prepared like anything else."""
+    assert await answered_shortly("/tagged", headers=[("if-none-match", '"tag"')]) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("authorization", "Bearer a"), ("Authorization", "Bearer a"), ("cookie", "a=b"),
+        ("x-api-key", "k"), ("range", "bytes=0-1"), ("cache-control", "max-age=3"),
+        ("pragma", "no-cache"), ("if-modified-since", "Wed, 21 Oct 2065 07:28:00 GMT"),
+        ("if-match", "*"), ("x-forwarded-host", "a"), ("x-http-method-override", "DELETE"),
+        ("x-original-url", "/admin"), ("content-length", "1"), ("transfer-encoding", "chunked"),
+        ("host", "second"),
+    ],
+)  # fmt: skip
+async def test_what_has_more_to_say_goes_the_ordinary_way(line: tuple[str, str]) -> None:
+    """There all of it is considered."""
+    assert await answered_shortly(headers=[("host", "testserver"), line]) == 0
+
+
+async def test_an_outer_layer_may_add_to_the_headers() -> None:
+    """The list that was prepared stays as it is."""
+    middleware = cache_of(App(), ManualClock())
+    for _ in range(4):
+        made = await call(middleware, path="/plain")
+        await settled(middleware)
+        assert not any(name == b"x-outer" for name, _ in made.messages[0]["headers"])
+        made.messages[0]["headers"].append((b"x-outer", b"1"))
+
+
+async def test_a_purge_ends_it() -> None:
+    """As it ends every hit."""
+    middleware = cache_of(App(), ManualClock())
+    for _ in range(4):
+        await call(middleware, path="/plain")
+        await settled(middleware)
+    await call(middleware, "PUT", "/plain")
+    assert (await call(middleware, path="/plain")).body == b"run 3"
+
+
+async def test_many_urls_are_not_remembered_beyond_the_copies() -> None:
+    """Neither here nor in the store."""
+    middleware = CacheMiddleware(App(), CacheSettings(), store=MemoryStore(50_000))
+    for n in range(1500):
+        for _ in range(2):
+            await call(middleware, path=f"/many/{n}")
+            await settled(middleware)
+    assert middleware.shortcut is not None
+    assert len(middleware.shortcut._known) < 1100
