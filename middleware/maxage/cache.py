@@ -159,7 +159,7 @@ class Cache:
         return found, decision
 
     async def _lookup(self, target: Target, key: bytes, request: Request) -> Found:
-        groups = (*target.groups, *target.late_groups)
+        groups = target.all_groups
         names = target.vary_names
         index: Entry | VariantIndex | None = None
         if names:
@@ -171,8 +171,41 @@ class Cache:
         else:
             pending = self._pending.get(key)
             reading = await self.store.read((key,), groups)
+            if pending is None and key not in self._pending:
+                return await self._found(reading, groups, target, key, request)
             value = self._value(key, reading.values[0], pending)
         tokens = dict(zip(groups, reading.tokens, strict=True))
+        return await self._chosen(tokens, target, key, request, value, index)
+
+    async def _found(
+        self,
+        reading: Reading,
+        groups: tuple[str, ...],
+        target: Target,
+        key: bytes,
+        request: Request,
+    ) -> Found:
+        """Return what was found where nothing varies, once for all who share the reading."""
+        found = reading.found
+        if isinstance(found, Found):
+            return found
+        value = self._value(key, reading.values[0], None)
+        tokens = dict(zip(groups, reading.tokens, strict=True))
+        found = await self._chosen(tokens, target, key, request, value, None)
+        if isinstance(value, Entry) and found.entry is value and not value.stored.vary_names:
+            reading.found = found
+        return found
+
+    async def _chosen(  # noqa: PLR0917 - what a lookup knows so far
+        self,
+        tokens: dict[str, bytes | None],
+        target: Target,
+        key: bytes,
+        request: Request,
+        value: "Entry | VariantIndex | None",
+        index: "Entry | VariantIndex | None",
+    ) -> Found:
+        """Return what of that which was read fits the request, after a second read if need be."""
         if not isinstance(value, Entry):
             found_index = value if isinstance(value, VariantIndex) else index
             if isinstance(found_index, Entry):
@@ -180,7 +213,8 @@ class Cache:
                 value = found_index
             elif found_index is not None:
                 return await self._lookup_variant(target, key, request, found_index, tokens)
-        target.vary_names = () if isinstance(value, Entry) and value.key == key else names
+        if isinstance(value, Entry) and value.key == key:
+            target.vary_names = ()
         return await self.checked(target, key, request, value, tokens, None)
 
     async def _lookup_variant(
@@ -522,9 +556,15 @@ class Cache:
         except Exception:  # noqa: BLE001 - without the index the variant is written all the same
             return None
 
-    def not_storable(self, target: Target) -> None:
-        """Remember that requests for this URL need not wait for each other."""
+    def not_storable(self, target: Target, *, said: tuple[bytes, ...] = ()) -> None:
+        """Remember that requests for this URL need not wait for each other.
+
+        Args:
+            said: the Cache-Control that forbade it, where nothing else is stored for the URL: with
+                that it need not be looked up either.
+        """
         target.uncacheable_until = self.monotonic() + UNCACHEABLE_SECONDS
+        target.unstorable = said
 
     def not_worth_waiting(self, target: Target) -> None:
         """Remember that somebody waited for a fill in vain: until one is in time, nobody waits.
@@ -551,6 +591,12 @@ class Cache:
         """Give the response of a fill to whoever waits for it."""
         if flight is not None:
             self.flights.finish(flight, entry)
+
+    def still_unstorable(self, target: Target, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Look the URL up again as soon as its response says something else about storing."""
+        said = tuple(value for name, value in headers if name.lower() == b"cache-control")
+        if said != target.unstorable:
+            target.unstorable = ()
 
     # invalidate
 
@@ -637,9 +683,7 @@ class Cache:
 def is_current(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
     """Return whether every token of the entry is the current one, and none that is needed lacks."""
     carried = dict(entry.tokens)
-    return all(tokens.get(group) == token for group, token in entry.tokens) and all(
-        group in carried for group in needed
-    )
+    return carried.items() <= tokens.items() and all(map(carried.__contains__, needed))
 
 
 def suits(entry: Entry, target: Target, selecting: tuple[bytes | None, ...]) -> bool:

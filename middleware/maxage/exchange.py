@@ -25,6 +25,8 @@ CONDITIONAL: Final = frozenset({
 })  # fmt: skip
 _OF_ONE_REQUEST: Final = frozenset({Reason.CONDITIONAL, Reason.PARTIAL, Reason.REQUEST_NO_STORE})
 """Why a response is not stored although another request's may be."""
+_SAID_ITSELF: Final = frozenset({Reason.NO_STORE, Reason.PRIVATE})
+"""Why a response is not stored, where its own Cache-Control says so."""
 _ERRORS: Final = frozenset({500, 502, 503, 504})
 """RFC 5861 section 4: "In this context, an error is any situation that would result in a 500, 502,
 503, or 504 HTTP response status code being returned." """
@@ -183,7 +185,7 @@ class Exchange:
         verdict = self.verdict = self._consider(response, message)
         if isinstance(verdict, MayNotStore) and self.flight is not None:
             if verdict.reason not in _OF_ONE_REQUEST:
-                self.cache.not_storable(self.reading.target)
+                self._remember(verdict.reason, response)
             self.cache.finish(self.flight)
         ours = self.decision.conditional or self.decision.completing
         self._status = self.reading.forwarded(
@@ -200,6 +202,14 @@ class Exchange:
                 self._held = start
                 return
         await self._send_start(start)
+
+    def _remember(self, reason: str, response: Response) -> None:
+        """Remember that the URL's responses are not stored, and whether they said so themselves."""
+        target, found = self.reading.target, self.reading.found
+        nothing_stored = found.entry is None and found.index is None
+        said = reason in _SAID_ITSELF and nothing_stored
+        control = response.headers.get_all(b"cache-control")
+        self.cache.not_storable(target, said=control if said else ())
 
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, but for Cache-Status."""

@@ -38,7 +38,7 @@ class Headers:
             index = dict[bytes, tuple[bytes, ...]]()
             for name, value in self.raw:
                 lower = name.lower()
-                index[lower] = (*index.get(lower, ()), value)
+                index[lower] = (*index[lower], value) if lower in index else (value,)
             self._index = index
         return index
 
@@ -60,6 +60,10 @@ class Headers:
         """Return a copy that lacks every line whose lower-case name is in `names`."""
         dropped = frozenset(names)
         return Headers(line for line in self.raw if line[0].lower() not in dropped)
+
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Return whether there is a line of any of these names (lower case)."""
+        return not names.isdisjoint(self._by_name())
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name()

@@ -26,7 +26,7 @@ async def posted_answer(responder: Responder) -> "PostedAnswer | None":
     target = service.targets.find(scope, responder.headers)
     if not _may_stand_for_get(responder, target):
         return None
-    groups = (*target.groups, *target.late_groups)
+    groups = target.all_groups
     try:
         reading = await responder.cache.store.read((), groups)
     except StoreUnavailableError:

@@ -23,6 +23,9 @@ from maxage.target import Target
 
 logger = logging.getLogger("maxage")
 
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+_UNSTORABLE: Final = "unstorable"
 _JOINS: Final = 2
 """Fills of others that one request waits for at most."""
 
@@ -50,7 +53,7 @@ class Reading(Answering):
             await self._bypass(reason)
             return
         try:
-            extra = await self._key_parts(target)
+            extra = () if target.is_plain else await self._key_parts(target)
         except Exception as error:  # noqa: BLE001 - vary_by is the application's own code
             # The application's own checks answer a request that vary_by refuses.
             logger.debug("vary_by refused a request: %s", type(error).__name__)
@@ -86,10 +89,11 @@ class Reading(Answering):
         headers = self.headers
         if not target.policy.cache:
             return "uncached"
-        if not OVERRIDES.isdisjoint(name for name, _ in headers.raw):
+        if headers.has_any(OVERRIDES):
             return "override"
-        length = headers.get_all(b"content-length")
-        if length not in ((), (b"0",)) or b"transfer-encoding" in headers:
+        if headers.has_any(_FRAMING) and (
+            b"transfer-encoding" in headers or headers.get_all(b"content-length") != (b"0",)
+        ):
             return "body"
         if len(headers.get_all(b"host")) > 1:
             return "host"
@@ -97,18 +101,30 @@ class Reading(Answering):
             "HEAD", self.scope, headers
         ):
             return "head"
-        return None
+        return _UNSTORABLE if self._is_known_to_be_unstorable(target) else None
+
+    def _is_known_to_be_unstorable(self, target: Target) -> bool:
+        """Return whether a lookup would find nothing, and the response would not be stored.
+
+        A request that says something about caching itself takes the ordinary way.
+        """
+        return (
+            target.unstorable != ()
+            and target.uncacheable_until > self.cache.monotonic()
+            and b"cache-control" not in self.headers
+        )
 
     def _is_long(self) -> bool:
         """Return whether what the key would be made of is longer than it may be."""
         limit = self.service.settings.cache_max_key_bytes
         path, query = self.scope.get("raw_path") or b"", self.scope.get("query_string", b"")
-        headers = sum(
-            len(value)
-            for name, value in self.headers.raw
-            if name == b"host" or name in FORWARDED_HEADERS
-        )
-        return len(path) + len(query) > limit or headers > limit
+        if len(path) + len(query) > limit:
+            return True
+        headers = self.headers
+        values = headers.get_all(b"host")
+        if headers.has_any(FORWARDED_HEADERS):
+            values += tuple(value for name, value in headers.raw if name in FORWARDED_HEADERS)
+        return sum(map(len, values)) > limit
 
     async def _key_parts(self, target: Target) -> tuple[bytes, ...]:
         """Return what distinguishes this request besides its URL."""
@@ -132,7 +148,7 @@ class Reading(Answering):
         return tuple(parts)
 
     async def _answer(self) -> None:
-        ends = self.cache.monotonic() + self.service.settings.cache_collapse_wait
+        ends: float | None = None
         joined, slow = None, False
         for joins in range(_JOINS, -1, -1):
             decision = self.cache.decide(self.target, self.request, self.found)
@@ -153,6 +169,8 @@ class Reading(Answering):
             if flight is None:
                 await self._forward(decision)
                 return
+            if ends is None:
+                ends = self.cache.monotonic() + self.service.settings.cache_collapse_wait
             self.collapsed = await self._join(flight, self._wait(decision, ends))
             joined = decision if self.collapsed else None
             slow = flight.under_way
@@ -183,11 +201,16 @@ class Reading(Answering):
 
     async def _bypass(self, detail: str) -> None:
         """Pass the request on; nothing is looked up and nothing stored."""
+        unstorable = detail == _UNSTORABLE
+        status = CacheStatus(fwd="bypass", detail=detail)
+        if unstorable:
+            status = CacheStatus(fwd="uri-miss")
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status = CacheStatus(fwd="bypass", detail=detail)
                 headers = self.outgoing(message.get("headers", ()))
+                if unstorable:
+                    self.cache.still_unstorable(self.target, headers)
                 message = {**message, "headers": self.with_status(headers, status)}
             await self.send(message)
 

@@ -26,6 +26,8 @@ OVERRIDES: Final = METHOD_OVERRIDES | {
 }  # fmt: skip
 """Headers by which a request means another method or path than it says."""
 
+_pair: Any = tuple
+
 
 @final
 class Service:
@@ -39,11 +41,12 @@ class Service:
         """What is added to responses whose lifetime was only ours."""
         self.server_adds_date: bool | None = None
         """Whether the server adds a Date of its own; None: not known yet."""
-        self._credential_headers: Final = (
+        self._credential_headers: Final = frozenset(
             ()
             if settings.authorization_only
-            else tuple(name.lower().encode() for name in settings.credential_headers)
+            else (name.lower().encode() for name in settings.credential_headers)
         )
+        self._personal_headers: Final = self._credential_headers | {b"authorization", b"cookie"}
         self._ignored_cookies: Final = frozenset(settings.ignored_cookies)
 
     @property
@@ -55,9 +58,11 @@ class Service:
 
     def credentials(self, target: Target, headers: Headers) -> bool:
         """Return whether the request carries what may make its answer a personal one."""
-        if b"authorization" in headers or self._personal_cookie(headers):
-            return True
-        if any(name in headers for name in self._credential_headers):
+        if headers.has_any(self._personal_headers) and (
+            b"authorization" in headers
+            or headers.has_any(self._credential_headers)
+            or self._personal_cookie(headers)
+        ):
             return True
         found = target.found
         # A hit would skip the check of such a route, so that every request counts.
@@ -113,9 +118,8 @@ class Responder:
         self.scope: Final = scope
         self.receive: Final = receive
         self.send: Final = send
-        self.headers: Final = Headers.of(
-            tuple((name, value) for name, value in scope.get("headers", ()))
-        )
+        # Pairs that are tuples already, as servers send them, are taken as they are.
+        self.headers: Final = Headers.of(tuple(map(_pair, scope.get("headers", ()))))
         self.outer: Final = current_dependencies.get()
         """What is noted of the request by a middleware around this one."""
 

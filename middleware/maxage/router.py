@@ -61,12 +61,15 @@ def _read_inner(app: Any, prefix: str, host: Host | None) -> Iterator[RouteInfo]
 
 def routes_of(app: Any) -> Sequence[Any] | None:
     """Return the routes of an application, through the middleware wrapped around it."""
+    routes = getattr(router_of(app), "routes", None)
+    return routes if isinstance(routes, Sequence) else None  # pyright: ignore[reportUnknownVariableType] -- Any from getattr
+
+
+def router_of(app: Any) -> Any:
+    """Return what holds the routes of an application: itself, or what it is wrapped around."""
     for _ in range(32):
-        if app is None:
-            return None
-        routes = getattr(app, "routes", None)
-        if routes:
-            return routes if isinstance(routes, Sequence) else None  # pyright: ignore[reportUnknownVariableType] -- Any from getattr
+        if app is None or getattr(app, "routes", None):
+            return app
         app = getattr(app, "app", None)
     return None
 

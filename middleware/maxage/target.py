@@ -8,10 +8,10 @@ from typing import Any, Final, final
 from urllib.parse import unquote
 
 from maxage.key import FORWARDED_HEADERS, declared_query, primary_key
-from maxage.message import Headers
+from maxage.message import HeaderList, Headers
 from maxage.policy import RoutePolicy, Rule, route_policy
 from maxage.rfc9111.decide import Policy
-from maxage.router import read_routes, routes_of
+from maxage.router import read_routes, router_of, routes_of
 from maxage.routes import (
     RouteMatch,
     RouteTable,
@@ -40,11 +40,11 @@ Scope = MutableMapping[str, Any]
 
 @final
 class Target:
-    """A URL as the cache sees it. The last four attributes change as responses come."""
+    """A URL as the cache sees it. The attributes that are not final change as responses come."""
 
     __slots__ = (
-        "found", "groups", "key_parts", "late_groups", "plain_key", "policy", "refresh_after",
-        "rules", "uncacheable_until", "vary_names",
+        "all_groups", "found", "groups", "is_plain", "key_parts", "late_groups", "plain_key",
+        "policy", "refresh_after", "rules", "uncacheable_until", "unstorable", "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -66,8 +66,18 @@ class Target:
         """The selecting header fields of the last response, so that one round trip is enough."""
         self.late_groups: tuple[str, ...] = ()
         """Groups that responses named themselves; captured beforehand at the next miss."""
+        self.all_groups: tuple[str, ...] = groups
+        """Both kinds of groups: what a lookup reads the tokens of."""
+        route = found.route if found is not None else None
+        self.is_plain: Final = policy.vary_by is None and (
+            route is None or not (route.header_names or route.cookie_names)
+        )
+        """Whether nothing but the URL distinguishes its requests."""
         self.uncacheable_until = 0.0
         """Until when (monotonic) requests are not made to wait for each other."""
+        self.unstorable: tuple[bytes, ...] = ()
+        """The Cache-Control that forbade storing its last response, as long as nothing is stored
+        for the URL and `uncacheable_until` is not over: so long it is not looked up."""
         self.refresh_after = 0.0
         """Until when (monotonic) no refresh in the background is begun: the last one failed."""
 
@@ -80,6 +90,7 @@ class Target:
         known = (*self.late_groups, *(g for g in groups if g not in self.groups))
         # The newest ones are kept when there are too many.
         self.late_groups = tuple(dict.fromkeys(reversed(known)))[:limit][::-1]
+        self.all_groups = (*self.groups, *self.late_groups)
 
 
 @final
@@ -97,7 +108,10 @@ class Targets:
         self._app = app
         self._routes: RouteTable | None = None
         self._generation = 0
-        self._routes_seen: tuple[int, int] = (0, 0)
+        self._router: Any = None
+        """What holds the routes, once it is known."""
+        self._routes_read: Sequence[Any] | None = None
+        self._routes_seen = 0
         self._targets: OrderedDict[tuple[Any, ...], Target] = OrderedDict()
         self._touched: OrderedDict[tuple[str, str, str], tuple[str, ...]] = OrderedDict()
         self._base_rules = Policy(
@@ -116,7 +130,9 @@ class Targets:
 
     def find(self, scope: Scope, headers: Headers) -> Target:
         """Return the target of a GET or HEAD request."""
-        forwarded = tuple((n, v) for n, v in headers.raw if n in FORWARDED_HEADERS)
+        forwarded: HeaderList = ()
+        if headers.has_any(FORWARDED_HEADERS):
+            forwarded = tuple((n, v) for n, v in headers.raw if n in FORWARDED_HEADERS)
         host = headers.combined(b"host") or _server(scope)
         path: str = scope["path"]
         raw_path: bytes = scope.get("raw_path") or path.encode("utf-8", "surrogatepass")
@@ -245,12 +261,14 @@ class Targets:
 
     def _watch_routes(self, scope: Scope) -> None:
         """Read the routes when they are first needed, and again when some were added."""
-        routes = routes_of(self._app) or routes_of(scope.get("app"))
-        seen = (id(routes), len(routes) if routes is not None else 0)
-        if self._routes is not None and seen == self._routes_seen:
+        if self._router is None:
+            self._router = router_of(self._app) or router_of(scope.get("app"))
+        routes = routes_of(self._router)
+        seen = len(routes) if routes is not None else 0
+        if self._routes is not None and routes is self._routes_read and seen == self._routes_seen:
             return
         self._routes = read_routes(routes or ())
-        self._routes_seen = seen
+        self._routes_read, self._routes_seen = routes, seen
         self._generation += 1
         self._targets.clear()
         self._touched.clear()

@@ -58,6 +58,10 @@ class _Wishes:
 
 _NO_WISHES: Final = _Wishes()
 
+_CONDITIONS_FOR_ORIGINS: Final = frozenset({b"if-match", b"if-unmodified-since"})
+_CONDITIONS_AND_RANGES: Final = frozenset({b"if-none-match", b"if-modified-since", b"range"})
+_WISHES: Final = frozenset({b"cache-control", b"pragma"})
+
 
 def decide(
     request: Request,
@@ -70,7 +74,7 @@ def decide(
     """Say what answers a GET or HEAD: the stored response, the application, or neither."""
     headers = request.headers
     wishes = _NO_WISHES
-    if policy.obey_request_directives and (b"cache-control" in headers or b"pragma" in headers):
+    if policy.obey_request_directives and headers.has_any(_WISHES):
         wishes = _wishes(headers)
     if stored is None:
         return _forward("vary-miss" if vary_miss else "uri-miss", wishes)
@@ -78,7 +82,7 @@ def decide(
         return _forward("bypass", wishes)
     # RFC 9110 sections 13.1.1 and 13.1.4, RFC 9111 section 4.3.2: "A cache MUST NOT evaluate
     # conditional header fields that only apply to an origin server".
-    if b"if-match" in headers or b"if-unmodified-since" in headers:
+    if headers.has_any(_CONDITIONS_FOR_ORIGINS):
         return _forward("request", wishes)
     if stored.status == 206:
         return _reuse_part(request, stored, wishes, now=now)
@@ -252,7 +256,7 @@ def _serve(
     status, body = stored.status, stored.body
     headers = _headers(stored, age, validated=validated)
     asked = request.headers
-    if status == 200:
+    if status == 200 and asked.has_any(_CONDITIONS_AND_RANGES):
         if (b"if-none-match" in asked or b"if-modified-since" in asked) and is_not_modified(
             request, stored.headers, response_time=stored.response_time
         ):

@@ -12,13 +12,18 @@ Value = bytes | Entry | VariantIndex
 """What lies under a key; only a store that `keeps_objects` is given, or gives, more than bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reading:
-    """One round trip's answer, in the order of what was asked."""
+    """One round trip's answer, in the order of what was asked.
+
+    Several who asked the same in one turn of the event loop may share it.
+    """
 
     values: Sequence[Value | None]
     tokens: Sequence[bytes | None]
     """The current token of each group. A missing one was created; None: it could not be."""
+    found: object = None
+    """What the first who looked made of it, for those who share it. No store sets it."""
 
 
 class Near(Protocol):

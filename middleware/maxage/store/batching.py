@@ -14,6 +14,8 @@ from maxage.store import Reading
 
 Fetch = Callable[[list[bytes], list[str]], Awaitable[tuple[list[bytes | None], list[bytes | None]]]]
 """Asks the store once, for distinct keys and distinct groups."""
+_Question = tuple[tuple[bytes, ...], tuple[str, ...]]
+"""The keys and groups that one lookup asks for."""
 
 
 @final
@@ -25,7 +27,39 @@ class _Batch:
     def __init__(self) -> None:
         self.keys: dict[bytes, int] = {}
         self.groups: dict[str, int] = {}
-        self.waiting: list[tuple[asyncio.Future[Reading], Sequence[bytes], Sequence[str]]] = []
+        self.waiting: dict[_Question, list[asyncio.Future[Reading]]] = {}
+
+    def add(self, question: _Question, future: asyncio.Future[Reading]) -> None:
+        """Add a question, and whom to answer."""
+        waiting = self.waiting.get(question)
+        if waiting is not None:
+            waiting.append(future)
+            return
+        self.waiting[question] = [future]
+        keys, groups = question
+        for key in keys:
+            self.keys.setdefault(key, len(self.keys))
+        for group in groups:
+            self.groups.setdefault(group, len(self.groups))
+
+    def answer(self, values: Sequence[bytes | None], tokens: Sequence[bytes | None]) -> None:
+        """Answer everybody; who asked the same shares one reading."""
+        for (keys, groups), waiting in self.waiting.items():
+            reading = Reading(
+                [values[self.keys[key]] for key in keys],
+                [tokens[self.groups[group]] for group in groups],
+            )
+            for future in waiting:
+                if not future.done():
+                    future.set_result(reading)
+
+    def fail(self, error: StoreUnavailableError) -> None:
+        """Tell everybody that there is no answer."""
+        for waiting in self.waiting.values():
+            for future in waiting:
+                if not future.done():
+                    # One exception object for each: they are raised with different tracebacks.
+                    future.set_exception(StoreUnavailableError(*error.args))
 
 
 @final
@@ -44,12 +78,8 @@ class LookupBatcher:
         if batch is None:
             batch = self._batch = _Batch()
             loop.call_soon(self._send)
-        for key in keys:
-            batch.keys.setdefault(key, len(batch.keys))
-        for group in groups:
-            batch.groups.setdefault(group, len(batch.groups))
         future: asyncio.Future[Reading] = loop.create_future()
-        batch.waiting.append((future, keys, groups))
+        batch.add((tuple(keys), tuple(groups)), future)
         return future
 
     def _send(self) -> None:
@@ -63,23 +93,9 @@ class LookupBatcher:
         try:
             values, tokens = await self._fetch(list(batch.keys), list(batch.groups))
         except StoreUnavailableError as error:
-            _fail(batch, error)
+            batch.fail(error)
         except BaseException:
-            _fail(batch, StoreUnavailableError("the lookup was given up"))
+            batch.fail(StoreUnavailableError("the lookup was given up"))
             raise
         else:
-            for future, keys, groups in batch.waiting:
-                if not future.done():
-                    future.set_result(
-                        Reading(
-                            [values[batch.keys[key]] for key in keys],
-                            [tokens[batch.groups[group]] for group in groups],
-                        )
-                    )
-
-
-def _fail(batch: _Batch, error: StoreUnavailableError) -> None:
-    for future, _, _ in batch.waiting:
-        if not future.done():
-            # One exception object for each: they are raised with different tracebacks.
-            future.set_exception(StoreUnavailableError(*error.args))
+            batch.answer(values, tokens)

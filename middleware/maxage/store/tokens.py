@@ -11,6 +11,7 @@ place into whatever token lies there, so that it needs no read before it and can
 
 import hashlib
 import secrets
+from functools import lru_cache
 from typing import Final
 
 NAMESPACE_GROUP: Final = "n"
@@ -115,6 +116,7 @@ def token_prefix(namespace: str) -> bytes:
     return namespace.encode() + b":t:"
 
 
+@lru_cache(maxsize=16_384)
 def token_key(namespace: str, group: str) -> bytes:
     """Return the key under which the group's token lies."""
     name = group.encode("utf-8", "surrogatepass")

@@ -1,0 +1,96 @@
+"""URLs whose responses say that they must not be stored are not looked up again and again."""
+
+from typing import Any
+
+import pytest
+
+from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from maxage.cache import UNCACHEABLE_SECONDS
+from maxage.store import Reading
+from tests.support.asgi import CounterApp, call
+from tests.support.caching import settled, status_of
+from tests.support.clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+class CountingStore(MemoryStore):
+    """Counts what it is asked."""
+
+    reads = 0
+
+    async def read(self, keys: Any, groups: Any) -> Reading:
+        self.reads += 1
+        return await super().read(keys, groups)
+
+
+def around(app: CounterApp, clock: ManualClock) -> tuple[CacheMiddleware, CountingStore]:
+    store = CountingStore()
+    middleware = CacheMiddleware(app, CacheSettings(), store=store)
+    assert middleware.cache is not None
+    middleware.cache.clock, middleware.cache.monotonic = clock, clock.monotonic
+    return middleware, store
+
+
+@pytest.mark.parametrize("control", ["no-store", "private", "private, max-age=60"])
+async def test_a_response_that_forbids_storing_is_looked_up_once(control: str) -> None:
+    """Afterwards the application is asked at once, and the word stays the same."""
+    clock = ManualClock()
+    middleware, store = around(CounterApp(headers={"cache-control": control}), clock)
+    answers = [await call(middleware) for _ in range(5)]
+    assert {status_of(answer) for answer in answers} == {b"maxage; fwd=uri-miss"}
+    assert len({answer.body for answer in answers}) == 5
+    assert store.reads == 1
+
+
+@pytest.mark.parametrize(("later", "reads"), [(-0.01, 1), (0.01, 2)])
+async def test_it_is_looked_up_again_after_a_while(later: float, reads: int) -> None:
+    """Another worker may have stored something meanwhile."""
+    clock = ManualClock()
+    middleware, store = around(CounterApp(headers={"cache-control": "no-store"}), clock)
+    await call(middleware)
+    clock.advance(UNCACHEABLE_SECONDS + later)
+    await call(middleware)
+    assert store.reads == reads
+
+
+async def test_it_is_stored_as_soon_as_the_response_says_something_else() -> None:
+    """The first other answer ends it, the second is stored."""
+    app, clock = CounterApp(headers={"cache-control": "no-store"}), ManualClock()
+    middleware, _ = around(app, clock)
+    await call(middleware)
+    app.headers = {"cache-control": "max-age=60"}
+    await call(middleware)
+    assert status_of(await call(middleware)) == b"maxage; fwd=uri-miss; stored"
+    await settled(middleware)
+    assert b"; hit" in status_of(await call(middleware))
+
+
+async def test_only_if_cached_is_still_answered_with_504() -> None:
+    """RFC 9111 section 5.2.1.7: 504, and the application is not asked."""
+    app, clock = CounterApp(headers={"cache-control": "no-store"}), ManualClock()
+    middleware, _ = around(app, clock)
+    await call(middleware)
+    answer = await call(middleware, headers={"cache-control": "only-if-cached"})
+    assert answer.status == 504
+    assert app.runs == 1
+
+
+async def test_a_url_of_which_something_is_stored_is_looked_up_all_the_same() -> None:
+    """A stored response outlives a no-store that answers another request."""
+    app, clock = CounterApp(headers={"cache-control": "max-age=60"}), ManualClock()
+    middleware, _ = around(app, clock)
+    await call(middleware)
+    await settled(middleware)
+    app.headers = {"cache-control": "no-store"}
+    await call(middleware, headers={"cache-control": "no-cache"})
+    assert b"; hit" in status_of(await call(middleware))
+
+
+async def test_what_the_body_made_unstorable_is_looked_up() -> None:
+    """Only what the response says itself is known beforehand."""
+    clock = ManualClock()
+    middleware, store = around(CounterApp(headers={"set-cookie": "a=1"}), clock)
+    await call(middleware)
+    await call(middleware)
+    assert store.reads == 2

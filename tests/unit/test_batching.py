@@ -1,0 +1,101 @@
+"""The lookups of one turn of the event loop: one question, and each gets his own answer."""
+
+import asyncio
+import random
+
+import pytest
+
+from maxage.errors import StoreUnavailableError
+from maxage.store.batching import LookupBatcher
+
+pytestmark = pytest.mark.anyio
+
+
+class Server:
+    """Answers each key with itself, and each group with its name; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[bytes], list[str]]] = []
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.failing = False
+
+    async def fetch(
+        self, keys: list[bytes], groups: list[str]
+    ) -> tuple[list[bytes | None], list[bytes | None]]:
+        self.asked.append((keys, groups))
+        await self.answering.wait()
+        if self.failing:
+            raise StoreUnavailableError("away")
+        return list(keys), [group.encode() for group in groups]
+
+
+async def test_the_lookups_of_one_turn_are_one_question() -> None:
+    """Whatever is asked for twice is asked once."""
+    server = Server()
+    batcher = LookupBatcher(server.fetch)
+    readings = await asyncio.gather(
+        batcher.read((b"a",), ("n", "p:/a")), batcher.read((b"b",), ("n", "p:/b"))
+    )
+    assert server.asked == [([b"a", b"b"], ["n", "p:/a", "p:/b"])]
+    assert [list(reading.values) for reading in readings] == [[b"a"], [b"b"]]
+    assert [list(reading.tokens) for reading in readings] == [[b"n", b"p:/a"], [b"n", b"p:/b"]]
+
+
+async def test_who_asks_the_same_in_one_turn_shares_a_reading_and_nobody_else_does() -> None:
+    """The next turn reads anew: what was found then may have been purged."""
+    batcher = LookupBatcher(Server().fetch)
+    one, other = await asyncio.gather(*(batcher.read((b"a",), ("n",)) for _ in range(2)))
+    later = await batcher.read((b"a",), ("n",))
+    assert one is other
+    assert later is not one
+
+
+async def test_a_lookup_in_a_later_turn_is_asked_after_it_began() -> None:
+    """It never takes the answer of a question that was under way before it."""
+    server = Server()
+    batcher = LookupBatcher(server.fetch)
+    server.answering.clear()
+    first = asyncio.ensure_future(batcher.read((b"a",), ()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(batcher.read((b"a",), ()))
+    server.answering.set()
+    assert (await first) is not (await second)
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whoever_is_cancelled_no_answer_goes_to_somebody_else(seed: int) -> None:
+    """Requests that go away shift nobody's answer."""
+    chance, server = random.Random(seed), Server()
+    batcher = LookupBatcher(server.fetch)
+
+    async def ask(number: int) -> bool:
+        key, group = b"%d" % (number % 7), f"g{number % 5}"
+        reading = await batcher.read((key,), (group,))
+        return list(reading.values) == [key] and list(reading.tokens) == [group.encode()]
+
+    server.answering.clear()
+    tasks = [asyncio.ensure_future(ask(number)) for number in range(60)]
+    for _ in tasks:
+        if chance.random() < 0.2:
+            await asyncio.sleep(0)
+        if chance.random() < 0.4:
+            chance.choice(tasks).cancel()
+    server.answering.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(result is True or isinstance(result, asyncio.CancelledError) for result in results)
+    assert sum(result is True for result in results) > 5
+
+
+async def test_a_failure_is_told_to_everybody_with_an_error_of_his_own() -> None:
+    """Errors carry the traceback of whoever raises them."""
+    server = Server()
+    server.failing = True
+    batcher = LookupBatcher(server.fetch)
+    errors = await asyncio.gather(
+        *(batcher.read((key,), ()) for key in (b"a", b"a", b"b")), return_exceptions=True
+    )
+    assert all(isinstance(error, StoreUnavailableError) for error in errors)
+    assert len(set(map(id, errors))) == 3
