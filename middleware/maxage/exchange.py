@@ -100,6 +100,9 @@ class Exchange:
             await self._serve_stale(504 if isinstance(error, TimeoutError) else 500)
         finally:
             self._forget()
+        if self._stale_answer and not (self.begun or self._again):
+            # It returned without an answer, which a server makes a 500 of.
+            await self._serve_stale(500)
         await self._let_go()
 
     def _scope(self) -> Scope:
@@ -348,6 +351,8 @@ class Exchange:
         """Send a start that is still held."""
         held, self._held = self._held, None
         if held is not None:
+            if self._fill is None:
+                self._status = replace(self._status, stored=False)
             await self._send_start(held)
 
     def _forget(self) -> None:

@@ -268,6 +268,15 @@ async def test_stored_is_true_as_far_as_is_known_when_the_head_leaves(
     assert found.get("stored", False) is said
 
 
+async def test_stored_is_not_said_when_the_application_ends_behind_its_head() -> None:
+    """There is no body, and a head that waited for one leaves when the call has returned."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start((b"content-length", b"1")))
+
+    assert await served(app, {}) == [{"fwd": "uri-miss"}]
+
+
 async def test_stored_is_not_said_when_the_handler_read_what_nothing_protects() -> None:
     """That is known when it has run, which is before the head of such a response leaves."""
 

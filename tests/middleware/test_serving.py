@@ -836,7 +836,7 @@ async def test_a_lookup_that_hangs_up_in_the_store_is_an_ordinary_miss_for_the_h
     class Away:
         near = None
         shared, trusted = True, False
-        authority = object()
+        authority, near = object(), None
         reads = 0
 
         async def read(self, keys: Any, groups: Any) -> Reading:

@@ -309,6 +309,24 @@ async def test_a_stale_response_answers_for_an_error(failure: Any, said: bytes) 
     assert after.exception is not None or after.status == failure
 
 
+async def test_a_stale_response_answers_for_an_application_that_does_not() -> None:
+    """It returned without an answer, which a server makes a 500 of."""
+    clock, silent = ManualClock(), [False]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not silent[0]:
+            await send(start((b"cache-control", b"max-age=60, stale-if-error=600")))
+            await send(piece(b"first"))
+
+    middleware = cache_of(app, clock)
+    await call(middleware)
+    clock.advance(61)
+    silent[0] = True
+    answer = await call(middleware)
+    assert answer.body == b"first"
+    assert b"fwd=stale; fwd-status=500" in status_of(answer)
+
+
 @pytest.mark.parametrize("status", [404, 501, 505, 507])
 async def test_what_is_no_error_of_the_rfc_is_passed_on(status: int) -> None:
     """RFC 5861 names 500, 502, 503 and 504; the others say something about the request."""
