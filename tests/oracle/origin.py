@@ -30,20 +30,20 @@ async def work() -> AsyncIterator[list[str]]:
 
 
 @app.get("/rows/{row}")
-async def read(row: str) -> dict[str, int]:
+async def read(row: str) -> dict[str, int | str]:
     """Read a row, and take a while to answer."""
     version = int(await rows.get(f"row:{row}") or 0)
     await asyncio.sleep(chance.choice((0, 0, 0.002, 0.01)))
-    return {"version": version}
+    return {"path": f"/rows/{row}", "version": version}
 
 
 @app.get("/rows")
-async def read_all() -> dict[str, int]:
+async def read_all() -> dict[str, int | str]:
     """Read the sum of all versions: it changes with each of them."""
     keys = [f"row:{row}" for row in range(8)]
     version = sum(int(value or 0) for value in await rows.mget(keys))
     await asyncio.sleep(chance.choice((0, 0.003)))
-    return {"version": version}
+    return {"path": "/rows", "version": version}
 
 
 @app.put("/rows/{row}")
