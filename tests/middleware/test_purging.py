@@ -31,6 +31,7 @@ from maxage import (
     tag,
 )
 from maxage.redis import RedisCache
+from maxage.stores import store_for
 from tests.support.asgi import Exchange, call, http_scope
 from tests.support.redis_server import RedisServer
 
@@ -169,6 +170,7 @@ async def test_a_purge_outside_of_requests_reaches_the_store_of_the_settings(
         assert (answer if isinstance(answer, bool) else await answer) is True
         assert await site.kept() == kept
         await site.middleware.aclose()
+        await store_for(settings).close()
 
 
 async def test_a_purge_from_a_thread_without_an_event_loop(redis_url: str) -> None:
@@ -214,6 +216,7 @@ async def test_a_purge_that_redis_does_not_confirm_says_so(own_redis: RedisServe
     assert await asyncio.to_thread(lambda: purge_tags("a", settings=settings)) is False
     assert not store.trusted
     await store.close()
+    await store_for(settings).close()
 
 
 @pytest.mark.parametrize("error", [None, 404, 500])
