@@ -32,6 +32,7 @@ from maxage.rfc9111.decide import (
     may_store,
 )
 from maxage.rfc9111.freshness import current_age
+from maxage.rfc9111.search import NO_VARY_SEARCH, search_variance
 from maxage.rfc9111.structured import parse_strings
 from maxage.rfc9111.validation import conditional_fields
 from maxage.rfc9111.vary import selecting_values
@@ -487,7 +488,11 @@ class Cache:
                 vary_names=names,
                 selecting=self._selecting(names, fill.request, target),
             )
-        key = variant_key(found.key, names, stored.selecting) if names else found.key
+        primary = self._primary_key(fill, stored)
+        if primary != found.key:
+            # What was found belongs to other URLs.
+            found = replace(found, key=primary, entry=None, index=None)
+        key = variant_key(primary, names, stored.selecting) if names else primary
         # A typed read captured its group's token itself, before it read.
         captured = {group: found.tokens[group] or b"" for group in (*fill.groups, *late)}
         # Purged between the lookup and that read, the response may mix both sides of the change.
@@ -502,8 +507,18 @@ class Cache:
         self._hold(entry)
         # Whatever this process keeps is older.
         self._forget(entry.key, found.key)
-        self.spawn(self._write(entry, fill))
+        self.spawn(self._write(entry, replace(fill, found=found)))
         return entry
+
+    def _primary_key(self, fill: Fill, stored: StoredResponse) -> bytes:
+        """Return the key of all URLs that the response calls equivalent, and remember which."""
+        search = fill.target.search
+        if search.variance is None and NO_VARY_SEARCH not in stored.headers:
+            return fill.found.key
+        variance = search_variance(stored.headers)
+        if stored.status == 200:
+            search.variance = variance
+        return fill.target.key_under(variance, fill.request.key_parts)
 
     def _forget(self, *keys: bytes) -> None:
         near = self.store.near
@@ -700,6 +715,11 @@ def is_softened(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
     return all(softened(token, tokens.get(group)) for group, token in entry.tokens) and all(
         group in carried for group in needed
     )
+
+
+def is_of(entry: Entry, key: bytes) -> bool:
+    """Return whether the entry is the response of this primary key, or a variant of it."""
+    return entry.key == key or entry.key.startswith(key + b":v:")
 
 
 def response_tags(headers: Headers) -> tuple[str, ...]:

@@ -92,6 +92,8 @@ class Request:
     headers: Headers = field(default_factory=Headers)
     carries_credentials: bool = False
     """True when Authorization, a cookie or whatever the route's security scheme reads is there."""
+    key_parts: tuple[bytes, ...] = ()
+    """What distinguishes it from other requests besides method, URL and selecting fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

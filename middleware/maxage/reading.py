@@ -6,6 +6,7 @@ from typing import Any, Final, final
 
 from starlette.requests import Request as StarletteRequest
 
+from maxage.cache import is_of
 from maxage.cache_status import CacheStatus
 from maxage.collapse import Flight
 from maxage.errors import StoreUnavailableError
@@ -64,6 +65,7 @@ class Reading(Answering):
             headers=self.headers,
             carries_credentials=target.policy.vary_by is None
             and self.service.credentials(target, self.headers),
+            key_parts=extra,
         )
         key = target.key(extra)
         near = await self.cache.nearby(target, key, self.request)
@@ -229,17 +231,19 @@ class Reading(Answering):
         """Wait for the fill; return whether its response is ours to take."""
         cache, found = self.cache, self.found
         entry = await flight.wait(seconds)
+        # The response may have said which URLs are one, and may so have moved to another key.
+        key = self.target.key(self.request.key_parts)
         try:
-            if entry is not None:
+            if entry is not None and is_of(entry, key):
                 checked = await cache.checked(
-                    self.target, found.key, self.request, entry, dict(found.tokens), found.index
+                    self.target, key, self.request, entry, dict(found.tokens), found.index
                 )
                 if checked.entry is not None:
                     self.found = checked
                     return True
             if cache.may_collapse(self.target, self.request):
                 # It came to nothing: of all who waited, one asks, and may have asked already.
-                self.found = await cache.lookup(self.target, found.key, self.request)
+                self.found = await cache.lookup(self.target, key, self.request)
         except StoreUnavailableError:
             logger.debug("The store went away while a request waited for another one.")
         return False

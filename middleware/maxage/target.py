@@ -11,6 +11,7 @@ from maxage.key import FORWARDED_HEADERS, declared_query, primary_key
 from maxage.message import HeaderList, Headers
 from maxage.policy import RoutePolicy, Rule, route_policy
 from maxage.rfc9111.decide import Policy
+from maxage.rfc9111.search import SearchVariance, simplified
 from maxage.router import read_routes, router_of, routes_of
 from maxage.routes import (
     RouteMatch,
@@ -39,12 +40,23 @@ Scope = MutableMapping[str, Any]
 
 
 @final
+class Search:
+    """What the last response of a path said of its query; all queries of the path share it."""
+
+    __slots__ = ("variance",)
+
+    def __init__(self) -> None:
+        self.variance: SearchVariance | None = None
+
+
+@final
 class Target:
     """A URL as the cache sees it. The attributes that are not final change as responses come."""
 
     __slots__ = (
         "all_groups", "found", "groups", "is_plain", "key_parts", "late_groups", "plain_key",
-        "policy", "refresh_after", "rules", "uncacheable_until", "unstorable", "vary_names",
+        "policy", "refresh_after", "rules", "search", "uncacheable_until", "unstorable",
+        "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +67,7 @@ class Target:
         rules: Policy,
         groups: tuple[str, ...],
         found: RouteMatch | None,
+        search: "Search | None" = None,
     ) -> None:
         self.key_parts: Final = key_parts
         self.plain_key: Final = primary_key(**key_parts)
@@ -62,6 +75,7 @@ class Target:
         self.rules: Final = rules
         self.groups: Final = groups
         self.found: Final = found
+        self.search: Final = search or Search()
         self.vary_names: tuple[bytes, ...] = ()
         """The selecting header fields of the last response, so that one round trip is enough."""
         self.late_groups: tuple[str, ...] = ()
@@ -83,7 +97,25 @@ class Target:
 
     def key(self, extra: Sequence[bytes]) -> bytes:
         """Return the primary key, with what distinguishes requests besides the URL."""
+        variance = self.search.variance
+        if variance is not None:
+            return self.key_under(variance, extra)
         return primary_key(**self.key_parts, extra=extra) if extra else self.plain_key
+
+    def key_under(self, variance: SearchVariance | None, extra: Sequence[bytes]) -> bytes:
+        """Return the primary key of responses with this No-Vary-Search; None: of those without.
+
+        Equivalent URLs share it. It names the field's value, so that under a key lies only what
+        said that its URLs are equivalent in this way.
+        """
+        if variance is None:
+            return primary_key(**self.key_parts, extra=extra) if extra else self.plain_key
+        parts: dict[str, Any] = {
+            **self.key_parts,
+            "query": simplified(self.key_parts["query"], variance),
+        }
+        # In capitals, which no name of a header has that stands first in other lists.
+        return primary_key(**parts, extra=(b"NO-VARY-SEARCH", variance.name, *extra))
 
     def remember_groups(self, groups: Iterable[str], limit: int) -> None:
         """Remember groups which a response named, so that the next miss captures them first."""
@@ -113,6 +145,7 @@ class Targets:
         self._routes_read: Sequence[Any] | None = None
         self._routes_seen = 0
         self._targets: OrderedDict[tuple[Any, ...], Target] = OrderedDict()
+        self._searches: OrderedDict[tuple[Any, ...], Search] = OrderedDict()
         self._touched: OrderedDict[tuple[str, str, str], tuple[str, ...]] = OrderedDict()
         self._base_rules = Policy(
             default_lifetime=settings.cache_expiration,
@@ -237,6 +270,7 @@ class Targets:
             ),
             groups=tuple(dict.fromkeys((NAMESPACE_GROUP, *groups, *tags))),
             found=found,
+            search=self._search((scheme, host, root_path, raw_path, forwarded, path)),
         )
 
     def _policy(self, path: str, inner: str, found: RouteMatch | None) -> RoutePolicy:
@@ -247,6 +281,13 @@ class Targets:
             beneath=inner,
             control=found.route.control if found is not None else None,
         )
+
+    def _search(self, path: tuple[Any, ...]) -> Search:
+        search = self._searches.get(path)
+        if search is None:
+            search = Search()
+            _remember(self._searches, path, search)
+        return search
 
     def _guarded(self, found: RouteMatch | None, policy: RoutePolicy) -> bool:
         """Return whether a hit would skip a check of credentials; never cached implicitly."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.rfc9111.structured import Item, Opaque, Token, parse_dictionary
+from maxage.rfc9111.structured import InnerList, Item, Opaque, Token, parse_dictionary
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ from maxage.rfc9111.structured import Item, Opaque, Token, parse_dictionary
         ("a=:YWJj:", {"a": Opaque()}),
         ("a=@1800000000", {"a": Opaque()}),
         ('a=%"f%c3%bc"', {"a": Opaque()}),
-        ("a=(b c)", {"a": Opaque()}),
-        ("a=()", {"a": Opaque()}),
-        ('a=( 1  "b";c=1 );d, e', {"a": Opaque(), "e": True}),
+        ("a=(b c)", {"a": InnerList((Token("b"), Token("c")))}),
+        ("a=()", {"a": InnerList()}),
+        ('a=( 1  "b";c=1 );d, e', {"a": InnerList((1, "b")), "e": True}),
         ("a;b;c=1;  d=?0", {"a": True}),
         ("a=1;b=2, c", {"a": 1, "c": True}),
         ("a=1, b, a=2", {"a": 2, "b": True}),

@@ -14,10 +14,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A valid value of a type that no cache directive has: byte sequence, date, inner list..."""
+    """A valid value of a type that no field of ours has: byte sequence, date, display string."""
 
 
-Item = bool | int | float | str | Token | Opaque
+@dataclass(frozen=True, slots=True)
+class InnerList:
+    """Items in parentheses, without their parameters."""
+
+    items: tuple["Item", ...] = ()
+
+
+Item = bool | int | float | str | Token | Opaque | InnerList
 
 _KEY: Final = re.compile(r"[a-z*][a-z0-9_\-.*]*")
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,12}\.[0-9]{1,3}(?![0-9.])")
@@ -115,12 +122,13 @@ def _member(cursor: _Cursor) -> Item:
     return value
 
 
-def _inner_list(cursor: _Cursor) -> Opaque:
+def _inner_list(cursor: _Cursor) -> InnerList:
+    items: list[Item] = []
     while True:
         cursor.take(_SPACES)
         if cursor.take_char(")"):
-            return Opaque()
-        _bare_item(cursor)
+            return InnerList(tuple(items))
+        items.append(_bare_item(cursor))
         _parameters(cursor)
         if not cursor.text.startswith((" ", ")"), cursor.at):
             raise _ParseError
