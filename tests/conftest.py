@@ -13,6 +13,12 @@ from hypothesis import HealthCheck, settings
 from maxage.store.upstream import _upstreams
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import NoRedisServerError, RedisServer, find_server
+from tests.support.redis_topology import (
+    RedisCluster,
+    SentinelGroup,
+    start_cluster,
+    start_sentinel,
+)
 from tests.support.workers import Workers
 
 
@@ -70,6 +76,34 @@ def redis_url(redis_server: RedisServer) -> str:
     redis_server.ensure_running()
     redis_server.flush()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[RedisCluster]:
+    """Three masters that all tests of this process share; see `cluster_url`."""
+    with start_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(shared_cluster: RedisCluster) -> str:
+    """The URL of the shared cluster, running and empty."""
+    shared_cluster.flush()
+    return shared_cluster.url
+
+
+@pytest.fixture(scope="session")
+def shared_sentinel() -> Iterator[SentinelGroup]:
+    """A primary, a replica and a sentinel that all tests of this process share."""
+    with start_sentinel() as group:
+        yield group
+
+
+@pytest.fixture
+def sentinel_url(shared_sentinel: SentinelGroup) -> str:
+    """The URL of the shared sentinel, whose primary is empty."""
+    shared_sentinel.primary.flush()
+    return shared_sentinel.url
 
 
 @pytest.fixture

@@ -347,8 +347,11 @@ def get_async_redis() -> AsyncRedis:
 @lru_cache(maxsize=8)
 def _client(settings: CacheSettings) -> Redis:
     node = _node(settings)
-    options = _options(settings)
-    client = cast("Redis", Redis.from_url(_url(node), retry=Retry(NoBackoff(), 0), **options))
+    if node is None:
+        return Redis()
+    options = _options(settings, Retry(NoBackoff(), 0))
+    pool = redis.ConnectionPool(**options | node.options(in_loop=False))
+    client = cast("Redis", Redis.from_pool(pool))
     client.node = node
     return client
 
@@ -356,27 +359,23 @@ def _client(settings: CacheSettings) -> Redis:
 def _async_client(settings: CacheSettings) -> AsyncRedis:
     # A new client for each use: connections belong to one event loop, and to one request here.
     node = _node(settings)
-    options = _options(settings)
-    client = cast(
-        "AsyncRedis",
-        AsyncRedis.from_url(_url(node), retry=AsyncRetry(NoBackoff(), 0), **options),
-    )
+    if node is None:
+        return AsyncRedis()
+    options = _options(settings, AsyncRetry(NoBackoff(), 0))
+    pool = redis.asyncio.ConnectionPool(**options | node.options(in_loop=True))
+    client = cast("AsyncRedis", AsyncRedis.from_pool(pool))
     client.node = node
     return client
 
 
-def _options(settings: CacheSettings) -> dict[str, Any]:
+def _options(settings: CacheSettings, retry: object) -> dict[str, Any]:
     """Return how both clients connect; each has a `Retry` of its own kind."""
     return {
+        "retry": retry,
         "socket_timeout": settings.cache_read_budget,
         "socket_connect_timeout": settings.cache_read_budget,
         "protocol": 2,
     }
-
-
-def _url(node: Node | None) -> str:
-    # Without a server a client still needs a URL, which it never connects to.
-    return node.url if node is not None else "redis://disabled.invalid"
 
 
 def _node(settings: CacheSettings) -> Node | None:

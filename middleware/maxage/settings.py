@@ -29,7 +29,9 @@ class CacheSettings(BaseSettings):
 
     redis_url: str | None = Field(default=None, repr=False)
     """Where the stored responses are kept: `redis://`, `rediss://`, `unix://`, `valkey://`,
-    `valkeys://` or `memory://`. Unset or empty: the embedded store of this process."""
+    `valkeys://` or `memory://`; `redis+cluster://HOST:PORT,HOST:PORT` and
+    `redis+sentinel://HOST:PORT,HOST:PORT/PRIMARY/0` (the same with `rediss`, `valkey` and
+    `valkeys`). Unset or empty: the embedded store of this process."""
     use_redis_cache: bool = True
     """False switches all caching off: no connection is opened, nothing is stored or served."""
     cache_expiration: float = Field(default=300.0, ge=0, le=31_536_000, allow_inf_nan=False)
@@ -204,8 +206,8 @@ def _read_settings(environment: tuple[str | None, ...]) -> CacheSettings:
 _ENVIRONMENT = tuple(name.upper() for name in CacheSettings.model_fields)
 
 _TAKES = {
-    "redis_url": "a URL that begins with redis://, rediss://, unix://, valkey://, valkeys:// "
-    "or memory://",
+    "redis_url": "a URL that begins with redis://, rediss://, unix://, valkey://, valkeys://, "
+    "memory://, redis+cluster:// or redis+sentinel://",
     "use_redis_cache": "true or false",
     "cache_expiration": "a number of seconds from 0 to 31536000",
     "cache_namespace": "1 to 64 letters, digits and _ . : -",

@@ -15,7 +15,7 @@ def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
     """Return a new store, of the kind that the URL names.
 
     Args:
-        url: `memory://`, `redis://`, `rediss://`, `unix://`, `valkey://` or `valkeys://`.
+        url: as in `REDIS_URL`, or `memory://`.
         settings: namespace, budgets and limits; read from the environment by default.
 
     Raises:

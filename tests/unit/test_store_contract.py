@@ -99,15 +99,22 @@ def fresh_settings(**values: Any) -> CacheSettings:
     )
 
 
-@pytest.fixture(params=["memory", "redis", "redis-sync"])
+KINDS = [
+    "memory",
+    *(f"{where}{half}" for where in ("redis", "cluster", "sentinel") for half in ("", "-sync")),
+]
+
+
+@pytest.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     """Each store in turn, open and empty."""
     made: Store
     if request.param == "memory":
         made = MemoryStore()
     else:
-        url = request.getfixturevalue("redis_url")
-        kind: Callable[..., Store] = RedisStore if request.param == "redis" else Awaited
+        where, _, half = request.param.partition("-")
+        url = request.getfixturevalue(f"{where}_url")
+        kind: Callable[..., Store] = Awaited if half else RedisStore
         made = kind(url, fresh_settings())
     await made.open()
     yield made

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from maxage.policy import uncached
 from maxage.settings import CacheSettings
-from maxage.store.node import ping_server
+from maxage.store.upstream import ping_server
 from maxage.url import server_url
 
 PING_TIMEOUT: Final = 0.25

@@ -19,6 +19,9 @@ Plan = Callable[[int, bytes], Command]
 It is asked anew for each attempt, so that no attempt uses another one's random value.
 """
 
+Found = tuple[list[bytes | None], list[bytes | None]]
+"""Values and tokens, in the order of their keys."""
+
 CONFIRMED: Final = (b"OK", "OK", True)
 UNREPLICATED: Final = (0, None)
 """What WAIT answers when no replica has it yet."""
@@ -27,6 +30,11 @@ UNREPLICATED: Final = (0, None)
 def as_written(commands: Sequence[Command]) -> Plan:
     """Return the plan of commands that are the same for every server."""
     return lambda position, _: commands[position]
+
+
+def token_command(key: bytes, token: bytes) -> Command:
+    """Return the command which writes a token."""
+    return ("SET", key, token, "EX", TOKEN_SECONDS)
 
 
 def creation_commands(
@@ -45,7 +53,7 @@ def creation(key: bytes, present: bytes | None, history: bytes) -> Command:
     # Another worker may have created it meanwhile, hence NX; a token of another history is
     # overwritten: a new unique value is a purge, which is always safe.
     only_if_missing = ("NX",) if present is None else ()
-    return ("SET", key, fresh_token(history), "EX", TOKEN_SECONDS, *only_if_missing)
+    return (*token_command(key, fresh_token(history)), *only_if_missing)
 
 
 def created_before(keys: Sequence[bytes], plan: Plan) -> Plan:

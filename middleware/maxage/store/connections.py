@@ -9,7 +9,7 @@ own.
 # redis-py leaves part of its own signatures without types.
 
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection
@@ -20,7 +20,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store.commands import UNREPLICATED, Command, Plan, creation_commands, strings
+from maxage.store.commands import UNREPLICATED, Command, Found, Plan, creation_commands, strings
 from maxage.store.guard import budget
 from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe
 from maxage.store.tokens import belongs
@@ -28,8 +28,27 @@ from maxage.store.tokens import belongs
 FAILURES = (RedisError, OSError, TimeoutError)
 """What redis-py and the budget raise when a server does not answer as it should."""
 
-Found = tuple[list[bytes | None], list[bytes | None]]
-"""Values and tokens, in the order of their keys."""
+
+class Connections(Protocol):
+    """What a store asks of its connections, to one server or to many."""
+
+    async def close(self) -> None:
+        """Close the connections; new ones are made when they are needed."""
+        ...
+
+    async def ping(self) -> bool:
+        """Ask the servers themselves, within the read budget."""
+        ...
+
+    async def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
+        """Read values and tokens; missing tokens are created."""
+        ...
+
+    async def run(
+        self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False
+    ) -> Sequence[Any]:
+        """Send one command for each key, within the write budget."""
+        ...
 
 
 @final
@@ -91,26 +110,49 @@ class NodeConnections:
         Returns:
             The answers, errors included; None where the server did not answer or not confirm.
         """
-        node = self._node
-        if node.breaker.open:
-            return [None] * len(keys)
-
-        budget_of_wait = self._settings.cache_write_budget if replicated else None
 
         def commands(history: bytes) -> list[Command]:
-            planned = [plan(position, history) for position in range(len(keys))]
-            return [*planned, *node.confirmation(budget_of_wait)]
+            return [plan(position, history) for position in range(len(keys))]
 
-        try:
-            async with budget(node.patience(self._settings.cache_write_budget)):
-                answers = await self._exchange(commands)
-        except FAILURES as error:
-            node.failed(error)
+        seconds = self._settings.cache_write_budget
+        answers = await self.exchange(commands, within=seconds, replicated=replicated)
+        if answers is None:
             return [None] * len(keys)
-        node.succeeded()
+        self._node.succeeded()
         if len(answers) > len(keys) and answers[-1] in UNREPLICATED:
             return [None] * len(keys)
         return answers[: len(keys)]
+
+    async def exchange(
+        self,
+        commands: Callable[[bytes], list[Command]],
+        *,
+        within: float,
+        replicated: bool = False,
+    ) -> list[Any] | None:
+        """Send commands, given the server's history, in one round trip.
+
+        Args:
+            commands: gives what to send.
+            within: seconds that it may take.
+            replicated: whether to add a WAIT, where there are replicas.
+
+        Returns:
+            The answers, errors included; None when the server is away, which is counted.
+        """
+        node = self._node
+        if node.breaker.open:
+            return None
+
+        def all_commands(history: bytes) -> list[Command]:
+            return [*commands(history), *node.confirmation(within if replicated else None)]
+
+        try:
+            async with budget(node.patience(within)):
+                return await self._exchange(all_commands)
+        except FAILURES as error:
+            node.failed(error)
+            return None
 
     async def _fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
         connection = await self._connection()
@@ -164,19 +206,19 @@ class NodeConnections:
 
     def _new_pool(self) -> BlockingConnectionPool:
         budget = max(self._settings.cache_read_budget, self._settings.cache_write_budget)
-        return BlockingConnectionPool.from_url(
-            self._node.url,
-            max_connections=self._settings.cache_connections,
-            timeout=budget,
+        options: dict[str, Any] = {
             # The budgets bound whole operations; a second timer for each read would only cost.
-            socket_timeout=None,
-            socket_connect_timeout=budget,
+            "socket_timeout": None,
+            "socket_connect_timeout": budget,
             # A resent purge would carry its old value: every attempt must draw its own.
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-            redis_connect_func=self._on_connect,
-        )
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "driver_info": None,
+            "redis_connect_func": self._on_connect,
+            "max_connections": self._settings.cache_connections,
+            "timeout": budget,
+        }
+        return BlockingConnectionPool(**options | self._node.options(in_loop=True))
 
 
 def _ping(_: bytes) -> list[Command]:

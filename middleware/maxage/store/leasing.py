@@ -30,7 +30,8 @@ class Leasing:
 
     Args:
         namespace: whose workers these are.
-        node: returns the server that the registry lies on now.
+        survey: learns which servers there are, within so many seconds for each one asked.
+        node_for: returns the server that a key lies on now; None: nobody knows.
         journal: what this process owes.
         pay: pays what is owed, all of it; returns whether that was confirmed.
     """
@@ -39,14 +40,16 @@ class Leasing:
         self,
         namespace: str,
         *,
-        node: Callable[[], Node],
+        survey: Callable[[float], None],
+        node_for: Callable[[bytes], Node | None],
         journal: Journal,
         pay: Callable[[], bool],
         clock: Clock = monotonic_clock,
     ) -> None:
         self.lease: Final = Lease(clock=clock)
         self.keeper: Final = Keeper(self._look, self._leave)
-        self._node: Final = node
+        self._survey: Final = survey
+        self._node_for: Final = node_for
         self._journal: Final = journal
         self._pay: Final = pay
         self._clock: Final = clock
@@ -75,15 +78,17 @@ class Leasing:
         try:
             return self._look_once()
         except Exception as error:  # noqa: BLE001 - garbage makes redis-py raise anything
+            if self._link is not None:
+                self._link.node.failed(error)
             self._hang_up()
-            self._node().failed(error)
             return False
 
     def _look_once(self) -> bool:
         """Look at the peers' leases, purge after suspects, renew; return whether all went well."""
+        self._survey(LOOK_TIMEOUT)
         asked_at = self._clock()
         seen = self._registry.read()
-        if not self._node().is_still(seen.info):
+        if self._link is None or not self._link.node.is_still(seen.info):
             raise RedisConnectionError("another server history on an old connection")
         found = self.lease.look(seen.records, server_now=seen.server_now, asked_at=asked_at)
         if found.purge:
@@ -123,7 +128,9 @@ class Leasing:
             self._hang_up()
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        node, link = self._node(), self._link
+        node, link = self._node_for(self._registry.key), self._link
+        if node is None:
+            raise RedisConnectionError("nobody keeps the registry")
         if link is None or link.node is not node:
             self._hang_up()
             link = self._link = SyncLink(node, LOOK_TIMEOUT)

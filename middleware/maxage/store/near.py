@@ -12,6 +12,7 @@ from maxage.clock import Clock, monotonic_clock
 from maxage.store.codec import Entry
 from maxage.store.copies import Copies, Copy
 from maxage.store.listener import TokenListener
+from maxage.store.node import Node
 from maxage.store.tokens import token_key, token_prefix
 from maxage.store.upstream import Upstream
 
@@ -24,6 +25,8 @@ class NearCache:
     """The near cache in front of a Redis server.
 
     Args:
+        upstream: the store whose purges are watched.
+        node: its server.
         mode: `exact` or `prompt`, as in `NEAR_CACHE`.
         max_bytes: what the copies may take, as in `NEAR_CACHE_BYTES`.
         confirm_within: seconds that an `exact` hit waits for the server.
@@ -33,6 +36,7 @@ class NearCache:
     def __init__(
         self,
         upstream: Upstream,
+        node: Node,
         *,
         mode: Literal["exact", "prompt"],
         max_bytes: int,
@@ -41,8 +45,9 @@ class NearCache:
     ) -> None:
         self.exact: Final = mode == "exact"
         self.copies: Final = Copies(max_bytes)
+        self._node: Final = node
         self.listener: Final = TokenListener(
-            upstream.node, token_prefix(upstream.namespace), self.copies, clock=clock
+            node, token_prefix(upstream.namespace), self.copies, clock=clock
         )
         self._upstream: Final = upstream
         self._confirm_within: Final = confirm_within
@@ -64,7 +69,7 @@ class NearCache:
         listener = self.listener
         if listener.history is None or not self._upstream.trusted:
             return False
-        if listener.history != self._upstream.node.history:
+        if listener.history != self._node.history:
             # Purges go to another server than the one that is listened to.
             listener.leave()
             return False
@@ -77,7 +82,7 @@ class NearCache:
         """
         if not self.exact:
             return True
-        confirmed = await self.listener.confirm(self._upstream.node.patience(self._confirm_within))
+        confirmed = await self.listener.confirm(self._node.patience(self._confirm_within))
         return confirmed and self._usable()
 
     def begin(self) -> int:

@@ -9,10 +9,12 @@ that hangs costs the process its three failures once.
 # redis-py leaves part of its own signatures without types.
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, final
 
 import redis
+import redis.asyncio.connection as awaitable
+import redis.connection as blocking
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -20,17 +22,20 @@ from redis.exceptions import (
     InvalidResponse,
     MovedError,
     ReadOnlyError,
-    RedisError,
 )
 from redis.retry import Retry
 
 from maxage.store.commands import Command
 from maxage.store.guard import Breaker
+from maxage.store.sentinel import Sentinels, following
 from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of
-from maxage.url import mask_password, redis_py_url
+from maxage.url import mask_password
 
 SERVER_IS_ELSEWHERE: Final = (ReadOnlyError, BusyLoadingError, AuthenticationError, MovedError)
 """Answers after which a connection is given up, so that the next one reads the history again."""
+
+UNMET: Final = b"?"
+"""The history of a server that took over from another one: whatever it tells is a change."""
 
 _HISTORY_ATTRIBUTE: Final = "_maxage_history"
 _WAIT_SHARE: Final = 0.8
@@ -57,14 +62,32 @@ class Owner(Protocol):
 class Node:
     """What the process knows about one server."""
 
-    def __init__(self, url: str, owner: Owner) -> None:
-        self.url: Final = url
-        """As redis-py spells it."""
+    def __init__(
+        self,
+        url: str,
+        owner: Owner,
+        *,
+        sentinels: Sentinels | None = None,
+        is_in_cluster: bool = False,
+        history: bytes | None = None,
+    ) -> None:
+        """Note a server.
+
+        Args:
+            url: where it is, as redis-py spells it.
+            owner: who is told what happens to it.
+            sentinels: who says where it really is.
+            is_in_cluster: whether it is one of several that share the keys.
+            history: the last history known; any other one counts as another server.
+        """
+        self._url: Final = url
+        self._sentinels: Final = sentinels
+        self.is_in_cluster: Final = is_in_cluster
         self.breaker: Final = Breaker()
         self.has_replicas = False
         """Whether replicas were connected to the server when it was asked last."""
         self._owner = owner
-        self._history: bytes | None = None
+        self._history = history
         self._lost_connection = False
         self._told_hidden = False
 
@@ -88,11 +111,7 @@ class Node:
         Raises:
             InvalidResponse: it is no answer to that.
         """
-        if isinstance(info, SERVER_IS_ELSEWHERE):
-            raise info
-        history = HIDDEN_HISTORY if isinstance(info, redis.ResponseError) else _told_history(info)
-        if isinstance(info, bytes):
-            self.has_replicas = has_replicas(info)
+        history = self.history_in(info)
         if history == HIDDEN_HISTORY and not self._told_hidden:
             self._told_hidden = True
             logger.warning(
@@ -109,6 +128,27 @@ class Node:
         self._owner.rotate()
         return False
 
+    def history_in(self, info: object) -> bytes:
+        """Return the history that an answer to INFO replication, or an error, tells.
+
+        Raises:
+            RedisError: the server is none that takes writes, or what answers is no server.
+        """
+        if isinstance(info, SERVER_IS_ELSEWHERE):
+            raise info
+        if isinstance(info, redis.ResponseError):
+            return HIDDEN_HISTORY
+        if not isinstance(info, bytes):
+            raise InvalidResponse("the answer is not that to INFO")
+        if self._sentinels is not None and b"\nrole:slave" in info:
+            # The sentinel that named it does not know yet.
+            raise ReadOnlyError("the server is a replica now")
+        # Where a replica takes over by itself, one that is away is no reason to confirm without it:
+        # it may be us whom the others have left behind.
+        is_replaceable = self._sentinels is not None or self.is_in_cluster
+        self.has_replicas = has_replicas(info) or (is_replaceable and self.has_replicas)
+        return history_of(info)
+
     def changed(self, history: bytes) -> bool:
         """Note a history; return whether it is another one than that which was met last."""
         known, self._history = self._history, history
@@ -116,6 +156,10 @@ class Node:
         if history == HIDDEN_HISTORY:
             return lost
         return known is not None and known != history
+
+    def replaced(self) -> None:
+        """Note that another server took over: connections to the old one are not used again."""
+        self._history = UNMET
 
     def failed(self, error: BaseException) -> None:
         """Count a failure of the server; the third in a row opens the breaker."""
@@ -157,20 +201,49 @@ class Node:
 
         A server can become another one without closing a connection: demoted, or promoted.
         """
-        if isinstance(info, SERVER_IS_ELSEWHERE):
-            raise info
-        if isinstance(info, redis.ResponseError):
-            return self._history == HIDDEN_HISTORY
-        history = _told_history(info)
-        if isinstance(info, bytes):
-            self.has_replicas = has_replicas(info)
-        return history == self._history
+        return self.history_in(info) == self._history
 
-    def client(
+    def options(self, *, in_loop: bool) -> dict[str, Any]:
+        """Return how redis-py connects to it.
+
+        Args:
+            in_loop: whether the connections are awaited.
+        """
+        parse: Callable[[str], Any] = awaitable.parse_url if in_loop else blocking.parse_url
+        options: dict[str, Any] = dict(parse(self._url))
+        if self._sentinels is None:
+            return options
+        return following(self._sentinels, options, in_loop=in_loop)
+
+    def pool(
         self, timeout: float, *, on_connect: Callable[[Any], None] | None = None
-    ) -> "redis.Redis":
-        """Return a new synchronous client; see `sync_client`."""
-        return sync_client(self.url, timeout=timeout, on_connect=on_connect)
+    ) -> redis.ConnectionPool:
+        """Return a pool of synchronous connections; they never resend, and give up after that."""
+        options: dict[str, Any] = {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "protocol": 2,
+            "driver_info": None,
+            "redis_connect_func": on_connect,
+        }
+        return redis.ConnectionPool(**options | self.options(in_loop=False))
+
+    def ask(self, commands: Sequence[Command], timeout: float) -> list[Any]:
+        """Send commands over a new connection; see `send`. It counts as no use of the server.
+
+        Args:
+            commands: what to send.
+            timeout: seconds that connecting, and each answer, may take.
+
+        Raises:
+            RedisError, OSError: the server did not answer; garbage makes redis-py raise others.
+        """
+        pool = self.pool(timeout)
+        try:
+            return send(pool.get_connection(), commands)
+        finally:
+            pool.disconnect()
 
 
 def describe(error: BaseException) -> str:
@@ -178,41 +251,25 @@ def describe(error: BaseException) -> str:
     return mask_password(f"{type(error).__name__}: {error}".splitlines()[0][:200])
 
 
-def sync_client(
-    url: str, *, timeout: float, on_connect: Callable[[Any], None] | None = None
-) -> "redis.Redis":
-    """Return a synchronous client that never resends, and that gives up after `timeout` seconds."""
-    return redis.Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        protocol=2,
-        driver_info=None,
-        redis_connect_func=on_connect,
-    )
+def send(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    """Send commands in one round trip; an error answer stands in its place in the list.
 
-
-def read_history(client: "redis.Redis") -> bytes:
-    """Return the history of the server behind the client."""
-    try:
-        info: Any = client.execute_command("INFO", "replication", NEVER_DECODE=True)
-    except redis.ResponseError:
-        return HIDDEN_HISTORY
-    if isinstance(info, dict):
-        return history_of(b"master_replid:" + str(info.get("master_replid", "")).encode())
-    return history_of(info if isinstance(info, bytes) else str(info).encode())
-
-
-def _told_history(info: object) -> bytes:
-    """Return the history that the answer to INFO replication names.
+    Args:
+        connection: a synchronous one of redis-py's, connected.
+        commands: what to send.
 
     Raises:
-        InvalidResponse: it is no answer to that.
+        RedisError, OSError: the server did not answer.
     """
-    if not isinstance(info, bytes):
-        raise InvalidResponse("the answer is not that to INFO")
-    return history_of(info)
+    connection.send_packed_command(connection.pack_commands(commands))
+    return [_answer(connection) for _ in commands]
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response(disable_decoding=True)
+    except redis.ResponseError as error:
+        return error
 
 
 def _note_history(connection: object, history: bytes) -> None:
@@ -224,14 +281,3 @@ def connection_history(connection: object) -> bytes:
     """Return what `_note_history` noted; empty before the connection was made."""
     history: bytes = getattr(connection, _HISTORY_ATTRIBUTE, b"")
     return history
-
-
-def ping_server(url: str, timeout: float) -> bool:
-    """Return whether the server answers a PING on a new connection within `timeout` seconds."""
-    client = sync_client(redis_py_url(url), timeout=timeout)
-    try:
-        return bool(client.ping())
-    except (RedisError, OSError, ValueError):
-        return False
-    finally:
-        client.close()

@@ -10,11 +10,20 @@ from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store import Reading, Value
 from maxage.store.batching import LookupBatcher
-from maxage.store.commands import Command, as_written, created_before, marking, twice
-from maxage.store.connections import Found, NodeConnections
+from maxage.store.cluster import connections_to
+from maxage.store.commands import (
+    Command,
+    Found,
+    as_written,
+    created_before,
+    marking,
+    token_command,
+    twice,
+)
+from maxage.store.connections import Connections, NodeConnections
 from maxage.store.leasing import LOOK_TIMEOUT
 from maxage.store.near import NearCache
-from maxage.store.tokens import TOKEN_SECONDS, fresh_token, token_key
+from maxage.store.tokens import fresh_token, token_key
 from maxage.store.upstream import Upstream, upstream_for
 
 
@@ -24,7 +33,7 @@ class _LoopSide:
 
     __slots__ = ("batcher", "connections")
 
-    def __init__(self, connections: NodeConnections, batcher: LookupBatcher) -> None:
+    def __init__(self, connections: Connections, batcher: LookupBatcher) -> None:
         self.connections = connections
         self.batcher = batcher
 
@@ -159,7 +168,7 @@ class RedisStore:
         def plan(position: int, history: bytes) -> Command:
             # Drawn when it is sent: no attempt ever uses another one's value.
             token = tokens[position] = fresh_token(history)
-            return ("SET", keys[position], token, "EX", TOKEN_SECONDS, *options)
+            return (*token_command(keys[position], token), *options)
 
         unpaid: Sequence[str] = groups
         replicated = self._settings.on_lost_purge == "refuse"
@@ -206,7 +215,7 @@ class RedisStore:
         """Take part in the leases; return whether, after a first look, the store is settled."""
         first = self.upstream.leasing.join()
         if not first.done():
-            patience = self.upstream.node.patience(patience)
+            patience = self.upstream.patience(patience)
             await asyncio.wait([asyncio.wrap_future(first)], timeout=patience)
         return self.upstream.settled
 
@@ -219,13 +228,17 @@ class RedisStore:
             raise StoreUnavailableError("a purge is owed")
         return found
 
-    def _listen(self, connections: NodeConnections) -> None:
+    def _listen(self, connections: Connections) -> None:
         """Begin a near cache, unless there is one whose event loop still runs."""
         settings = self._settings
         if not settings.near_cache_bytes or (self._near and self._near.listener.alive):
             return
+        node = self.upstream.node
+        if node is None or not isinstance(connections, NodeConnections):
+            return
         self._near = NearCache(
             self.upstream,
+            node,
             mode=settings.near_cache,
             max_bytes=settings.near_cache_bytes,
             confirm_within=settings.cache_read_budget,
@@ -236,7 +249,7 @@ class RedisStore:
         loop = asyncio.get_running_loop()
         side = self._sides.get(loop)
         if side is None:
-            connections = NodeConnections(self.upstream.node, self._settings)
+            connections = connections_to(self.upstream.topology, self._settings)
             side = self._sides[loop] = _LoopSide(connections, LookupBatcher(self._fetch))
             self._listen(connections)
         return side

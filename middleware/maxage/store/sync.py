@@ -11,9 +11,16 @@ from typing import Final, Protocol, final
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store import Reading
-from maxage.store.commands import Command, as_written, created_before, marking, twice
-from maxage.store.sync_connections import SyncNodeConnections
-from maxage.store.tokens import TOKEN_SECONDS, fresh_token, token_key
+from maxage.store.cluster import sync_connections_to
+from maxage.store.commands import (
+    Command,
+    as_written,
+    created_before,
+    marking,
+    token_command,
+    twice,
+)
+from maxage.store.tokens import fresh_token, token_key
 from maxage.store.upstream import Upstream, upstream_for
 
 
@@ -59,7 +66,7 @@ class SyncRedisStore:
     def __init__(self, url: str, settings: CacheSettings) -> None:
         self.upstream: Final[Upstream] = upstream_for(url, settings.cache_namespace)
         self._settings: Final = settings
-        self._connections = SyncNodeConnections(self.upstream.node, settings)
+        self._connections = sync_connections_to(self.upstream.topology, settings)
 
     @property
     def authority(self) -> object:
@@ -110,7 +117,7 @@ class SyncRedisStore:
 
         def plan(position: int, history: bytes) -> Command:
             token = tokens[position] = fresh_token(history)
-            return ("SET", keys[position], token, "EX", TOKEN_SECONDS)
+            return token_command(keys[position], token)
 
         replicated = self._settings.on_lost_purge == "refuse"
         answers = self._connections.run(keys, plan, replicated=replicated)
@@ -123,7 +130,7 @@ class SyncRedisStore:
     def _joined(self, patience: float) -> bool:
         """Take part in the leases; return whether, after a first look, the store is settled."""
         if not self.upstream.settled:
-            wait([self.upstream.leasing.join()], timeout=self.upstream.node.patience(patience))
+            wait([self.upstream.leasing.join()], timeout=self.upstream.patience(patience))
         return self.upstream.settled
 
     def soften_now(self, groups: Sequence[str]) -> bool:

@@ -8,19 +8,32 @@ The twin of `connections`.
 # redis-py leaves part of its own signatures without types.
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 import redis
-from redis.exceptions import InvalidResponse, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, RedisError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store.commands import UNREPLICATED, Command, Plan, creation_commands, strings
-from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe
+from maxage.store.commands import UNREPLICATED, Command, Found, Plan, creation_commands, strings
+from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe, send
 from maxage.store.tokens import belongs
 
-Found = tuple[list[bytes | None], list[bytes | None]]
-"""Values and tokens, in the order of their keys."""
+
+class SyncConnections(Protocol):
+    """What a store asks of its connections, to one server or to many."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
+        """Read values and tokens; missing tokens are created."""
+        ...
+
+    def run(self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False) -> Sequence[Any]:
+        """Send one command for each key, within the write budget."""
+        ...
 
 
 @final
@@ -29,8 +42,7 @@ class SyncLink:
 
     def __init__(self, node: Node, timeout: float) -> None:
         self.node: Final = node
-        client = node.client(timeout, on_connect=self._on_connect)
-        self._pool: Final = client.connection_pool
+        self._pool: Final = node.pool(timeout, on_connect=self._on_connect)
 
     def close(self) -> None:
         """Close the connections; new ones are made when they are needed."""
@@ -52,8 +64,7 @@ class SyncLink:
                 connection.disconnect()
                 connection.connect()
             batch = commands(connection_history(connection))
-            connection.send_packed_command(connection.pack_commands(batch))
-            answers = [_answer(connection) for _ in batch]
+            answers = send(connection, batch)
             if any(isinstance(answer, SERVER_IS_ELSEWHERE) for answer in answers):
                 connection.disconnect()
         except BaseException:
@@ -67,8 +78,8 @@ class SyncLink:
     def _on_connect(self, connection: Any) -> None:
         """Read the history of the server on each new connection, before anything else."""
         connection.on_connect()
-        connection.send_command("INFO", "replication")
-        if not self.node.meet(connection, _answer(connection)):
+        (info,) = send(connection, [("INFO", "replication")])
+        if not self.node.meet(connection, info):
             raise redis.ConnectionError("another server history: the namespace is purged first")
 
 
@@ -93,9 +104,7 @@ class SyncNodeConnections:
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
         """
-        if self._node.breaker.open:
-            raise StoreUnavailableError("the store is away")
-        answers = self._guarded(self._reader, lambda _: [("MGET", *keys, *token_keys)])
+        answers = self.exchange(lambda _: [("MGET", *keys, *token_keys)], reading=True)
         if answers is None or isinstance(answers[0], Exception):
             raise StoreUnavailableError("the store did not answer")
         try:
@@ -103,6 +112,7 @@ class SyncNodeConnections:
         except InvalidResponse as error:
             self._node.failed(error)
             raise StoreUnavailableError(describe(error)) from None
+        self._node.succeeded()
         return answer[: len(keys)], self._with_created(token_keys, answer[len(keys) :])
 
     def run(self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False) -> Sequence[Any]:
@@ -111,19 +121,46 @@ class SyncNodeConnections:
         Returns:
             The answers, errors included; None where the server did not answer or not confirm.
         """
-        count = len(keys)
-        if self._node.breaker.open:
-            return [None] * count
-        budget = self._settings.cache_write_budget if replicated else None
 
         def commands(history: bytes) -> list[Command]:
-            planned = [plan(position, history) for position in range(count)]
-            return [*planned, *self._node.confirmation(budget)]
+            return [plan(position, history) for position in range(len(keys))]
 
-        answers = self._guarded(self._writer, commands)
-        if answers is None or (len(answers) > count and answers[-1] in UNREPLICATED):
-            return [None] * count
-        return answers[:count]
+        answers = self.exchange(commands, replicated=replicated)
+        if answers is None:
+            return [None] * len(keys)
+        self._node.succeeded()
+        if len(answers) > len(keys) and answers[-1] in UNREPLICATED:
+            return [None] * len(keys)
+        return answers[: len(keys)]
+
+    def exchange(
+        self,
+        commands: Callable[[bytes], list[Command]],
+        *,
+        reading: bool = False,
+        replicated: bool = False,
+    ) -> list[Any] | None:
+        """Send commands, given the server's history, in one round trip, within the budget.
+
+        Args:
+            commands: gives what to send.
+            reading: whether it is the read budget.
+            replicated: whether to add a WAIT, where there are replicas.
+
+        Returns:
+            The answers, errors included; None when the server is away, which is counted.
+        """
+        if self._node.breaker.open:
+            return None
+        seconds = self._settings.cache_write_budget if replicated else None
+        link = self._reader if reading else self._writer
+        try:
+            return link.exchange(
+                lambda history: [*commands(history), *self._node.confirmation(seconds)]
+            )
+        except (RedisError, OSError) as error:
+            self._node.failed(error)
+            return None
 
     def _with_created(
         self, keys: Sequence[bytes], tokens: Sequence[bytes | None]
@@ -133,9 +170,8 @@ class SyncNodeConnections:
         result = list(tokens)
         if not lacking:
             return result
-        answers = self._guarded(
-            self._writer,
-            lambda now: creation_commands([(keys[i], tokens[i]) for i in lacking], now),
+        answers = self.exchange(
+            lambda now: creation_commands([(keys[i], tokens[i]) for i in lacking], now)
         )
         created: Any = answers[-1] if answers and isinstance(answers[-1], list) else []
         for position, i in enumerate(lacking):
@@ -143,22 +179,3 @@ class SyncNodeConnections:
             fits = isinstance(token, bytes) and belongs(token, self._node.history or b"")
             result[i] = token if fits else None
         return result
-
-    def _guarded(
-        self, link: SyncLink, commands: Callable[[bytes], list[Command]]
-    ) -> list[Any] | None:
-        """Run commands in one round trip; None when the server did not answer."""
-        try:
-            answers = link.exchange(commands)
-        except (RedisError, OSError) as error:
-            self._node.failed(error)
-            return None
-        self._node.succeeded()
-        return answers
-
-
-def _answer(connection: Any) -> Any:
-    try:
-        return connection.read_response(disable_decoding=True)
-    except ResponseError as error:
-        return error

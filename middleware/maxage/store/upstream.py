@@ -5,26 +5,23 @@ one half could not make stops the other half from trusting what it reads. What i
 server by itself is a `Node`.
 """
 
-# pyright: reportUnknownMemberType=false
-# redis-py leaves part of its own signatures without types.
-
 import atexit
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, Final, Protocol, final
 
-import redis
+from redis.exceptions import RedisError
 
-from maxage.store.commands import CONFIRMED, Command
+from maxage.store.commands import CONFIRMED, Command, token_command
 from maxage.store.journal import Journal
 from maxage.store.leasing import Leasing
-from maxage.store.node import Node, describe, read_history
+from maxage.store.node import Node, describe
 from maxage.store.tokens import NAMESPACE_GROUP, TOKEN_SECONDS, fresh_token, token_key
-from maxage.url import redis_py_url
+from maxage.store.topology import Single, topology_for
 
 _TOKEN_ENDS: Final = 10_000
 """Groups of which it is remembered until when their token lives."""
@@ -52,22 +49,31 @@ class Upstream:
     def __init__(self, url: str, namespace: str) -> None:
         self.namespace: Final = namespace
         self.journal: Final = Journal()
-        self.node: Final = Node(redis_py_url(url), self)
+        self.topology: Final = topology_for(url, self)
         self._token_ends: dict[str, float] = {}
         self._lock = threading.Lock()
         self._recovery: threading.Thread | None = None
         self._closing = threading.Event()
         self.leasing: Final = Leasing(
-            namespace, node=lambda: self.node, journal=self.journal, pay=self._recovered
+            namespace,
+            survey=self.topology.learn,
+            node_for=self.topology.node_for,
+            journal=self.journal,
+            pay=lambda: self._recovered() or self.journal.empty,
         )
         self.unwatched_purges = 0
         """Purges that came to be owed while no other worker would have noticed their loss."""
         self._watchers: weakref.WeakSet[PurgeWatcher] = weakref.WeakSet()
 
     @property
+    def node(self) -> Node | None:
+        """The server, where there is one by itself; None: several share the keys."""
+        return self.topology.nodes[0] if isinstance(self.topology, Single) else None
+
+    @property
     def nodes(self) -> Sequence[Node]:
         """The servers that take writes, as far as they are known; all of them together."""
-        return (self.node,)
+        return self.topology.nodes
 
     @property
     def settled(self) -> bool:
@@ -80,12 +86,21 @@ class Upstream:
     @property
     def trusted(self) -> bool:
         """Whether hits may be served: every server answers, and what it answers is settled."""
-        return self.settled and self._is_well
+        return self.settled and self._all_answer
+
+    @property
+    def _all_answer(self) -> bool:
+        nodes = self.nodes
+        return bool(nodes) and not any(node.breaker.open for node in nodes)
 
     @property
     def _is_well(self) -> bool:
         """Whether the background probe has nothing to do."""
-        return self.journal.empty and not any(node.breaker.open for node in self.nodes)
+        return self.journal.empty and self.topology.is_current and self._all_answer
+
+    def patience(self, seconds: float) -> float:
+        """Return how long to wait where any of the servers may be asked; see `Node.patience`."""
+        return min((node.patience(seconds) for node in self.nodes), default=seconds)
 
     def unconfirmed(self, groups: Sequence[str], answers: Sequence[Any]) -> list[str]:
         """Return the groups whose new token was not confirmed."""
@@ -208,41 +223,63 @@ class Upstream:
             self._recovery = None
 
     def _recovered(self) -> bool:
-        """Ask the server once, pay what is owed, and close the breaker."""
+        """Ask which servers there are and each of them once; pay what is owed to those that answer.
+
+        Returns:
+            Whether all of them answered.
+        """
         try:
-            connection = self.node.client(PROBE_TIMEOUT)
-            try:
-                self._pay(connection)
-            finally:
-                connection.close()
+            self.topology.learn(PROBE_TIMEOUT)
+        except (RedisError, OSError) as error:
+            logger.debug("Redis is still away: %s", describe(error))
+        nodes = self.nodes
+        met = [node for node in nodes if self._reached(node, self._meet)]
+        # Only now: whoever is met may be another server, which is one more purge.
+        paid = [node for node in met if self._reached(node, self._pay)]
+        self.leasing.keeper.wake()
+        return 0 < len(nodes) == len(paid)
+
+    def _reached(self, node: Node, use: Callable[[Node], None]) -> bool:
+        """Use the server; return whether that went well."""
+        try:
+            use(node)
         except Exception as error:  # noqa: BLE001 - garbage makes redis-py raise anything
             # The thread must outlive it, or nothing would ever close the breaker.
             logger.debug("Redis is still away: %s", describe(error))
             return False
-        if self.node.breaker.open:
-            self.node.breaker.close()
-            logger.warning("The cache is in use again: Redis answers.")
-        # What follows has its whole budget again.
-        self.node.succeeded()
-        self.leasing.keeper.wake()
         return True
 
-    def _pay(self, client: "redis.Redis") -> None:
-        history = read_history(client)
-        if self.node.changed(history):
+    def _meet(self, node: Node) -> None:
+        """See that the server works, and whether it is another one than before."""
+        state = [("CLUSTER", "INFO")] if node.is_in_cluster else []
+        info, *answers = node.ask([("INFO", "replication"), ("PING",), *state], PROBE_TIMEOUT)
+        if node.changed(node.history_in(info)):
             self.journal.add([NAMESPACE_GROUP])
-        # PING first: with nothing owed it is what shows that the server answers.
-        client.ping()
-        groups, mark = self.journal.owed()
-        if not groups:
-            return
-        pipeline = client.pipeline(transaction=False)
-        for group in groups:
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        if state and b"cluster_state:ok" not in answers[-1]:
+            raise RedisError("the cluster is down")
+
+    def _pay(self, node: Node) -> None:
+        """Make the purges that are owed to the server, then let requests through to it."""
+        owed, mark = self.journal.owed()
+        keys = {group: token_key(self.namespace, group) for group in owed}
+        groups = [group for group, key in keys.items() if self.topology.node_for(key) is node]
+        if groups:
             # A fresh value at every attempt: a delayed write of an earlier one must never bring
             # back a token under which something was stored.
-            pipeline.set(token_key(self.namespace, group), fresh_token(history), ex=TOKEN_SECONDS)
-        pipeline.execute()
-        self.journal.settle(groups, mark)
+            history = node.history or b""
+            commands = [token_command(keys[group], fresh_token(history)) for group in groups]
+            for answer in node.ask(commands, PROBE_TIMEOUT):
+                if answer not in CONFIRMED:
+                    raise answer if isinstance(answer, Exception) else RedisError("not written")
+            self.journal.settle(groups, mark)
+        if node.breaker.open:
+            node.breaker.close()
+            logger.warning("The cache is in use again: Redis answers.")
+        # What follows has its whole budget again.
+        node.succeeded()
 
 
 _upstreams: dict[tuple[str, str], Upstream] = {}
@@ -272,3 +309,30 @@ if hasattr(os, "register_at_fork"):
 
 def _token_seconds(keep_for: float) -> int:
     return int(max(keep_for, TOKEN_SECONDS)) + 60
+
+
+@final
+class _Nobody:
+    """Cares about nothing: for servers that are only asked once."""
+
+    def rotate(self) -> None:
+        """Do nothing."""
+
+    def recover(self) -> None:
+        """Do nothing."""
+
+
+def ping_server(url: str, timeout: float) -> bool:
+    """Return whether every server answers a PING on a new connection.
+
+    Args:
+        url: as in `REDIS_URL`.
+        timeout: seconds that each of them may take.
+    """
+    topology = topology_for(url, _Nobody())
+    try:
+        topology.learn(timeout)
+        pongs = [node.ask([("PING",)], timeout) for node in topology.nodes]
+        return all(pong in ([b"PONG"], ["PONG"]) for pong in pongs)
+    except Exception:  # noqa: BLE001 - garbage makes redis-py raise anything
+        return False
