@@ -14,6 +14,7 @@ from maxage.dependencies import current_dependencies
 from maxage.errors import SettingsError
 from maxage.mutation import Mutation
 from maxage.policy import Rule
+from maxage.querying import Querying
 from maxage.reading import Reading
 from maxage.responder import ASGIApp, Message, Passing, Receive, Send, Service
 from maxage.rfc9111.invalidation import is_unsafe
@@ -87,7 +88,9 @@ class CacheMiddleware:
                 reading = Reading(self._service, self.cache, scope, receive, send)
                 reading.shortcut = self.shortcut
                 await reading.run()
-        elif is_unsafe(scope["method"]) and scope["method"] != "QUERY":
+        elif scope["method"] == "QUERY" and self._service.settings.cache_query:
+            await Querying(self._service, self.cache, scope, receive, send).run()
+        elif is_unsafe(scope["method"]):
             await Mutation(self._service, self.cache, scope, receive, send).run()
         else:
             await Passing(self._service, self.cache, scope, receive, send).run()

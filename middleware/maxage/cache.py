@@ -596,7 +596,7 @@ class Cache:
     def may_collapse(self, target: Target, request: Request) -> bool:
         """Return whether the request may wait for another one's response, or be waited for."""
         return (
-            request.method == "GET"
+            request.method in {"GET", "QUERY"}
             and not request.carries_credentials
             and self.settings.cache_collapse_wait > 0
             and target.uncacheable_until <= self.monotonic()

@@ -68,7 +68,7 @@ class Exchange:
         """Whether something came from the client that forbids storing."""
         self._again = False
         self._body_again = False
-        """Whether the request's body, which is empty, is to be received once more."""
+        """Whether the request's body is to be received once more."""
 
     async def run(self) -> None:
         """Call the application; once more without conditions if its 304 was of no use."""
@@ -117,14 +117,16 @@ class Exchange:
     async def _receive(self) -> Message:
         if self._body_again:
             self._body_again = False
-            return {"type": "http.request", "body": b"", "more_body": False}
+            body = self.reading.content or b""
+            return {"type": "http.request", "body": body, "more_body": False}
         reading = self.reading
         message: Message = await reading.receive()
         if reading is not self.reading and message["type"] == "http.disconnect":
             # Its client was answered meanwhile, which is all that this says.
             message = await self.reading.receive()
         self.body_read = self.body_read or not message.get("more_body", False)
-        if message["type"] == "http.disconnect" or message.get("body"):
+        unannounced = message.get("body") and reading.content is None
+        if message["type"] == "http.disconnect" or unannounced:
             # An application that learns that its client hung up may stop half way and end its
             # answer in good order; and a body that no header announced (HTTP/2 needs none) is part
             # of what it answers.

@@ -1,4 +1,4 @@
-"""The responder of one GET or HEAD: serve from the store, or forward and perhaps store."""
+"""The responder of one GET, HEAD or QUERY: serve from the store, or forward and perhaps store."""
 
 import inspect
 import logging
@@ -33,10 +33,12 @@ _JOINS: Final = 2
 
 @final
 class Reading(Answering):
-    """Answers one GET or HEAD."""
+    """Answers one GET or HEAD, or a QUERY whose content was read."""
 
     shortcut: Shortcut | None = None
     """What the next request like this one may be answered by."""
+    content_key: tuple[bytes, ...] = ()
+    """What of the content of a QUERY belongs to its key."""
 
     async def run(self) -> None:
         """Serve from the store, or forward and perhaps store."""
@@ -55,6 +57,8 @@ class Reading(Answering):
             return
         try:
             extra = () if target.is_plain else await self._key_parts(target)
+            if self.content_key:
+                extra = (*self.content_key, *extra)
         except Exception as error:  # noqa: BLE001 - vary_by is the application's own code
             # The application's own checks answer a request that vary_by refuses.
             logger.debug("vary_by refused a request: %s", type(error).__name__)
@@ -93,8 +97,10 @@ class Reading(Answering):
             return "uncached"
         if headers.has_any(OVERRIDES):
             return "override"
-        if headers.has_any(_FRAMING) and (
-            b"transfer-encoding" in headers or headers.get_all(b"content-length") != (b"0",)
+        if (
+            self.content is None
+            and headers.has_any(_FRAMING)
+            and (b"transfer-encoding" in headers or headers.get_all(b"content-length") != (b"0",))
         ):
             return "body"
         if len(headers.get_all(b"host")) > 1:

@@ -31,6 +31,7 @@ class Unheard(Answering):
     ) -> None:
         super().__init__(reading.service, reading.cache, scope, self._receive, self._discard)
         self.target, self.found, self.request = reading.target, reading.found, request
+        self.content = reading.content
         self._body_read = body_read
 
     async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
@@ -44,7 +45,7 @@ class Unheard(Answering):
         # take that for a client that hung up.
         if not self._body_read:
             self._body_read = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": self.content or b"", "more_body": False}
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -57,16 +58,17 @@ def begin_refresh(reading: Answering) -> None:
 
 
 def _own_request(reading: Answering) -> Unheard:
-    """Return a GET of our own for what the reading asks for, without its client's wishes."""
+    """Return a request of our own for what the reading asks for, without its client's wishes."""
     scope = dict(reading.scope)
     lines = tuple(line for line in reading.headers.raw if line[0] not in _OF_THE_CLIENT)
-    scope["method"], scope["headers"] = "GET", list(lines)
+    method = "GET" if reading.content is None else reading.request.method
+    scope["method"], scope["headers"] = method, list(lines)
     # A file that the server sends by itself cannot be copied.
     extensions: dict[str, Any] = scope.get("extensions") or {}
     scope["extensions"] = {
         name: extensions[name] for name in extensions if not name.startswith("http.response.")
     }
-    request = replace(reading.request, method="GET", headers=Headers.of(lines))
+    request = replace(reading.request, method=method, headers=Headers.of(lines))
     return Unheard(reading, scope, request)
 
 

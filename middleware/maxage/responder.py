@@ -163,6 +163,8 @@ class Answering(Responder):
     target: Target
     request: Request
     found: Found
+    content: bytes | None = None
+    """The content of a QUERY; None: a GET or HEAD, which has none."""
     collapsed: bool | None = None
     """Whether it waited for another request's response, and could use it."""
 

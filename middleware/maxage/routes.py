@@ -197,7 +197,7 @@ class RouteTable:
         return any(r.accepts("GET") and _shape(r.template) == shape for r in self.routes)
 
 
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 
 
 def fallback_groups(path: str) -> tuple[str, ...]:

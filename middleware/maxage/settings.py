@@ -127,6 +127,10 @@ class CacheSettings(BaseSettings):
     """Whether responses with Set-Cookie and explicit freshness are stored."""
     store_server_errors: bool = False
     """Whether 5xx with explicit freshness are stored."""
+    cache_query: bool = False
+    """Whether answers to QUERY (RFC 10008) are stored, under a key that holds the content."""
+    cache_max_query_bytes: int = Field(default=64 * 1024, ge=0)
+    """A QUERY with longer content is passed on and not stored."""
     store_post: bool = False
     """Whether an answer to POST that is about its own URL (Content-Location), with explicit
     freshness, answers later GETs."""
@@ -156,6 +160,7 @@ class CacheSettings(BaseSettings):
             "heuristic_fraction": 0.1,
             "store_set_cookie": True,
             "store_server_errors": True,
+            "cache_query": True,
             "store_post": True,
             "store_partial": True,
             "stale_if_error": 86_400,

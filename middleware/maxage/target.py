@@ -162,7 +162,7 @@ class Targets:
         )
 
     def find(self, scope: Scope, headers: Headers) -> Target:
-        """Return the target of a GET or HEAD request."""
+        """Return the target of a QUERY, or of a GET or HEAD of that URL."""
         forwarded: HeaderList = ()
         if headers.has_any(FORWARDED_HEADERS):
             forwarded = tuple((n, v) for n, v in headers.raw if n in FORWARDED_HEADERS)
@@ -171,7 +171,8 @@ class Targets:
         raw_path: bytes = scope.get("raw_path") or path.encode("utf-8", "surrogatepass")
         root_path = str(scope.get("root_path", ""))
         scheme, query = scope.get("scheme", "http"), scope.get("query_string", b"")
-        identity = (scheme, host, root_path, raw_path, query, forwarded, path)
+        method = "QUERY" if scope["method"] == "QUERY" else "GET"
+        identity = (method, scheme, host, root_path, raw_path, query, forwarded, path)
         self._watch_routes(scope)
         target = self._targets.get(identity)
         if target is None:
@@ -241,9 +242,9 @@ class Targets:
         return self.match({**scope, "method": method}, headers) is not None
 
     def _new(self, identity: tuple[Any, ...], inner: str) -> Target:
-        scheme, host, root_path, raw_path, query, forwarded, path = identity
+        method, scheme, host, root_path, raw_path, query, forwarded, path = identity
         deep = path.count("/") > _DEEPEST
-        found, groups = (None, ()) if deep else self._groups(inner, _host_name(host))
+        found, groups = (None, ()) if deep else self._groups(method, inner, _host_name(host))
         route = found.route if found is not None else None
         policy = self._policy(path, inner, found)
         if deep:
@@ -270,7 +271,7 @@ class Targets:
             ),
             groups=tuple(dict.fromkeys((NAMESPACE_GROUP, *groups, *tags))),
             found=found,
-            search=self._search((scheme, host, root_path, raw_path, forwarded, path)),
+            search=self._search((method, scheme, host, root_path, raw_path, forwarded, path)),
         )
 
     def _policy(self, path: str, inner: str, found: RouteMatch | None) -> RoutePolicy:
@@ -293,9 +294,11 @@ class Targets:
         """Return whether a hit would skip a check of credentials; never cached implicitly."""
         return found is not None and found.route.has_security and policy.vary_by is None
 
-    def _groups(self, path: str, host: str) -> tuple[RouteMatch | None, tuple[str, ...]]:
+    def _groups(
+        self, method: str, path: str, host: str
+    ) -> tuple[RouteMatch | None, tuple[str, ...]]:
         table = self._routes
-        found = table.match("GET", path, host) if table is not None else None
+        found = table.match(method, path, host) if table is not None else None
         if table is None or found is None:
             return None, fallback_groups(path)
         return found, table.groups_of(found, host)

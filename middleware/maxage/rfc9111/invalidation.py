@@ -5,7 +5,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from maxage.message import Headers
 
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _URI_BYTES: Final = "!#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\""
@@ -16,6 +16,7 @@ def is_unsafe(method: str) -> bool:
     """Say whether a request with this method may change something."""
     # RFC 9110 section 9.2.1: "Of the request methods defined by this specification, the GET, HEAD,
     # OPTIONS, and TRACE methods are defined to be safe."
+    # RFC 10008 section 2.1: "QUERY requests are safe with regard to the target resource".
     # RFC 9111 section 4.4 adds "methods whose safety is unknown". Methods are case-sensitive.
     return method not in _SAFE
 

@@ -43,6 +43,9 @@ WINDOW: Final = 60.0
 # RFC 6585: "Responses with the 428 [429, 431, 511] status code MUST NOT be stored by a cache."
 _NEVER_STORED: Final = frozenset({428, 429, 431, 511})
 
+_UNDERSTOOD_METHODS: Final = frozenset({"GET", "QUERY"})
+"""QUERY (RFC 10008) comes this far only where a setting says so; its key holds its content."""
+
 _UNDERSTOOD: Final = (
     frozenset({*range(200, 206), *range(300, 304), 307, 308})
     | frozenset({*range(400, 412), *range(413, 416), 417, 421, 422, 426, 451})
@@ -62,7 +65,7 @@ def may_store(
     """Say whether the response may be stored, and as what."""
     # RFC 9111 section 3: "A cache MUST NOT store a response to a request unless: the request method
     # is understood by the cache".
-    if request.method != "GET":
+    if request.method not in _UNDERSTOOD_METHODS:
         return MayNotStore(reason=Reason.METHOD)
     control = governing(response.headers, policy.cache_targets)
     lifetime = lifetime_of(request, response, control, response_time, policy)
