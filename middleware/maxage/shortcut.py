@@ -11,12 +11,14 @@ import math
 from typing import Any, Final, final
 
 from maxage.cache import Cache, suits
+from maxage.dependencies import current_dependencies
 from maxage.key import FORWARDED_HEADERS, variant_key
 from maxage.message import HeaderList, Headers, Request, StoredResponse
 from maxage.responder import OVERRIDES, Service
 from maxage.rfc9111.decide import Serve, decide
 from maxage.rfc9111.freshness import current_age
 from maxage.rfc9111.vary import selecting_values
+from maxage.store import Near
 from maxage.store.copies import Copy
 from maxage.target import Scope, Target
 
@@ -42,20 +44,46 @@ Line = tuple[bytes, bytes]
 class Ready:
     """A response as it is sent, for as long as it stays the same."""
 
-    __slots__ = ("body", "headers", "since", "status", "target", "until", "wire")
+    __slots__ = (
+        "_copy", "_near", "body", "confirmed", "headers", "since", "status", "target", "until",
+        "wire",
+    )  # fmt: skip
 
     def __init__(
-        self, decision: Serve, headers: HeaderList, target: Target, since: float, until: float
+        self,
+        decision: Serve,
+        headers: HeaderList,
+        *,
+        target: Target,
+        near: Near,
+        copy: Copy,
+        since: float,
+        until: float,
     ) -> None:
         self.status: Final = decision.status
-        self.headers: Final = headers
         self.body: Final = decision.body
         self.target: Final = target
+        self.headers: Final = headers
+        self._near: Final = near
+        self._copy: Final = copy
+        self.confirmed: Final = self._confirmed if near.exact else None
+        """What has to be awaited, and to be True, before this may answer; None: nothing."""
         self.since: Final = since
         self.until: Final = until
         """From when until when (POSIX seconds) the rules give just this."""
         self.wire: bytes | None = None
         """The head as it goes over the wire, for a server's own use."""
+
+    def start(self) -> dict[str, Any]:
+        """Return the message that begins the response; what lies outside of us may add to it."""
+        return {
+            "type": "http.response.start",
+            "status": self.status,
+            "headers": list(self.headers),
+        }
+
+    async def _confirmed(self) -> bool:
+        return await self._near.confirm() and self._copy.kept
 
 
 @final
@@ -88,10 +116,11 @@ class Shortcut:
         # Chance decides about each request anew whether it begins a refresh.
         self._on: Final = not settings.early_refresh
 
-    def find(self, scope: Scope) -> tuple[Copy, Ready] | None:
+    def find(self, scope: Scope) -> Ready | None:
         """Return what answers the request, or None where the ordinary way has to be gone."""
         near = self._cache.store.near
-        if near is None or not self._on:
+        if near is None or not self._on or current_dependencies.get() is not None:
+            # A middleware around this one has to know what the answer depends on.
             return None
         headers: list[Line] = scope["headers"]
         plain = self._plain(headers)
@@ -105,7 +134,7 @@ class Shortcut:
             or known.path != scope["path"]
             or known.scheme != scope.get("scheme", "http")
             or known.root_path != scope.get("root_path", "")
-            or known.generation != self._service.targets.watch(scope)
+            or known.generation != self._service.targets.generation
         ):
             return None
         target = known.target
@@ -115,8 +144,11 @@ class Shortcut:
         now = self._cache.clock()
         ready: Ready | None = copy.ready.get((identity[0], condition))
         if ready is None or not ready.since <= now < ready.until or ready.target is not target:
-            ready = self._prepare(copy, known, identity[0], condition, headers, now)
-        return None if ready is None else (copy, ready)
+            if known.generation != self._service.targets.watch(scope):
+                # Once a second; whatever changes something in this process looks as well.
+                return None
+            ready = self._prepare(near, copy, known, identity[0], condition, headers, now)
+        return ready
 
     def learn(self, scope: Scope, target: Target, key: bytes) -> None:
         """Remember what the ordinary way found out about a request that a copy has answered."""
@@ -160,6 +192,7 @@ class Shortcut:
 
     def _prepare(  # noqa: PLR0917 - what is known of the request so far
         self,
+        near: Near,
         copy: Copy,
         known: _Known,
         method: str,
@@ -178,7 +211,15 @@ class Shortcut:
         if not isinstance(decision, Serve) or decision.stale or decision.refresh:
             return None
         lines = tuple(self._service.hit_headers(decision, known.key))
-        ready = Ready(decision, lines, target, now, _same_until(entry.stored, now))
+        ready = Ready(
+            decision,
+            lines,
+            target=target,
+            near=near,
+            copy=copy,
+            since=now,
+            until=_same_until(entry.stored, now),
+        )
         if len(copy.ready) >= _MOST_PREPARED:
             copy.ready.clear()
         copy.ready[method, condition] = ready

@@ -139,7 +139,7 @@ class Targets:
         self._rules = tuple(rules)
         self._app = app
         self._routes: RouteTable | None = None
-        self._generation = 0
+        self.generation = 0
         self._router: Any = None
         """What holds the routes, once it is known."""
         self._routes_read: Sequence[Any] | None = None
@@ -183,7 +183,7 @@ class Targets:
     def watch(self, scope: Scope) -> int:
         """Return a number that changes when other routes are there, and with them other targets."""
         self._watch_routes(scope)
-        return self._generation
+        return self.generation
 
     def table(self, scope: Scope) -> RouteTable:
         """Return the application's routes, none of them where they cannot be read."""
@@ -313,7 +313,7 @@ class Targets:
             return
         self._routes = read_routes(routes or ())
         self._routes_read, self._routes_seen = routes, seen
-        self._generation += 1
+        self.generation += 1
         self._targets.clear()
         self._touched.clear()
 

@@ -141,6 +141,11 @@ class Lease:
         return self._clock() < self._trusted_until
 
     @property
+    def trusted_until(self) -> float:
+        """Until when (monotonic) `trusts` stays true, unless something happens before."""
+        return self._trusted_until
+
+    @property
     def held(self) -> bool:
         """Whether peers would notice if this process went away now."""
         return self._clock() < self._held_until

@@ -46,7 +46,7 @@ Waiting = list["asyncio.Future[bool]"]
 class TokenListener:
     """Listens to one server, and drops the copies whose tokens changed.
 
-    All but `heard_within` and `leave` belongs to the event loop in which `start` was called.
+    All but `heard_at` and `leave` belongs to the event loop in which `start` was called.
     """
 
     def __init__(
@@ -91,15 +91,13 @@ class TokenListener:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def heard_within(self, seconds: float) -> bool:
-        """Return whether a PING sent no longer ago than that was answered."""
+    def heard_at(self) -> float:
+        """Return when (monotonic) the PING was sent that was answered last."""
         self._used = True
-        if self._clock() - self._heard <= seconds:
-            return True
         if self._idle and self.alive and self._loop is not None:
             self._idle = False
             self._loop.call_soon_threadsafe(self._tick)
-        return False
+        return self._heard
 
     def leave(self) -> None:
         """Give the connection up, from whatever thread: another server took over."""

@@ -19,6 +19,10 @@ from maxage.store.upstream import Upstream
 SILENCE: Final = 0.1
 """Seconds by which a `prompt` hit may lag at most: a PING sent no longer ago was answered."""
 
+_LOOK_INTERVAL: Final = 0.01
+"""Seconds for which it is remembered that copies may be used. A purge that comes to be owed ends it
+at once, and a lost connection leaves no copy."""
+
 
 @final
 class NearCache:
@@ -52,6 +56,8 @@ class NearCache:
         self._upstream: Final = upstream
         self._confirm_within: Final = confirm_within
         self._clock: Final = clock
+        self._good_until = float("-inf")
+        """Until when it need not be looked again whether copies may be used."""
         upstream.watch_purges(self)
 
     def __len__(self) -> int:
@@ -60,20 +66,27 @@ class NearCache:
 
     def find(self, key: bytes) -> Copy | None:
         """Return the copy kept under a key, if copies may be used now and it has not ended."""
-        if not self._usable():
+        now = self._clock()
+        if now >= self._good_until and not self._usable(now):
             return None
         copy = self.copies.find(key)
-        return copy if copy is not None and copy.ends > self._clock() else None
+        return copy if copy is not None and copy.ends > now else None
 
-    def _usable(self) -> bool:
-        listener = self.listener
-        if listener.history is None or not self._upstream.trusted:
+    def _usable(self, now: float) -> bool:
+        """Look at all on which it depends, and remember for a moment that copies may be used."""
+        self._good_until = float("-inf")
+        listener, upstream = self.listener, self._upstream
+        if listener.history is None or not upstream.trusted:
             return False
         if listener.history != self._node.history:
             # Purges go to another server than the one that is listened to.
             listener.leave()
             return False
-        return self.exact or listener.heard_within(SILENCE)
+        until = min(now + _LOOK_INTERVAL, upstream.leasing.lease.trusted_until)
+        if not self.exact:
+            until = min(until, listener.heard_at() + SILENCE)
+        self._good_until = until
+        return now < until
 
     async def confirm(self) -> bool:
         """Return whether all that was purged before this call has been dropped.
@@ -83,7 +96,8 @@ class NearCache:
         if not self.exact:
             return True
         confirmed = await self.listener.confirm(self._node.patience(self._confirm_within))
-        return confirmed and self._usable()
+        now = self._clock()
+        return confirmed and (now < self._good_until or self._usable(now))
 
     def begin(self) -> int:
         """Return what `keep` takes; to be called before the first byte of a lookup is sent."""
@@ -96,7 +110,7 @@ class NearCache:
         tokens, no loss or begin of listening and no purge of our own; any of them could have been
         overtaken by the answer.
         """
-        if self._usable():
+        if self._usable(self._clock()):
             names = (token_key(self._upstream.namespace, group) for group, _ in entry.tokens)
             self.copies.put(Copy(entry, ends=ends, tokens=tuple(names)), since=since)
 
@@ -106,4 +120,5 @@ class NearCache:
 
     def purging(self, groups: Iterable[str]) -> None:
         """Drop what this process is about to purge; may be called from any thread."""
+        self._good_until = float("-inf")
         self.copies.purge(token_key(self._upstream.namespace, group) for group in groups)

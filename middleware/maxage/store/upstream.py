@@ -167,6 +167,8 @@ class Upstream:
                 "A purge could not be confirmed: nothing is served from Redis until it is."
             )
         self.journal.add(groups)
+        # Once more, for what was looked up and kept before the journal said that it is not empty.
+        self.purging(groups)
         if not self.leasing.lease.watched:
             self.unwatched_purges += 1
             if self.unwatched_purges == 1:
