@@ -17,7 +17,7 @@ from maxage.message import Request
 from maxage.mutation import Mutation
 from maxage.refresh import begin_refresh, run_in_time
 from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, Message
-from maxage.rfc9111.decide import Forward, OnlyIfCached, Serve, answer
+from maxage.rfc9111.decide import Decision, Forward, OnlyIfCached, answer
 from maxage.shortcut import Shortcut
 from maxage.store.codec import Entry
 from maxage.target import Target
@@ -39,6 +39,12 @@ class Reading(Answering):
     """What the next request like this one may be answered by."""
     content_key: tuple[bytes, ...] = ()
     """What of the content of a QUERY belongs to its key."""
+    _ends: float | None = None
+    """Until when (monotonic) it waits for the fills of others."""
+    _joined: Forward | None = None
+    """What would have been asked, had another request not asked it."""
+    _slow: bool = False
+    """Whether it has waited long enough for a fill that is under way yet."""
 
     async def run(self) -> None:
         """Serve from the store, or forward and perhaps store."""
@@ -156,42 +162,52 @@ class Reading(Answering):
         return tuple(parts)
 
     async def _answer(self) -> None:
-        ends: float | None = None
-        joined, slow = None, False
         for joins in range(_JOINS, -1, -1):
             decision = self.cache.decide(self.target, self.request, self.found)
-            if isinstance(decision, Serve):
-                if decision.refresh:
-                    begin_refresh(self)
-                fwd = self.forwarded(joined.reason, ttl=decision.ttl) if joined else None
-                await self.serve(decision, fwd=fwd)
-                return
-            if isinstance(decision, OnlyIfCached):
-                await self._gateway_timeout()
-                return
-            if slow and self._patience(decision) and self.found.entry is not None:
+            if joins and isinstance(decision, Forward):
+                flight = self._flight_to_join(decision)
+                if flight is not None:
+                    await self._wait_for(flight, decision)
+                    continue
+            await self._act_on(decision)
+            return
+
+    async def _act_on(self, decision: Decision) -> None:
+        if isinstance(decision, OnlyIfCached):
+            await self._gateway_timeout()
+        elif isinstance(decision, Forward):
+            if self._is_too_slow(decision) and self.found.entry is not None:
                 stored = self.found.entry.stored
                 await self.serve(answer(self.request, stored, now=self.cache.clock()))
-                return
-            flight = self._flight_to_join(decision) if joins else None
-            if flight is None:
+            else:
                 await self._forward(decision)
-                return
-            if ends is None:
-                ends = self.cache.monotonic() + self.service.settings.cache_collapse_wait
-            self.collapsed = await self._join(flight, self._wait(decision, ends))
-            joined = decision if self.collapsed else None
-            slow = flight.under_way
-            if slow and not self._patience(decision):
-                self.cache.not_worth_waiting(self.target)
+        else:
+            if decision.refresh:
+                begin_refresh(self)
+            joined = self._joined
+            fwd = self.forwarded(joined.reason, ttl=decision.ttl) if joined else None
+            await self.serve(decision, fwd=fwd)
+
+    async def _wait_for(self, flight: Flight[Entry], decision: Forward) -> None:
+        """Wait for a fill, as long as may be waited for all fills together."""
+        now = self.cache.monotonic()
+        if self._ends is None:
+            self._ends = now + self.service.settings.cache_collapse_wait
+        patience = self._patience(decision)
+        left = self._ends - now
+        self.collapsed = await self._join(flight, min(left, patience or left))
+        self._joined = decision if self.collapsed else None
+        self._slow = flight.under_way
+        if self._slow and not patience:
+            self.cache.not_worth_waiting(self.target)
 
     def _patience(self, decision: Forward) -> float:
         """Return for how long the application has time where a stale response may answer; or 0."""
         return self.service.settings.stale_if_slow if decision.stale_if_error else 0.0
 
-    def _wait(self, decision: Forward, ends: float) -> float:
-        left = ends - self.cache.monotonic()
-        return min(left, self._patience(decision) or left)
+    def _is_too_slow(self, decision: Forward) -> bool:
+        """Return whether a stale response may answer, since another request waited long enough."""
+        return self._slow and self._patience(decision) > 0
 
     # serve
 
@@ -228,6 +244,8 @@ class Reading(Answering):
     def _flight_to_join(self, decision: Forward) -> Flight[Entry] | None:
         """Return a fill under way whose response may be taken, if there is one."""
         cache, found = self.cache, self.found
+        if self._is_too_slow(decision):
+            return None
         if decision.reason == "request" or not cache.may_collapse(self.target, self.request):
             return None
         flight = cache.flights.find(found.collapse_key)
