@@ -33,12 +33,15 @@ class Unheard(Answering):
         self.target, self.found, self.request = reading.target, reading.found, request
         self.content = reading.content
         self._body_read = body_read
+        self.status: int | None = None
+        """What the application answered itself, or None."""
 
     async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
         """Send nothing: nobody is there."""
 
     async def _discard(self, message: Message) -> None:
-        pass
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
 
     async def _receive(self) -> Message:
         # The client of the request that began it is answered and gone; the application must not
@@ -80,15 +83,18 @@ async def _refresh(unheard: Unheard, flight: Flight[Entry]) -> None:
     finally:
         if flight.in_vain:
             cache.refresh_failed(unheard.target)
-    if _shows_outdated(exchange.verdict):
+    if _shows_outdated(exchange.verdict, unheard.status):
         # It is no longer what the application would answer, and its successor is for nobody else.
         cache.drop(unheard.found)
 
 
-def _shows_outdated(verdict: object) -> bool:
-    if not isinstance(verdict, MayNotStore):
+def _shows_outdated(verdict: object, status: int | None) -> bool:
+    if not isinstance(verdict, MayNotStore) or status is None:
         return False
-    return verdict.reason in set(Reason) - _SAYS_NOTHING
+    # The other 4xx are about who asked: a client whose request begins a refresh, and is refused,
+    # takes nothing out of the store.
+    about_the_resource = status < 400 or status in (404, 410)
+    return about_the_resource and verdict.reason in set(Reason) - _SAYS_NOTHING
 
 
 async def run_in_time(exchange: Exchange, seconds: float) -> None:

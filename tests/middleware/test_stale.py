@@ -208,7 +208,17 @@ async def test_a_refresh_with_an_error_that_could_be_stored_does_not_replace_the
 
 @pytest.mark.parametrize(
     ("status", "cache_control", "kept"),
-    [(404, "", False), (200, "no-store", False), (200, "private", False), (412, "", True)],
+    [
+        (404, "", False),
+        (410, "", False),
+        (200, "no-store", False),
+        (200, "private", False),
+        (302, "", False),
+        (401, "", True),
+        (403, "", True),
+        (412, "", True),
+        (429, "no-store", True),
+    ],
 )
 async def test_a_refresh_that_shows_the_response_outdated_ends_its_use(
     status: int, cache_control: str, kept: bool
