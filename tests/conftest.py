@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from maxage.store.upstream import _upstreams
+from tests.catalogue.report import CatalogueReport
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import NoRedisServerError, RedisServer, find_server
 from tests.support.redis_topology import (
@@ -22,8 +23,9 @@ from tests.support.redis_topology import (
 from tests.support.workers import Workers
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Choose the hypothesis profile, and clean up also when the run is terminated."""
+    config.pluginmanager.register(CatalogueReport(), "catalogue")
     common = settings(
         derandomize=False,
         print_blob=True,

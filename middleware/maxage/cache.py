@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from math import inf
 from typing import Any, Final, final
+from weakref import WeakValueDictionary
 
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
@@ -112,6 +113,9 @@ class Cache:
         self._pending: dict[bytes, Entry] = {}
         self._held_bytes = 0
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._index_locks: WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = (
+            WeakValueDictionary()
+        )
 
     # lookup
 
@@ -538,32 +542,46 @@ class Cache:
     async def _write(self, entry: Entry, fill: Fill) -> None:
         try:
             values = [(entry.key, self._framed(entry))]
-            surplus: Sequence[bytes] = ()
-            if entry.stored.vary_names:
-                index, surplus = await self._index_with(entry, fill.found)
-                values.append((index.key, self._framed(index)))
             groups = [group for group, _ in entry.tokens]
-            await self.store.write(values, keep_for=fill.verdict.keep_for, groups=groups)
-            await self.store.delete(surplus)
+            keep_for = fill.verdict.keep_for
+            if not entry.stored.vary_names:
+                await self.store.write(values, keep_for=keep_for, groups=groups)
+                return
+            async with self._index_lock(fill.found.key):
+                index, surplus = await self._index_with(entry, fill.found.key)
+                values.append((index.key, self._framed(index)))
+                await self.store.write(values, keep_for=keep_for, groups=groups)
+                await self.store.delete(surplus)
         finally:
             self._release(entry)
 
     def _framed(self, value: Entry | VariantIndex) -> Value:
         return value if self.store.keeps_objects else self._codec.encode(value)
 
-    async def _index_with(self, entry: Entry, found: Found) -> tuple[VariantIndex, Sequence[bytes]]:
+    def _index_lock(self, key: bytes) -> asyncio.Lock:
+        """Return what lets the variants of a URL be written one after the other.
+
+        Two that read the same index would each write it without the other's variant, which nothing
+        would remove any more before it expires.
+        """
+        name = (id(asyncio.get_running_loop()), key)
+        lock = self._index_locks.get(name)
+        if lock is None:
+            lock = self._index_locks[name] = asyncio.Lock()
+        return lock
+
+    async def _index_with(self, entry: Entry, key: bytes) -> tuple[VariantIndex, Sequence[bytes]]:
         """Return the URL's index with this variant in it, and those that make room for it."""
-        known = found.index
-        if known is None:
-            reading = await self._read_quietly(found.key)
-            value = self._value(found.key, reading.values[0], None) if reading else None
-            known = value if isinstance(value, VariantIndex) else None
+        # Read anew: others may have been written while the handler ran.
+        reading = await self._read_quietly(key)
+        value = self._value(key, reading.values[0], None) if reading else None
+        known = value if isinstance(value, VariantIndex) else None
         names = entry.stored.vary_names
         same = known is not None and known.names == names
         older = [key for key in known.variants if key != entry.key] if known and same else []
         surplus = older[: max(0, len(older) + 1 - self.settings.cache_max_variants)]
         variants = (*older[len(surplus) :], entry.key)
-        return VariantIndex(key=found.key, names=names, variants=variants), surplus
+        return VariantIndex(key=key, names=names, variants=variants), surplus
 
     async def _read_quietly(self, key: bytes) -> Reading | None:
         try:

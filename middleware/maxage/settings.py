@@ -1,6 +1,7 @@
 """The settings, read from keywords, the environment and `.env`, in that order."""
 
 import os
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
@@ -93,9 +94,20 @@ class CacheSettings(BaseSettings):
     """Cookies which do not count as credentials, such as those of analytics scripts."""
     credential_headers: NameList = (
         "x-api-key", "x-auth-token", "x-token", "x-access-token", "api-key", "x-csrf-token",
-        "x-user", "x-user-id", "x-session-token", "x-amz-security-token",
+        "x-user", "x-user-id", "x-session-token", "x-amz-security-token", "x-client-cert",
+        "x-api-token", "x-authorization", "proxy-authorization", "x-session-id",
+        # How proxies that authenticate name the user to the application behind them.
+        "x-forwarded-user", "x-forwarded-email", "x-forwarded-groups", "x-forwarded-access-token",
+        "x-forwarded-preferred-username", "x-forwarded-client-cert", "x-auth-request-user",
+        "x-auth-request-email", "x-auth-request-access-token", "x-authenticated-user",
+        "remote-user", "x-remote-user", "x-webauth-user", "x-ssl-client-cert",
+        "x-goog-authenticated-user-email", "x-goog-authenticated-user-id",
+        "x-goog-iap-jwt-assertion", "cf-access-authenticated-user-email",
+        "cf-access-jwt-assertion", "x-amzn-oidc-identity", "x-amzn-oidc-data",
+        "x-amzn-oidc-accesstoken", "x-ms-client-principal", "x-ms-client-principal-id",
+        "x-ms-client-principal-name", "x-ms-token-aad-id-token", "tailscale-user-login",
     )  # fmt: skip
-    """Request headers which always bypass the cache, besides Authorization and Cookie."""
+    """Request headers which count as credentials, besides Authorization and Cookie."""
     exchange_headers: NameList = (
         "x-request-id", "x-correlation-id", "x-trace-id", "traceparent", "tracestate",
         "x-amzn-trace-id", "x-b3-traceid", "x-b3-spanid", "x-process-time", "x-response-time",
@@ -136,6 +148,8 @@ class CacheSettings(BaseSettings):
     freshness, answers later GETs."""
     store_partial: bool = False
     """Whether parts (206) are stored, answer ranges, and are completed with a range request."""
+    store_client_errors: bool = False
+    """Whether 4xx other than 404, 405, 410, 414 and 451 with explicit freshness are stored."""
     errors_purge: bool = True
     """Whether a mutating request that ended in 5xx purges (the fate of its write is unknown)."""
     authorization_only: bool = False
@@ -147,6 +161,12 @@ class CacheSettings(BaseSettings):
     """Whether a variant answers whose Content-Language is what Accept-Language prefers."""
 
     def __init__(self, **values: Any) -> None:
+        fields = type(self).model_fields
+        # What begins with _ is for pydantic-settings: _env_file.
+        unknown = [name for name in values if name not in fields and name[:1] != "_"]
+        if unknown:
+            # Variables that are not ours stand in every environment; keywords are meant for us.
+            raise SettingsError(" ".join(map(_unknown, unknown)))
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -163,6 +183,7 @@ class CacheSettings(BaseSettings):
             "cache_query": True,
             "store_post": True,
             "store_partial": True,
+            "store_client_errors": True,
             "stale_if_error": 86_400,
             "errors_purge": False,
             "authorization_only": True,
@@ -218,6 +239,13 @@ _TAKES = {
     "cache_namespace": "1 to 64 letters, digits and _ . : -",
 }
 _SECRET = frozenset({"redis_url", "cache_secret"})
+
+
+def _unknown(name: str) -> str:
+    """Return one sentence about a keyword that is no setting."""
+    near = get_close_matches(name.lower(), CacheSettings.model_fields, n=1)
+    meant = f"did you mean {near[0]}?" if near else "the README lists what there is."
+    return f"CacheSettings got {name!r}, which is no setting; {meant}"
 
 
 def _sentence(error: ValidationError) -> str:

@@ -153,6 +153,7 @@ class Targets:
             obey_request_directives=settings.obey_request_directives,
             store_set_cookie=settings.store_set_cookie,
             store_server_errors=settings.store_server_errors,
+            store_client_errors=settings.store_client_errors,
             stale_if_error=settings.stale_if_error,
             stale_while_revalidate=settings.stale_while_revalidate,
             exchange_fields=frozenset(n.lower().encode() for n in settings.exchange_headers),

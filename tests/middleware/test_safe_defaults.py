@@ -72,12 +72,22 @@ async def test_with_cache_expiration_0_a_plain_200_is_not_stored() -> None:
     assert not await is_stored(CounterApp(), cache_expiration=0)
 
 
-@pytest.mark.parametrize("status", [201, 203, 204, 301, 302, 307, 308, 400, 401, 403, 404, 410])
+@pytest.mark.parametrize("status", [201, 203, 204, 301, 302, 307, 308, 404, 405, 410])
 async def test_another_status_is_stored_only_with_explicit_freshness(status: int) -> None:
     """The configured lifetime is for 200 alone."""
     assert not await is_stored(CounterApp(status=status))
     explicit = CounterApp(status=status, headers={"cache-control": "max-age=60"})
     assert await is_stored(explicit)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 406, 431])
+async def test_a_client_error_by_more_than_the_url_is_not_stored(status: int) -> None:
+    """Else one header of one request could deny a URL to everybody; a setting allows it."""
+    fresh = {"cache-control": "max-age=60"}
+    assert not await is_stored(CounterApp(status=status, headers=fresh))
+    if status != 431:
+        app = CounterApp(status=status, headers=fresh)
+        assert await is_stored(app, store_client_errors=True)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])

@@ -33,6 +33,16 @@ def test_names_are_found_in_any_case_order_and_number_of_lines(texts: list[str])
     assert vary_names(lines(*(f"Vary: {text}" for text in texts))) == (b"bar", b"foo")
 
 
+@pytest.mark.parametrize(
+    ("allowed", "names"), [("*", ()), ("https://a.example", (b"origin",)), ("null", (b"origin",))]
+)
+def test_a_response_that_allows_one_origin_varies_by_it(
+    allowed: str, names: tuple[bytes, ...]
+) -> None:
+    """Said or not: else the first asker's origin would stand in everybody's answer."""
+    assert vary_names(lines(f"Access-Control-Allow-Origin: {allowed}")) == names
+
+
 def test_an_absent_field_matches_only_an_absent_field() -> None:
     """An empty value is a value."""
     assert key("Foo") is None

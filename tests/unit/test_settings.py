@@ -348,11 +348,33 @@ def test_settings_are_read_anew_when_the_environment_changed(
     assert settings_from_environment().cache_expiration == 300
 
 
+@pytest.mark.parametrize(
+    ("keyword", "said"),
+    [
+        ("cache_expiraton", "did you mean cache_expiration?"),
+        ("CACHE_EXPIRATION", "did you mean cache_expiration?"),
+        ("zzz", "the README lists what there is."),
+    ],
+)
+def test_a_keyword_that_is_no_setting_is_refused(keyword: str, said: str) -> None:
+    """A typo must not leave the default in place unsaid."""
+    with pytest.raises(SettingsError, match=rf"{keyword!r}, which is no setting; ") as caught:
+        CacheSettings(**{keyword: 5})
+    assert str(caught.value).endswith(said)
+
+
+def test_a_variable_that_is_no_setting_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment belongs to others too."""
+    monkeypatch.setenv("CACHE_EXPIRATON", "5")
+    assert CacheSettings().cache_expiration == 300
+
+
 def test_standards_does_what_rfc_9111_allows() -> None:
     """The preset, against the safe defaults."""
     safe, standards = CacheSettings(), CacheSettings.standards()
     assert (safe.store_set_cookie, standards.store_set_cookie) == (False, True)
     assert (safe.store_server_errors, standards.store_server_errors) == (False, True)
+    assert (safe.store_client_errors, standards.store_client_errors) == (False, True)
     assert (safe.errors_purge, standards.errors_purge) == (True, False)
     assert (safe.authorization_only, standards.authorization_only) == (False, True)
     assert (safe.heuristic_fraction, standards.heuristic_fraction) == (0, 0.1)

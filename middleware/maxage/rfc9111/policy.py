@@ -16,6 +16,8 @@ class Policy:
     """Targeted fields (RFC 9213) that are ours, the most specific first, lower case."""
     store_set_cookie: bool = False
     store_server_errors: bool = False
+    store_client_errors: bool = False
+    """Whether a 4xx may be stored whose cause may lie elsewhere than in the URL."""
     stale_if_error: float = 0.0
     """Configured default for responses which do not say stale-if-error; 0: never."""
     stale_while_revalidate: float = 0.0

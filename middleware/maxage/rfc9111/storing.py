@@ -31,6 +31,7 @@ class Reason(StrEnum):
     SET_COOKIE = "set-cookie"
     EVENT_STREAM = "event stream"
     SERVER_ERROR = "server error"
+    CLIENT_ERROR = "client error"
     NO_LIFETIME = "no lifetime"
     USELESS = "never usable"
     MISMATCH = "validator mismatch"
@@ -45,6 +46,8 @@ _NEVER_STORED: Final = frozenset({428, 429, 431, 511})
 
 _UNDERSTOOD_METHODS: Final = frozenset({"GET", "QUERY"})
 """QUERY (RFC 10008) comes this far only where a setting says so; its key holds its content."""
+_OF_THE_URL: Final = frozenset({404, 405, 410, 414, 451})
+"""Client errors whose cause is the URL; that of the others may be a header field of one request."""
 
 _UNDERSTOOD: Final = (
     frozenset({*range(200, 206), *range(300, 304), 307, 308})
@@ -224,6 +227,12 @@ def _forbidden_by_policy(
     # Other statuses than 200 are stored only with freshness of their own.
     if response.status != 200 and lifetime.source == "none":
         return Reason.NO_LIFETIME
+    # Deviation: section 3 lets an explicit lifetime make any final status storable. Whoever finds a
+    # field that makes the application answer 400 would deny the URL to everybody for as long
+    # (cache-poisoned denial of service).
+    blamed = 400 <= response.status < 500 and response.status not in _OF_THE_URL
+    if blamed and not policy.store_client_errors:
+        return Reason.CLIENT_ERROR
     return None
 
 

@@ -16,6 +16,11 @@ def vary_names(headers: Headers) -> tuple[bytes, ...] | None:
     # fails to match." What is no field name could stand for anything and is treated alike.
     if b"*" in names or not all(is_token(name) for name in names):
         return None
+    # Deviation: a response that allows one origin by name is taken to vary by Origin, said or not.
+    # Fetch, section "CORS protocol and HTTP caches", asks for that Vary; where a handler that
+    # reflects Origin forgot it, the first asker's origin would stand in everybody's answer.
+    if headers.get_all(b"access-control-allow-origin") not in ((), (b"*",)):
+        names.add(b"origin")
     return tuple(sorted(names))
 
 

@@ -1,0 +1,141 @@
+"""Where a case is played: real workers, a real Redis, and the fault proxy between them."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from tests.support.fault_proxy import FaultProxy
+from tests.support.raw_http import CutResponseError, HeaderInput, RawConnection, RawResponse
+from tests.support.redis_server import RedisServer
+from tests.support.workers import Worker, Workers
+
+_runs = itertools.count(1)
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """The nodes under attack, for one case."""
+
+    nodes: list[Worker]
+    server: RedisServer
+    proxy: FaultProxy
+    setup: str
+    near: bool = False
+    """Whether the nodes keep responses in their own memory too."""
+    run: str = field(default_factory=lambda: f"run{next(_runs)}")
+    """The first segment of all the case's own paths."""
+
+    _last: int = field(default=0, init=False)
+    """The node that was asked last."""
+
+    def another_run(self) -> "Bench":
+        """Return the same nodes with paths that no case has used."""
+        return replace(self, run=f"run{next(_runs)}")
+
+    def node(self, number: int) -> Worker:
+        """The node that this step goes to: each step goes to the next one."""
+        return self.nodes[number % len(self.nodes)]
+
+    def send(
+        self,
+        number: int,
+        method: str,
+        target: str,
+        headers: HeaderInput = (),
+        body: bytes = b"",
+        *,
+        raw: bytes | None = None,
+    ) -> RawResponse:
+        """Send one request and return its answer; a connection closed without one is status 0."""
+        self._last = number % len(self.nodes)
+        with RawConnection(self.node(number).port) as connection:
+            try:
+                if raw is not None:
+                    connection.send(raw.replace(b"{run}", self.run.encode()))
+                else:
+                    # One host for all nodes, as behind a load balancer.
+                    pairs = _pairs(headers)
+                    if not any(name.lower() == "host" for name, _ in pairs):
+                        pairs.insert(0, ("Host", "shop.example"))
+                    path = target.replace("{run}", self.run)
+                    connection.send_request(method, path, pairs, body, host_header=False)
+                return connection.read_response(method)
+            except (CutResponseError, ConnectionError):
+                return RawResponse(status=0)
+
+    def get(self, target: str, headers: HeaderInput = (), *, node: int = 0) -> RawResponse:
+        """Send a GET to this node."""
+        return self.send(node, "GET", target, headers)
+
+    def settle(self) -> None:
+        """Wait until the node that was asked last has written what it had to write."""
+        assert self.send(self._last, "GET", "/_settled").status == 200
+
+    def stored_keys(self, *, holding: str | None = None) -> list[bytes]:
+        """The keys of stored responses of this run, each with the length of its readable part."""
+        found: list[bytes] = self.server.call("KEYS", f"*:e:*{holding or self.run}*")
+        return sorted(found)
+
+
+def _pairs(headers: HeaderInput) -> list[tuple[str, str]]:
+    lines = headers.items() if hasattr(headers, "items") else headers  # type: ignore[union-attr]
+    return [(_text(name), _text(value)) for name, value in lines]
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """How many nodes there are, and what they keep in their own memory."""
+
+    name: str
+    nodes: int
+    near: Literal["exact", "prompt"] | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment that it takes."""
+        if self.near is None:
+            return {}
+        return {"NEAR_CACHE_BYTES": str(8 * 1024 * 1024), "NEAR_CACHE": self.near}
+
+
+PATIENT = {"CACHE_READ_BUDGET": "5", "CACHE_WRITE_BUDGET": "5"}
+"""Where no fault is played, a slow machine is to be none either."""
+
+SETUPS = (
+    Setup(name="one node", nodes=1),
+    Setup(name="two nodes", nodes=2),
+)
+
+
+@contextmanager
+def started(setup: Setup, folder: Path, **env: str) -> Iterator[Bench]:
+    """Start a Redis server, the fault proxy and the nodes; end them."""
+    rows = folder / "rows"
+    rows.mkdir()
+    workers = Workers(folder)
+    with RedisServer.start() as server, FaultProxy(server.port) as proxy:
+        known = {
+            **PATIENT,
+            "REDIS_URL": proxy.url,
+            "ORIGIN_ROWS": str(rows),
+            **setup.settings,
+            **env,
+        }
+        try:
+            nodes = workers.start_many(setup.nodes, "tests.catalogue.origin:site", env=known)
+            yield Bench(
+                nodes=nodes,
+                server=server,
+                proxy=proxy,
+                setup=setup.name,
+                near=setup.near is not None,
+            )
+        finally:
+            workers.close()
