@@ -111,23 +111,20 @@ PATIENT = {"CACHE_READ_BUDGET": "5", "CACHE_WRITE_BUDGET": "5"}
 SETUPS = (
     Setup(name="one node", nodes=1),
     Setup(name="two nodes", nodes=2),
+    Setup(name="one node, near exact", nodes=1, near="exact"),
+    Setup(name="two nodes, near prompt", nodes=2, near="prompt"),
 )
 
 
 @contextmanager
-def started(setup: Setup, folder: Path, **env: str) -> Iterator[Bench]:
+def started(setup: Setup, folder: Path, *, patient: bool = True) -> Iterator[Bench]:
     """Start a Redis server, the fault proxy and the nodes; end them."""
     rows = folder / "rows"
     rows.mkdir()
     workers = Workers(folder)
     with RedisServer.start() as server, FaultProxy(server.port) as proxy:
-        known = {
-            **PATIENT,
-            "REDIS_URL": proxy.url,
-            "ORIGIN_ROWS": str(rows),
-            **setup.settings,
-            **env,
-        }
+        known = {"REDIS_URL": proxy.url, "ORIGIN_ROWS": str(rows), **setup.settings}
+        known |= PATIENT if patient else {}
         try:
             nodes = workers.start_many(setup.nodes, "tests.catalogue.origin:site", env=known)
             yield Bench(

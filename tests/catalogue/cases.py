@@ -6,6 +6,8 @@ from tests.catalogue import (
     attack_keys,
     attack_openness,
     attack_stored,
+    fault_figures,
+    faults,
 )
 from tests.catalogue.case import Case
 
@@ -16,4 +18,5 @@ ATTACKS: list[Case] = [
     *attack_stored.CASES,
     *attack_openness.CASES,
 ]
-CASES: list[Case] = ATTACKS
+FAULTS: list[Case] = [*faults.CASES, *fault_figures.CASES]
+CASES: list[Case] = [*ATTACKS, *FAULTS]

@@ -247,13 +247,12 @@ def _created(answer: object, count: int) -> list[bytes | None]:
 
 
 async def _ask(connection: AbstractConnection, *command: Any) -> Any:
-    await connection.send_command(*command, check_health=False)
+    await _send(connection, connection.pack_command(*command))
     return await connection.read_response(disable_decoding=True)
 
 
 async def _ask_all(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
-    packed = connection.pack_commands(commands)
-    await connection.send_packed_command(packed, check_health=False)
+    await _send(connection, connection.pack_commands(commands))
     answers: list[Any] = []
     for _ in commands:
         try:
@@ -261,3 +260,11 @@ async def _ask_all(connection: AbstractConnection, commands: Sequence[Command]) 
         except ResponseError as error:
             answers.append(error)
     return answers
+
+
+async def _send(connection: AbstractConnection, packed: Any) -> None:
+    try:
+        await connection.send_packed_command(packed, check_health=False)
+    except RuntimeError as error:
+        # uvloop's way to say that the transport is closed, which redis-py lets through.
+        raise RedisConnectionError(str(error)) from error
