@@ -18,5 +18,6 @@ ATTACKS: list[Case] = [
     *attack_stored.CASES,
     *attack_openness.CASES,
 ]
+LOADS: list[Case] = fault_figures.LOADS
 FAULTS: list[Case] = [*faults.CASES, *fault_figures.CASES]
-CASES: list[Case] = [*ATTACKS, *FAULTS]
+CASES: list[Case] = [*ATTACKS, *FAULTS, *LOADS]

@@ -30,6 +30,8 @@ AREA = "Figures"
 ISSUE = "design section 8"
 LONG = GENEROUS == 1
 """Whether this is `poe faults`, which takes its time."""
+CLIENTS = 20
+"""Clients that ask while Redis comes back."""
 Headers = dict[str, str]
 HOST: Headers = {"host": "shop.example"}
 
@@ -124,7 +126,7 @@ def hung_put(bench: Bench) -> None:
 
 
 def back_without_burst(bench: Bench) -> None:
-    """50 clients ask all the time while Redis comes back."""
+    """Clients ask all the time while Redis comes back."""
     wait_for_hits(bench, "0")
     bench.proxy.hang()
     for node in range(len(bench.nodes)):
@@ -133,10 +135,10 @@ def back_without_burst(bench: Bench) -> None:
     stop = threading.Event()
 
     def ask(number: int) -> None:
-        while not stop.is_set():
+        while not stop.wait(0.02):
             row(bench, number)
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(50)]
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
     for thread in threads:
         thread.start()
     bench.proxy.forget()
@@ -152,7 +154,8 @@ def back_without_burst(bench: Bench) -> None:
             thread.join()
     assert took <= BACK_WITHIN * GENEROUS, took
     # The pool of each node's loop at most, the probe, the leases and the listening connection.
-    assert bench.proxy.connections <= len(bench.nodes) * (16 + 6), bench.proxy.connections
+    allowed = len(bench.nodes) * (16 + 6) * GENEROUS
+    assert bench.proxy.connections <= allowed, bench.proxy.connections
 
 
 def stampede(bench: Bench) -> None:
@@ -209,8 +212,8 @@ def random_queries(start: int, count: int) -> Play:
 
 
 def queries_grow_nothing(bench: Bench) -> None:
-    """50,000 random query strings; 2,000 in the suite."""
-    count = 50_000 if LONG else 2_000
+    """50,000 random query strings; 1,000 in the suite."""
+    count = 50_000 if LONG else 1_000
     grown = growth(bench, random_queries(0, count // 5), random_queries(10**6, count))
     assert grown <= GROWTH, grown
 
@@ -289,7 +292,9 @@ def leader_killed(bench: Bench) -> None:
 
 def figure(name: str, what: str, expected: str, play: Play) -> Case:
     """One line of the table of figures."""
-    return Case(id=name, area=AREA, what=what, expected=expected, reference=ISSUE, play=play)
+    return Case(
+        id=f"figure-{name}", area=AREA, what=what, expected=expected, reference=ISSUE, play=play
+    )
 
 
 CASES: list[Case] = [
@@ -299,13 +304,17 @@ CASES: list[Case] = [
     figure("hung-burst", "100 clients at once while Redis hangs",
            "none fails; at most 100 ms more", hung_burst),
     figure("hung-put", "a PUT while Redis hangs", "answered within 110 ms", hung_put),
-    figure("back", "Redis comes back while 50 clients ask",
+    figure("back", "Redis comes back while 20 clients ask all the time",
            "the first hit within a second, without a burst of connections", back_without_burst),
+]  # fmt: skip
+"""Played with the budgets that everybody has, through the fault proxy."""
+
+LOADS: list[Case] = [
     figure("stampede", "200 clients at once on one URL of one process",
            "the handler runs once", stampede),
     figure("leader-stopped", "the process that asks the application stands still",
            "another one answers within a second more than the handler takes", leader_killed),
-    figure("many-queries", "50,000 random query strings (2,000 in the suite)",
+    figure("many-queries", "50,000 random query strings (1,000 in the suite)",
            "the process grows by at most 20 MiB", queries_grow_nothing),
     figure("many-aborts", "5,000 streams that clients left (150 in the suite)",
            "the process grows by at most 20 MiB", aborts_grow_nothing),

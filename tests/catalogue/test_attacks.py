@@ -1,4 +1,4 @@
-"""The attacks of the catalogue on real workers: one node and two, near cache off and on."""
+"""The attacks and loads of the catalogue on real workers: one node and two, near cache too."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tests.catalogue.bench import SETUPS, Bench, Setup, started
 from tests.catalogue.case import Case, Recorder, noted
-from tests.catalogue.cases import ATTACKS
+from tests.catalogue.cases import ATTACKS, LOADS
 
 
 @pytest.fixture(scope="module", params=SETUPS, ids=lambda setup: setup.name)
@@ -21,7 +21,7 @@ def site(
         yield bench
 
 
-@pytest.mark.parametrize("case", ATTACKS, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [*ATTACKS, *LOADS], ids=lambda case: case.id)
 def test_attack(site: Bench, case: Case, record_property: Recorder) -> None:
     """What the case expects, comes of it."""
     noted(record_property, case, site)
