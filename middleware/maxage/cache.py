@@ -548,7 +548,7 @@ class Cache:
                 await self.store.write(values, keep_for=keep_for, groups=groups)
                 return
             async with self._index_lock(fill.found.key):
-                index, surplus = await self._index_with(entry, fill.found.key)
+                index, surplus = await self._index_with(entry, fill.found)
                 values.append((index.key, self._framed(index)))
                 await self.store.write(values, keep_for=keep_for, groups=groups)
                 await self.store.delete(surplus)
@@ -570,18 +570,21 @@ class Cache:
             lock = self._index_locks[name] = asyncio.Lock()
         return lock
 
-    async def _index_with(self, entry: Entry, key: bytes) -> tuple[VariantIndex, Sequence[bytes]]:
+    async def _index_with(self, entry: Entry, found: Found) -> tuple[VariantIndex, Sequence[bytes]]:
         """Return the URL's index with this variant in it, and those that make room for it."""
         # Read anew: others may have been written while the handler ran.
-        reading = await self._read_quietly(key)
-        value = self._value(key, reading.values[0], None) if reading else None
-        known = value if isinstance(value, VariantIndex) else None
+        reading = await self._read_quietly(found.key)
+        value = self._value(found.key, reading.values[0], None) if reading else None
         names = entry.stored.vary_names
-        same = known is not None and known.names == names
-        older = [key for key in known.variants if key != entry.key] if known and same else []
+        known: dict[bytes, None] = {}
+        for index in (found.index, value):
+            if isinstance(index, VariantIndex) and index.names == names:
+                known |= dict.fromkeys(index.variants)
+        known.pop(entry.key, None)
+        older = list(known)
         surplus = older[: max(0, len(older) + 1 - self.settings.cache_max_variants)]
         variants = (*older[len(surplus) :], entry.key)
-        return VariantIndex(key=key, names=names, variants=variants), surplus
+        return VariantIndex(key=found.key, names=names, variants=variants), surplus
 
     async def _read_quietly(self, key: bytes) -> Reading | None:
         try:
