@@ -369,16 +369,21 @@ async def test_an_answer_that_has_begun_is_not_replaced(at: Any) -> None:
 SLOW = {"stale_if_slow": 0.05}
 
 
-async def test_by_default_a_stale_response_waits_as_long_as_the_application_takes() -> None:
-    """Nothing is answered meanwhile."""
-    origin = Origin("max-age=60, stale-if-error=600")
-    middleware, _ = await stale(origin)
+async def waited_for(origin: Origin, middleware: CacheMiddleware) -> Recorded:
+    """The answer to a request that is not answered before the application is let go."""
     origin.gate = asyncio.Event()
     waiting = Exchange(middleware, http_scope()).start()
     await asyncio.sleep(0.1)
     assert not waiting.recorded.started
     origin.gate.set()
-    assert (await waiting.finish()).body == b"run 2"
+    return await waiting.finish()
+
+
+async def test_by_default_a_stale_response_waits_as_long_as_the_application_takes() -> None:
+    """Nothing is answered meanwhile."""
+    origin = Origin("max-age=60, stale-if-error=600")
+    middleware, _ = await stale(origin)
+    assert (await waited_for(origin, middleware)).body == b"run 2"
 
 
 async def test_a_stale_response_answers_when_the_application_is_slow_and_the_call_goes_on() -> None:
@@ -410,12 +415,7 @@ async def test_without_leave_for_errors_a_slow_application_is_waited_for() -> No
     """The same permission as for a 504."""
     origin = Origin("max-age=60")
     middleware, _ = await stale(origin, **SLOW)
-    origin.gate = asyncio.Event()
-    waiting = Exchange(middleware, http_scope()).start()
-    await asyncio.sleep(0.1)
-    assert not waiting.recorded.started
-    origin.gate.set()
-    assert (await waiting.finish()).body == b"run 2"
+    assert (await waited_for(origin, middleware)).body == b"run 2"
 
 
 async def test_an_answer_that_began_in_time_may_take_as_long_as_it_likes() -> None:
