@@ -10,7 +10,7 @@ three times per outage; `get_async_redis` does not block it.
 # redis-py leaves part of its own signatures without types.
 
 from functools import lru_cache
-from typing import Any, Final, NoReturn, cast
+from typing import Any, cast
 
 import redis
 import redis.asyncio
@@ -20,93 +20,17 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.client import Pipeline as _Pipeline
 from redis.client import PubSub as _PubSub
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    MasterDownError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
 from redis.retry import Retry
 
-from maxage.errors import UnsupportedWhileAwayError
+from maxage.pretended import AWAY, WAITING, note, pretended, refuse
+from maxage.redis_cluster import RedisCluster, async_cluster_client, cluster_client
 from maxage.settings import CacheSettings, settings_from_environment
 from maxage.store.node import Node
-from maxage.store.upstream import upstream_for
+from maxage.store.upstream import Upstream, upstream_for
 from maxage.typed import RedisCache
-from maxage.url import server_url
+from maxage.url import ServerGroup, server_group, server_url
 
 __all__ = ["AsyncRedis", "Redis", "RedisCache", "get_async_redis", "get_redis"]
-
-_AWAY: Final = (
-    AuthenticationError, AuthorizationError, BusyLoadingError, MasterDownError, NoPermissionError,
-    OutOfMemoryError, ReadOnlyError, TryAgainError, redis.ConnectionError, redis.TimeoutError,
-    OSError,
-)  # fmt: skip
-"""What the server's state is to blame for; other errors are mistakes of the caller."""
-
-_EMPTY: Final[dict[str, Any]] = {
-    **dict.fromkeys(("MGET", "HMGET", "KEYS", "LRANGE", "HKEYS", "HVALS", "SORT", "ZRANGE",
-                     "ZREVRANGE", "ZRANGEBYSCORE", "ZREVRANGEBYSCORE", "ZRANGEBYLEX", "XRANGE",
-                     "XREVRANGE", "GEOPOS", "GEODIST", "GEOSEARCH", "ZMSCORE", "SMISMEMBER",
-                     "TIME", "COMMAND"), ()),
-    **dict.fromkeys(("SMEMBERS", "SINTER", "SUNION", "SDIFF"), frozenset()),
-    **{name: {} for name in ("HGETALL", "INFO", "CONFIG GET")},
-    **dict.fromkeys(("SCAN", "HSCAN", "SSCAN", "ZSCAN"), (0, ())),
-    **dict.fromkeys(("GET", "GETRANGE", "SUBSTR", "HGET", "LINDEX", "TYPE", "ZSCORE", "ZRANK",
-                     "ZREVRANK", "OBJECT", "DUMP", "RANDOMKEY", "SRANDMEMBER", "HRANDFIELD",
-                     "GETEX", "GETDEL", "GETSET", "LPOP", "RPOP", "SPOP", "ZPOPMIN", "ZPOPMAX",
-                     "LMPOP", "ZMPOP", "LMOVE", "RPOPLPUSH", "MEMORY USAGE"), None),
-    **dict.fromkeys(("EXISTS", "TTL", "PTTL", "EXPIRETIME", "STRLEN", "HLEN", "LLEN", "SCARD",
-                     "ZCARD", "ZCOUNT", "BITCOUNT", "GETBIT", "DBSIZE", "XLEN", "HSTRLEN",
-                     "PFCOUNT", "LPOS"), 0),
-    **dict.fromkeys(("SISMEMBER", "HEXISTS", "PING", "ECHO"), False),
-    **dict.fromkeys(("SET", "SETEX", "PSETEX", "SETNX", "MSET", "MSETNX", "EXPIRE", "PEXPIRE",
-                     "EXPIREAT", "PEXPIREAT", "PERSIST", "RENAME", "RENAMENX", "HMSET", "LSET",
-                     "LTRIM", "RESTORE", "COPY", "MOVE", "FLUSHDB", "FLUSHALL", "SMOVE", "HSETNX",
-                     "PFADD", "PFMERGE", "SELECT"), False),
-    **dict.fromkeys(("DEL", "UNLINK", "TOUCH", "APPEND", "INCR", "INCRBY", "INCRBYFLOAT", "DECR",
-                     "DECRBY", "SETRANGE", "SETBIT", "HSET", "HDEL", "HINCRBY", "HINCRBYFLOAT",
-                     "LPUSH", "RPUSH", "LPUSHX", "RPUSHX", "LINSERT", "LREM", "SADD", "SREM",
-                     "ZADD", "ZREM", "ZINCRBY", "ZREMRANGEBYRANK", "ZREMRANGEBYSCORE", "XDEL",
-                     "XTRIM", "GEOADD", "SINTERSTORE", "SUNIONSTORE", "SDIFFSTORE", "ZUNIONSTORE",
-                     "ZINTERSTORE", "PUBLISH"), 0),
-}  # fmt: skip
-"""What each command answers while Redis is away: reads None or empty, writes False or 0."""
-
-
-_WAITING: Final = frozenset({
-    "BLMOVE", "BLMPOP", "BLPOP", "BRPOP", "BRPOPLPUSH", "BZMPOP", "BZPOPMAX", "BZPOPMIN", "XREAD",
-    "XREADGROUP", "WAIT",
-})  # fmt: skip
-"""Commands that may take their time: running out of the budget shows no fault of the server."""
-
-
-def _pretended(command: Any, arguments: int) -> Any:
-    """Return the answer of a command while Redis is away.
-
-    Raises:
-        UnsupportedWhileAwayError: an answer must not be made up (locks, scripts, transactions).
-    """
-    name = str(command).upper()
-    if name not in _EMPTY:
-        _refuse(name)
-    if name in {"MGET", "HMGET"}:
-        return [None] * (arguments if name == "MGET" else arguments - 1)
-    empty = _EMPTY[name]
-    if isinstance(empty, tuple):
-        return (0, []) if empty else []
-    return type(empty)() if isinstance(empty, (dict, frozenset)) else empty
-
-
-def _refuse(what: str) -> NoReturn:
-    raise UnsupportedWhileAwayError(
-        f"Redis is away or caching is disabled, and {what} cannot be answered without it."
-    )
 
 
 class Redis(redis.Redis):
@@ -133,16 +57,16 @@ class Redis(redis.Redis):
         assert self.node is not None  # noqa: S101 - what `away` has just said
         try:
             answer = super().execute_command(*args, **options)
-        except _AWAY as error:
-            if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in _WAITING:
+        except AWAY as error:
+            if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in WAITING:
                 raise
-            _note(self.node, error)
+            note(self.node, error)
             return self._pretended(args)
         self.node.succeeded()
         return answer
 
     def _pretended(self, args: tuple[Any, ...]) -> Any:
-        return _refuse(str(args[0])) if self.strict else _pretended(args[0], len(args) - 1)
+        return refuse(str(args[0])) if self.strict else pretended(args[0], len(args) - 1)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "Pipeline":
         """Return a pipeline which answers None for each command while Redis is away."""
@@ -153,7 +77,7 @@ class Redis(redis.Redis):
     def lock(self, *args: Any, **kwargs: Any) -> Any:
         """Return a lock, which is real or not at all: its methods raise while Redis is away."""
         if self.away:
-            _refuse("a lock")
+            refuse("a lock")
         real = Redis(connection_pool=self.connection_pool)
         real.node, real.strict = self.node, True
         return redis.Redis.lock(real, *args, **kwargs)
@@ -161,7 +85,7 @@ class Redis(redis.Redis):
     def pubsub(self, **kwargs: Any) -> "PubSub":
         """Return a subscription, which is real or not at all."""
         if self.away:
-            _refuse("a subscription")
+            refuse("a subscription")
         subscription = PubSub(self.connection_pool, **kwargs)
         subscription.node = self.node
         return subscription
@@ -176,10 +100,10 @@ class PubSub(_PubSub):
         """Send a command; a connection is made with the first one."""
         try:
             return super().execute_command(*args)
-        except _AWAY as error:
+        except AWAY as error:
             if self.node is not None:
-                _note(self.node, error)
-            _refuse("a subscription")
+                note(self.node, error)
+            refuse("a subscription")
 
 
 class Pipeline(_Pipeline, Redis):  # pyright: ignore[reportIncompatibleMethodOverride] -- redis-py's own bases disagree
@@ -197,28 +121,28 @@ class Pipeline(_Pipeline, Redis):  # pyright: ignore[reportIncompatibleMethodOve
         watching = self.watching
         if self.away:
             self.reset()
-            return _refuse("a watched transaction") if watching else [None] * count
+            return refuse("a watched transaction") if watching else [None] * count
         assert self.node is not None  # noqa: S101
         try:
             answers = _Pipeline.execute(self, raise_on_error)
-        except _AWAY as error:
-            _note(self.node, error)
+        except AWAY as error:
+            note(self.node, error)
             self.reset()
-            return _refuse("a watched transaction") if watching else [None] * count
+            return refuse("a watched transaction") if watching else [None] * count
         self.node.succeeded()
         return answers
 
     def watch(self, *names: Any) -> Any:
         """Watch keys, which is real or not at all."""
         if self.away:
-            _refuse("WATCH")
+            refuse("WATCH")
         assert self.node is not None  # noqa: S101
         try:
             return _Pipeline.watch(self, *names)
-        except _AWAY as error:
-            _note(self.node, error)
+        except AWAY as error:
+            note(self.node, error)
             self.reset()
-            _refuse("WATCH")
+            refuse("WATCH")
 
 
 class AsyncRedis(redis.asyncio.Redis):
@@ -240,16 +164,16 @@ class AsyncRedis(redis.asyncio.Redis):
         assert self.node is not None  # noqa: S101
         try:
             answer = await super().execute_command(*args, **options)
-        except _AWAY as error:
-            if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in _WAITING:
+        except AWAY as error:
+            if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in WAITING:
                 raise
-            _note(self.node, error)
+            note(self.node, error)
             return self._pretended(args)
         self.node.succeeded()
         return answer
 
     def _pretended(self, args: tuple[Any, ...]) -> Any:
-        return _refuse(str(args[0])) if self.strict else _pretended(args[0], len(args) - 1)
+        return refuse(str(args[0])) if self.strict else pretended(args[0], len(args) - 1)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "AsyncPipeline":
         """Return a pipeline which answers None for each command while Redis is away."""
@@ -262,7 +186,7 @@ class AsyncRedis(redis.asyncio.Redis):
     def lock(self, *args: Any, **kwargs: Any) -> Any:
         """Return a lock, which is real or not at all: its methods raise while Redis is away."""
         if self.away:
-            _refuse("a lock")
+            refuse("a lock")
         real = AsyncRedis(connection_pool=self.connection_pool)
         real.node, real.strict = self.node, True
         return redis.asyncio.Redis.lock(real, *args, **kwargs)
@@ -270,7 +194,7 @@ class AsyncRedis(redis.asyncio.Redis):
     def pubsub(self, **kwargs: Any) -> "AsyncPubSub":
         """Return a subscription, which is real or not at all."""
         if self.away:
-            _refuse("a subscription")
+            refuse("a subscription")
         subscription = AsyncPubSub(self.connection_pool, **kwargs)
         subscription.node = self.node
         return subscription
@@ -285,10 +209,10 @@ class AsyncPubSub(_AsyncPubSub):
         """Send a command; a connection is made with the first one."""
         try:
             return await super().execute_command(*args)
-        except _AWAY as error:
+        except AWAY as error:
             if self.node is not None:
-                _note(self.node, error)
-            _refuse("a subscription")
+                note(self.node, error)
+            refuse("a subscription")
 
 
 class AsyncPipeline(_AsyncPipeline, AsyncRedis):  # type: ignore[misc] # redis-py's own bases disagree
@@ -306,42 +230,69 @@ class AsyncPipeline(_AsyncPipeline, AsyncRedis):  # type: ignore[misc] # redis-p
         watching = self.watching
         if self.away:
             await self.reset()
-            return _refuse("a watched transaction") if watching else [None] * count
+            return refuse("a watched transaction") if watching else [None] * count
         assert self.node is not None  # noqa: S101
         try:
             answers = await _AsyncPipeline.execute(self, raise_on_error)
-        except _AWAY as error:
-            _note(self.node, error)
+        except AWAY as error:
+            note(self.node, error)
             await self.reset()
-            return _refuse("a watched transaction") if watching else [None] * count
+            return refuse("a watched transaction") if watching else [None] * count
         self.node.succeeded()
         return answers
 
     async def watch(self, *names: Any) -> Any:  # type: ignore[override] # redis-py's own bases disagree
         """Watch keys, which is real or not at all."""
         if self.away:
-            _refuse("WATCH")
+            refuse("WATCH")
         assert self.node is not None  # noqa: S101
         try:
             return await _AsyncPipeline.watch(self, *names)
-        except _AWAY as error:
-            _note(self.node, error)
+        except AWAY as error:
+            note(self.node, error)
             await self.reset()
-            _refuse("WATCH")
+            refuse("WATCH")
 
 
 def get_redis() -> Redis:
     """Return the synchronous client; a FastAPI dependency, and callable by itself.
 
     Its connections are made when they are needed, none while caching is disabled or `REDIS_URL` is
-    unset; it then answers as if Redis were away.
+    unset; it then answers as if Redis were away. On a Redis Cluster it is a
+    `maxage.redis_cluster.RedisCluster`, and made anew while none of the nodes can be reached: do
+    not keep it for longer than a request.
     """
-    return _client(settings_from_environment())
+    settings = settings_from_environment()
+    upstream = _upstream(settings)
+    group = server_group(settings.redis_url or "")
+    if upstream is not None and group is not None and group.kind == "cluster":
+        # redis-py has no common base for the two; their commands are the same.
+        return cast("Redis", _cluster_client(settings, group, upstream) or Redis())
+    return _client(settings)
 
 
 def get_async_redis() -> AsyncRedis:
     """Return an awaitable client, the twin of `get_redis`, for the running event loop."""
-    return _async_client(settings_from_environment())
+    settings = settings_from_environment()
+    upstream = _upstream(settings)
+    group = server_group(settings.redis_url or "")
+    if upstream is not None and group is not None and group.kind == "cluster":
+        return cast("AsyncRedis", async_cluster_client(group, upstream, settings.cache_read_budget))
+    return _async_client(settings)
+
+
+_cluster_clients: dict[CacheSettings, RedisCluster] = {}
+
+
+def _cluster_client(
+    settings: CacheSettings, group: ServerGroup, upstream: Upstream
+) -> RedisCluster | None:
+    client = _cluster_clients.get(settings)
+    if client is None:
+        client = cluster_client(group, upstream, settings.cache_read_budget)
+        if client is not None:
+            _cluster_clients[settings] = client
+    return client
 
 
 @lru_cache(maxsize=8)
@@ -379,13 +330,12 @@ def _options(settings: CacheSettings, retry: object) -> dict[str, Any]:
 
 
 def _node(settings: CacheSettings) -> Node | None:
+    upstream = _upstream(settings)
+    return None if upstream is None else upstream.node
+
+
+def _upstream(settings: CacheSettings) -> Upstream | None:
     url = server_url(settings.redis_url)
     if not settings.use_redis_cache or url is None:
         return None
-    return upstream_for(url, settings.cache_namespace).node
-
-
-def _note(node: Node, error: Exception) -> None:
-    """Count what shows that the server is away; a refusal of one command is none of that."""
-    if not isinstance(error, ResponseError):
-        node.failed(error)
+    return upstream_for(url, settings.cache_namespace)

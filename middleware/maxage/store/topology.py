@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, final
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, InvalidResponse, MovedError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage.store.node import UNMET, Node, Owner
 from maxage.store.sentinel import Sentinels
@@ -24,6 +25,11 @@ class Topology(Protocol):
     @property
     def nodes(self) -> Sequence[Node]:
         """All of them, as far as they are known."""
+        ...
+
+    @property
+    def is_untried(self) -> bool:
+        """Whether nobody has tried yet to learn them."""
         ...
 
     @property
@@ -54,6 +60,7 @@ class Single:
     def __init__(self, node: Node, sentinels: Sentinels | None = None) -> None:
         self.nodes: Final[Sequence[Node]] = (node,)
         self.is_current: Final = True
+        self.is_untried: Final = False
         self._sentinels: Final = sentinels
         self._named: Address | None = None
 
@@ -93,7 +100,6 @@ class Cluster:
         self.nodes: Sequence[Node] = ()
         self.is_current = False
         self.is_untried = True
-        """Whether nobody has tried yet to learn the masters."""
         self._group: Final = group
         self._owner: Final = owner
         self._learning = threading.Lock()
@@ -123,7 +129,7 @@ class Cluster:
                 self._teller, self.is_untried = seed, False
                 return
             self.is_current = self.is_untried = False
-        raise RedisError("no node tells who keeps which slot")
+        raise RedisConnectionError("no node tells who keeps which slot")
 
     def redirected(self, error: AskError, *, by: Node) -> Node:
         """Return the node that an answer names; after MOVED it is the owner of the slot."""

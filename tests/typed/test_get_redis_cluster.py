@@ -1,0 +1,166 @@
+"""`get_redis` and its twin on a Redis Cluster, and behind Sentinel."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.exceptions import RedisClusterException
+
+from maxage.errors import UnsupportedWhileAwayError
+from maxage.redis import AsyncRedis, Redis, get_async_redis, get_redis
+from maxage.redis_cluster import AsyncRedisCluster, RedisCluster
+from tests.support.ports import free_port
+from tests.support.redis_topology import (
+    RedisCluster as Servers,
+)
+from tests.support.redis_topology import (
+    SentinelGroup,
+    start_cluster,
+    start_sentinel,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def here(cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment names the shared cluster; the machine may be busy."""
+    monkeypatch.delenv("USE_REDIS_CACHE", raising=False)
+    monkeypatch.setenv("REDIS_URL", cluster_url)
+    monkeypatch.setenv("CACHE_READ_BUDGET", "2")
+
+
+@pytest.fixture
+def own_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
+    """Three masters to be killed; the slots of a dead one are no reason to refuse the others'."""
+    options = ("--cluster-require-full-coverage", "no")
+    with start_cluster(args=options) as servers:
+        monkeypatch.setenv("REDIS_URL", servers.url)
+        yield servers
+
+
+def until(condition: Callable[[], object], *, within: float = 20.0) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("here")
+def test_on_a_cluster_it_is_redis_pys_cluster_client() -> None:
+    """With keys in all slots; a pipeline goes to several masters."""
+    client: Any = get_redis()
+    assert isinstance(client, RedisCluster)
+    assert isinstance(client, redis.RedisCluster)
+    assert client is get_redis()
+    keys = [f"k{number}" for number in range(20)]
+    assert all(client.set(key, key) for key in keys)
+    assert [client.get(key) for key in keys] == [key.encode() for key in keys]
+    pipeline = client.pipeline()
+    for key in keys:
+        pipeline.get(key)
+    assert pipeline.execute() == [key.encode() for key in keys]
+    assert client.delete(*keys) == 20
+    assert client.eval("return redis.call('INCR', KEYS[1])", 1, "n") == 1
+    with client.lock("l", timeout=5) as lock:
+        assert lock.owned()
+
+
+@pytest.mark.usefixtures("here")
+async def test_the_twin_is_too() -> None:
+    """The awaitable client."""
+    client: Any = get_async_redis()
+    assert isinstance(client, AsyncRedisCluster)
+    assert await client.set("a", 1) is True
+    pipeline = client.pipeline()
+    for key in "abc":
+        pipeline.get(key)
+    assert await pipeline.execute() == [b"1", None, None]
+    async with client.lock("l", timeout=5) as lock:
+        assert await lock.owned()
+    await client.aclose()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_mistake_of_the_caller_is_raised() -> None:
+    """Keys in several slots, another type, an unknown command."""
+    client: Any = get_redis()
+    client.rpush("l", 1)
+    with pytest.raises(RedisClusterException):
+        client.mget("a", "b", "c")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        client.get("l")
+    assert client.away is False
+
+
+def test_a_dead_master_answers_as_if_empty_and_the_others_go_on(own_cluster: Servers) -> None:
+    """Within the budgets."""
+    client: Any = get_redis()
+    keys = [f"k{number}" for number in range(30)]
+    until(lambda: all(client.set(key, 1) for key in keys))
+    dead = own_cluster.masters[0]
+    lost = {key for key in keys if own_cluster.master_of(key) is dead}
+    assert 0 < len(lost) < 30
+    dead.kill()
+    for key in sorted(lost)[:4]:
+        began = time.monotonic()
+        assert client.get(key) is None
+        assert client.set(key, 2) is False
+        assert time.monotonic() - began < 1
+    until(lambda: all(client.get(key) == b"1" for key in set(keys) - lost))
+    pipeline = client.pipeline()
+    for key in keys:
+        pipeline.get(key)
+    assert pipeline.execute() == [None] * 30
+    with pytest.raises(UnsupportedWhileAwayError):
+        client.lock(min(lost), timeout=1).acquire(blocking=False)
+    dead.launch()
+    until(lambda: client.set(min(lost), 3))
+
+
+async def test_a_cluster_that_is_not_there_is_as_away_as_any_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the first command on; the twin too."""
+    monkeypatch.setenv("REDIS_URL", f"redis+cluster://127.0.0.1:{free_port()}")
+    for _ in range(3):
+        client: Any = get_redis()
+        assert await asyncio.to_thread(client.get, "k") is None
+        assert client.set("k", 1) is False
+        pipeline = client.pipeline()
+        pipeline.get("k")
+        assert pipeline.execute() == [None]
+        with pytest.raises(UnsupportedWhileAwayError):
+            client.lock("l", timeout=1).acquire(blocking=False)
+        twin: Any = get_async_redis()
+        assert await twin.get("k") is None
+        assert await twin.set("k", 1) is False
+        await twin.aclose()
+
+
+async def test_behind_sentinel_the_client_follows_the_primary(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The very client that was there before the failover, and its twin."""
+    with start_sentinel() as group:
+        monkeypatch.setenv("REDIS_URL", group.url)
+        client, twin = get_redis(), get_async_redis()
+        assert isinstance(client, Redis)
+        assert isinstance(twin, AsyncRedis)
+        await asyncio.to_thread(until, lambda: client.set("k", 1))
+        assert await twin.get("k") == b"1"
+        await asyncio.to_thread(_kill_primary, group)
+        await asyncio.to_thread(until, lambda: client.set("k", 2))
+        assert group.primary.call("GET", "k") == b"2"
+        assert await twin.get("k") == b"2"
+        await twin.aclose()
+
+
+def _kill_primary(group: SentinelGroup) -> None:
+    old = group.primary
+    old.kill()
+    group.wait_promoted(old)
