@@ -31,7 +31,7 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http="maxage.uvicorn:FastLaneProtocol",
         workers=settings.web_concurrency,
         date_header=not cache_dates,
     )

@@ -54,8 +54,9 @@ def create_app(settings: AppSettings | None = None, cache: CacheSettings | None 
     app.state.database = database
     app.include_router(items.router, prefix=PREFIX)
     app.include_router(health_router(cache, message="MonitorPy API is running"), prefix=PREFIX)
-    app.add_middleware(CacheMiddleware, settings=cache)
     app.add_middleware(PlainStart)
+    # The outermost one, so that the fast lane of `maxage.uvicorn` leads to it.
+    app.add_middleware(CacheMiddleware, settings=cache)
     return app
 
 

@@ -71,8 +71,8 @@ class Ready:
         self.since: Final = since
         self.until: Final = until
         """From when until when (POSIX seconds) the rules give just this."""
-        self.wire: bytes | None = None
-        """The head as it goes over the wire, for a server's own use."""
+        self.wire: object = None
+        """For a server's own use: how it sends this."""
 
     def start(self) -> dict[str, Any]:
         """Return the message that begins the response; what lies outside of us may add to it."""

@@ -1,0 +1,346 @@
+"""The fast lane sends, byte for byte, what the ordinary way would have sent."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.middleware.cors import CORSMiddleware
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from maxage.uvicorn import FastLaneProtocol, lane_to
+from tests.support.asgi import Receive, Scope, Send
+from tests.support.caching import cache_of, piece, settled, start
+from tests.support.clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+class App:
+    """Answers with its run; some paths vary, some are large, some are not whole."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.runs += 1
+        path = scope["path"]
+        headers = [(b"cache-control", b"public, max-age=20")]
+        status = 404 if path == "/missing" else 200
+        body = b"run %d" % self.runs * (5000 if path == "/large" else 1)
+        if path == "/vary":
+            headers.append((b"Vary", b"Accept-Encoding"))
+        if path == "/tagged":
+            headers += [(b"etag", b'"tag"'), (b"X-Twice", b"1"), (b"X-Twice", b"2")]
+        await send(start(*headers, status=status))
+        await send(piece(body))
+
+
+class Transport(asyncio.Transport):
+    """Keeps what was written."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 5000), "sockname": ("127.0.0.1", 80)})
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        if not self.closed:
+            self.written += bytes(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        """Nothing is read here."""
+
+    def resume_reading(self) -> None:
+        """Nothing is read here."""
+
+
+class Server:
+    """A protocol class in front of an application, without sockets."""
+
+    def __init__(self, app: Any, kind: type[HttpToolsProtocol], **options: Any) -> None:
+        self.config = Config(app, log_config=None, lifespan="off", **options)
+        self.config.load()
+        self.kind = kind
+        self.state = ServerState()
+        self.state.default_headers = [(b"server", b"uvicorn")]
+        self.short = 0
+        """Requests that were answered without a task."""
+
+    def connect(self) -> tuple[HttpToolsProtocol, Transport]:
+        """Open a connection."""
+        transport = Transport()
+        protocol = self.kind(self.config, self.state, {}, asyncio.get_running_loop())
+        protocol.connection_made(transport)
+        return protocol, transport
+
+    async def send(self, data: bytes, *, pieces: int = 1) -> Transport:
+        """Send bytes on a new connection and wait until they are answered."""
+        protocol, transport = self.connect()
+        size = max(1, len(data) // pieces)
+        for begin in range(0, len(data), size):
+            before = self.state.total_requests
+            if protocol.parser is not None and not transport.closed:
+                protocol.data_received(data[begin : begin + size])
+            self.short += self.state.total_requests - before
+        while self.state.tasks:
+            await asyncio.wait(set(self.state.tasks))
+        protocol.connection_lost(None)
+        return transport
+
+
+def request(
+    method: str = "GET", target: str = "/plain", lines: Sequence[str] = (), version: str = "1.1"
+) -> bytes:
+    head = f"{method} {target} HTTP/{version}\r\nHost: testserver\r\n"
+    return (head + "".join(f"{line}\r\n" for line in lines) + "\r\n").encode()
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            "Accept-Encoding: gzip",
+            "accept-encoding: br, gzip;q=0.5",
+            'If-None-Match: "tag"',
+            'If-None-Match: "x", "tag"',
+            "If-Modified-Since: Wed, 21 Oct 2065 07:28:00 GMT",
+            "Range: bytes=0-1",
+            "Cache-Control: no-cache",
+            "Cache-Control: only-if-cached",
+            "Authorization: Bearer a",
+            "Cookie: a=b",
+            "Content-Length: 0",
+            "Connection: close",
+            "Connection: keep-alive",
+            "Expect: 100-continue",
+            "X-Forwarded-For: 10.0.0.1",
+            "X-Forwarded-Proto: https",
+            "User-Agent: test",
+            "Host: second",
+        ]
+    ),
+    max_size=3,
+    unique=True,
+)
+REQUESTS = st.lists(
+    st.tuples(
+        st.sampled_from(["GET", "GET", "GET", "HEAD", "OPTIONS", "DELETE"]),
+        st.sampled_from(
+            ["/plain", "/vary", "/tagged", "/large", "/missing", "/plain?a=%20", "/pl%61in",
+             "http://testserver/plain"]
+        ),
+        LINES,
+        st.sampled_from(["1.1", "1.1", "1.0"]),
+    ),
+    min_size=1,
+    max_size=6,
+)  # fmt: skip
+
+
+def shown(transport: Transport) -> tuple[bytes, bool]:
+    return re.sub(rb"#\d+:", b"", transport.written), transport.closed
+
+
+@given(
+    rounds=st.lists(
+        st.tuples(REQUESTS, st.integers(1, 9), st.sampled_from([0, 0.4, 3])), max_size=5
+    )
+)
+def test_it_sends_what_the_ordinary_way_sends(rounds: list[Any]) -> None:
+    """The same requests, pipelined and in pieces, to two servers that differ in nothing else."""
+
+    async def play() -> None:
+        clocks = ManualClock(), ManualClock()
+        caches = [cache_of(App(), clock) for clock in clocks]
+        fast = Server(caches[0], FastLaneProtocol)
+        ordinary = Server(caches[1], HttpToolsProtocol)
+        for path in ("/plain", "/vary", "/tagged", "/large", "/missing") * 3:
+            for server, cache in zip((fast, ordinary), caches, strict=True):
+                await server.send(request(target=path))
+                await settled(cache)
+        fast.short = 0
+        for requests, pieces, seconds in rounds:
+            data = b"".join(request(*one) for one in requests)
+            answers = []
+            for server, cache, clock in zip((fast, ordinary), caches, clocks, strict=True):
+                clock.advance(seconds)
+                answers.append(shown(await server.send(data, pieces=pieces)))
+                await settled(cache)
+            assert answers[0] == answers[1]
+        assert fast.state.total_requests == ordinary.state.total_requests
+
+    asyncio.run(play())
+
+
+async def warm(app: Any = None, **options: Any) -> Server:
+    """A server whose plain hits are ready."""
+    cache = cache_of(app or App(), ManualClock())
+    server = Server(cache, FastLaneProtocol, **options)
+    for path in ("/plain", "/vary", "/tagged", "/large") * 3:
+        await server.send(request(target=path))
+        await settled(cache)
+    server.short = 0
+    return server
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(),
+        request("GET", "/vary", ["Accept-Encoding: gzip"]) * 1,
+        request("GET", "/large"),
+        request(version="1.0"),
+        request(lines=["Connection: close"]),
+        request(lines=["User-Agent: a", "Accept: */*"]),
+    ],
+)
+async def test_plain_hits_take_the_lane(data: bytes) -> None:
+    """Nothing is started for them."""
+    server = await warm()
+    for _ in range(4):
+        await server.send(data)
+    assert server.short >= 2
+    before = server.short
+    await server.send(data)
+    assert server.short == before + 1
+
+
+async def test_pipelined_hits_are_answered_in_their_order() -> None:
+    """At once, all of them."""
+    server = await warm()
+    transport = await server.send(request() + request("GET", "/tagged") + request())
+    assert server.short == 3
+    assert [m[1] for m in re.findall(rb"(run (\d))", transport.written)] == [b"1", b"3", b"1"]
+
+
+async def test_a_hit_behind_a_miss_waits_for_its_turn() -> None:
+    """It goes the ordinary way."""
+    server = await warm()
+    transport = await server.send(request("GET", "/new") + request())
+    assert server.short == 0
+    bodies = re.findall(rb"run (\d)", transport.written)
+    assert bodies[1] == b"1"
+    assert bodies[0] != b"1"
+
+
+async def test_a_client_that_does_not_read_gets_nothing_more_at_once() -> None:
+    """The ordinary way waits until there is room."""
+    server = await warm()
+    protocol, transport = server.connect()
+    protocol.pause_writing()
+    protocol.data_received(request())
+    await asyncio.sleep(0)
+    assert transport.written == b""
+    protocol.resume_writing()
+    while server.state.tasks:
+        await asyncio.wait(set(server.state.tasks))
+    assert b"run 1" in transport.written
+    protocol.connection_lost(None)
+
+
+async def test_the_limit_of_connections_holds() -> None:
+    """503, as on the ordinary way."""
+    server = await warm(limit_concurrency=2)
+    idle, _ = server.connect()
+    transport = await server.send(request())
+    assert transport.written.startswith(b"HTTP/1.1 503")
+    idle.connection_lost(None)
+
+
+async def test_an_idle_connection_is_closed_after_the_timeout() -> None:
+    """And not before, however many answers there were."""
+    server = await warm(timeout_keep_alive=1)
+    protocol, transport = server.connect()
+    for _ in range(3):
+        protocol.data_received(request())
+        await asyncio.sleep(0.4)
+        assert not transport.closed
+    async with asyncio.timeout(10):
+        while not transport.closed:  # noqa: ASYNC110 - a transport has no event for it
+            await asyncio.sleep(0.02)
+    protocol.connection_lost(None)
+
+
+async def test_hits_are_logged_like_all_requests(caplog: pytest.LogCaptureFixture) -> None:
+    """By uvicorn's own logger, in its own words."""
+    server = await warm()
+    with caplog.at_level(logging.INFO, "uvicorn.access"):
+        await server.send(request("GET", "/plain"))
+        await server.send(request("GET", "/plain", ["Content-Length: 0"]))
+    lines = [record.getMessage() for record in caplog.records if record.name == "uvicorn.access"]
+    assert len(lines) == 2
+    assert lines[0] == lines[1] == '127.0.0.1:5000 - "GET /plain HTTP/1.1" 200'
+    assert server.short == 1
+
+
+async def test_a_purge_reaches_it() -> None:
+    """The next answer is made anew."""
+    server = await warm()
+    await server.send(request("DELETE"))
+    assert b"run 1" not in (await server.send(request())).written
+
+
+def fastapi_app(*layers: Any) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware, settings=CacheSettings(), store=MemoryStore())
+    for layer in layers:
+        app.add_middleware(layer)
+
+    @app.get("/plain")
+    async def plain() -> dict[str, int]:
+        return {"a": 1}
+
+    return app
+
+
+async def test_it_works_through_fastapi() -> None:
+    """The layers that FastAPI puts around all others change nothing about a plain hit."""
+    server = Server(fastapi_app(), FastLaneProtocol)
+    answers = [(await server.send(request())).written for _ in range(6)]
+    assert server.short >= 2
+    assert b"hit" in answers[-1]
+
+
+async def test_a_layer_that_it_does_not_know_keeps_it_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One line says which."""
+    server = Server(fastapi_app(CORSMiddleware), FastLaneProtocol)
+    for _ in range(6):
+        await server.send(request())
+    assert server.short == 0
+    said = [r.getMessage() for r in caplog.records if "fast lane" in r.getMessage()]
+    assert said == [
+        "The fast lane steps aside: CORSMiddleware lies between the server and the cache."
+    ]
+
+
+def test_why_there_is_no_lane_is_said() -> None:
+    """In words that name the setting."""
+    off = CacheMiddleware(App(), CacheSettings(use_redis_cache=False))
+    assert "the cache is switched off" in str(lane_to(off))
+    near = CacheMiddleware(App(), CacheSettings(redis_url="redis://localhost:1"))
+    assert "NEAR_CACHE_BYTES" in str(lane_to(near))
+
+
+def test_a_uvicorn_that_lacks_what_is_needed_keeps_it_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at when the module is loaded."""
+    from maxage import uvicorn as module
+
+    assert module._missing() is None
+    monkeypatch.delattr(module.httptools_impl, "STATUS_LINE")
+    assert module._missing() == "STATUS_LINE"
