@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, Final, final
 from weakref import WeakValueDictionary
 
+from maxage.claim import Claim, claim_key
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
 from maxage.dependencies import Dependencies, Kept
@@ -473,8 +474,12 @@ class Cache:
         """Count bytes that are no longer held."""
         self._held_bytes -= size
 
-    def store_response(self, fill: Fill, body: bytes, dependencies: Dependencies) -> Entry | None:
+    def store_response(
+        self, fill: Fill, body: bytes, dependencies: Dependencies, claim: Claim | None = None
+    ) -> Entry | None:
         """Store a response that came through whole; it can be found at once, and is written soon.
+
+        `claim` is that of this process to the response; it ends when it is written.
 
         Returns:
             None where the handler read something whose token was not to be had.
@@ -511,7 +516,7 @@ class Cache:
         self._hold(entry)
         # Whatever this process keeps is older.
         self._forget(entry.key, found.key)
-        self.spawn(self._write(entry, replace(fill, found=found)))
+        self.spawn(self._write(entry, replace(fill, found=found), claim))
         return entry
 
     def _primary_key(self, fill: Fill, stored: StoredResponse) -> bytes:
@@ -539,18 +544,18 @@ class Cache:
             del self._pending[entry.key]
             self._held_bytes -= len(entry.stored.body)
 
-    async def _write(self, entry: Entry, fill: Fill) -> None:
+    async def _write(self, entry: Entry, fill: Fill, claim: Claim | None) -> None:
         try:
             values = [(entry.key, self._framed(entry))]
             groups = [group for group, _ in entry.tokens]
-            keep_for = fill.verdict.keep_for
+            keep_for, ended = fill.verdict.keep_for, None if claim is None else claim.key
             if not entry.stored.vary_names:
-                await self.store.write(values, keep_for=keep_for, groups=groups)
+                await self.store.write(values, keep_for=keep_for, groups=groups, ended=ended)
                 return
             async with self._index_lock(fill.found.key):
                 index, surplus = await self._index_with(entry, fill.found)
                 values.append((index.key, self._framed(index)))
-                await self.store.write(values, keep_for=keep_for, groups=groups)
+                await self.store.write(values, keep_for=keep_for, groups=groups, ended=ended)
                 await self.store.delete(surplus)
         finally:
             self._release(entry)
@@ -622,6 +627,14 @@ class Cache:
             and self.settings.cache_collapse_wait > 0
             and target.uncacheable_until <= self.monotonic()
         )
+
+    def claim(self, target: Target, found: Found) -> Claim | None:
+        """Return what tells other processes that this one fetches the response; not taken yet."""
+        tokens = (found.tokens.get(group) for group in target.groups)
+        key = claim_key(self.settings.cache_namespace, found.collapse_key, tokens)
+        if key is None or not self.store.shared:
+            return None
+        return Claim(self.store, self.spawn, key, alone_for=UNCACHEABLE_SECONDS)
 
     def finish(self, flight: Flight[Entry] | None, entry: Entry | None = None) -> None:
         """Give the response of a fill to whoever waits for it."""

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Generic, TypeVar, final
 
+from maxage.claim import Claim
+
 Result = TypeVar("Result")
 
 
@@ -16,11 +18,13 @@ Result = TypeVar("Result")
 class Flight(Generic[Result]):
     """A fill under way: its key, the tokens it captured, and what comes of it."""
 
-    __slots__ = ("_done", "_loop", "key", "tokens")
+    __slots__ = ("_done", "_loop", "claim", "key", "tokens")
 
     def __init__(self, key: bytes, tokens: Mapping[str, bytes | None]) -> None:
         self.key = key
         self.tokens = dict(tokens)
+        self.claim: Claim | None = None
+        """By which other processes know of it."""
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[Result | None] = self._loop.create_future()
 
@@ -78,3 +82,5 @@ class Flights(Generic[Result]):
         if self._by_key.get(flight.key) is flight:
             del self._by_key[flight.key]
         flight.land(result)
+        if flight.claim is not None:
+            flight.claim.end(written=result is not None)

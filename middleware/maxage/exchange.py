@@ -6,6 +6,7 @@ from typing import Final, final
 
 from maxage.cache import Fill
 from maxage.cache_status import CacheStatus
+from maxage.claim import Claim
 from maxage.collapse import Flight
 from maxage.downstream import has_our_lifetime
 from maxage.message import HeaderList, Headers, Response
@@ -210,11 +211,20 @@ class Exchange:
 
     def _remember(self, reason: str, response: Response) -> None:
         """Remember that the URL's responses are not stored, and whether they said so themselves."""
+        self._cannot_be_shared()
         target, found = self.reading.target, self.reading.found
         nothing_stored = found.entry is None and found.index is None
         said = reason in _SAID_ITSELF and nothing_stored
         control = response.headers.get_all(b"cache-control")
         self.cache.not_storable(target, said=control if said else ())
+
+    @property
+    def _claim(self) -> Claim | None:
+        return None if self.flight is None else self.flight.claim
+
+    def _cannot_be_shared(self) -> None:
+        if self._claim is not None:
+            self._claim.cannot_be_shared()
 
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, but for Cache-Status."""
@@ -280,6 +290,7 @@ class Exchange:
         if self._size > settings.cache_max_body_bytes or not self.cache.take(len(chunk)):
             self._forget()
             # Nobody needs to wait for what will not be shared.
+            self._cannot_be_shared()
             self.cache.not_storable(self.reading.target)
             self.cache.finish(self.flight)
         else:
@@ -294,7 +305,7 @@ class Exchange:
             self.cache.finish(self.flight)
             self._status = replace(self._status, stored=False)
             return message
-        entry = self.cache.store_response(fill, body, self.dependencies)
+        entry = self.cache.store_response(fill, body, self.dependencies, self._claim)
         self._forget()
         self.cache.finish(self.flight, entry)
         if entry is None:
@@ -327,7 +338,7 @@ class Exchange:
             return
         entry: Entry | None = None
         if isinstance(verdict, Fill):
-            entry = self.cache.store_response(verdict, stored.body, self.dependencies)
+            entry = self.cache.store_response(verdict, stored.body, self.dependencies, self._claim)
         self.cache.finish(self.flight, entry)
         decision = answer(reading.request, stored, now=self.cache.clock(), validated=True)
         status = reading.forwarded(

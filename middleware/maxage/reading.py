@@ -9,6 +9,7 @@ from starlette.requests import Request as StarletteRequest
 from maxage.cache import is_of
 from maxage.cache_status import CacheStatus
 from maxage.collapse import Flight
+from maxage.elsewhere import fetched_elsewhere
 from maxage.errors import StoreUnavailableError
 from maxage.exchange import Exchange
 from maxage.key import FORWARDED_HEADERS
@@ -190,16 +191,20 @@ class Reading(Answering):
 
     async def _wait_for(self, flight: Flight[Entry], decision: Forward) -> None:
         """Wait for a fill, as long as may be waited for all fills together."""
-        now = self.cache.monotonic()
-        if self._ends is None:
-            self._ends = now + self.service.settings.cache_collapse_wait
         patience = self._patience(decision)
-        left = self._ends - now
-        self.collapsed = await self._join(flight, min(left, patience or left))
+        self.collapsed = await self._join(flight, self._wait(decision))
         self._joined = decision if self.collapsed else None
         self._slow = flight.under_way
         if self._slow and not patience:
             self.cache.not_worth_waiting(self.target)
+
+    def _wait(self, decision: Forward) -> float:
+        """Return for how many seconds this request may wait for another one now."""
+        now = self.cache.monotonic()
+        if self._ends is None:
+            self._ends = now + self.service.settings.cache_collapse_wait
+        left = self._ends - now
+        return min(left, self._patience(decision) or left)
 
     def _patience(self, decision: Forward) -> float:
         """Return for how long the application has time where a stale response may answer; or 0."""
@@ -272,11 +277,29 @@ class Reading(Answering):
             logger.debug("The store went away while a request waited for another one.")
         return False
 
+    async def _served_from_elsewhere(self, decision: Forward, flight: Flight[Entry]) -> bool:
+        """Wait for another process that is fetching the same; return whether that was served."""
+        if not self.cache.store.shared:
+            return False
+        try:
+            fetched = await fetched_elsewhere(self, flight, self._wait(decision))
+        except BaseException:
+            self.cache.finish(flight)
+            raise
+        if fetched is None:
+            return False
+        self.cache.finish(flight, self.found.entry)
+        self.collapsed = True
+        await self.serve(fetched, fwd=self.forwarded(decision.reason, ttl=fetched.ttl))
+        return True
+
     async def _forward(self, decision: Forward) -> None:
         """Ask the application, copying what it answers if that may be stored."""
         flight: Flight[Entry] | None = None
         if decision.reason != "request" and self.cache.may_collapse(self.target, self.request):
             flight = self.cache.flights.lead(self.found.collapse_key, self.found.tokens)
+            if await self._served_from_elsewhere(decision, flight):
+                return
         exchange, patience = Exchange(self, decision, flight), self._patience(decision)
         if patience:
             await run_in_time(exchange, patience)

@@ -6,6 +6,7 @@ from typing import Any, Final, final
 
 from maxage.cache_status import CacheStatus
 from maxage.collapse import Flight
+from maxage.elsewhere import may_refresh
 from maxage.exchange import CONDITIONAL, Exchange
 from maxage.message import Headers, Request
 from maxage.responder import Answering, Message
@@ -78,6 +79,13 @@ def _own_request(reading: Answering) -> Unheard:
 async def _refresh(unheard: Unheard, flight: Flight[Entry]) -> None:
     cache = unheard.cache
     exchange = Exchange(unheard, cache.revalidate(unheard.found), flight)
+    try:
+        if not await may_refresh(unheard, flight):
+            cache.finish(flight)
+            return
+    except BaseException:
+        cache.finish(flight)
+        raise
     try:
         await exchange.run()
     finally:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from maxage.store.codec import Entry, VariantIndex
 from maxage.store.copies import Copy
@@ -57,6 +57,12 @@ class Near(Protocol):
     def forget(self, keys: Iterable[bytes]) -> None:
         """Drop copies in whose place something newer is stored, or nothing."""
         ...
+
+
+CLAIM_ENDED: Final = b"+"
+"""What lies under a claim for a moment when the response has been written."""
+CLAIM_ENDED_SECONDS: Final = 1.0
+"""That moment: whoever looked for the response just before it came finds no free claim."""
 
 
 @runtime_checkable
@@ -120,8 +126,16 @@ class Store(Protocol):
         *,
         keep_for: float,
         groups: Iterable[str],
+        ended: bytes | None = None,
     ) -> bool:
         """Keep the values for `keep_for` seconds, and the tokens of their groups as long."""
+        ...
+
+    async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
+        """Write the value for so many seconds unless one lies there; return what lies there now.
+
+        None: the store did not answer, or takes no claims now.
+        """
         ...
 
     async def delete(self, keys: Sequence[bytes]) -> bool:

@@ -8,7 +8,7 @@ from typing import final
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.errors import StoreUnavailableError
-from maxage.store import Reading, Value
+from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Reading, Value
 from maxage.store.codec import Entry, VariantIndex
 from maxage.store.copies import Copy
 from maxage.store.tokens import fresh_mark, fresh_token, mark_place
@@ -105,9 +105,21 @@ class MemoryStore:
         *,
         keep_for: float,
         groups: Iterable[str] = (),
+        ended: bytes | None = None,
     ) -> bool:
         """Keep the values, dropping the least recently used where there is no room."""
-        return self.write_now(values, keep_for=keep_for, groups=groups)
+        kept = self.write_now(values, keep_for=keep_for, groups=groups)
+        if ended is not None:
+            self.write_now([(ended, CLAIM_ENDED)], keep_for=CLAIM_ENDED_SECONDS)
+        return kept
+
+    async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
+        """Write the value unless one lies there; return what lies there now."""
+        with self._lock:
+            if self._value(key) is None and not self._off:
+                self._put(key, value, keep_for)
+            lies = self._value(key)
+            return lies if isinstance(lies, bytes) else None
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         """Remove the values; like any store, say True also where there was none."""

@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store import Reading, Value
+from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Reading, Value
 from maxage.store.batching import LookupBatcher
 from maxage.store.cluster import connections_to
 from maxage.store.commands import (
@@ -125,6 +125,7 @@ class RedisStore:
         *,
         keep_for: float,
         groups: Iterable[str],
+        ended: bytes | None = None,
     ) -> bool:
         """Keep the values, and extend the tokens of their groups where they would end before."""
         if int(keep_for * 1000) <= 0:
@@ -133,9 +134,19 @@ class RedisStore:
             return False
         late = self.upstream.ending_before(groups, keep_for)
         commands = self.upstream.write_commands(values, keep_for, late)
+        if ended is not None:
+            commands.append(("SET", ended, CLAIM_ENDED, "PX", int(CLAIM_ENDED_SECONDS * 1000)))
         keys = [command[1] for command in commands]
         answers = await self._side().connections.run(keys, as_written(commands))
         return self.upstream.written(answers, values, keep_for, late)
+
+    async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
+        """Write the value unless one lies there, and read what does, in one round trip."""
+        if not self.upstream.settled:
+            return None
+        commands = [("SET", key, value, "NX", "PX", int(keep_for * 1000)), ("GET", key)]
+        _, lies = await self._side().connections.run((key, key), as_written(commands))
+        return lies if isinstance(lies, bytes) else None
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         """Remove the values without blocking the server (UNLINK)."""
