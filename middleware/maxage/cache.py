@@ -41,7 +41,7 @@ from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
 from maxage.store import Reading, Store, Value
 from maxage.store.codec import Codec, Entry, VariantIndex
-from maxage.store.tokens import softened, tag_group
+from maxage.store.tokens import is_settling, softened, tag_group
 from maxage.target import Target
 
 logger = logging.getLogger("maxage")
@@ -445,6 +445,8 @@ class Cache:
         tags = response_tags(response.headers)
         if len(tags) > self.settings.cache_max_tags or any(len(t) > LONGEST_TAG for t in tags):
             return MayNotStore(reason="too many tags")
+        if any(token is not None and is_settling(token) for token in found.tokens.values()):
+            return MayNotStore(reason="replica may lag")
         named = (*extra, *map(tag_group, tags))
         if not self._remembers(target, found, named):
             return MayNotStore(reason="late groups")
@@ -507,6 +509,8 @@ class Cache:
         # Purged between the lookup and that read, the response may mix both sides of the change.
         seen = found.tokens
         if any(seen.get(group, token) != token for group, token in dependencies.read.items()):
+            return None
+        if any(map(is_settling, (*captured.values(), *dependencies.read.values()))):
             return None
         target.remember_groups(dependencies.read, self.settings.cache_max_tags)
         tokens = tuple((captured | dependencies.read).items())

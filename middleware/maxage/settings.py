@@ -80,6 +80,10 @@ class CacheSettings(BaseSettings):
     cache_strict_hold: bool = False
     """True holds the answer of a mutating request until the application call has returned."""
 
+    replica_lag: float = Field(default=0.0, ge=0, le=3600, allow_inf_nan=False)
+    """Seconds that a read replica of the application's database may lag behind: for so long after
+    its purge nothing is stored in a group. 0: it is read from where it is written."""
+
     cache_status_header: bool = True
     """Whether responses carry Cache-Status (RFC 9211)."""
     cache_status_key: bool = False

@@ -24,7 +24,7 @@ def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
     url = check_store_url(url)
     settings = settings if settings is not None else CacheSettings()
     if server_url(url) is None:
-        return MemoryStore(settings.cache_memory_bytes)
+        return MemoryStore(settings.cache_memory_bytes, replica_lag=settings.replica_lag)
     return RedisStore(url, settings)
 
 
@@ -33,7 +33,7 @@ def store_for(settings: CacheSettings) -> Store:
     """Return the store that the settings name; without a URL, the embedded one."""
     url = server_url(settings.redis_url)
     if url is None:
-        return embedded_store(settings.cache_memory_bytes)
+        return embedded_store(settings.cache_memory_bytes, settings.replica_lag)
     return RedisStore(url, settings)
 
 
@@ -64,10 +64,10 @@ def _sync_redis(url: str, settings: CacheSettings) -> SyncStore:
 
 
 @lru_cache(maxsize=64)
-def embedded_store(max_bytes: int) -> MemoryStore:
+def embedded_store(max_bytes: int, replica_lag: float) -> MemoryStore:
     """Return the one embedded store of this process.
 
     It is shared, since the typed cache and the response cache must see each other's tokens; each
     middleware has keys of its own in it.
     """
-    return MemoryStore(max_bytes)
+    return MemoryStore(max_bytes, replica_lag=replica_lag)

@@ -19,7 +19,7 @@ from maxage.errors import SettingsError, StoreUnavailableError
 from maxage.settings import CacheSettings, settings_from_environment
 from maxage.store import Reading, Store
 from maxage.store.sync import SyncStore
-from maxage.store.tokens import NAMESPACE_GROUP, tag_group
+from maxage.store.tokens import NAMESPACE_GROUP, is_settling, tag_group
 from maxage.stores import store_for, sync_store_for
 
 Model = TypeVar("Model")
@@ -253,7 +253,7 @@ class RedisCache(Generic[Model]):
             except ValidationError:
                 # It was stored for another version of the model.
                 logger.debug("A cached %s does not fit its model any more.", self.prefix)
-        return found, tokens
+        return found, {group: _unless_settling(token) for group, token in tokens.items()}
 
     # writing
 
@@ -272,7 +272,7 @@ class RedisCache(Generic[Model]):
         dependencies = self._dependencies()
         read = dependencies.read if dependencies is not None else {}
         groups = [NAMESPACE_GROUP, *(self._group(id) for id in fills)]
-        return {group: read.get(group) for group in groups}
+        return {group: _unless_settling(read.get(group)) for group in groups}
 
     def _fill(
         self,
@@ -408,6 +408,11 @@ class RedisCache(Generic[Model]):
     @property
     def _async(self) -> Store:
         return store_for(self._resolved)
+
+
+def _unless_settling(token: bytes | None) -> bytes | None:
+    """Return the token that a fill may be stored under."""
+    return None if token is None or is_settling(token) else token
 
 
 def _seal(value: bytes, namespace: bytes, token: bytes) -> bytes:

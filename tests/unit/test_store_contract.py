@@ -16,7 +16,7 @@ import pytest
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store import Reading, Store
+from maxage.store import CLAIM_ENDED, Reading, Store
 from maxage.store.memory import MemoryStore
 from maxage.store.redis import RedisStore
 from maxage.store.sync import SyncRedisStore
@@ -68,6 +68,9 @@ class Awaited:
         return await asyncio.to_thread(
             self._store.write_now, values, keep_for=keep_for, groups=groups
         )
+
+    async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
+        raise NotImplementedError  # only the middleware claims
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         return await asyncio.to_thread(self._store.delete_now, keys)
@@ -337,6 +340,44 @@ async def test_no_two_purges_give_the_same_token(store: Store) -> None:
     seen += await asyncio.gather(*(store.renew(["g:a"]) for _ in range(30)))
     assert len({token for tokens in seen for token in tokens}) == 31
     assert await tokens_of(store, "g:a") in [list(tokens) for tokens in seen[1:]]
+
+
+async def test_of_those_who_claim_at_once_one_is_told_that_it_is_his(
+    memory_or_redis: Store,
+) -> None:
+    """The others are told whose it is."""
+    store = memory_or_redis
+    names = [b"%d" % n for n in range(20)]
+    told = await asyncio.gather(*(store.claim(b"c", name, keep_for=60) for name in names))
+    assert len(set(told)) == 1
+    assert told[0] in names
+    assert await store.claim(b"other", b"x", keep_for=60) == b"x"
+    await store.delete((b"c",))
+    assert await store.claim(b"c", b"later", keep_for=60) == b"later"
+
+
+async def test_a_claim_ends_by_itself_and_lives_on_where_it_is_renewed(
+    memory_or_redis: Store,
+) -> None:
+    """Nobody waits long for a process that died."""
+    store = memory_or_redis
+    assert await store.claim(b"c", b"one", keep_for=0.05) == b"one"
+    assert await store.write([(b"c", b"one")], keep_for=60, groups=())
+    await asyncio.sleep(0.1)
+    assert await store.claim(b"c", b"two", keep_for=0.05) == b"one"
+    assert await store.claim(b"d", b"one", keep_for=0.01) == b"one"
+    async with asyncio.timeout(10):
+        while await store.claim(b"d", b"two", keep_for=60) != b"two":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_written_ends_the_claim_to_it(memory_or_redis: Store) -> None:
+    """For a moment it says so: who looked just before finds that he is to look again."""
+    store = memory_or_redis
+    await store.claim(b"c", b"mine", keep_for=60)
+    assert await store.write([(b"k", b"v")], keep_for=60, groups=(), ended=b"c")
+    assert await store.claim(b"c", b"other", keep_for=60) == CLAIM_ENDED
+    assert await values_of(store, b"k") == [b"v"]
 
 
 async def test_a_soft_purge_changes_the_mark_and_leaves_the_token(store: Store) -> None:

@@ -32,9 +32,10 @@ def as_written(commands: Sequence[Command]) -> Plan:
     return lambda position, _: commands[position]
 
 
-def token_command(key: bytes, token: bytes) -> Command:
-    """Return the command which writes a token."""
-    return ("SET", key, token, "EX", TOKEN_SECONDS)
+def token_command(key: bytes, token: bytes, settle: float = 0.0) -> Command:
+    """Return the command which writes a token, for `settle` seconds where it is to settle."""
+    lifetime = ("PX", max(1, int(settle * 1000))) if settle else ("EX", TOKEN_SECONDS)
+    return ("SET", key, token, *lifetime)
 
 
 def creation_commands(

@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import final
 
 from maxage.clock import Clock, monotonic_clock
@@ -11,7 +12,7 @@ from maxage.errors import StoreUnavailableError
 from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Reading, Value
 from maxage.store.codec import Entry, VariantIndex
 from maxage.store.copies import Copy
-from maxage.store.tokens import fresh_mark, fresh_token, mark_place
+from maxage.store.tokens import fresh_mark, fresh_token, mark_place, purged_token
 
 _OVERHEAD = 200
 """Bytes that a value costs besides itself and its key: objects and table slots, rounded up."""
@@ -33,13 +34,21 @@ class MemoryStore:
 
     Args:
         max_bytes: what all keys and values together may take.
+        replica_lag: seconds for which nothing is stored in a group that was purged.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, max_bytes: int = 64 * 1024 * 1024, *, clock: Clock = monotonic_clock
+        self,
+        max_bytes: int = 64 * 1024 * 1024,
+        *,
+        replica_lag: float = 0.0,
+        clock: Clock = monotonic_clock,
     ) -> None:
         self._max_bytes = max_bytes
+        self._replica_lag = replica_lag
+        self._settling: dict[str, float] = {}
+        """Until when nothing is to be stored in groups that were purged lately."""
         self._clock = clock
         self._lock = threading.Lock()
         self._values: OrderedDict[bytes, Slot] = OrderedDict()
@@ -227,9 +236,11 @@ class MemoryStore:
         """Do what `soften` does, without awaiting."""
         with self._lock:
             for group in groups:
-                token = self._token(group)[: mark_place(_HISTORY)]
+                token, settling = self._token(group), self._settling.get(group)
                 self._forget_token(group)
-                self._keep_token(group, token + fresh_mark())
+                self._keep_token(group, token[: mark_place(_HISTORY)] + fresh_mark())
+                if settling is not None:
+                    self._settling[group] = settling
         return True
 
     def switch_off(self) -> None:
@@ -243,6 +254,7 @@ class MemoryStore:
             self._state = object()
             self._values.clear()
             self._tokens.clear()
+            self._settling.clear()
             self._bytes = self._token_bytes = 0
 
     def _value(self, key: bytes) -> Value | None:
@@ -278,10 +290,16 @@ class MemoryStore:
     def _renewed(self, groups: Sequence[str]) -> list[bytes | None]:
         for group in groups:
             self._forget_token(group)
-        return [self._token(group) for group in groups]
+        return [self._purged_token(group) for group in groups]
+
+    def _purged_token(self, group: str) -> bytes:
+        if self._replica_lag:
+            self._settling[group] = self._clock() + self._replica_lag
+        return self._keep_token(group, purged_token(_HISTORY, self._replica_lag))
 
     def _forget_token(self, group: str) -> None:
         token = self._tokens.pop(group, None)
+        self._settling.pop(group, None)
         if token is not None:
             cost = len(group) + len(token) + _OVERHEAD
             self._state = object()
@@ -290,6 +308,9 @@ class MemoryStore:
 
     def _token(self, group: str) -> bytes:
         token = self._tokens.get(group)
+        if token is not None and self._settling and self._settling.get(group, inf) <= self._clock():
+            self._forget_token(group)
+            token = None
         if token is not None:
             self._tokens.move_to_end(group)
             return token

@@ -17,13 +17,12 @@ from maxage.store.commands import (
     as_written,
     created_before,
     marking,
-    token_command,
     twice,
 )
 from maxage.store.connections import Connections, NodeConnections
 from maxage.store.leasing import LOOK_TIMEOUT
 from maxage.store.near import NearCache
-from maxage.store.tokens import fresh_token, token_key
+from maxage.store.tokens import token_key
 from maxage.store.upstream import Upstream, upstream_for
 
 
@@ -54,6 +53,7 @@ class RedisStore:
         self._settings = settings
         self._namespace: Final = settings.cache_namespace
         self.upstream: Final[Upstream] = upstream_for(url, settings.cache_namespace)
+        self.upstream.replica_lag = settings.replica_lag
         self._sides: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSide] = (
             weakref.WeakKeyDictionary()
         )
@@ -178,8 +178,8 @@ class RedisStore:
 
         def plan(position: int, history: bytes) -> Command:
             # Drawn when it is sent: no attempt ever uses another one's value.
-            token = tokens[position] = fresh_token(history)
-            return (*token_command(keys[position], token), *options)
+            command, tokens[position] = self.upstream.purge_command(keys[position], history)
+            return (*command, *options)
 
         unpaid: Sequence[str] = groups
         replicated = self._settings.on_lost_purge == "refuse"

@@ -17,10 +17,9 @@ from maxage.store.commands import (
     as_written,
     created_before,
     marking,
-    token_command,
     twice,
 )
-from maxage.store.tokens import fresh_token, token_key
+from maxage.store.tokens import token_key
 from maxage.store.upstream import Upstream, upstream_for
 
 
@@ -65,6 +64,7 @@ class SyncRedisStore:
 
     def __init__(self, url: str, settings: CacheSettings) -> None:
         self.upstream: Final[Upstream] = upstream_for(url, settings.cache_namespace)
+        self.upstream.replica_lag = settings.replica_lag
         self._settings: Final = settings
         self._connections = sync_connections_to(self.upstream.topology, settings)
 
@@ -116,8 +116,8 @@ class SyncRedisStore:
         self.upstream.purging(groups)
 
         def plan(position: int, history: bytes) -> Command:
-            token = tokens[position] = fresh_token(history)
-            return token_command(keys[position], token)
+            command, tokens[position] = self.upstream.purge_command(keys[position], history)
+            return command
 
         replicated = self._settings.on_lost_purge == "refuse"
         answers = self._connections.run(keys, plan, replicated=replicated)

@@ -27,12 +27,31 @@ _HISTORY_LENGTH: Final = 12
 _RANDOM_BYTES: Final = 12
 _MARK_BYTES: Final = 6
 _MARK: Final = b"~"
+_SETTLING: Final = b"!"
 _LONGEST_NAME: Final = 200
 
 
 def fresh_token(history: bytes) -> bytes:
     """Return a token of this history that was never used before."""
     return history + b"-" + secrets.token_urlsafe(_RANDOM_BYTES).encode()
+
+
+def purged_token(history: bytes, settle: float) -> bytes:
+    """Return the token that a purge writes; nothing is stored under it where it is to settle.
+
+    Such a token lives for `settle` seconds in the store itself, so that no two clocks are compared;
+    whoever finds it gone creates an ordinary one.
+    """
+    token = fresh_token(history)
+    if not settle:
+        return token
+    place = len(history) + 1
+    return token[:place] + _SETTLING + token[place + 1 :]
+
+
+def is_settling(token: bytes) -> bool:
+    """Return whether the group was purged so lately that nothing is to be stored in it."""
+    return token.partition(b"-")[2][:1] == _SETTLING
 
 
 def fresh_mark() -> bytes:

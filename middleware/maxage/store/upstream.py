@@ -20,7 +20,7 @@ from maxage.store.commands import CONFIRMED, Command, token_command
 from maxage.store.journal import Journal
 from maxage.store.leasing import Leasing
 from maxage.store.node import Node, describe
-from maxage.store.tokens import NAMESPACE_GROUP, TOKEN_SECONDS, fresh_token, token_key
+from maxage.store.tokens import NAMESPACE_GROUP, TOKEN_SECONDS, purged_token, token_key
 from maxage.store.topology import Single, topology_for
 
 _TOKEN_ENDS: Final = 10_000
@@ -61,6 +61,8 @@ class Upstream:
             journal=self.journal,
             pay=lambda: self._recovered() or self.journal.empty,
         )
+        self.replica_lag = 0.0
+        """Seconds for which nothing is stored in a group that was purged."""
         self.unwatched_purges = 0
         """Purges that came to be owed while no other worker would have noticed their loss."""
         self._watchers: weakref.WeakSet[PurgeWatcher] = weakref.WeakSet()
@@ -101,6 +103,11 @@ class Upstream:
     def patience(self, seconds: float) -> float:
         """Return how long to wait where any of the servers may be asked; see `Node.patience`."""
         return min((node.patience(seconds) for node in self.nodes), default=seconds)
+
+    def purge_command(self, key: bytes, history: bytes) -> tuple[Command, bytes]:
+        """Return the command which purges a group, and the token that it writes."""
+        token = purged_token(history, self.replica_lag)
+        return token_command(key, token, self.replica_lag), token
 
     def unconfirmed(self, groups: Sequence[str], answers: Sequence[Any]) -> list[str]:
         """Return the groups whose new token was not confirmed."""
@@ -146,6 +153,9 @@ class Upstream:
 
         A token is extended only then, since every extension is a message to whoever listens.
         """
+        if self.replica_lag:
+            # It may have become one that is to settle, which is not to be kept alive.
+            return []
         ends = monotonic() + keep_for
         return [group for group in groups if self._token_ends.get(group, 0.0) < ends]
 
@@ -272,7 +282,7 @@ class Upstream:
             # A fresh value at every attempt: a delayed write of an earlier one must never bring
             # back a token under which something was stored.
             history = node.history or b""
-            commands = [token_command(keys[group], fresh_token(history)) for group in groups]
+            commands = [self.purge_command(keys[group], history)[0] for group in groups]
             for answer in node.ask(commands, PROBE_TIMEOUT):
                 if answer not in CONFIRMED:
                     raise answer if isinstance(answer, Exception) else RedisError("not written")
