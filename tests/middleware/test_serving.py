@@ -412,6 +412,7 @@ async def test_a_fill_is_found_while_it_waits_to_be_written() -> None:
         authority = store
         open, close, ping, read = store.open, store.close, store.ping, store.read
         renew, delete, mutating = store.renew, store.delete, store.mutating
+        claim = store.claim
 
         async def write(self, values: Any, **rest: Any) -> bool:
             await gate.wait()
