@@ -20,7 +20,8 @@ Each line is an attack or a fault that is played against real uvicorn workers ov
 same cases. Durations and amounts in the table are those that the cases assert; the figures of an
 outage are asserted more strictly by `.venv/bin/poe faults`.
 
-[docs/limits.md](limits.md) says what the cache does not know.
+[security.md](security.md) says what is stored and how to run Redis for it,
+[limits.md](limits.md) what the cache does not know.
 """
 
 
