@@ -16,7 +16,6 @@ from maxage.store.lease import Lease, leased, tombstone
 from maxage.store.node import Node, describe
 from maxage.store.registry import Registry
 from maxage.store.sync_connections import SyncLink
-from maxage.store.tokens import NAMESPACE_GROUP
 
 LOOK_TIMEOUT: Final = 0.4
 """Seconds that each step of a look may take."""
@@ -34,6 +33,7 @@ class Leasing:
         node_for: returns the server that a key lies on now; None: nobody knows.
         journal: what this process owes.
         pay: pays what is owed, all of it; returns whether that was confirmed.
+        purge: purges the whole namespace; returns whether that was confirmed.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Leasing:
         node_for: Callable[[bytes], Node | None],
         journal: Journal,
         pay: Callable[[], bool],
+        purge: Callable[[], bool],
         clock: Clock = monotonic_clock,
     ) -> None:
         self.lease: Final = Lease(clock=clock)
@@ -52,6 +53,7 @@ class Leasing:
         self._node_for: Final = node_for
         self._journal: Final = journal
         self._pay: Final = pay
+        self._purge: Final = purge
         self._clock: Final = clock
         self._registry: Final = Registry(namespace, self._ask)
         self._link: SyncLink | None = None
@@ -93,8 +95,7 @@ class Leasing:
         found = self.lease.look(seen.records, server_now=seen.server_now, asked_at=asked_at)
         if found.purge:
             logger.warning("A worker went away without signing off: the cache is emptied.")
-            self._journal.add([NAMESPACE_GROUP])
-            if not self._pay():
+            if not self._purge():
                 return False
             self._registry.write(found.records)
         self.lease.looked(found, asked_at=asked_at, server_now=seen.server_now)

@@ -60,6 +60,7 @@ class Upstream:
             node_for=self.topology.node_for,
             journal=self.journal,
             pay=lambda: self._recovered() or self.journal.empty,
+            purge=self._purge_everything,
         )
         self.replica_lag = 0.0
         """Seconds for which nothing is stored in a group that was purged."""
@@ -191,6 +192,15 @@ class Upstream:
     def rotate(self) -> None:
         """Owe a purge of everything: a server of another history answered."""
         self.owe([NAMESPACE_GROUP])
+
+    def _purge_everything(self) -> bool:
+        """Purge the namespace now; return whether that was confirmed."""
+        self.purging([NAMESPACE_GROUP])
+        self.journal.add([NAMESPACE_GROUP])
+        confirmed = self._recovered() or self.journal.empty
+        if not confirmed:
+            self.recover()
+        return confirmed
 
     def recover(self) -> None:
         """Start the background probe unless it runs."""
