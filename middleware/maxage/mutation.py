@@ -5,12 +5,26 @@ from typing import Final, final
 
 from maxage.cache_status import CacheStatus
 from maxage.dependencies import current_dependencies
+from maxage.held import HeldAnswer
 from maxage.message import Headers
 from maxage.posted import posted_answer
 from maxage.responder import Message, Responder
 from maxage.rfc9111.invalidation import invalidates, same_origin_targets
 from maxage.rfc9111.structured import parse_strings
 from maxage.store.tokens import tag_group
+
+_NOT_EXECUTED: Final = (
+    b"Not executed: the cache's store is away, and what the request changes could not be purged "
+    b"from the cache.\n"
+)
+_UNKNOWN: Final = (
+    b"The fate of the request is unknown: it was executed, but what it changes could not be purged "
+    b"from the cache.\n"
+)
+_TOO_LONG: Final = (
+    b"The fate of the request is unknown: it was executed, and its answer was too long to be held "
+    b"back until that was known.\n"
+)
 
 MAX_NAMED_GROUPS: Final = 128
 """Groups of one Cache-Group-Invalidation that are purged (RFC 9875 section 3 asks for 32)."""
@@ -24,22 +38,24 @@ class Mutation(Responder):
         """Forward; purge before the answer's first byte, and again when all has run."""
         settings = self.service.settings
         self._refuses = settings.on_lost_purge == "refuse"
-        self._held: list[Message] | None = (
-            # With `refuse` the answer is held too: a dependency that commits after the response
-            # was sent would otherwise have acknowledged before the purge could be confirmed.
-            [] if settings.cache_strict_hold or self._refuses else None
-        )
+        # With `refuse` the answer is held too: a dependency that commits after the response was
+        # sent would otherwise have acknowledged before the purge could be confirmed.
+        holds = settings.cache_strict_hold or self._refuses
+        self._held = HeldAnswer(self.cache) if holds else None
+        self._too_long = False
         async with self.cache.store.mutating() as may_be_confirmed:
             if self._refuses and not may_be_confirmed:
-                await self._refuse(b"Not executed: the cache's store is away, and what the request")
+                await self._refuse(_NOT_EXECUTED)
                 return
             self._groups = self.service.targets.touched(self.scope, self.headers)
             self._posted = await posted_answer(self)
             self._dependencies = self.noting(mutating=True)
             self._status: int | None = None
-            await self._call()
-            if self._held is not None:
-                await self._let_go(self._held)
+            try:
+                await self._call()
+            finally:
+                held = [] if self._held is None else self._held.release()
+            await self._let_go(held)
 
     async def _call(self) -> None:
         token = current_dependencies.set(self._dependencies)
@@ -65,14 +81,25 @@ class Mutation(Responder):
 
     async def _let_go(self, held: list[Message]) -> None:
         """Send the answer that was held until the purge was confirmed, or 503 if it was not."""
-        if self._refuses and not self._confirmed:
-            await self._refuse(b"The fate of the request is unknown: it was executed, but what it")
-            return
-        for message in held:
-            await self.send(message)
+        if self._too_long:
+            await self._refuse(_TOO_LONG)
+        elif self._refuses and not self._confirmed:
+            await self._refuse(_UNKNOWN)
+        else:
+            for message in held:
+                await self.send(message)
 
-    async def _refuse(self, what: bytes) -> None:
-        body = what + b" changes could not be purged from the cache.\n"
+    async def _cannot_hold(self, held: HeldAnswer, message: Message) -> None:
+        """Let an answer go that is too long; one that may have to be refused is dropped."""
+        messages = [*held.release(), message]
+        self._held = None
+        self._too_long = self._refuses
+        if not self._too_long:
+            await self._purge(self._untrue())
+            for one in messages:
+                await self.send(one)
+
+    async def _refuse(self, body: bytes) -> None:
         headers = self.outgoing(
             [
                 (b"content-type", b"text/plain; charset=utf-8"),
@@ -97,10 +124,11 @@ class Mutation(Responder):
             message = {**message, "headers": self.with_status(out, CacheStatus(fwd="method"))}
         elif self._posted is not None and message["type"] == "http.response.body":
             self._posted.body(message)
-        if self._held is None:
+        if self._held is not None:
+            if not self._held.keep(message):
+                await self._cannot_hold(self._held, message)
+        elif not self._too_long:
             await self.send(message)
-        else:
-            self._held.append(message)
 
     def _named(self, headers: Headers) -> tuple[str, ...]:
         """Return the groups of what the answer names.
