@@ -13,7 +13,6 @@ from maxage.message import HeaderList, Headers, Response
 from maxage.responder import Answering, Message
 from maxage.rfc9111.combining import completed_by
 from maxage.rfc9111.decide import Forward, MayNotStore, Reason, answer
-from maxage.rfc9111.partial import content_span
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
 from maxage.store.codec import Entry
 from maxage.target import Scope
@@ -202,7 +201,7 @@ class Exchange:
         start = {**message, "headers": self._downstream(response)}
         if isinstance(verdict, Fill):
             self._fill = verdict
-            self._declared = _promised(response)
+            self._declared = _length(response.headers)
             if self._declared is not None and b"etag" not in response.headers:
                 # Held until the first piece of the body: if that is all, it gets a validator.
                 self._held = start
@@ -372,12 +371,6 @@ class Exchange:
         self.cache.give_back(sum(map(len, self._chunks)))
         self._chunks = []
         self._fill = None
-
-
-def _promised(response: Response) -> int | None:
-    """Return how many bytes of content the head promises, where it does."""
-    span = content_span(response.headers) if response.status == 206 else None
-    return _length(response.headers) if span is None else span.size
 
 
 def _length(headers: Headers) -> int | None:

@@ -153,7 +153,8 @@ class CacheSettings(BaseSettings):
     store_partial: bool = False
     """Whether parts (206) are stored, answer ranges, and are completed with a range request."""
     store_client_errors: bool = False
-    """Whether 4xx other than 404, 405, 410, 414 and 451 with explicit freshness are stored."""
+    """Whether 400 to 431 with explicit freshness, but for 404, 405, 410 and 414 which always may,
+    are stored."""
     errors_purge: bool = True
     """Whether a mutating request that ended in 5xx purges (the fate of its write is unknown)."""
     authorization_only: bool = False

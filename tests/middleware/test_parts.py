@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from maxage.dependencies import current_dependencies
 from tests.support.asgi import Receive, Recorded, Scope, Send, call, read_body
 
 pytestmark = pytest.mark.anyio
@@ -20,11 +21,19 @@ class RangeApp:
     etag: bytes | None = b'"v1"'
     cut: int = 0
     """Bytes that the body lacks in the end."""
+    declared: bool = True
+    """Whether Content-Length is sent."""
+    reads: str | None = None
+    """A group that the handler reads through the typed cache, where it has a token."""
+    token: bytes = b""
     asked: list[bytes | None] = field(default_factory=list[bytes | None])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; If-Range is compared like any application would."""
         await read_body(receive)
+        noted = current_dependencies.get()
+        if self.reads is not None and noted is not None:
+            noted.depend(self.reads, self.token)
         lines = dict(scope["headers"])
         wanted, if_range = lines.get(b"range"), lines.get(b"if-range")
         self.asked.append(wanted)
@@ -38,7 +47,8 @@ class RangeApp:
             status, body = 206, self.content[start : end + 1]
             place = b"bytes %d-%d/%d" % (start, end, len(self.content))
             headers.append((b"content-range", place))
-        headers.append((b"content-length", b"%d" % len(body)))
+        if self.declared:
+            headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body[: len(body) - self.cut]})
 
@@ -113,9 +123,10 @@ async def test_without_a_validator_the_whole_is_asked_for_when_a_part_comes() ->
     assert len(app.asked) == 3
 
 
-async def test_a_part_that_came_cut_is_not_stored() -> None:
-    """Its Content-Range promised more."""
-    app = RangeApp(cut=1)
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_part_that_came_cut_answers_nothing(declared: bool) -> None:
+    """Its Content-Length, or where there is none its Content-Range, promised more."""
+    app = RangeApp(cut=1, declared=declared)
     middleware = cache_of(app)
     await call(middleware, headers=HEAD_OF_IT)
     await call(middleware, headers={"range": "bytes=0-1"})
@@ -142,6 +153,21 @@ async def test_a_purge_reaches_stored_parts() -> None:
     await call(middleware, "PUT")
     await call(middleware, headers=HEAD_OF_IT)
     assert app.asked == [b"bytes=0-3", None, b"bytes=0-3"]
+
+
+async def test_what_the_beginning_was_made_of_purges_the_whole() -> None:
+    """Though the handler that sent the rest read nothing."""
+    app = RangeApp(reads="g:item:5")
+    middleware = cache_of(app)
+    assert middleware.cache is not None
+    (app.token,) = map(bytes, (await middleware.cache.store.read((), ["g:item:5"])).tokens)
+    await call(middleware, headers=HEAD_OF_IT)
+    app.reads = None
+    await call(middleware)
+    assert app.asked == [b"bytes=0-3", b"bytes=4-"]
+    await middleware.cache.invalidate(["g:item:5"])
+    await call(middleware)
+    assert app.asked == [b"bytes=0-3", b"bytes=4-", None]
 
 
 async def test_a_part_takes_no_whole_response_out_of_the_store() -> None:

@@ -54,7 +54,7 @@ def test_statuses_that_answer_one_request_only_are_never_stored(status: int, rea
 
 
 @pytest.mark.parametrize(
-    "status", [200, 201, 203, 204, 299, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 451]
+    "status", [200, 201, 203, 204, 299, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 451, 499]
 )
 @pytest.mark.parametrize("field", ["Cache-Control: max-age=60", f"Expires: {date(60)}"])
 def test_any_final_status_is_stored_with_explicit_freshness(status: int, field: str) -> None:
@@ -70,7 +70,7 @@ def test_other_statuses_than_200_are_not_stored_without_a_lifetime(status: int) 
     assert refusal(storing('ETag: "a"', status=status, policy=policy)) == "no lifetime"
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 406, 408, 411, 413, 418, 421, 499])
+@pytest.mark.parametrize("status", [400, 401, 403, 406, 408, 411, 413, 418, 421, 426])
 def test_client_errors_by_more_than_the_url_are_stored_only_by_setting(status: int) -> None:
     """A header field of one request may be their cause, and the next request lacks it."""
     fresh = "Cache-Control: max-age=60"
@@ -91,11 +91,8 @@ def test_server_errors_are_stored_only_by_setting_and_with_a_lifetime(status: in
 
 
 def test_a_499_is_no_server_error() -> None:
-    """The other side of the boundary."""
-    fresh = "Cache-Control: max-age=60"
-    assert refusal(storing(fresh, status=499, policy=Policy(store_server_errors=True))) == (
-        "client error"
-    )
+    """Nor one of the client errors that a request's header fields may cause."""
+    assert stored("Cache-Control: max-age=60", status=499).status == 499
 
 
 # --- The configured lifetime ----------------------------------------------------------------

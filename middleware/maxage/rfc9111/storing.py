@@ -46,8 +46,9 @@ _NEVER_STORED: Final = frozenset({428, 429, 431, 511})
 
 _UNDERSTOOD_METHODS: Final = frozenset({"GET", "QUERY"})
 """QUERY (RFC 10008) comes this far only where a setting says so; its key holds its content."""
-_OF_THE_URL: Final = frozenset({404, 405, 410, 414, 451})
-"""Client errors whose cause is the URL; that of the others may be a header field of one request."""
+_OF_ONE_REQUEST: Final = frozenset(range(400, 432)) - {404, 405, 410, 414}
+"""Client errors whose cause may be a header field of one request. That of the others is the URL; a
+status that is in no registry, such as 499, is the application's own word for something."""
 
 _UNDERSTOOD: Final = (
     frozenset({*range(200, 206), *range(300, 304), 307, 308})
@@ -230,8 +231,7 @@ def _forbidden_by_policy(
     # Deviation: section 3 lets an explicit lifetime make any final status storable. Whoever finds a
     # field that makes the application answer 400 would deny the URL to everybody for as long
     # (cache-poisoned denial of service).
-    blamed = 400 <= response.status < 500 and response.status not in _OF_THE_URL
-    if blamed and not policy.store_client_errors:
+    if response.status in _OF_ONE_REQUEST and not policy.store_client_errors:
         return Reason.CLIENT_ERROR
     return None
 
