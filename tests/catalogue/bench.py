@@ -1,6 +1,7 @@
 """Where a case is played: real workers, a real Redis, and the fault proxy between them."""
 
 import itertools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,10 @@ class Bench:
     def get(self, target: str, headers: HeaderInput = (), *, node: int = 0) -> RawResponse:
         """Send a GET to this node."""
         return self.send(node, "GET", target, headers)
+
+    def pause(self, seconds: float) -> None:
+        """Let what is going on go on for a while."""
+        time.sleep(seconds)
 
     def settle(self) -> None:
         """Wait until the node that was asked last has written what it had to write."""

@@ -7,6 +7,7 @@ from tests.catalogue import (
     attack_openness,
     attack_stored,
     fault_figures,
+    fault_process,
     faults,
 )
 from tests.catalogue.case import Case
@@ -19,5 +20,5 @@ ATTACKS: list[Case] = [
     *attack_openness.CASES,
 ]
 LOADS: list[Case] = fault_figures.LOADS
-FAULTS: list[Case] = [*faults.CASES, *fault_figures.CASES]
+FAULTS: list[Case] = [*faults.CASES, *fault_process.CASES, *fault_figures.CASES]
 CASES: list[Case] = [*ATTACKS, *FAULTS, *LOADS]
