@@ -1,8 +1,10 @@
 """The store on a Redis Cluster: where keys lie, masters that die, slots that move."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
@@ -253,3 +255,30 @@ async def test_ping_says_whether_every_master_answers(
     own_cluster.masters[2].resume()
     await end(made)
     assert await asyncio.to_thread(ping_server, "redis+cluster://127.0.0.1:1", 0.2) is False
+
+
+async def test_the_documented_user_is_enough_on_a_cluster(
+    cluster_url: str, shared_cluster: RedisCluster
+) -> None:
+    """The one of docs/security.md, with what it says that a cluster needs besides."""
+    text = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    (rights,) = re.findall(r"^user cache on >change-this (.*)$", text, flags=re.MULTILINE)
+    (more,) = re.findall(r"A Redis Cluster needs `([^`]+)`", text)
+    settings = fresh_settings()
+    patterns = rights.replace("~maxage:*", f"~{settings.cache_namespace}:*")
+    words = [word for word in f"{patterns} {more}".split() if not word.startswith("~item")]
+    for master in shared_cluster.masters:
+        master.call("ACL", "SETUSER", "limited", "on", ">pw", *words)
+    made = RedisStore(cluster_url.replace("://", "://limited:pw@"), settings)
+    key = f"{settings.cache_namespace}:k".encode()
+    await eventually_read(made, [], [NAMESPACE_GROUP, "g:a"])
+    move = Move(shared_cluster, token_key(settings.cache_namespace, "g:b"))
+    (created,) = await tokens_of(made, "g:b")
+    assert created is not None
+    await asyncio.to_thread(move.finish)
+    assert await made.write([(key, b"v")], keep_for=60, groups=["g:a"]) is True
+    assert (await made.read([key], ["g:a"])).values == [b"v"]
+    assert None not in await made.renew(["g:a", "g:b"])
+    assert await made.delete([key]) is True
+    assert made.trusted
+    await end(made)
