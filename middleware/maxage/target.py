@@ -4,7 +4,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 from urllib.parse import unquote
 
 from maxage.key import FORWARDED_HEADERS, declared_query, primary_key
@@ -29,8 +29,12 @@ from maxage.store.tokens import (
 )
 from maxage.url import server_url
 
+Remembered = TypeVar("Remembered")
+
 _REMEMBERED: Final = 4096
 """URLs of which something is remembered; the one remembered first is forgotten first."""
+_USUAL_LENGTH: Final = 512
+"""What tells a URL from others, in characters; a longer one counts as several."""
 _DEEPEST: Final = 32
 """Segments of a path that is cached; each may need a token of its own."""
 
@@ -144,9 +148,9 @@ class Targets:
         """What holds the routes, once it is known."""
         self._routes_read: Sequence[Any] | None = None
         self._routes_seen = 0
-        self._targets: OrderedDict[tuple[Any, ...], Target] = OrderedDict()
-        self._searches: OrderedDict[tuple[Any, ...], Search] = OrderedDict()
-        self._touched: OrderedDict[tuple[str, str, str], tuple[str, ...]] = OrderedDict()
+        self._targets: _Memory[Target] = _Memory()
+        self._searches: _Memory[Search] = _Memory()
+        self._touched: _Memory[tuple[str, ...]] = _Memory()
         self._base_rules = Policy(
             default_lifetime=settings.cache_expiration,
             heuristic_fraction=settings.heuristic_fraction,
@@ -178,7 +182,7 @@ class Targets:
         target = self._targets.get(identity)
         if target is None:
             target = self._new(identity, self._inner_path(scope))
-            _remember(self._targets, identity, target)
+            self._targets.remember(identity, target)
         return target
 
     def watch(self, scope: Scope) -> int:
@@ -204,7 +208,7 @@ class Targets:
         groups = self._touched.get(identity)
         if groups is None:
             groups = self._touched_at(*identity)
-            _remember(self._touched, identity, groups)
+            self._touched.remember(identity, groups)
         return groups
 
     def _touched_at(self, method: str, path: str, host: str) -> tuple[str, ...]:
@@ -288,7 +292,7 @@ class Targets:
         search = self._searches.get(path)
         if search is None:
             search = Search()
-            _remember(self._searches, path, search)
+            self._searches.remember(path, search)
         return search
 
     def _guarded(self, found: RouteMatch | None, policy: RoutePolicy) -> bool:
@@ -319,10 +323,28 @@ class Targets:
         self._touched.clear()
 
 
-def _remember(memory: OrderedDict[Any, Any], key: Any, value: Any) -> None:
-    memory[key] = value
-    if len(memory) > _REMEMBERED:
-        memory.popitem(last=False)
+@final
+class _Memory(OrderedDict[tuple[Any, ...], Remembered]):
+    """What is remembered of URLs, bounded in their number and in their length."""
+
+    _weight = 0
+
+    def remember(self, key: tuple[Any, ...], value: Remembered) -> None:
+        """Keep the value, and forget the oldest ones where there is no room."""
+        self[key] = value
+        self._weight += _weight(key)
+        while self._weight > _REMEMBERED and self:
+            oldest, _ = self.popitem(last=False)
+            self._weight -= _weight(oldest)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        super().clear()
+        self._weight = 0
+
+
+def _weight(key: tuple[Any, ...]) -> int:
+    return 1 + len(repr(key)) // _USUAL_LENGTH
 
 
 def _server(scope: Scope) -> bytes:

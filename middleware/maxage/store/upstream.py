@@ -25,6 +25,8 @@ from maxage.store.topology import Single, topology_for
 
 _TOKEN_ENDS: Final = 10_000
 """Groups of which it is remembered until when their token lives."""
+_USUAL_NAME: Final = 200
+"""The longest name of such a group."""
 
 logger = logging.getLogger("maxage")
 
@@ -146,7 +148,9 @@ class Upstream:
             return False
         if len(self._token_ends) >= _TOKEN_ENDS:
             self._token_ends.clear()
-        self._token_ends.update(dict.fromkeys(late, monotonic() + _token_seconds(keep_for)))
+        # A long name, which a client may have made up, is extended each time instead.
+        usual = (group for group in late if len(group) <= _USUAL_NAME)
+        self._token_ends.update(dict.fromkeys(usual, monotonic() + _token_seconds(keep_for)))
         return True
 
     def ending_before(self, groups: Iterable[str], keep_for: float) -> list[str]:

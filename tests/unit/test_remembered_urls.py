@@ -1,0 +1,58 @@
+"""What is remembered of URLs is bounded, whatever clients make up."""
+
+import tracemalloc
+
+import pytest
+
+from maxage import CacheSettings
+from maxage.message import Headers
+from maxage.target import Target, Targets
+from tests.support.asgi import http_scope
+
+MEBIBYTE = 1024 * 1024
+HEADERS = Headers([(b"host", b"shop.example")])
+
+
+def targets() -> Targets:
+    """Targets of an application that says nothing of its routes."""
+    return Targets(CacheSettings(), (), None, instance=0)
+
+
+def find(known: Targets, query: str, path: str = "/x") -> Target:
+    """Ask for one URL."""
+    return known.find(http_scope("GET", path, query=query), HEADERS)
+
+
+@pytest.mark.parametrize("length", [40, 8000])
+def test_urls_of_any_length_take_at_most_20_mebibytes(length: int) -> None:
+    """A long one counts as several."""
+    known = targets()
+    for number in range(200):
+        find(known, f"{number:0{length}}")
+    tracemalloc.start()
+    try:
+        for number in range(6_000):
+            find(known, f"{number}-{number:0{length}}")
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 20 * MEBIBYTE, grown
+
+
+def test_thousands_of_usual_urls_are_remembered() -> None:
+    """The bound is for those that nobody asks for again."""
+    known = targets()
+    first = find(known, "page=0")
+    for number in range(1, 4_000):
+        find(known, f"page={number}")
+    assert find(known, "page=0") is first
+    for number in range(200):
+        find(known, f"more={number}")
+    assert find(known, "page=0") is not first
+
+
+def test_a_url_longer_than_all_that_is_remembered_harms_nobody() -> None:
+    """It is found anew each time."""
+    known = targets()
+    find(known, "q" * 5_000_000)
+    assert find(known, "page=1") is find(known, "page=1")
