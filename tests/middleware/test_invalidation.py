@@ -702,10 +702,12 @@ class LateRow:
     """One row that is changed through the typed cache, and committed after the answer was sent."""
 
     def __init__(self, redis_url: str | None, *, answer: int = 200) -> None:
-        self.settings = (
-            CacheSettings(redis_url=redis_url)
-            if redis_url
-            else CacheSettings(redis_url=None, cache_memory_bytes=3_000_017 + answer)
+        # The size keeps the embedded store apart from those of other tests.
+        self.settings = CacheSettings(
+            redis_url=redis_url,
+            cache_memory_bytes=3_000_017 + answer,
+            cache_read_budget=5.0,
+            cache_write_budget=5.0,
         )
         self.rows = RedisCache[int](int, prefix="row", settings=self.settings)
         self.committed = 0
