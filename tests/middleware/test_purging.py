@@ -579,3 +579,34 @@ async def test_an_outer_middleware_with_another_store_keeps_nothing_that_it_cann
         answer = await call(outer, path="/b")
         assert b"hit" in (answer.headers_named("cache-status")[0])
         assert b"fwd" in (answer.headers_named("cache-status")[-1])
+
+
+@pytest.mark.parametrize("mode", ["exact", "prompt"])
+async def test_a_soft_purge_reaches_the_near_cache_of_another_process(
+    redis_url: str, mode: str
+) -> None:
+    """The copy there is served no longer than until the refresh has come to its end."""
+    settings = settings_for(redis_url).model_copy(
+        update={"near_cache_bytes": 1_000_000, "near_cache": mode}
+    )
+    site = Site(settings, RedisStore(redis_url, settings))
+    cache = site.middleware.cache
+    assert cache is not None
+    await cache.open()
+    async with asyncio.timeout(20):
+        await site.get("/a/1")
+        await site.settled()
+        while cache.store.near is None or not len(cache.store.near):
+            await site.get("/a/1")
+            await asyncio.sleep(0.01)
+    site.state = 1
+    other = RedisStore(redis_url, settings_for(redis_url).model_copy(
+        update={"cache_namespace": settings.cache_namespace}
+    ))  # fmt: skip
+    assert await other.soften(("g:a:1",))
+    async with asyncio.timeout(20):
+        while await site.get("/a/1") != ("1", True):
+            await site.settled()
+            await asyncio.sleep(0.01)
+    await other.close()
+    await site.middleware.aclose()
