@@ -1,0 +1,416 @@
+"""The shipped middleware, tokens, journal and leases, driven step by step against a fake server.
+
+One row, read by GET and changed by PUT through several workers. Each step of the machine is one
+event: a request begins, its handler reads or commits, a worker looks at the leases, is cut off,
+pays, leaves or dies, the server evicts, forgets, fails over or has its clock set, time passes. All
+between two events runs to its end, in one event loop without real input or output.
+
+The invariant is the contract: no read is older than a write that was acknowledged before it began,
+except by what `docs/limits.md` says of purges that were not confirmed.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from maxage import CacheMiddleware, CacheSettings
+from maxage.store import Reading
+from maxage.store.lease import LEASE_SECONDS, LOOK_INTERVAL, SUSPICION_SECONDS, Lease
+from maxage.store.sync import SyncRedisStore
+from maxage.store.upstream import upstream_for
+from tests.protocol.fake_server import FakeLink, FakeServer
+from tests.support.asgi import Exchange, http_scope
+
+BOUND = LEASE_SECONDS + LOOK_INTERVAL
+WORKERS = 2
+_TURNS = 40
+"""Turns of the event loop after which nothing happens any more by itself."""
+_SECONDS = 0.001
+"""What a clock may be wrong by in whole milliseconds."""
+_numbers = itertools.count()
+
+
+class Awaited:
+    """The synchronous half of the store, awaited."""
+
+    shared, keeps_objects, near = True, False, None
+
+    def __init__(self, store: SyncRedisStore) -> None:
+        self.now = store
+        self.authority = store.authority
+
+    @property
+    def trusted(self) -> bool:
+        """As the asynchronous half has it."""
+        return self.now.upstream.trusted
+
+    async def open(self) -> None:
+        """Do nothing; the first request looks."""
+
+    async def close(self) -> None:
+        """Do nothing; the model signs off by itself."""
+
+    async def ping(self) -> bool:
+        """Be there."""
+        return True
+
+    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
+        """As the asynchronous half does."""
+        return self.now.read_now(keys, groups)
+
+    async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
+        """Take none: whoever waits for another process waits by a real clock."""
+        return None
+
+    async def write(self, values: Any, *, keep_for: float, groups: Any, **_: Any) -> bool:
+        """As the asynchronous half does."""
+        return self.now.write_now(values, keep_for=keep_for, groups=list(groups))
+
+    async def delete(self, keys: Sequence[bytes]) -> bool:
+        """As the asynchronous half does."""
+        return self.now.delete_now(keys) if keys else False
+
+    @asynccontextmanager
+    async def mutating(self) -> AsyncIterator[bool]:
+        """As the asynchronous half does."""
+        upstream = self.now.upstream
+        if not upstream.leasing.lease.held:
+            upstream.leasing.join()
+        with upstream.leasing.lease.mutation():
+            yield upstream.trusted and upstream.leasing.lease.held
+
+    async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
+        """As the asynchronous half does."""
+        return self.now.renew_now(groups)
+
+
+class Leaving(Protocol):
+    """What `Leasing` does when its thread ends."""
+
+    def _leave(self) -> None: ...
+
+
+class Process:
+    """One worker: its middleware over its store, with the model's clock and its link."""
+
+    def __init__(self, world: "Model", settings: CacheSettings) -> None:
+        self.link = FakeLink(world.server)
+        store = SyncRedisStore.__new__(SyncRedisStore)
+        url = f"redis://model-{next(_numbers)}"
+        self.upstream = upstream_for(url, settings.cache_namespace)
+        # The recovery is a step of the model, not a thread.
+        self.upstream._closing.set()
+        cast("Any", self.upstream.node).pool = self.link.pool
+        self._fit_leasing(world)
+        store.__init__(url, settings)  # type: ignore[misc]
+        self.store = Awaited(store)
+        self.middleware = CacheMiddleware(
+            world.application, settings, store=cast("Any", self.store)
+        )
+        cache = cast("Any", self.middleware.cache)
+        cache.clock = cache.monotonic = world.clock
+
+    def _fit_leasing(self, world: "Model") -> None:
+        leasing = cast("Any", self.upstream.leasing)
+        leasing.lease = Lease(clock=world.clock)
+        leasing.lease.identity = f"worker-{next(_numbers)}"
+        leasing._clock = world.clock
+        leasing.keeper.start = self._join
+        self._first: Future[bool] | None = None
+
+    def _join(self) -> Future[bool]:
+        """Look for the first time as the keeper does; later looks are steps of the model."""
+        if self._first is None:
+            self._first = Future()
+            self._first.set_result(self.upstream.leasing._look())
+        return self._first
+
+    @property
+    def watched(self) -> bool:
+        """Whether the bound holds for what this process acknowledges and cannot purge."""
+        return self.upstream.leasing.lease.watched
+
+
+@dataclass(kw_only=True)
+class Write:
+    """A version that was acknowledged."""
+
+    version: int
+    at: float
+    step: int
+    by: Process
+    bound: float
+    """Seconds for which reads may miss it."""
+    owed: bool
+    """Whether its purge was still owed when it was last looked."""
+
+
+@dataclass(kw_only=True)
+class Request:
+    """A request under way."""
+
+    exchange: Exchange
+    by: Process
+    began: float
+    step: int
+    gate: asyncio.Event
+    method: str
+    version: int | None = None
+    late: bool = False
+
+
+class Model(RuleBasedStateMachine):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.now = 1_700_000_000.0
+        self.step = 0
+        self.clock_steps = 0
+        self.row = 0
+        self.hits = 0
+        self.server = FakeServer(self.clock)
+        self.requests: list[Request] = []
+        self.writes: list[Write] = []
+        self.settings = CacheSettings(
+            redis_url="redis://model",
+            cache_namespace="model",
+            cache_expiration=10_000,
+            cache_collapse_wait=300,
+        )
+        self.workers: list[Process] = []
+
+    def teardown(self) -> None:
+        """End what is under way."""
+        self.requests.clear()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self._settle()
+        self.loop.close()
+
+    def clock(self) -> float:
+        """Every clock of the model but the server's."""
+        return self.now
+
+    @initialize()
+    def start(self) -> None:
+        """Start the workers; each has looked once."""
+        self.workers = [Process(self, self.settings) for _ in range(WORKERS)]
+        for worker in self.workers:
+            worker.upstream.leasing.join()
+
+    # the application
+
+    async def application(self, scope: Any, receive: Any, send: Any) -> None:
+        """Read the row and wait before the answer, or change it, before or after the answer."""
+        request: Request = scope["state"]["request"]
+        if request.method == "GET":
+            shown = self.row
+            await request.gate.wait()
+        elif request.late:
+            shown = 0
+        else:
+            await request.gate.wait()
+            shown = self._commit(request)
+        body = b"%d" % shown
+        headers = [(b"content-length", b"%d" % len(body)), (b"cache-control", b"max-age=10000")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        if request.late:
+            await request.gate.wait()
+            self._commit(request)
+
+    def _commit(self, request: Request) -> int:
+        self.row += 1
+        request.version = self.row
+        return self.row
+
+    # requests
+
+    @rule(worker=st.integers(0, WORKERS - 1), answer=st.booleans())
+    def begin_read(self, worker: int, answer: bool) -> None:
+        """Begin a GET, which may be held between its read of the row and its answer."""
+        self._begin("GET", worker, answer=answer)
+
+    @rule(worker=st.integers(0, WORKERS - 1), answer=st.booleans(), late=st.booleans())
+    def begin_write(self, worker: int, answer: bool, late: bool) -> None:
+        """Begin a PUT, which may be held before it commits; `late`: it answers before that."""
+        self._begin("PUT", worker, answer=answer, late=late)
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        """Let a request that is held go on."""
+        self.let_go(data.draw(st.sampled_from(self.requests), "request"))
+
+    def let_go(self, request: Request) -> None:
+        """Open its gate."""
+        self._next_step()
+        request.gate.set()
+        self._settle()
+
+    def _begin(self, method: str, worker: int, *, answer: bool, late: bool = False) -> None:
+        self._next_step()
+        by, gate = self.workers[worker], asyncio.Event()
+        scope = http_scope(method, "/row")
+        exchange = Exchange(by.middleware, scope)
+        request = Request(
+            exchange=exchange, by=by, began=self.now, step=self.step, gate=gate, method=method,
+            late=late,
+        )  # fmt: skip
+        scope["state"] = {"request": request}
+        self.requests.append(request)
+        if answer:
+            gate.set()
+        self.loop.call_soon(exchange.start)
+        self._settle()
+
+    # workers
+
+    @rule(worker=st.integers(0, WORKERS - 1))
+    def look(self, worker: int) -> None:
+        """Let a worker look at the leases, as its keeper does once a second."""
+        self._next_step()
+        self.workers[worker].upstream.leasing._look()
+        self._settle()
+
+    @rule(worker=st.integers(0, WORKERS - 1))
+    def recover(self, worker: int) -> None:
+        """Let a worker pay what it owes, as its recovery does."""
+        self._next_step()
+        self.workers[worker].upstream._recovered()
+        self._settle()
+
+    @rule(
+        worker=st.integers(0, WORKERS - 1),
+        fault=st.sampled_from(("none", "none", "cut", "mute", "delayed", "full")),
+    )
+    def break_link(self, worker: int, fault: str) -> None:
+        """Let a worker's way to the server fail in one way or another, or be well again."""
+        self.workers[worker].link.fault = fault
+
+    @rule(worker=st.integers(0, WORKERS - 1), signs_off=st.booleans())
+    def end(self, worker: int, signs_off: bool) -> None:
+        """Let a worker die, or leave in good order, and another one start in its place."""
+        self._next_step()
+        process = self.workers[worker]
+        if signs_off:
+            cast("Leaving", process.upstream.leasing)._leave()
+        for request in [r for r in self.requests if r.by is process]:
+            self.requests.remove(request)
+            if request.exchange._task is not None:
+                process.link.fault = "cut"
+                request.exchange.cancel()
+        self._settle()
+        self.workers[worker] = Process(self, self.settings)
+        self.workers[worker].upstream.leasing.join()
+
+    # the server
+
+    @rule()
+    def replicate(self) -> None:
+        """Let the replica catch up."""
+        self.server.replicate()
+
+    @rule(keep_connections=st.booleans())
+    def fail_over(self, keep_connections: bool) -> None:
+        """Let the replica take over with what it has: an old snapshot is the same."""
+        self._next_step()
+        self.server.fail_over(keep_connections=keep_connections)
+
+    @precondition(lambda self: self.server.values)
+    @rule(data=st.data())
+    def evict(self, data: st.DataObject) -> None:
+        """Lose one key: a token, a response or the registry."""
+        del self.server.values[data.draw(st.sampled_from(sorted(self.server.values)), "key")]
+
+    @rule()
+    def flush(self) -> None:
+        """Lose everything."""
+        self.server.values.clear()
+
+    @precondition(lambda self: self.server.delayed)
+    @rule()
+    def deliver(self) -> None:
+        """Let commands arrive whose client gave up long ago."""
+        for words in self.server.delayed.pop(0):
+            self.server.run(words)
+
+    @rule(seconds=st.sampled_from((-30.0, -2.0, 2.0, 30.0)))
+    def set_clock(self, seconds: float) -> None:
+        """Set the server's clock forward or back."""
+        self.server.offset += seconds
+        self.clock_steps += 1
+
+    @rule(seconds=st.sampled_from((0.3, 1.0, 2.5, 5.0)))
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    # the contract
+
+    def _next_step(self) -> None:
+        self.step += 1
+
+    def _settle(self) -> None:
+        """Run until nothing happens by itself, and check what was answered."""
+        self.loop.run_until_complete(_turns())
+        for request in list(self.requests):
+            recorded = request.exchange.recorded
+            if recorded.exception is not None:
+                raise recorded.exception
+            if request.method == "GET" and recorded.complete:
+                self.requests.remove(request)
+                self.hits += b"hit" in (recorded.header("cache-status") or b"")
+                self._check(request, int(recorded.body))
+            elif request.method == "PUT" and request.exchange.done:
+                self.requests.remove(request)
+                self._acknowledge(request)
+        for write in self.writes:
+            if write.owed and write.by.upstream.journal.empty:
+                # Paid: from now on nobody may miss it.
+                write.owed, write.bound = False, 0.0
+                write.at, write.step = self.now, self.step
+
+    def _acknowledge(self, request: Request) -> None:
+        owed = not request.by.upstream.journal.empty
+        # Each clock that was set forward may have taken a lease from the suspicion.
+        lease = request.by.upstream.leasing.lease
+        given_up = lease._held_until + SUSPICION_SECONDS - LEASE_SECONDS * (self.clock_steps + 1)
+        bound = (BOUND + _SECONDS if self.now < given_up else float("inf")) if owed else 0.0
+        assert request.version is not None
+        self.writes.append(
+            Write(
+                version=request.version,
+                at=self.now,
+                step=self.step,
+                by=request.by,
+                bound=bound,
+                owed=owed,
+            )
+        )
+
+    def _check(self, request: Request, shown: int) -> None:
+        for write in self.writes:
+            if write.version <= shown or write.step >= request.step:
+                continue
+            bound = 0.0 if write.by is request.by else write.bound
+            age = request.began - write.at
+            allowed = bound > 0 and age <= bound
+            assert allowed, (
+                f"a read that began {age:g} s after version {write.version} was acknowledged "
+                f"shows {shown}; the bound is {bound:g} s"
+            )
+
+
+async def _turns() -> None:
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)

@@ -1,0 +1,326 @@
+"""The contract holds whatever happens in whatever order; and each rule is needed for it."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from hypothesis import settings
+
+from maxage import cache
+from maxage.cache import Cache, Fill
+from maxage.collapse import Flight
+from maxage.dependencies import Dependencies
+from maxage.mutation import Mutation
+from maxage.store import commands, lease, sync_connections, upstream
+from maxage.store.journal import Journal
+from maxage.store.lease import Findings, Lease, Record
+from maxage.store.leasing import Leasing
+from maxage.store.node import Node
+from maxage.store.upstream import Upstream
+from tests.protocol.model import Model
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Log nothing: every other step is an outage."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+# The model has teeth: without one of these rules the trace that goes with it breaks the contract.
+
+
+class Trace(Model):
+    """The model, for traces written by hand: worker 0 writes and gets into trouble, 1 reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start()
+
+    def get(self, worker: int = 1) -> None:
+        """Read, and check what is shown."""
+        self.begin_read(worker=worker, answer=True)
+
+    def put(self, worker: int = 0) -> None:
+        """Write, and have it acknowledged."""
+        self.begin_write(worker=worker, answer=True, late=False)
+
+    def wait(self, seconds: int = 6, *, lookers: tuple[int, ...] = (1,)) -> None:
+        """Let time pass, with a look of each of these workers every second."""
+        for _ in range(seconds):
+            self.pass_time(seconds=1.0)
+            for worker in lookers:
+                self.look(worker=worker)
+
+
+Mutant = Callable[[pytest.MonkeyPatch, Trace], None]
+
+
+def journal_before_trust(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(Upstream, "settled", property(lambda self: self.leasing.lease.trusts))
+
+
+def _own_writes_unpaid(trace: Trace) -> None:
+    trace.get(0)
+    trace.break_link(worker=0, fault="full")
+    trace.put()
+    trace.break_link(worker=0, fault="none")
+    trace.get(0)
+
+
+def unique_tokens(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(commands, "fresh_token", lambda history: history + b"-0")
+    patch.setattr(upstream, "purged_token", lambda history, settle: history + b"-0")
+
+
+def compared_tokens(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(cache, "is_current", lambda entry, tokens, needed: True)
+
+
+def _read_write_read(trace: Trace) -> None:
+    trace.get()
+    trace.put()
+    trace.get()
+
+
+def fresh_value_for_a_retry(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    def same_for_each_attempt(history: bytes, settle: float) -> bytes:
+        return history + b"-%d" % trace.row
+
+    patch.setattr(upstream, "purged_token", same_for_each_attempt)
+
+
+def _late_first_attempt(trace: Trace) -> None:
+    trace.break_link(worker=0, fault="delayed")
+    trace.put()
+    trace.break_link(worker=0, fault="none")
+    trace.recover(worker=0)
+    trace.get()
+    trace.put(1)
+    while trace.server.delayed:
+        trace.deliver()
+    trace.get()
+
+
+def capture_before_the_handler(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    original = Cache.store_response
+
+    def store(self: Cache, fill: Fill, body: Any, dependencies: Dependencies, *more: Any) -> Any:
+        now = cast("Any", self.store).now.read_now((), list(fill.groups)).tokens
+        found = replace(fill.found, tokens=dict(zip(fill.groups, now, strict=True)))
+        return original(self, replace(fill, found=found), body, dependencies, *more)
+
+    patch.setattr(Cache, "store_response", store)
+
+
+def _write_during_a_read(trace: Trace) -> None:
+    trace.begin_read(worker=0, answer=False)
+    trace.put(1)
+    trace.let_go(trace.requests[0])
+    trace.get()
+
+
+def equal_tokens_to_join(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(Flight, "may_be_joined", lambda self, tokens: not self._done.done())
+    patch.setattr(cache, "is_current", lambda entry, tokens, needed: True)
+
+
+def _read_after_a_write_during_a_read(trace: Trace) -> None:
+    trace.begin_read(worker=0, answer=False)
+    trace.put(1)
+    trace.begin_read(worker=0, answer=False)
+    trace.let_go(trace.requests[0])
+    for request in list(trace.requests):
+        trace.let_go(request)
+
+
+def tokens_of_one_history(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(sync_connections, "belongs", lambda token, _: token is not None)
+    patch.setattr(Node, "changed", _note_only)
+
+
+def _note_only(self: Node, history: bytes) -> bool:
+    self._history = history
+    return False
+
+
+def _failover_that_loses_the_purge(trace: Trace) -> None:
+    trace.get()
+    trace.server.replicate()
+    trace.put()
+    trace.fail_over(keep_connections=False)
+    for _ in range(4):
+        trace.get()
+
+
+def purge_after_a_late_commit(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    original = Mutation._purge
+
+    async def purge(self: Mutation, *more: Any) -> bool:
+        if hasattr(self, "_purged"):
+            return True
+        cast("Any", self)._purged = True
+        return await original(self, *more)
+
+    patch.setattr(Mutation, "_purge", purge)
+
+
+def _read_before_a_late_commit(trace: Trace) -> None:
+    trace.begin_write(worker=0, answer=False, late=True)
+    trace.get()
+    trace.let_go(trace.requests[0])
+    trace.get()
+
+
+def leases(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    nothing = Findings(purge=False, records={}, removed=())
+    patch.setattr(Lease, "look", lambda self, *args, **rest: nothing)
+    patch.setattr(Lease, "trusts", property(lambda self: True))
+
+
+def looks_that_are_new(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(Lease, "trusts", property(lambda self: True))
+
+
+def _cut_off(trace: Trace, lookers: tuple[int, ...] = (1,)) -> None:
+    trace.get()
+    trace.break_link(worker=0, fault="cut")
+    trace.put()
+    trace.wait(lookers=lookers)
+    trace.get()
+
+
+def _cut_off_and_nobody_looks(trace: Trace) -> None:
+    _cut_off(trace, lookers=())
+
+
+def empty_journal_to_renew(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    original = Leasing._renew
+
+    def renew(self: Leasing, *args: Any) -> bool:
+        owed, self._journal = self._journal, Journal()  # type: ignore[misc]
+        try:
+            return original(self, *args)
+        finally:
+            self._journal = owed  # type: ignore[misc]
+
+    patch.setattr(Leasing, "_renew", renew)
+
+
+def _one_shard_away(trace: Trace) -> None:
+    trace.get()
+    trace.break_link(worker=0, fault="full")
+    trace.put()
+    trace.wait(lookers=(0, 1))
+    trace.get()
+
+
+def suspicion_that_lasts(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(Record, "purged", lambda self, server_now: lease.tombstone(server_now))
+
+
+def _cut_off_and_writing_again(trace: Trace) -> None:
+    _cut_off(trace)
+    trace.put()
+    trace.wait()
+    trace.get()
+
+
+def remembered_peers(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    original = Lease._remember
+
+    def remember(self: Lease, registry: Any, server_now: int, asked_at: float) -> None:
+        self._peers = {n: p for n, p in self._peers.items() if n in registry}
+        original(self, registry, server_now, asked_at)
+
+    patch.setattr(Lease, "_remember", remember)
+
+
+def _records_lost(trace: Trace) -> None:
+    trace.break_link(worker=0, fault="cut")
+    trace.flush()
+    trace.look(worker=1)
+    _cut_off(trace)
+
+
+def empty_journal_to_sign_off(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    def leave(self: Leasing) -> None:
+        now = self._registry.read().server_now
+        self._registry.write({self.lease.identity: lease.tombstone(now)})
+
+    patch.setattr(Leasing, "_leave", leave)
+
+
+def _end_with_a_purge_owed(trace: Trace) -> None:
+    trace.get()
+    trace.break_link(worker=0, fault="full")
+    trace.put()
+    trace.end(worker=0, signs_off=True)
+    trace.wait(lookers=(0, 1))
+    trace.get()
+
+
+def own_clock_for_what_does_not_change(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    def remember(self: Lease, registry: Any, server_now: int, asked_at: float) -> None:
+        for name, record in registry.items():
+            if name != self.identity:
+                due = asked_at + (record.due - server_now) / 1000
+                self._peers[name] = lease._Peer(record, due)
+
+    patch.setattr(Lease, "_remember", remember)
+
+
+def _clock_set_back(trace: Trace) -> None:
+    trace.set_clock(seconds=-30.0)
+    _cut_off(trace)
+
+
+NEEDED: list[tuple[Mutant, Callable[[Trace], None]]] = [
+    (journal_before_trust, _own_writes_unpaid),
+    (unique_tokens, _read_write_read),
+    (compared_tokens, _read_write_read),
+    (fresh_value_for_a_retry, _late_first_attempt),
+    (capture_before_the_handler, _write_during_a_read),
+    (equal_tokens_to_join, _read_after_a_write_during_a_read),
+    (tokens_of_one_history, _failover_that_loses_the_purge),
+    (purge_after_a_late_commit, _read_before_a_late_commit),
+    (leases, _cut_off),
+    (looks_that_are_new, _cut_off_and_nobody_looks),
+    (empty_journal_to_renew, _one_shard_away),
+    (suspicion_that_lasts, _cut_off_and_writing_again),
+    (remembered_peers, _records_lost),
+    (empty_journal_to_sign_off, _end_with_a_purge_owed),
+    (own_clock_for_what_does_not_change, _clock_set_back),
+]
+
+
+@pytest.mark.parametrize(("removed", "play"), NEEDED, ids=lambda named: named.__name__.strip("_"))
+def test_each_rule_is_needed(
+    removed: Mutant, play: Callable[[Trace], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trace keeps the contract; with the rule removed it breaks it."""
+    trace = Trace()
+    play(trace)
+    assert trace.writes
+    trace.teardown()
+    trace = Trace()
+    removed(monkeypatch, trace)
+    with pytest.raises(AssertionError, match="was acknowledged"):
+        play(trace)
+    trace.teardown()
+
+
+def test_a_second_read_is_a_hit() -> None:
+    """Of one worker and of the other: a model in which nothing is stored would prove nothing."""
+    trace = Trace()
+    for worker in (0, 0, 1):
+        trace.get(worker)
+    assert trace.hits == 2
+    trace.teardown()
