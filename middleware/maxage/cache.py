@@ -295,6 +295,8 @@ class Cache:
         prefix = found.key + b":v:"
         waiting = [e for key, e in reversed(self._pending.items()) if key.startswith(prefix)]
         keys = found.index.variants[-most:][::-1] if found.index is not None else ()
+        if not keys:
+            return waiting
         reading = await self.store.read(keys, ())
         values = (self._value(k, v, None) for k, v in zip(keys, reading.values, strict=True))
         return [*waiting, *(value for value in values if isinstance(value, Entry))]

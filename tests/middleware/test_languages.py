@@ -1,8 +1,10 @@
 """A variant that answers because it is in the language that the request prefers."""
 
+import asyncio
 from typing import Any
 
 import pytest
+import redis
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
 from tests.support.asgi import Receive, Scope, Send, call, read_body
@@ -80,3 +82,20 @@ async def test_another_worker_finds_it_in_redis(redis_url: str) -> None:
     assert await ask(other, "fr;q=0.5, de;q=1.0") == b"de 1"
     assert app.runs == 0
     await other.aclose()
+
+
+async def test_a_url_of_which_nothing_is_stored_any_more_is_an_ordinary_miss(
+    redis_url: str,
+) -> None:
+    """The process remembers by what it varied; Redis has forgotten its variants."""
+    settings = settings_of(redis_url=redis_url)
+    middleware = CacheMiddleware(Languages(), settings, store=RedisStore(redis_url, settings))
+    assert await ask(middleware, "de, en") == b"de 1"
+    assert middleware.cache is not None
+    await asyncio.gather(*middleware.cache._tasks)
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    answer = await call(middleware, headers={"accept-language": "fr;q=0.5, de"})
+    assert answer.body == b"de 2"
+    assert b"stored" in (answer.header("cache-status") or b"")
+    await middleware.aclose()
