@@ -159,11 +159,18 @@ def back_without_burst(bench: Bench) -> None:
 
 
 def stampede(bench: Bench) -> None:
-    """200 clients ask one node at once for what takes 300 ms."""
+    """200 clients ask all nodes at once for what takes 300 ms."""
     path = f"/{bench.run}/slow?seconds=0.3"
-    answers = asyncio.run(bodies(bench.node(0).port, path, 200))
+    ports = [bench.node(number).port for number in range(len(bench.nodes))]
+    answers = asyncio.run(everywhere(ports, path, 200 // len(ports)))
     assert len(answers) == 200
     assert len(set(answers)) == 1, set(answers)
+
+
+async def everywhere(ports: Sequence[int], path: str, count: int) -> list[bytes]:
+    """Ask each of these ports so often, all at once, and return the bodies."""
+    asked = await asyncio.gather(*(bodies(port, path, count) for port in ports))
+    return [body for of_one in asked for body in of_one]
 
 
 async def bodies(port: int, path: str, count: int) -> list[bytes]:
@@ -310,7 +317,7 @@ CASES: list[Case] = [
 """Played with the budgets that everybody has, through the fault proxy."""
 
 LOADS: list[Case] = [
-    figure("stampede", "200 clients at once on one URL of one process",
+    figure("stampede", "200 clients at once on one URL, of one process and of two",
            "the handler runs once", stampede),
     figure("leader-stopped", "the process that asks the application stands still",
            "another one answers within a second more than the handler takes", leader_killed),
