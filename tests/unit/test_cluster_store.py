@@ -11,8 +11,9 @@ from redis.crc import key_slot
 
 from maxage.errors import StoreUnavailableError
 from maxage.store import Reading
+from maxage.store.node import UNMET, Node
 from maxage.store.redis import RedisStore
-from maxage.store.tokens import NAMESPACE_GROUP, token_key
+from maxage.store.tokens import HIDDEN_HISTORY, NAMESPACE_GROUP, token_key
 from maxage.store.upstream import ping_server
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, start_cluster
@@ -168,10 +169,12 @@ async def test_a_worker_that_starts_while_a_node_of_its_url_is_dead_finds_the_ot
 class Move:
     """The slot of a key on its way from one master to another."""
 
-    def __init__(self, cluster: RedisCluster, key: bytes) -> None:
+    def __init__(
+        self, cluster: RedisCluster, key: bytes, *, target: RedisServer | None = None
+    ) -> None:
         self.cluster, self.slot = cluster, key_slot(key)
         self.source = cluster.master_of(key)
-        self.target = next(m for m in cluster.masters if m is not self.source)
+        self.target = target or next(m for m in cluster.masters if m is not self.source)
         self._ids = {m: m.call("CLUSTER", "MYID") for m in (self.source, self.target)}
         self.target.call("CLUSTER", "SETSLOT", self.slot, "IMPORTING", self._ids[self.source])
         self.source.call("CLUSTER", "SETSLOT", self.slot, "MIGRATING", self._ids[self.target])
@@ -239,6 +242,38 @@ async def test_another_workers_purge_after_a_move_is_seen(
     assert await tokens_of(one, "g:a") == [renewed]
     for made in (one, other):
         await end(made)
+
+
+async def test_a_master_that_joins_empties_the_cache_once(own_cluster: RedisCluster) -> None:
+    """Also while its first slot is on its way, and it keeps none by anybody's word."""
+    made = RedisStore(own_cluster.url, fresh_settings())
+    before = (await read_again(made, [NAMESPACE_GROUP])).tokens
+    own_cluster.replicas[0].call("CLUSTER", "RESET", "HARD")
+    own_cluster.replicas[0].call("CLUSTER", "MEET", "127.0.0.1", own_cluster.masters[1].port)
+    await asyncio.to_thread(own_cluster.wait_ok)
+    own_cluster.masters.append(own_cluster.replicas[0])
+    key = token_key(made.upstream.namespace, "g:a")
+    move = Move(own_cluster, key, target=own_cluster.replicas[0])
+    assert None not in (await read_again(made, ["g:a"])).tokens
+    after = (await read_again(made, [NAMESPACE_GROUP, "g:a"])).tokens
+    assert after[0] not in before
+    # Longer than the interval in which the masters are learned anew.
+    for _ in range(5):
+        await asyncio.sleep(0.5)
+        assert (await read_again(made, [NAMESPACE_GROUP, "g:a"])).tokens == after
+    await asyncio.to_thread(move.finish)
+    assert (await read_again(made, [NAMESPACE_GROUP, "g:a"])).tokens == after
+    await end(made)
+
+
+def test_a_server_that_took_over_is_another_one_even_where_histories_are_hidden() -> None:
+    """Nobody has lost a connection to it, for nobody had one."""
+    upstream = RedisStore("redis+cluster://127.0.0.1:1", fresh_settings()).upstream
+    first = Node("redis://127.0.0.1:1", upstream)
+    later = Node("redis://127.0.0.1:1", upstream, history=UNMET)
+    assert first.changed(HIDDEN_HISTORY) is False
+    assert later.changed(HIDDEN_HISTORY) is True
+    assert later.changed(HIDDEN_HISTORY) is False
 
 
 async def test_ping_says_whether_every_master_answers(

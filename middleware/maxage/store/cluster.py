@@ -26,6 +26,7 @@ class ClusterConnections:
         self._cluster: Final = cluster
         self._settings: Final = settings
         self._of: dict[Node, NodeConnections] = {}
+        self._served: Sequence[Node] = ()
 
     async def close(self) -> None:
         """Close the connections; new ones are made when they are needed."""
@@ -81,12 +82,12 @@ class ClusterConnections:
                     await asyncio.to_thread(self._cluster.learn, seconds)
             except (RedisError, TimeoutError):
                 return
-        gone = [node for node in self._of if node not in self._cluster.nodes]
-        if gone:
-            await self._close(gone)
+        if self._served is not self._cluster.nodes:
+            before, self._served = self._served, self._cluster.nodes
+            await self._close([node for node in before if node not in self._served])
 
     async def _close(self, nodes: Sequence[Node]) -> None:
-        for connections in [self._of.pop(node) for node in nodes]:
+        for connections in [self._of.pop(node) for node in nodes if node in self._of]:
             await connections.close()
 
     def _to(self, node: Node) -> NodeConnections:
@@ -104,6 +105,7 @@ class SyncClusterConnections:
         self._cluster: Final = cluster
         self._settings: Final = settings
         self._of: dict[Node, SyncNodeConnections] = {}
+        self._served: Sequence[Node] = ()
 
     def close(self) -> None:
         """Close the connections."""
@@ -145,10 +147,12 @@ class SyncClusterConnections:
                 self._cluster.learn(seconds)
             except RedisError:
                 return
-        for node in [node for node in self._of if node not in self._cluster.nodes]:
-            gone = self._of.pop(node, None)
-            if gone is not None:
-                gone.close()
+        if self._served is not self._cluster.nodes:
+            before, self._served = self._served, self._cluster.nodes
+            for node in set(before) - set(self._served):
+                gone = self._of.pop(node, None)
+                if gone is not None:
+                    gone.close()
 
     def _to(self, node: Node) -> SyncNodeConnections:
         connections = self._of.get(node)

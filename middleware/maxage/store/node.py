@@ -154,7 +154,7 @@ class Node:
         known, self._history = self._history, history
         lost, self._lost_connection = self._lost_connection, False
         if history == HIDDEN_HISTORY:
-            return lost
+            return lost or known == UNMET
         return known is not None and known != history
 
     def replaced(self) -> None:

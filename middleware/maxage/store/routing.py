@@ -162,4 +162,6 @@ def _string(answer: object) -> bytes | None:
         return answer
     if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
         return None
+    if answer is _UNANSWERED:
+        raise StoreUnavailableError(*_UNANSWERED.args)
     raise StoreUnavailableError(describe(answer) if isinstance(answer, Exception) else "no value")

@@ -41,6 +41,10 @@ class Topology(Protocol):
         """Return the server that keeps the key; None: nobody does, as far as is known."""
         ...
 
+    def after_fork(self) -> None:
+        """Begin anew in a forked process, whose parent may have held any lock."""
+        ...
+
     def learn(self, timeout: float) -> None:
         """Ask which servers there are.
 
@@ -68,6 +72,9 @@ class Single:
         """Return the server."""
         del key
         return self.nodes[0]
+
+    def after_fork(self) -> None:
+        """Do nothing: there is no lock."""
 
     def learn(self, timeout: float) -> None:
         """Ask the sentinels whether another server has become the primary.
@@ -102,11 +109,15 @@ class Cluster:
         self.is_untried = True
         self._group: Final = group
         self._owner: Final = owner
-        self._learning = threading.Lock()
-        self._lock = threading.Lock()
+        self.after_fork()
         self._teller = group.hosts[0]
         self._by_address: dict[Address, Node] = {}
         self._owners: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked process, whose parent may have held any lock."""
+        self._learning = threading.Lock()
+        self._lock = threading.Lock()
 
     def node_for(self, key: bytes) -> Node | None:
         """Return the master of the key's slot."""
@@ -171,10 +182,12 @@ class Cluster:
             owners: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
             for first, last, address in ranges:
                 owners[first : last + 1] = [self._known(address)] * (last + 1 - first)
-            self._owners = owners
+            before, self._owners = self.nodes, owners
             self.nodes = tuple(dict.fromkeys(node for node in owners if node is not None))
-            # Who keeps no slot any more is forgotten: if it comes back, it has taken over.
-            self._by_address = {a: n for a, n in self._by_address.items() if n in self.nodes}
+            # Who keeps no slot any more is forgotten: if it comes back, it has taken over. Who has
+            # none yet may be about to get its first one.
+            gone = set(before) - set(self.nodes)
+            self._by_address = {a: n for a, n in self._by_address.items() if n not in gone}
 
     def _known(self, address: Address) -> Node:
         node = self._by_address.get(address)

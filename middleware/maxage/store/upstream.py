@@ -233,6 +233,7 @@ class Upstream:
         """Begin anew in a forked process: it inherits the object, not the threads."""
         self._lock = threading.Lock()
         self._recovery = None
+        self.topology.after_fork()
         self.leasing.after_fork()
 
     def _probe(self) -> None:
