@@ -10,10 +10,10 @@ import pytest
 from redis.crc import key_slot
 
 from maxage.errors import StoreUnavailableError
-from maxage.store import Reading
+from maxage.store import CLAIM_ENDED, Reading
 from maxage.store.node import UNMET, Node
 from maxage.store.redis import RedisStore
-from maxage.store.tokens import HIDDEN_HISTORY, NAMESPACE_GROUP, token_key
+from maxage.store.tokens import HIDDEN_HISTORY, NAMESPACE_GROUP, softened, token_key
 from maxage.store.upstream import ping_server
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, start_cluster
@@ -61,6 +61,24 @@ async def test_keys_and_tokens_are_spread_over_the_masters(
         kept = master.call("KEYS", "*")
         assert any(b":t:" in key for key in kept)
         assert any(b":t:" not in key for key in kept)
+
+
+async def test_soft_purges_and_claims_lie_on_any_master(store: RedisStore) -> None:
+    """Two commands for one key each, which go to one master in their order."""
+    groups = [f"g:{number}" for number in range(20)]
+    before = (await store.read([], groups)).tokens
+    assert await store.soften([*groups, "g:new"])
+    after = (await store.read([], groups)).tokens
+    for old, new in zip(before, after, strict=True):
+        assert old is not None
+        assert old != new
+        assert softened(old, new)
+    for number in range(20):
+        key = b"claim %d" % number
+        assert await store.claim(key, b"mine", keep_for=60) == b"mine"
+        assert await store.claim(key, b"other", keep_for=60) == b"mine"
+        assert await store.write([(b"%d" % number, b"v")], keep_for=60, groups=(), ended=key)
+        assert await store.claim(key, b"other", keep_for=60) == CLAIM_ENDED
 
 
 async def test_each_token_names_the_history_of_its_own_master(
