@@ -79,20 +79,22 @@ class Aside:
 
 def lane_to(app: Any) -> Lane | Aside | None:
     """Return the lane to the cache in an application, or why there is none; None: not yet known."""
-    proxy = around = None
-    while not isinstance(app, CacheMiddleware):
-        kind = type(app)
-        if isinstance(app, Starlette) and around is None and _is_plain(kind):
-            around, app = app, app.middleware_stack
-            if app is None:
+    proxy: Any = None
+    around: Any = None
+    layer: Any = app
+    while not isinstance(layer, CacheMiddleware):
+        kind = _kind(layer)
+        if issubclass(kind, Starlette) and around is None and _is_plain(kind):
+            around, layer = layer, layer.middleware_stack
+            if layer is None:
                 return None
         elif kind is ProxyHeadersMiddleware:
-            proxy, app = app, app.app
+            proxy, layer = layer, layer.app
         elif kind is ServerErrorMiddleware or _name(kind) in _TRANSPARENT:
-            app = app.app
+            layer = layer.app
         else:
             return Aside(reason=f"{kind.__name__} lies between the server and the cache")
-    return _lane_from(app, around, proxy)
+    return _lane_from(layer, around, proxy)
 
 
 def _lane_from(middleware: CacheMiddleware, around: Any, proxy: Any) -> Lane | Aside | None:
@@ -109,6 +111,10 @@ def _lane_from(middleware: CacheMiddleware, around: Any, proxy: Any) -> Lane | A
         reason = "NEAR_CACHE=exact asks Redis at every hit, prompt does not"
         return Aside(reason=reason, by_settings=True)
     return Lane(shortcut, around, proxy)
+
+
+def _kind(layer: object) -> type[object]:
+    return type(layer)
 
 
 def _name(kind: type) -> str:
@@ -226,13 +232,14 @@ class FastLaneProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _answer(self, lane: Lane) -> bool:
-        method = self.parser.get_method()
+        parser: Any = self.parser
+        method = parser.get_method()
         if method not in _METHODS or not self._is_free():
             return False
         parts = lane.targets.get(self.url) or self._parsed(lane)
         if parts is None:
             return False
-        scope = {
+        scope: dict[str, Any] = {
             "method": method.decode("ascii"),
             "path": parts[0],
             "raw_path": parts[1],
@@ -259,8 +266,9 @@ class FastLaneProtocol(HttpToolsProtocol):
     def _is_free(self) -> bool:
         """Return whether it is this request's turn, and the server has room for it."""
         limit = self.limit_concurrency
+        cycle: Any = self.cycle
         return (
-            (self.cycle is None or self.cycle.response_complete)
+            (cycle is None or cycle.response_complete)
             and not self.transport.is_closing()
             and not self.flow.write_paused
             and (limit is None or (len(self.connections) < limit and len(self.tasks) < limit))
@@ -302,10 +310,11 @@ class FastLaneProtocol(HttpToolsProtocol):
         return b"".join(lines)
 
     def _send(self, scope: dict[str, Any], ready: Ready, head: bytes) -> None:
-        version = self.parser.get_http_version()
+        parser: Any = self.parser
+        version = parser.get_http_version()
         if self.access_log:
             self._log(scope, version, ready.status)
-        keeps = version != "1.0" and self.parser.should_keep_alive()
+        keeps = version != "1.0" and parser.should_keep_alive()
         end = b"\r\n" if keeps else b"connection: close\r\n\r\n"
         body = ready.body
         if len(body) <= _JOINED:

@@ -26,6 +26,13 @@ def seed() -> int:
 
 
 NEAR = {"NEAR_CACHE_BYTES": "1000000"}
+LANE = {
+    **NEAR,
+    "NEAR_CACHE": "prompt",
+    "UVICORN_HTTP": "maxage.uvicorn:FastLaneProtocol",
+    # Only what went through Redis once can be answered from the lane.
+    "CACHE_READ_BUDGET": "1",
+}
 REFRESHING = {
     "CACHE_EXPIRATION": "0.02",
     "STALE_WHILE_REVALIDATE": "1",
@@ -40,12 +47,13 @@ MODES = [
     (4, {}, 0.0),
     (2, {**NEAR, "NEAR_CACHE": "exact"}, 0.0),
     (2, {**NEAR, "NEAR_CACHE": "prompt"}, 0.1),
+    (2, LANE, 0.1),
     (2, REFRESHING, 0.0),
 ]
 
 
 @pytest.mark.parametrize(
-    ("count", "env", "bound"), MODES, ids=["two", "four", "exact", "prompt", "refreshing"]
+    ("count", "env", "bound"), MODES, ids=["two", "four", "exact", "prompt", "lane", "refreshing"]
 )
 async def test_no_read_is_older_than_an_acknowledged_write(
     seed: int,

@@ -247,6 +247,46 @@ async def test_a_server_that_does_not_answer_any_more_gives_no_hits(
     fault_proxy.pass_through()
 
 
+async def test_after_a_failover_nothing_of_the_first_server_is_found(
+    pair: tuple[RedisStore, NearCache], fault_proxy: FaultProxy
+) -> None:
+    """Another server answers at the same address; it is listened to before anything is kept."""
+    store, near = pair
+    assert await keep(store, near)
+    with await asyncio.to_thread(RedisServer.start) as second:
+        await asyncio.to_thread(fault_proxy.retarget, second.port)
+        await asyncio.to_thread(fault_proxy.drop_connections)
+        await eventually(lambda: near.copies.find(b"k") is None)
+        first = near.listener.history
+        await eventually(lambda: usable(near), within=30)
+        assert near.listener.history != first
+        assert near.find(b"k") is None
+        assert near.listener.history == store.upstream.node.history
+
+
+async def test_a_stopped_server_gives_no_hits(mode_of_a_server_of_its_own: str) -> None:
+    """SIGSTOP: the kernel keeps the connection, nobody answers."""
+    with await asyncio.to_thread(RedisServer.start) as server:
+        store, near = await begin(settings(server.url, mode_of_a_server_of_its_own))
+        try:
+            assert await keep(store, near)
+            await asyncio.to_thread(server.pause)
+            await asyncio.sleep(SILENCE * 1.5)
+            if near.exact:
+                assert not await near.listener.confirm(0.1)
+            else:
+                assert near.find(b"k") is None
+        finally:
+            await asyncio.to_thread(server.resume)
+            await end(store)
+
+
+@pytest.fixture(params=["exact", "prompt"])
+def mode_of_a_server_of_its_own(request: pytest.FixtureRequest) -> str:
+    """Both modes, for tests that end the server."""
+    return str(request.param)
+
+
 async def test_a_flush_drops_everything(
     pair: tuple[RedisStore, NearCache], redis_server: RedisServer
 ) -> None:
