@@ -10,7 +10,7 @@ Here are the rules, over values and a clock that is passed; `leasing` carries th
 """
 
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -180,20 +180,24 @@ class Lease:
             asked_at: the clock of this process when it was asked for.
         """
         self._remember(registry, server_now, asked_at)
-        over = {name for name, peer in self._peers.items() if _is_over(name, peer, asked_at)}
-        left = {n for n in over if self._peers[n].record.standing == Standing.LEFT}
-        records: dict[str, Record] = {}
-        if over - left:
-            # The purge covers every suspect, so that all their next ones are due together.
-            for name, peer in self._peers.items():
-                if name in over - left or peer.record.standing == Standing.SUSPECT:
-                    ended = surely_ended(name)
-                    records[name] = (
-                        tombstone(server_now) if ended else peer.record.purged(server_now)
-                    )
+        over = {n: p.record for n, p in self._peers.items() if _is_over(n, p, asked_at)}
+        left = tuple(n for n, record in over.items() if record.standing == Standing.LEFT)
+        lapsed = over.keys() - set(left)
         for name in left:
             del self._peers[name]
-        return Findings(purge=bool(over - left), records=records, removed=tuple(left))
+        return Findings(
+            purge=bool(lapsed),
+            records=self._after_purge(lapsed, server_now) if lapsed else {},
+            removed=left,
+        )
+
+    def _after_purge(self, lapsed: Collection[str], server_now: int) -> dict[str, Record]:
+        """Return what to write about all suspects: one purge serves them all."""
+        return {
+            name: tombstone(server_now) if surely_ended(name) else peer.record.purged(server_now)
+            for name, peer in self._peers.items()
+            if name in lapsed or peer.record.standing == Standing.SUSPECT
+        }
 
     def _remember(self, registry: Mapping[str, Record], server_now: int, asked_at: float) -> None:
         for name, record in registry.items():
