@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ class Bench:
     setup: str
     near: bool = False
     """Whether the nodes keep responses in their own memory too."""
-    run: str = field(default_factory=lambda: f"run{next(_runs)}")
+    run: str = field(default_factory=lambda: f"run{next(_runs):06d}")
     """The first segment of all the case's own paths."""
 
     _last: int = field(default=0, init=False)
@@ -34,7 +34,7 @@ class Bench:
 
     def another_run(self) -> "Bench":
         """Return the same nodes with paths that no case has used."""
-        return replace(self, run=f"run{next(_runs)}")
+        return replace(self, run=f"run{next(_runs):06d}")
 
     def node(self, number: int) -> Worker:
         """The node that this step goes to: each step goes to the next one."""
@@ -86,7 +86,7 @@ class Bench:
 
 
 def _pairs(headers: HeaderInput) -> list[tuple[str, str]]:
-    lines = headers.items() if hasattr(headers, "items") else headers  # type: ignore[union-attr]
+    lines = headers.items() if isinstance(headers, Mapping) else headers
     return [(_text(name), _text(value)) for name, value in lines]
 
 

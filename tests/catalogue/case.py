@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.catalogue.bench import Bench
 from tests.support.raw_http import HeaderInput, RawResponse
@@ -68,14 +69,14 @@ class Send:
             assert answer.header(name) is None, (name, answer)
 
 
-def get(target: str, headers: HeaderInput = (), **more: object) -> Send:
+def get(target: str, headers: HeaderInput = (), **more: Any) -> Send:
     """A GET, and what its answer must be."""
-    return Send(target=target, headers=headers, **more)  # type: ignore[arg-type]
+    return Send(target=target, headers=headers, **more)
 
 
-def raw(text: bytes, **more: object) -> Send:
+def raw(text: bytes, **more: Any) -> Send:
     """Exact bytes, and what their answer must be."""
-    return Send(target="", raw=text, **more)  # type: ignore[arg-type]
+    return Send(target="", raw=text, **more)
 
 
 def script(*steps: Send) -> Play:

@@ -27,4 +27,9 @@ def site(
 def test_fault(site: Bench, case: Case, record_property: Recorder) -> None:
     """What the case expects, comes of it."""
     noted(record_property, case, site)
-    case.play(site.another_run())
+    try:
+        case.play(site.another_run())
+    finally:
+        # Whatever came of it, the next case begins with a Redis that answers.
+        site.proxy.pass_through()
+        site.server.ensure_running()
