@@ -6,20 +6,22 @@ This file knows stores and rules, and nothing of ASGI: `asgi` forwards and sends
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import inf
-from typing import Any, Final, final
-from weakref import WeakValueDictionary
+from typing import Final, final
 
+from maxage.background import Background
 from maxage.claim import Claim, claim_key
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
 from maxage.dependencies import Dependencies, Kept
 from maxage.expiry import is_due_early, shortened
+from maxage.fill import Fill, completed, response_tags
+from maxage.found import Found, suits
 from maxage.key import variant_key
-from maxage.message import Headers, Request, Response, StoredResponse
+from maxage.message import Request, Response, StoredResponse
+from maxage.reader import Reader
 from maxage.rfc9111.decide import (
     Decision,
     Forward,
@@ -35,13 +37,12 @@ from maxage.rfc9111.decide import (
 )
 from maxage.rfc9111.freshness import current_age
 from maxage.rfc9111.search import NO_VARY_SEARCH, search_variance
-from maxage.rfc9111.structured import parse_strings
 from maxage.rfc9111.validation import conditional_fields
-from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
-from maxage.store import Reading, Store, Value
-from maxage.store.codec import Codec, Entry, VariantIndex
-from maxage.store.tokens import is_settling, softened, tag_group
+from maxage.shelf import Shelf
+from maxage.store import Store
+from maxage.store.codec import Entry
+from maxage.store.tokens import is_settling, tag_group
 from maxage.target import Target
 
 logger = logging.getLogger("maxage")
@@ -54,40 +55,6 @@ UNCACHEABLE_SECONDS: Final = 10.0
 
 REFRESH_PAUSE: Final = 1.0
 """How long a URL whose refresh in the background came to nothing is left alone, in seconds."""
-
-Tokens = Mapping[str, bytes | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a lookup brought: the valid stored response, if any, and the tokens as they are now."""
-
-    key: bytes
-    """The primary key."""
-    entry: Entry | None
-    tokens: Tokens
-    index: VariantIndex | None = None
-    vary_miss: bool = False
-    """The URL is stored, but no variant fits."""
-    softened: bool = False
-    """The entry was purged softly: it may answer once more, while it is refreshed."""
-
-    @property
-    def collapse_key(self) -> bytes:
-        """The key under which requests wait for each other: the variant's, where it is known."""
-        return self.key if self.entry is None else self.entry.key
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fill:
-    """A response that is being copied while it passes."""
-
-    target: Target
-    found: Found
-    request: Request
-    verdict: MayStore
-    groups: tuple[str, ...]
-    """The groups that the response will belong to; each was captured before the handler ran."""
 
 
 @final
@@ -109,14 +76,9 @@ class Cache:
         self.monotonic: Final = monotonic
         self.draw: Final = draw
         self.flights: Final[Flights[Entry]] = Flights()
-        secret = settings.cache_secret
-        self._codec: Final = Codec(secret.get_secret_value().encode() if secret else None)
-        self._pending: dict[bytes, Entry] = {}
-        self._held_bytes = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._index_locks: WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = (
-            WeakValueDictionary()
-        )
+        self.shelf: Final = Shelf(settings, store)
+        self.reader: Final = Reader(settings, self.shelf)
+        self.background: Final = Background()
 
     # lookup
 
@@ -128,7 +90,7 @@ class Cache:
         """
         near = self.store.near
         since = near.begin() if near is not None else 0
-        found = await self._lookup(target, key, request)
+        found = await self.reader.read(target, key, request)
         if near is not None and found.entry is not None and not found.softened:
             fresh_for = self._fresh_for(found.entry)
             if fresh_for > 0:
@@ -152,7 +114,7 @@ class Cache:
         if near is None:
             return None
         names = target.vary_names
-        selecting = self._selecting(names, request, target)
+        selecting = self.reader.selecting(names, request, target)
         copy = near.find(variant_key(key, names, selecting) if names else key)
         if copy is None or not suits(copy.entry, target, selecting):
             return None
@@ -163,143 +125,6 @@ class Cache:
         if near.exact and not (await near.confirm() and copy.kept):
             return None
         return found, decision
-
-    async def _lookup(self, target: Target, key: bytes, request: Request) -> Found:
-        groups = target.all_groups
-        names = target.vary_names
-        index: Entry | VariantIndex | None = None
-        if names:
-            guess = variant_key(key, names, self._selecting(names, request, target))
-            pending = self._pending.get(guess)
-            reading = await self.store.read((guess, key), groups)
-            value = self._value(guess, reading.values[0], pending)
-            index = self._value(key, reading.values[1], None)
-        else:
-            pending = self._pending.get(key)
-            reading = await self.store.read((key,), groups)
-            if pending is None and key not in self._pending:
-                return await self._found(reading, groups, target, key, request)
-            value = self._value(key, reading.values[0], pending)
-        tokens = dict(zip(groups, reading.tokens, strict=True))
-        return await self._chosen(tokens, target, key, request, value, index)
-
-    async def _found(
-        self,
-        reading: Reading,
-        groups: tuple[str, ...],
-        target: Target,
-        key: bytes,
-        request: Request,
-    ) -> Found:
-        """Return what was found where nothing varies, once for all who share the reading."""
-        found = reading.found
-        if isinstance(found, Found):
-            return found
-        value = self._value(key, reading.values[0], None)
-        tokens = dict(zip(groups, reading.tokens, strict=True))
-        found = await self._chosen(tokens, target, key, request, value, None)
-        if isinstance(value, Entry) and found.entry is value and not value.stored.vary_names:
-            reading.found = found
-        return found
-
-    async def _chosen(  # noqa: PLR0917 - what a lookup knows so far
-        self,
-        tokens: dict[str, bytes | None],
-        target: Target,
-        key: bytes,
-        request: Request,
-        value: "Entry | VariantIndex | None",
-        index: "Entry | VariantIndex | None",
-    ) -> Found:
-        """Return what of that which was read fits the request, after a second read if need be."""
-        if not isinstance(value, Entry):
-            found_index = value if isinstance(value, VariantIndex) else index
-            if isinstance(found_index, Entry):
-                # The URL does not vary any more.
-                value = found_index
-            elif found_index is not None:
-                return await self._lookup_variant(target, key, request, found_index, tokens)
-        if isinstance(value, Entry) and value.key == key:
-            target.vary_names = ()
-        return await self.checked(target, key, request, value, tokens, None)
-
-    async def _lookup_variant(
-        self,
-        target: Target,
-        key: bytes,
-        request: Request,
-        index: VariantIndex,
-        tokens: dict[str, bytes | None],
-    ) -> Found:
-        if index.names == target.vary_names:
-            return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
-        target.vary_names = index.names
-        chosen = variant_key(key, index.names, self._selecting(index.names, request, target))
-        pending = self._pending.get(chosen)
-        reading = await self.store.read((chosen,), ())
-        value = self._value(chosen, reading.values[0], pending)
-        return await self.checked(target, key, request, value, tokens, index)
-
-    async def checked(  # noqa: PLR0917 - what a lookup knows so far
-        self,
-        target: Target,
-        key: bytes,
-        request: Request,
-        value: "Entry | VariantIndex | None",
-        tokens: dict[str, bytes | None],
-        index: VariantIndex | None,
-    ) -> Found:
-        """Compare the entry's tokens and selecting fields with those of now."""
-        if not isinstance(value, Entry):
-            return Found(
-                key=key, entry=None, tokens=tokens, index=index, vary_miss=index is not None
-            )
-        unread = [group for group, _ in value.tokens if group not in tokens]
-        if unread:
-            # The response named groups that were not foreseen; the next lookup asks at once.
-            target.remember_groups(unread, self.settings.cache_max_tags)
-            reading = await self.store.read((), unread)
-            tokens.update(zip(unread, reading.tokens, strict=True))
-        stored = value.stored
-        if stored.selecting != self._selecting(stored.vary_names, request, target):
-            return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
-        valid = is_current(value, tokens, target.groups)
-        soft = not valid and is_softened(value, tokens, target.groups)
-        entry = value if valid or soft else None
-        return Found(key=key, entry=entry, tokens=tokens, index=index, softened=soft)
-
-    def _value(
-        self, key: bytes, value: Value | None, pending: Entry | None
-    ) -> "Entry | VariantIndex | None":
-        """Return what lies under the key: what waits to be written, or what was read.
-
-        `pending` waited when the read was sent; it may have been written and let go since, too late
-        for that read to see it.
-        """
-        pending = self._pending.get(key, pending)
-        if pending is not None:
-            return pending
-        return self._codec.decode(value, key) if isinstance(value, bytes) else value
-
-    def _selecting(
-        self, names: tuple[bytes, ...], request: Request, target: Target
-    ) -> tuple[bytes | None, ...]:
-        return selecting_values(names, request.headers, target.rules) if names else ()
-
-    async def variants(self, found: Found, most: int) -> list[Entry]:
-        """Return variants of the URL, the newest first: those that wait to be written, and `most`.
-
-        Raises:
-            StoreUnavailableError: nothing that the store says may be relied upon now.
-        """
-        prefix = found.key + b":v:"
-        waiting = [e for key, e in reversed(self._pending.items()) if key.startswith(prefix)]
-        keys = found.index.variants[-most:][::-1] if found.index is not None else ()
-        if not keys:
-            return waiting
-        reading = await self.store.read(keys, ())
-        values = (self._value(k, v, None) for k, v in zip(keys, reading.values, strict=True))
-        return [*waiting, *(value for value in values if isinstance(value, Entry))]
 
     def decide(self, target: Target, request: Request, found: Found) -> Decision:
         """Return whether what was found may answer, or what is to be asked of the application."""
@@ -428,9 +253,9 @@ class Cache:
     def drop(self, found: Found) -> None:
         """Remove a stored response that is known to be of no more use."""
         if found.entry is not None:
-            self._release(found.entry)
+            self.shelf.release(found.entry)
             self._forget(found.entry.key)
-            self.spawn(self.store.delete((found.entry.key,)))
+            self.background.spawn(self.store.delete((found.entry.key,)))
 
     def _filling(
         self,
@@ -467,17 +292,6 @@ class Cache:
         target.remember_groups(named, self.settings.cache_max_tags)
         return False
 
-    def take(self, size: int) -> bool:
-        """Count bytes that are held until they are written; False: there is no room for them."""
-        if self._held_bytes + size > self.settings.cache_pending_bytes:
-            return False
-        self._held_bytes += size
-        return True
-
-    def give_back(self, size: int) -> None:
-        """Count bytes that are no longer held."""
-        self._held_bytes -= size
-
     def store_response(
         self, fill: Fill, body: bytes, dependencies: Dependencies, claim: Claim | None = None
     ) -> Entry | None:
@@ -499,7 +313,7 @@ class Cache:
             stored = replace(
                 stored,
                 vary_names=names,
-                selecting=self._selecting(names, fill.request, target),
+                selecting=self.reader.selecting(names, fill.request, target),
             )
         primary = self._primary_key(fill, stored)
         if primary != found.key:
@@ -519,10 +333,10 @@ class Cache:
         entry = Entry(key=key, stored=stored, tokens=tokens)
         target.vary_names = names
         self._was_worth_waiting(fill)
-        self._hold(entry)
+        self.shelf.hold(entry)
         # Whatever this process keeps is older.
         self._forget(entry.key, found.key)
-        self.spawn(self._write(entry, replace(fill, found=found), claim))
+        self.background.spawn(self.shelf.write(entry, replace(fill, found=found), claim))
         return entry
 
     def _primary_key(self, fill: Fill, stored: StoredResponse) -> bytes:
@@ -539,69 +353,6 @@ class Cache:
         near = self.store.near
         if near is not None:
             near.forget(keys)
-
-    def _hold(self, entry: Entry) -> None:
-        self._release(self._pending.get(entry.key))
-        self._pending[entry.key] = entry
-        self._held_bytes += len(entry.stored.body)
-
-    def _release(self, entry: Entry | None) -> None:
-        if entry is not None and self._pending.get(entry.key) is entry:
-            del self._pending[entry.key]
-            self._held_bytes -= len(entry.stored.body)
-
-    async def _write(self, entry: Entry, fill: Fill, claim: Claim | None) -> None:
-        try:
-            values = [(entry.key, self._framed(entry))]
-            groups = [group for group, _ in entry.tokens]
-            keep_for, ended = fill.verdict.keep_for, None if claim is None else claim.key
-            if not entry.stored.vary_names:
-                await self.store.write(values, keep_for=keep_for, groups=groups, ended=ended)
-                return
-            async with self._index_lock(fill.found.key):
-                index, surplus = await self._index_with(entry, fill.found)
-                values.append((index.key, self._framed(index)))
-                await self.store.write(values, keep_for=keep_for, groups=groups, ended=ended)
-                await self.store.delete(surplus)
-        finally:
-            self._release(entry)
-
-    def _framed(self, value: Entry | VariantIndex) -> Value:
-        return value if self.store.keeps_objects else self._codec.encode(value)
-
-    def _index_lock(self, key: bytes) -> asyncio.Lock:
-        """Return what lets the variants of a URL be written one after the other.
-
-        Two that read the same index would each write it without the other's variant, which nothing
-        would remove any more before it expires.
-        """
-        name = (id(asyncio.get_running_loop()), key)
-        lock = self._index_locks.get(name)
-        if lock is None:
-            lock = self._index_locks[name] = asyncio.Lock()
-        return lock
-
-    async def _index_with(self, entry: Entry, found: Found) -> tuple[VariantIndex, Sequence[bytes]]:
-        """Return the URL's index with this variant in it, and those that make room for it."""
-        # Read anew: others may have been written while the handler ran.
-        reading = await self._read_quietly(found.key)
-        value = self._value(found.key, reading.values[0], None) if reading else None
-        names = entry.stored.vary_names
-        known: dict[bytes, None] = {}
-        for index in (found.index, value):
-            if isinstance(index, VariantIndex) and index.names == names:
-                known |= dict.fromkeys(index.variants)
-        known.pop(entry.key, None)
-        older = list(known)
-        surplus = older[: max(0, len(older) + 1 - self.settings.cache_max_variants)]
-        variants = (*older[len(surplus) :], entry.key)
-        return VariantIndex(key=found.key, names=names, variants=variants), surplus
-
-    async def _read_quietly(self, key: bytes) -> Reading | None:
-        try:
-            return await self.store.read((key,), ())
-        except Exception:  # noqa: BLE001 - without the index the variant is written all the same
-            return None
 
     def not_storable(self, target: Target, *, said: tuple[bytes, ...] = ()) -> None:
         """Remember that requests for this URL need not wait for each other.
@@ -640,7 +391,7 @@ class Cache:
         key = claim_key(self.settings.cache_namespace, found.collapse_key, tokens)
         if key is None or not self.store.shared:
             return None
-        return Claim(self.store, self.spawn, key, alone_for=UNCACHEABLE_SECONDS)
+        return Claim(self.store, self.background.spawn, key, alone_for=UNCACHEABLE_SECONDS)
 
     def finish(self, flight: Flight[Entry] | None, entry: Entry | None = None) -> None:
         """Give the response of a fill to whoever waits for it."""
@@ -657,14 +408,14 @@ class Cache:
 
     async def invalidate(self, groups: Iterable[str]) -> bool:
         """Purge the groups; return whether that is confirmed. Cannot be cancelled half way."""
-        tokens = await asyncio.shield(self.spawn(self.store.renew(tuple(groups))))
+        tokens = await asyncio.shield(self.background.spawn(self.store.renew(tuple(groups))))
         return None not in tokens
 
     async def swap(
         self, groups: tuple[str, ...]
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
         """Purge the groups like `invalidate`; return the tokens before it, and those after it."""
-        return await asyncio.shield(self.spawn(self.store.swap(groups)))
+        return await asyncio.shield(self.background.spawn(self.store.swap(groups)))
 
     async def settle(self, dependencies: Dependencies, *, but: Iterable[str] = ()) -> bool:
         """Purge again what a request purged, now that its application call has returned.
@@ -681,7 +432,7 @@ class Cache:
         if not (touched or kept or dependencies.softened):
             return True
         settled = self._settle(touched, kept, tuple(dependencies.softened))
-        return await asyncio.shield(self.spawn(settled))
+        return await asyncio.shield(self.background.spawn(settled))
 
     async def _settle(
         self, purged: Sequence[str], kept: Mapping[str, Kept | None], softened: Sequence[str]
@@ -708,86 +459,11 @@ class Cache:
 
     # the background
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run work in the background until the cache is closed."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("Work of the cache in the background failed.", exc_info=error)
-
     async def open(self) -> None:
         """Make the store ready."""
         await self.store.open()
 
     async def close(self) -> None:
         """Let what is being written come to its end, and close the store."""
-        loop = asyncio.get_running_loop()
-        mine = {task for task in self._tasks if task.get_loop() is loop}
-        if mine:
-            _, late = await asyncio.wait(mine, timeout=2.0)
-            for task in late:
-                task.cancel()
+        await self.background.close()
         await self.store.close()
-
-
-def is_current(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
-    """Return whether every token of the entry is the current one, and none that is needed lacks."""
-    carried = dict(entry.tokens)
-    return carried.items() <= tokens.items() and all(map(carried.__contains__, needed))
-
-
-def suits(entry: Entry, target: Target, selecting: tuple[bytes | None, ...]) -> bool:
-    """Return whether an entry, its tokens apart, is the one that a lookup would choose."""
-    if entry.stored.vary_names != target.vary_names or entry.stored.selecting != selecting:
-        return False
-    carried = {group for group, _ in entry.tokens}
-    return carried.issuperset(target.groups)
-
-
-def is_softened(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
-    """Return whether soft purges are all that keeps the entry from being current."""
-    carried = dict(entry.tokens)
-    return all(softened(token, tokens.get(group)) for group, token in entry.tokens) and all(
-        group in carried for group in needed
-    )
-
-
-def is_of(entry: Entry, key: bytes) -> bool:
-    """Return whether the entry is the response of this primary key, or a variant of it."""
-    return entry.key == key or entry.key.startswith(key + b":v:")
-
-
-def response_tags(headers: Headers) -> tuple[str, ...]:
-    """Return the tags that a response names.
-
-    `Cache-Tag` separates them by commas, `Surrogate-Key` by blanks; `Cache-Groups` is a list of
-    strings (RFC 9875 section 2).
-    """
-    tags: list[bytes] = []
-    for line in headers.get_all(b"cache-tag"):
-        tags += line.split(b",")
-    for line in headers.get_all(b"surrogate-key"):
-        tags += line.split()
-    cleaned = (tag.strip().decode("latin-1") for tag in tags)
-    groups = parse_strings(headers.get_all(b"cache-groups"))
-    return tuple(dict.fromkeys(tag for tag in (*cleaned, *groups) if tag))
-
-
-def made_validator(body: bytes) -> bytes:
-    """Return an entity tag for a body; weak, since an outer layer may still encode it."""
-    return b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
-
-
-def completed(stored: StoredResponse) -> StoredResponse:
-    """Return the response with what only the whole body tells: its length, and an ETag of ours."""
-    added: list[tuple[bytes, bytes]] = []
-    if b"content-length" not in stored.headers and stored.status != 204:
-        added.append((b"content-length", b"%d" % len(stored.body)))
-    if stored.status == 200 and b"etag" not in stored.headers:
-        added.append((b"etag", made_validator(stored.body)))
-    return replace(stored, headers=Headers.of((*stored.headers.raw, *added))) if added else stored

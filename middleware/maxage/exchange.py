@@ -4,11 +4,11 @@ import logging
 from dataclasses import replace
 from typing import Final, final
 
-from maxage.cache import Fill
 from maxage.cache_status import CacheStatus
 from maxage.claim import Claim
 from maxage.collapse import Flight
 from maxage.downstream import has_our_lifetime
+from maxage.fill import Fill
 from maxage.message import HeaderList, Headers, Response
 from maxage.responder import Answering, Message
 from maxage.rfc9111.combining import completed_by
@@ -286,7 +286,7 @@ class Exchange:
         """Keep a copy on the side, as long as it stays within the limits."""
         self._size += len(chunk)
         settings = self.reading.service.settings
-        if self._size > settings.cache_max_body_bytes or not self.cache.take(len(chunk)):
+        if self._size > settings.cache_max_body_bytes or not self.cache.shelf.take(len(chunk)):
             self._forget()
             # Nobody needs to wait for what will not be shared.
             self._cannot_be_shared()
@@ -368,7 +368,7 @@ class Exchange:
             await self._send_start(held)
 
     def _forget(self) -> None:
-        self.cache.give_back(sum(map(len, self._chunks)))
+        self.cache.shelf.give_back(sum(map(len, self._chunks)))
         self._chunks = []
         self._fill = None
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Final
 
-from maxage.cache import Cache, Found, is_current
+from maxage.cache import Cache
+from maxage.found import Found, is_current
 from maxage.message import Request
 from maxage.rfc9111.language import ACCEPT_LANGUAGE, is_in_language, preferred_language
 from maxage.rfc9111.vary import selecting_values
@@ -26,7 +27,7 @@ async def variant_in_language(
     language = preferred_language(request.headers)
     if language is None:
         return found
-    for entry in await cache.variants(found, _MOST):
+    for entry in await cache.reader.variants(found, _MOST):
         wanted = selecting_values(entry.stored.vary_names, request.headers, target.rules)
         fits = is_in_language(entry.stored, wanted, language)
         if fits and is_current(entry, found.tokens, target.groups):

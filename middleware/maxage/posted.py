@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final, final
 
-from maxage.cache import Fill, Found
 from maxage.dependencies import Dependencies
 from maxage.errors import StoreUnavailableError
+from maxage.fill import Fill
+from maxage.found import Found
 from maxage.message import Headers, Request, Response
 from maxage.responder import OVERRIDES, Message, Responder
 from maxage.rfc9111.posting import answers_get
@@ -106,7 +107,7 @@ class PostedAnswer:
         chunk = bytes(message.get("body", b""))
         self._size += len(chunk)
         longest = self._responder.service.settings.cache_max_body_bytes
-        if self._size > longest or not self._responder.cache.take(len(chunk)):
+        if self._size > longest or not self._responder.cache.shelf.take(len(chunk)):
             self.forget()
             return
         self._chunks.append(chunk)
@@ -126,7 +127,7 @@ class PostedAnswer:
 
     def forget(self) -> None:
         """Let go of the copy."""
-        self._responder.cache.give_back(sum(map(len, self._chunks)))
+        self._responder.cache.shelf.give_back(sum(map(len, self._chunks)))
         self._chunks, self._fill = [], None
 
     def _request(self) -> Request:

@@ -6,12 +6,12 @@ from typing import Any, Final, final
 
 from starlette.requests import Request as StarletteRequest
 
-from maxage.cache import is_of
 from maxage.cache_status import CacheStatus
 from maxage.collapse import Flight
 from maxage.elsewhere import fetched_elsewhere
 from maxage.errors import StoreUnavailableError
 from maxage.exchange import Exchange
+from maxage.found import is_of
 from maxage.key import FORWARDED_HEADERS
 from maxage.language import variant_in_language
 from maxage.message import Request
@@ -264,7 +264,7 @@ class Reading(Answering):
         key = self.target.key(self.request.key_parts)
         try:
             if entry is not None and is_of(entry, key):
-                checked = await cache.checked(
+                checked = await cache.reader.checked(
                     self.target, key, self.request, entry, dict(found.tokens), found.index
                 )
                 if checked.entry is not None:

@@ -58,7 +58,7 @@ def begin_refresh(reading: Answering) -> None:
     """Ask the application in the background; one refresh, however many requests want it."""
     flight = reading.cache.begin_refresh(reading.target, reading.found)
     if flight is not None:
-        reading.cache.spawn(_refresh(_own_request(reading), flight))
+        reading.cache.background.spawn(_refresh(_own_request(reading), flight))
 
 
 def _own_request(reading: Answering) -> Unheard:
@@ -127,7 +127,7 @@ async def run_in_time(exchange: Exchange, seconds: float) -> None:
     exchange.reading = Unheard(
         reading, reading.scope, reading.request, body_read=exchange.body_read
     )
-    reading.cache.spawn(_until_done(call))
+    reading.cache.background.spawn(_until_done(call))
     await exchange.answer_stale(reading, 504)
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, final
 
-from maxage.cache import Cache, Found
+from maxage.cache import Cache
 from maxage.cache_status import CacheStatus, hit_value
 from maxage.dependencies import Dependencies, current_dependencies
+from maxage.found import Found
 from maxage.message import Headers, Request
 from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decide import ForwardReason, Serve

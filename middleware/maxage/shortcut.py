@@ -10,8 +10,9 @@ directives of its own, goes the ordinary way.
 import math
 from typing import Any, Final, final
 
-from maxage.cache import Cache, suits
+from maxage.cache import Cache
 from maxage.dependencies import current_dependencies
+from maxage.found import suits
 from maxage.key import FORWARDED_HEADERS, variant_key
 from maxage.message import HeaderList, Headers, Request, StoredResponse
 from maxage.responder import OVERRIDES, Service

@@ -330,7 +330,7 @@ async def on(url: str, app: Any, count: int = 1, **settings: Any) -> AsyncGenera
 async def settled(middleware: CacheMiddleware) -> None:
     """Wait until what the cache does in the background is done."""
     assert middleware.cache is not None
-    while tasks := set(middleware.cache._tasks):
+    while tasks := set(middleware.cache.background.tasks):
         await asyncio.wait(tasks)
 
 

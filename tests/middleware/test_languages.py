@@ -92,7 +92,7 @@ async def test_a_url_of_which_nothing_is_stored_any_more_is_an_ordinary_miss(
     middleware = CacheMiddleware(Languages(), settings, store=RedisStore(redis_url, settings))
     assert await ask(middleware, "de, en") == b"de 1"
     assert middleware.cache is not None
-    await asyncio.gather(*middleware.cache._tasks)
+    await asyncio.gather(*middleware.cache.background.tasks)
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
     answer = await call(middleware, headers={"accept-language": "fr;q=0.5, de"})

@@ -91,8 +91,8 @@ class Site:
         """Let what runs in the background come to its end."""
         cache = self.middleware.cache
         assert cache is not None
-        while cache._tasks:
-            await asyncio.wait(set(cache._tasks))
+        while cache.background.tasks:
+            await asyncio.wait(set(cache.background.tasks))
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -553,8 +553,8 @@ async def test_an_outer_middleware_learns_what_the_inner_one_knows(
         answer = await call(app, path="/number")
         await site.settled()
         assert outer.cache is not None
-        while outer.cache._tasks:
-            await asyncio.wait(set(outer.cache._tasks))
+        while outer.cache.background.tasks:
+            await asyncio.wait(set(outer.cache.background.tasks))
         return answer.body
 
     for app in (inner, inner, inner, outer, outer, outer):

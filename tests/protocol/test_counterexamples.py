@@ -92,7 +92,7 @@ async def write(worker: CacheMiddleware, value: int) -> None:
 async def written(worker: CacheMiddleware) -> None:
     """Wait until what is stored in the background is stored."""
     assert worker.cache is not None
-    while tasks := set(worker.cache._tasks):
+    while tasks := set(worker.cache.background.tasks):
         await asyncio.wait(tasks)
 
 

@@ -8,10 +8,11 @@ from typing import Any, cast
 import pytest
 from hypothesis import settings
 
-from maxage import cache
-from maxage.cache import Cache, Fill
+from maxage import reader
+from maxage.cache import Cache
 from maxage.collapse import Flight
 from maxage.dependencies import Dependencies
+from maxage.fill import Fill
 from maxage.mutation import Mutation
 from maxage.store import commands, lease, sync_connections, upstream
 from maxage.store.journal import Journal
@@ -81,7 +82,7 @@ def unique_tokens(patch: pytest.MonkeyPatch, trace: Trace) -> None:
 
 
 def compared_tokens(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    patch.setattr(cache, "is_current", lambda entry, tokens, needed: True)
+    patch.setattr(reader, "is_current", lambda entry, tokens, needed: True)
 
 
 def _read_write_read(trace: Trace) -> None:
@@ -129,7 +130,7 @@ def _write_during_a_read(trace: Trace) -> None:
 
 def equal_tokens_to_join(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     patch.setattr(Flight, "may_be_joined", lambda self, tokens: not self._done.done())
-    patch.setattr(cache, "is_current", lambda entry, tokens, needed: True)
+    patch.setattr(reader, "is_current", lambda entry, tokens, needed: True)
 
 
 def _read_after_a_write_during_a_read(trace: Trace) -> None:

@@ -36,5 +36,5 @@ def piece(body: bytes, *, more: bool = False) -> Message:
 async def settled(middleware: CacheMiddleware) -> None:
     """Wait until what the cache does in the background is done."""
     assert middleware.cache is not None
-    while tasks := set(middleware.cache._tasks):
+    while tasks := set(middleware.cache.background.tasks):
         await asyncio.wait(tasks)

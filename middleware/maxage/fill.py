@@ -1,0 +1,53 @@
+"""A response that is being copied while it passes, and what it is given when it is whole."""
+
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from maxage.found import Found
+from maxage.message import Headers, Request, StoredResponse
+from maxage.rfc9111.decide import MayStore
+from maxage.rfc9111.structured import parse_strings
+from maxage.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """A response that is being copied while it passes."""
+
+    target: Target
+    found: Found
+    request: Request
+    verdict: MayStore
+    groups: tuple[str, ...]
+    """The groups that the response will belong to; each was captured before the handler ran."""
+
+
+def response_tags(headers: Headers) -> tuple[str, ...]:
+    """Return the tags that a response names.
+
+    `Cache-Tag` separates them by commas, `Surrogate-Key` by blanks; `Cache-Groups` is a list of
+    strings (RFC 9875 section 2).
+    """
+    tags: list[bytes] = []
+    for line in headers.get_all(b"cache-tag"):
+        tags += line.split(b",")
+    for line in headers.get_all(b"surrogate-key"):
+        tags += line.split()
+    cleaned = (tag.strip().decode("latin-1") for tag in tags)
+    groups = parse_strings(headers.get_all(b"cache-groups"))
+    return tuple(dict.fromkeys(tag for tag in (*cleaned, *groups) if tag))
+
+
+def made_validator(body: bytes) -> bytes:
+    """Return an entity tag for a body; weak, since an outer layer may still encode it."""
+    return b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
+
+
+def completed(stored: StoredResponse) -> StoredResponse:
+    """Return the response with what only the whole body tells: its length, and an ETag of ours."""
+    added: list[tuple[bytes, bytes]] = []
+    if b"content-length" not in stored.headers and stored.status != 204:
+        added.append((b"content-length", b"%d" % len(stored.body)))
+    if stored.status == 200 and b"etag" not in stored.headers:
+        added.append((b"etag", made_validator(stored.body)))
+    return replace(stored, headers=Headers.of((*stored.headers.raw, *added))) if added else stored

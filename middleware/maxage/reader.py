@@ -1,0 +1,147 @@
+"""Chooses among what is stored for a URL: the variant that fits, with all its tokens current."""
+
+from typing import Final, final
+
+from maxage.found import Found, is_current, is_softened
+from maxage.key import variant_key
+from maxage.message import Request
+from maxage.rfc9111.vary import selecting_values
+from maxage.settings import CacheSettings
+from maxage.shelf import Shelf
+from maxage.store import Reading
+from maxage.store.codec import Entry, VariantIndex
+from maxage.target import Target
+
+
+@final
+class Reader:
+    """Reads the shelf, in one round trip where the last answer was a good guess."""
+
+    def __init__(self, settings: CacheSettings, shelf: Shelf) -> None:
+        self._settings: Final = settings
+        self._shelf: Final = shelf
+
+    async def read(self, target: Target, key: bytes, request: Request) -> Found:
+        """Return what is stored for the request, with the tokens of now."""
+        shelf, groups = self._shelf, target.all_groups
+        names = target.vary_names
+        index: Entry | VariantIndex | None = None
+        if names:
+            guess = variant_key(key, names, self.selecting(names, request, target))
+            pending = shelf.held(guess)
+            reading = await self._shelf.store.read((guess, key), groups)
+            value = self._shelf.value(guess, reading.values[0], pending)
+            index = self._shelf.value(key, reading.values[1], None)
+        else:
+            pending = shelf.held(key)
+            reading = await self._shelf.store.read((key,), groups)
+            if pending is None and shelf.held(key) is None:
+                return await self._found(reading, groups, target, key, request)
+            value = self._shelf.value(key, reading.values[0], pending)
+        tokens = dict(zip(groups, reading.tokens, strict=True))
+        return await self._chosen(tokens, target, key, request, value, index)
+
+    async def _found(
+        self,
+        reading: Reading,
+        groups: tuple[str, ...],
+        target: Target,
+        key: bytes,
+        request: Request,
+    ) -> Found:
+        """Return what was found where nothing varies, once for all who share the reading."""
+        found = reading.found
+        if isinstance(found, Found):
+            return found
+        value = self._shelf.value(key, reading.values[0], None)
+        tokens = dict(zip(groups, reading.tokens, strict=True))
+        found = await self._chosen(tokens, target, key, request, value, None)
+        if isinstance(value, Entry) and found.entry is value and not value.stored.vary_names:
+            reading.found = found
+        return found
+
+    async def _chosen(  # noqa: PLR0917 - what a lookup knows so far
+        self,
+        tokens: dict[str, bytes | None],
+        target: Target,
+        key: bytes,
+        request: Request,
+        value: "Entry | VariantIndex | None",
+        index: "Entry | VariantIndex | None",
+    ) -> Found:
+        """Return what of that which was read fits the request, after a second read if need be."""
+        if not isinstance(value, Entry):
+            found_index = value if isinstance(value, VariantIndex) else index
+            if isinstance(found_index, Entry):
+                # The URL does not vary any more.
+                value = found_index
+            elif found_index is not None:
+                return await self._lookup_variant(target, key, request, found_index, tokens)
+        if isinstance(value, Entry) and value.key == key:
+            target.vary_names = ()
+        return await self.checked(target, key, request, value, tokens, None)
+
+    async def _lookup_variant(
+        self,
+        target: Target,
+        key: bytes,
+        request: Request,
+        index: VariantIndex,
+        tokens: dict[str, bytes | None],
+    ) -> Found:
+        if index.names == target.vary_names:
+            return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
+        target.vary_names = index.names
+        chosen = variant_key(key, index.names, self.selecting(index.names, request, target))
+        pending = self._shelf.held(chosen)
+        reading = await self._shelf.store.read((chosen,), ())
+        value = self._shelf.value(chosen, reading.values[0], pending)
+        return await self.checked(target, key, request, value, tokens, index)
+
+    async def checked(  # noqa: PLR0917 - what a lookup knows so far
+        self,
+        target: Target,
+        key: bytes,
+        request: Request,
+        value: "Entry | VariantIndex | None",
+        tokens: dict[str, bytes | None],
+        index: VariantIndex | None,
+    ) -> Found:
+        """Compare the entry's tokens and selecting fields with those of now."""
+        if not isinstance(value, Entry):
+            return Found(
+                key=key, entry=None, tokens=tokens, index=index, vary_miss=index is not None
+            )
+        unread = [group for group, _ in value.tokens if group not in tokens]
+        if unread:
+            # The response named groups that were not foreseen; the next lookup asks at once.
+            target.remember_groups(unread, self._settings.cache_max_tags)
+            reading = await self._shelf.store.read((), unread)
+            tokens.update(zip(unread, reading.tokens, strict=True))
+        stored = value.stored
+        if stored.selecting != self.selecting(stored.vary_names, request, target):
+            return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
+        valid = is_current(value, tokens, target.groups)
+        soft = not valid and is_softened(value, tokens, target.groups)
+        entry = value if valid or soft else None
+        return Found(key=key, entry=entry, tokens=tokens, index=index, softened=soft)
+
+    def selecting(
+        self, names: tuple[bytes, ...], request: Request, target: Target
+    ) -> tuple[bytes | None, ...]:
+        """Return the values of the request's selecting fields."""
+        return selecting_values(names, request.headers, target.rules) if names else ()
+
+    async def variants(self, found: Found, most: int) -> list[Entry]:
+        """Return variants of the URL, the newest first: those that wait to be written, and `most`.
+
+        Raises:
+            StoreUnavailableError: nothing that the store says may be relied upon now.
+        """
+        waiting = list(self._shelf.variants_held(found.key))
+        keys = found.index.variants[-most:][::-1] if found.index is not None else ()
+        if not keys:
+            return waiting
+        reading = await self._shelf.store.read(keys, ())
+        values = (self._shelf.value(k, v, None) for k, v in zip(keys, reading.values, strict=True))
+        return [*waiting, *(value for value in values if isinstance(value, Entry))]
