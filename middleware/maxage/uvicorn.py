@@ -178,7 +178,7 @@ class FastLaneProtocol(HttpToolsProtocol):
 
     _lane: Lane | None = None
     _answered = False
-    """Whether the request that is being parsed was answered here."""
+    """Whether the request that is being parsed was answered here, or gets no answer any more."""
     _idle_since: float | None = None
     """Since when the connection waits for a request after an answer of ours."""
     _idle_timer: asyncio.TimerHandle | None = None
@@ -211,7 +211,9 @@ class FastLaneProtocol(HttpToolsProtocol):
         if lane is None:
             super().on_headers_complete()
             return
-        if self._answer(lane):
+        # What is pipelined behind the last request of a connection is not processed (RFC 9112
+        # section 9.6).
+        if self.transport.is_closing() or self._answer(lane):
             self._answered = True
             return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -269,7 +271,6 @@ class FastLaneProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle
         return (
             (cycle is None or cycle.response_complete)
-            and not self.transport.is_closing()
             and not self.flow.write_paused
             and (limit is None or (len(self.connections) < limit and len(self.tasks) < limit))
         )

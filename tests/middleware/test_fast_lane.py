@@ -186,6 +186,16 @@ def test_it_sends_what_the_ordinary_way_sends(rounds: list[Any]) -> None:
     asyncio.run(play())
 
 
+async def test_what_follows_the_last_request_of_a_connection_is_not_processed() -> None:
+    """RFC 9112 section 9.6: a server that says `close` must not process any further request."""
+    server = await warm()
+    before = server.state.total_requests
+    last = request(target="/plain", lines=["Connection: keep-alive"], version="1.0")
+    transport = await server.send(last + request(method="DELETE", target="/plain"))
+    assert transport.closed
+    assert server.state.total_requests == before + 1
+
+
 async def warm(app: Any = None, **options: Any) -> Server:
     """A server whose plain hits are ready."""
     cache = cache_of(app or App(), ManualClock())

@@ -20,6 +20,7 @@ from maxage.store.tokens import token_key
 from tests.support.asgi import Exchange, call, http_scope
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
+from tests.support.redis_topology import wait_replicating
 from tests.support.resp import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -221,11 +222,7 @@ async def split(redis: RedisServer) -> AsyncIterator[tuple[FaultProxy, FaultProx
         FaultProxy(redis.port) as other_way,
         RedisServer.start(args=follow) as replica,
     ):
-        wait_until(
-            lambda: replica.info("replication").get("master_link_status") == "up",
-            "the replica follows",
-            timeout=30.0,
-        )
+        wait_replicating(replica)
         yield way, other_way, replica
 
 

@@ -14,6 +14,7 @@ from maxage.store.tokens import tag_group, token_key
 from tests.support.asgi import Exchange, Recorded, call, http_scope
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
+from tests.support.redis_topology import wait_acknowledging, wait_replicating
 from tests.support.resp import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -223,11 +224,8 @@ async def test_a_typed_write_whose_purge_is_never_confirmed_is_answered_503(
 def replicated(own_redis: RedisServer) -> Iterator[tuple[RedisServer, RedisServer]]:
     """A primary and a replica that follows it."""
     with RedisServer.start(args=("--replicaof", own_redis.host, str(own_redis.port))) as replica:
-        wait_until(
-            lambda: replica.info("replication").get("master_link_status") == "up",
-            "the replica follows",
-            timeout=30.0,
-        )
+        wait_replicating(replica)
+        wait_acknowledging(own_redis)
         yield own_redis, replica
 
 
@@ -288,11 +286,7 @@ async def test_a_replica_that_comes_later_is_waited_for(own_redis: RedisServer) 
             async with asyncio.timeout(10):
                 while not node.has_replicas:  # noqa: ASYNC110 - a thread sets it
                     await asyncio.sleep(0.02)
-            wait_until(
-                lambda: replica.info("replication").get("master_link_status") == "up",
-                "the replica follows",
-                timeout=30.0,
-            )
+            wait_replicating(replica)
             replica.pause()
             assert_fate_unknown(await put(middleware))
             replica.resume()

@@ -141,16 +141,28 @@ def _known(server: RedisServer) -> int:
 
 def _attach(replica: RedisServer, master: RedisServer) -> None:
     replica.call("CLUSTER", "REPLICATE", master.call("CLUSTER", "MYID"))
-    _wait_replicating(replica)
+    wait_replicating(replica)
 
 
-def _wait_replicating(replica: RedisServer) -> None:
+def wait_replicating(replica: RedisServer) -> None:
+    """Return when the replica has all that its primary has."""
     wait_until(
         lambda: replica.info("replication").get("master_link_status") == "up",
         "the replica follows its primary",
         timeout=30.0,
         interval=0.02,
     )
+
+
+def wait_acknowledging(primary: RedisServer) -> None:
+    """Return when a replica tells its primary what it has, up to a second after it follows."""
+
+    def acknowledged() -> bool:
+        told = primary.info("replication")
+        return f"offset={told['master_repl_offset']}," in told.get("slave0", "")
+
+    primary.call("PUBLISH", "anything", "that is replicated and changes nothing")
+    wait_until(acknowledged, "the replica acknowledges", timeout=30.0, interval=0.02)
 
 
 class _Sentinel(RedisServer):
@@ -279,7 +291,7 @@ def start_sentinel(
             replica = RedisServer.start(args=following, password=password)
             group.data_servers.append(replica)
             group.servers.append(replica)
-            _wait_replicating(replica)
+            wait_replicating(replica)
         for _ in range(sentinels):
             sentinel = _Sentinel()
             group.sentinels.append(sentinel)

@@ -138,7 +138,7 @@ class Node:
             raise info
         if isinstance(info, redis.ResponseError):
             return HIDDEN_HISTORY
-        if not isinstance(info, bytes):
+        if not isinstance(info, bytes) or b"role:" not in info:
             raise InvalidResponse("the answer is not that to INFO")
         if self._sentinels is not None and b"\nrole:slave" in info:
             # The sentinel that named it does not know yet.

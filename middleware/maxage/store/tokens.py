@@ -88,12 +88,12 @@ def history_of(info: bytes) -> bytes:
 
 
 def has_replicas(info: bytes) -> bool:
-    """Return whether the answer to INFO replication tells of connected replicas."""
-    for line in info.splitlines():
-        name, _, value = line.partition(b":")
-        if name == b"connected_slaves":
-            return value.strip() not in (b"", b"0")
-    return False
+    """Return whether the answer to INFO replication tells of replicas that follow.
+
+    One that still receives its first copy confirms nothing.
+    """
+    lines = (line.partition(b":") for line in info.splitlines())
+    return any(name.startswith(b"slave") and b"state=online" in value for name, _, value in lines)
 
 
 def path_group(path: str) -> str:
