@@ -54,7 +54,7 @@ class CacheSettings(BaseSettings):
     cache_collapse_wait: float = Field(default=5.0, ge=0, le=300)
     """Seconds a request waits for another one that is fetching the same response. 0: never."""
     cache_connections: int = Field(default=16, ge=1, le=1024)
-    """Connections to Redis that one event loop opens for lookups at most; writes have one more."""
+    """Connections to Redis that one event loop opens at most."""
 
     cache_memory_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
     """Size of the embedded store."""

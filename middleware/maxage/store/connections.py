@@ -8,7 +8,6 @@ own.
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 # redis-py leaves part of its own signatures without types.
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, final
 
@@ -23,7 +22,6 @@ from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store.commands import UNREPLICATED, Command, Found, Plan, creation_commands, strings
 from maxage.store.guard import budget
-from maxage.store.link import Lane
 from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe
 from maxage.store.tokens import belongs
 
@@ -61,17 +59,9 @@ class NodeConnections:
         self._node = node
         self._settings = settings
         self._pool = self._new_pool()
-        # What is written is pipelined, so that the purges of one turn cost little more than one.
-        longest = max(settings.cache_read_budget, settings.cache_write_budget)
-        self._reads = Lane(
-            node, self.new_connection, seconds=longest, most=settings.cache_connections
-        )
-        self._writes = Lane(node, self.new_connection, seconds=longest, most=1)
 
     async def close(self) -> None:
         """Close the connections; new ones are made when they are needed."""
-        await self._reads.close()
-        await self._writes.close()
         await self._pool.disconnect()
 
     def new_connection(self) -> AbstractConnection:
@@ -97,7 +87,8 @@ class NodeConnections:
         if node.breaker.open:
             raise StoreUnavailableError("the store is away")
         try:
-            found = await self._fetch(keys, token_keys)
+            async with budget(node.patience(self._settings.cache_read_budget)):
+                found = await self._fetch(keys, token_keys)
         except FAILURES as error:
             node.failed(error)
             raise StoreUnavailableError(describe(error)) from None
@@ -154,40 +145,30 @@ class NodeConnections:
             return None
 
         def all_commands(history: bytes) -> list[Command]:
-            return [*commands(history), *node.confirmation(within)]
+            return [*commands(history), *node.confirmation(within if replicated else None)]
 
-        seconds = node.patience(within)
         try:
-            if replicated and node.has_replicas:
-                # WAIT holds back whatever else is asked on its connection.
-                async with budget(seconds):
-                    return await self._exchange(all_commands)
-            due = asyncio.get_running_loop().time() + seconds
-            link = await self._writes.link(due)
-            return await link.ask(commands(link.history), due=due, seconds=seconds)
+            async with budget(node.patience(within)):
+                return await self._exchange(all_commands)
         except FAILURES as error:
             node.failed(error)
             return None
 
     async def _fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
-        seconds = self._node.patience(self._settings.cache_read_budget)
-        due = asyncio.get_running_loop().time() + seconds
-        link = await self._reads.link(due)
+        connection = await self._connection()
         try:
             asked = [*keys, *token_keys]
-            (answer,) = await link.ask([("MGET", *asked)], due=due, seconds=seconds)
-            answer = strings(_no_error(answer), len(asked))
+            answer = strings(await _ask(connection, "MGET", *asked), len(asked))
             values, tokens = answer[: len(keys)], answer[len(keys) :]
-            history = link.history
+            history = connection_history(connection)
             if not all(belongs(token, history) for token in tokens):
-                commands, lacking = _creation(token_keys, tokens, history)
-                created = (await link.ask(commands, due=due, seconds=seconds))[-1]
-                tokens = _with_created(tokens, lacking, created, history)
-        except RedisError:
-            # Whoever answers like that is not to be asked on.
-            link.retire()
+                tokens = await _create(connection, token_keys, tokens, history)
+            return values, tokens  # noqa: TRY300 - `finally` follows
+        except BaseException:
+            await connection.disconnect(nowait=True)
             raise
-        return values, tokens
+        finally:
+            await self._pool.release(connection)
 
     async def _exchange(self, commands: Callable[[bytes], list[Command]]) -> list[Any]:
         """Send commands in one round trip; an error answer stands in its place in the list."""
@@ -244,24 +225,16 @@ def _ping(_: bytes) -> list[Command]:
     return [("PING",)]
 
 
-def _no_error(answer: Any) -> Any:
-    if isinstance(answer, ResponseError):
-        raise answer
-    return answer
-
-
-def _creation(
-    keys: Sequence[bytes], tokens: Sequence[bytes | None], history: bytes
-) -> tuple[list[Command], list[int]]:
-    """Return the commands that create what is missing, and where it is missing."""
-    lacking = [i for i, token in enumerate(tokens) if not belongs(token, history)]
-    return creation_commands([(keys[i], tokens[i]) for i in lacking], history), lacking
-
-
-def _with_created(
-    tokens: Sequence[bytes | None], lacking: Sequence[int], created: object, history: bytes
+async def _create(
+    connection: AbstractConnection,
+    keys: Sequence[bytes],
+    tokens: list[bytes | None],
+    history: bytes,
 ) -> list[bytes | None]:
-    """Return all tokens; None where their creation was refused."""
+    """Create what is missing and return all tokens; None where that was refused."""
+    lacking = [i for i, token in enumerate(tokens) if not belongs(token, history)]
+    commands = creation_commands([(keys[i], tokens[i]) for i in lacking], history)
+    created = (await _ask_all(connection, commands))[-1]
     result = list(tokens)
     for i, token in zip(lacking, _created(created, len(lacking)), strict=True):
         result[i] = token if belongs(token, history) else None
@@ -271,6 +244,11 @@ def _with_created(
 def _created(answer: object, count: int) -> list[bytes | None]:
     """Return the tokens read after their creation; none of them where that was refused."""
     return [None] * count if isinstance(answer, ResponseError) else strings(answer, count)
+
+
+async def _ask(connection: AbstractConnection, *command: Any) -> Any:
+    await _send(connection, connection.pack_command(*command))
+    return await connection.read_response(disable_decoding=True)
 
 
 async def _ask_all(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
