@@ -19,6 +19,7 @@ from tests.support.redis_topology import (
     SentinelGroup,
     start_cluster,
     start_sentinel,
+    wait_acknowledging,
 )
 
 pytestmark = pytest.mark.anyio
@@ -166,7 +167,7 @@ async def test_a_failover_that_loses_the_last_purge_shows_nothing_of_before_it(
 
 def _cut_off_the_replica(group: SentinelGroup) -> Any:
     old, (replica,) = group.primary, group.replicas
-    assert old.call("WAIT", 1, 5000) == 1
+    wait_acknowledging(old)
     replica.call("REPLICAOF", "127.0.0.1", free_port())
     assert any(b":t:" in key for key in replica.call("KEYS", "*"))
     return old
