@@ -13,7 +13,7 @@ from maxage.store.tokens import NAMESPACE_GROUP, token_key
 from maxage.store.upstream import ping_server
 from maxage.url import server_group
 from tests.support.ports import free_port
-from tests.support.redis_topology import SentinelGroup, start_sentinel
+from tests.support.redis_topology import SentinelGroup, start_sentinel, wait_acknowledging
 from tests.unit.test_store_contract import eventually, eventually_read, fresh_settings
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ async def test_a_purge_that_a_failover_loses_is_not_lost(group: SentinelGroup) -
     before = (await eventually_read(made, [], GROUPS)).tokens
     assert await made.write([(b"k", b"old")], keep_for=60, groups=GROUPS) is True
     old, (replica,) = group.primary, group.replicas
-    assert old.call("WAIT", 1, 5000) == 1
+    await asyncio.to_thread(wait_acknowledging, old)
     replica.call("REPLICAOF", "127.0.0.1", free_port())
     (renewed,) = await made.renew(["g:a"])
     assert renewed is not None
