@@ -132,7 +132,8 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 
 @pytest.fixture(autouse=True)
 def _no_lease_outlives_its_test() -> Iterator[None]:
-    """End what the process knows of servers: their keepers would go on looking after peers."""
+    """End what the process knows of servers, and begin anew: a server may since be another one."""
     yield
     for upstream in tuple(_upstreams.values()):
         upstream.close()
+    _upstreams.clear()

@@ -363,6 +363,26 @@ async def test_a_server_that_may_not_track_leaves_the_near_cache_off(
         redis_server.call("ACL", "DELUSER", user)
 
 
+async def test_tracking_that_is_not_confirmed_is_none(
+    fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever does not say that he tells of purges may not."""
+    fault_proxy.garbage(data=b":1\r\n", commands=("CLIENT",))
+    chosen = settings(fault_proxy.url, "prompt")
+    store = RedisStore(fault_proxy.url, chosen)
+    await store.open()
+    try:
+        near = store.near
+        assert near is not None
+        await eventually(lambda: "near cache is off" in caplog.text)
+        assert "CLIENT TRACKING" in caplog.text
+        assert not usable(near)
+        fault_proxy.pass_through()
+        await eventually(lambda: usable(near))
+    finally:
+        await end(store)
+
+
 async def test_no_near_cache_without_room_for_it(redis_server: RedisServer) -> None:
     """It is off by default, and nobody listens."""
     store = RedisStore(redis_server.url, settings(redis_server.url, "exact", near_cache_bytes=0))

@@ -1046,6 +1046,21 @@ async def test_a_token_of_the_wrong_type_is_none_until_it_is_purged(
     assert await tokens_of(on_redis, "g:a") == [renewed]
 
 
+@pytest.mark.parametrize("data", [b":1\r\n", b"$1\r\n1\r\n", b"+QUEUED\r\n"], ids=repr)
+async def test_nothing_but_ok_confirms_a_purge_or_a_write(
+    hurried: RedisStore, fault_proxy: FaultProxy, data: bytes
+) -> None:
+    """Also not 1, which Python holds to be equal to true."""
+    await hurried.read([], ["g:a"])
+    fault_proxy.garbage(data=data, commands=("SET",), times=1)
+    assert await hurried.write([(b"k", b"v")], keep_for=60, groups=[]) is False
+    fault_proxy.garbage(data=data, commands=("SET",), times=1)
+    assert await hurried.renew(["g:a"]) == [None]
+    assert not hurried.upstream.journal.empty
+    fault_proxy.pass_through()
+    await eventually(lambda: hurried.trusted)
+
+
 GARBAGE = [
     b"", b"+OK\r\n", b"+\r\n", b":1\r\n", b":-1\r\n", b"$2\r\nab\r\n", b"$-1\r\n", b"*-1\r\n",
     b"*0\r\n", b"*1\r\n$1\r\na\r\n", b"*2\r\n:1\r\n:2\r\n", b"*2\r\n*0\r\n*0\r\n",

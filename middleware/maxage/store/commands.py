@@ -22,7 +22,8 @@ It is asked anew for each attempt, so that no attempt uses another one's random 
 Found = tuple[list[bytes | None], list[bytes | None]]
 """Values and tokens, in the order of their keys."""
 
-CONFIRMED: Final = (b"OK", "OK", True)
+CONFIRMED: Final = (b"OK", "OK")
+"""What a server says to a SET that it did."""
 UNREPLICATED: Final = (0, None)
 """What WAIT answers when no replica has it yet."""
 

@@ -17,7 +17,7 @@ from typing import Any, Final, final
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, RedisError
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.store.copies import Copies
@@ -145,7 +145,8 @@ class TokenListener:
             await connection.connect()
             number = await _ask(connection, "CLIENT", "ID")
             tracking = ("ON", "REDIRECT", number, "BCAST", "PREFIX", self._prefix)
-            await _ask(connection, "CLIENT", "TRACKING", *tracking)
+            if await _ask(connection, "CLIENT", "TRACKING", *tracking) != b"OK":
+                raise InvalidResponse("the answer is not that to CLIENT TRACKING")
             # From here on each message is worked off where it arrives, without a task that has to
             # be woken first: that is most of what an `exact` hit costs. No message can come before
             # the subscription, so that redis-py has read all that there was.
