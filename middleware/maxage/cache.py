@@ -453,7 +453,9 @@ class Cache:
         for (group, value), before, after in zip(kept.items(), *swapped, strict=True):
             if value is not None and after is not None and before == value.token:
                 await self.store.write(
-                    [(value.key, value.seal(after))], keep_for=value.keep_for, groups=(group,)
+                    [(value.key, value.seal(after))],
+                    keep_for=value.keep_for,
+                    tokens={group: after},
                 )
         return None not in swapped[1]
 

@@ -76,7 +76,7 @@ class Claim:
         self._timer = None
         if self._alone:
             told = [(self.key, _ALONE)]
-            self._spawn(self._store.write(told, keep_for=self.alone_for, groups=()))
+            self._spawn(self._store.write(told, keep_for=self.alone_for, tokens={}))
         elif not written:
             self._spawn(self._store.delete((self.key,)))
 
@@ -85,7 +85,7 @@ class Claim:
 
     def _beat(self) -> None:
         mine = [(self.key, self._mine)]
-        self._spawn(self._store.write(mine, keep_for=CLAIM_SECONDS, groups=()))
+        self._spawn(self._store.write(mine, keep_for=CLAIM_SECONDS, tokens={}))
         self._hold()
 
 

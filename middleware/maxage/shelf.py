@@ -86,15 +86,15 @@ class Shelf:
         """Write an entry that is held, and let it go; the claim ends with it."""
         try:
             values = [(entry.key, self._framed(entry))]
-            groups = [group for group, _ in entry.tokens]
+            tokens = dict(entry.tokens)
             keep_for, ended = fill.verdict.keep_for, None if claim is None else claim.key
             if not entry.stored.vary_names:
-                await self.store.write(values, keep_for=keep_for, groups=groups, ended=ended)
+                await self.store.write(values, keep_for=keep_for, tokens=tokens, ended=ended)
                 return
             async with self._index_lock(fill.found.key):
                 index, surplus = await self._index_with(entry, fill.found)
                 values.append((index.key, self._framed(index)))
-                await self.store.write(values, keep_for=keep_for, groups=groups, ended=ended)
+                await self.store.write(values, keep_for=keep_for, tokens=tokens, ended=ended)
                 await self.store.delete(surplus)
         finally:
             self.release(entry)

@@ -282,7 +282,7 @@ class RedisCache(Generic[Model]):
     ) -> bool:
         entries, keep_for = self._entries(values, tokens), self._keep_for(ttl)
         return bool(entries) and self._sync.write_now(
-            entries, keep_for=keep_for, groups=list(tokens)
+            entries, keep_for=keep_for, tokens=_known(tokens)
         )
 
     async def _afill(
@@ -293,7 +293,7 @@ class RedisCache(Generic[Model]):
     ) -> bool:
         entries, keep_for = self._entries(values, tokens), self._keep_for(ttl)
         return bool(entries) and await self._async.write(
-            entries, keep_for=keep_for, groups=list(tokens)
+            entries, keep_for=keep_for, tokens=_known(tokens)
         )
 
     def _entries(
@@ -431,6 +431,10 @@ def _is_sealed(
     if seal is None or namespace is None or token is None:
         return False
     return seal == _seal(value, namespace, token)
+
+
+def _known(tokens: Mapping[str, bytes | None]) -> dict[str, bytes]:
+    return {group: token for group, token in tokens.items() if token is not None}
 
 
 def _check_ttl(ttl: Any) -> None:

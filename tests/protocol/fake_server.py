@@ -67,6 +67,9 @@ class FakeServer:
         self.values[key] = value
         return b"OK"
 
+    def _pttl(self, key: bytes) -> int:
+        return 3_600_000 if key in self.values else -2
+
     def _expire(self, key: bytes, seconds: int) -> int:
         return int(key in self.values)
 

@@ -69,9 +69,9 @@ class Awaited:
         """Take none: whoever waits for another process waits by a real clock."""
         return None
 
-    async def write(self, values: Any, *, keep_for: float, groups: Any, **_: Any) -> bool:
+    async def write(self, values: Any, *, keep_for: float, tokens: Any, **_: Any) -> bool:
         """As the asynchronous half does."""
-        return self.now.write_now(values, keep_for=keep_for, groups=list(groups))
+        return self.now.write_now(values, keep_for=keep_for, tokens=tokens)
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         """As the asynchronous half does."""

@@ -33,14 +33,16 @@ async def test_no_answer_reaches_another_request(fault_proxy: FaultProxy) -> Non
     patient = CacheSettings(cache_read_budget=5, cache_write_budget=5, cache_connections=4)
     store = RedisStore(fault_proxy.url, patient)
     await store.read((), ["n"])
-    assert await store.write([(key, b"of " + key) for key in KEYS], keep_for=60, groups=["n"])
+    assert await store.write(
+        [(key, b"of " + key) for key in KEYS], keep_for=60, tokens={"n": b"token"}
+    )
     fault_proxy.delay(0.001, "both")
     answered = cancelled = 0
 
     async def ask(key: bytes, *, way: int) -> None:
         nonlocal answered
         if way == 0:
-            await store.write([(key, b"of " + key)], keep_for=60, groups=["n"])
+            await store.write([(key, b"of " + key)], keep_for=60, tokens={"n": b"token"})
         elif way == 1:
             await asyncio.shield(store.renew([f"g:{key!r}"]))  # as the library does it
         else:

@@ -56,7 +56,9 @@ async def test_keys_and_tokens_are_spread_over_the_masters(
     """By their slots, without any hash tag of ours."""
     groups = [f"g:{number}" for number in range(30)]
     await store.read([], groups)
-    await store.write([(b"%d" % n, b"v") for n in range(30)], keep_for=60, groups=groups)
+    await store.write(
+        [(b"%d" % n, b"v") for n in range(30)], keep_for=60, tokens=dict.fromkeys(groups, b"token")
+    )
     for master in shared_cluster.masters:
         kept = master.call("KEYS", "*")
         assert any(b":t:" in key for key in kept)
@@ -77,7 +79,7 @@ async def test_soft_purges_and_claims_lie_on_any_master(store: RedisStore) -> No
         key = b"claim %d" % number
         assert await store.claim(key, b"mine", keep_for=60) == b"mine"
         assert await store.claim(key, b"other", keep_for=60) == b"mine"
-        assert await store.write([(b"%d" % number, b"v")], keep_for=60, groups=(), ended=key)
+        assert await store.write([(b"%d" % number, b"v")], keep_for=60, tokens={}, ended=key)
         assert await store.claim(key, b"other", keep_for=60) == CLAIM_ENDED
 
 
@@ -232,7 +234,7 @@ async def test_a_token_that_moved_counts_as_missing_and_nothing_else_is_lost(
     """MOVED costs no request its answer; what depended on the token is a miss."""
     key = token_key(store.upstream.namespace, "g:a")
     before, kept = await tokens_of(store, "g:a", NAMESPACE_GROUP)
-    assert await store.write([(b"k", b"v")], keep_for=60, groups=["g:a"]) is True
+    assert await store.write([(b"k", b"v")], keep_for=60, tokens={"g:a": b"token"}) is True
     move = Move(shared_cluster, key)
     await asyncio.to_thread(move.finish)
     reading = await store.read([b"k"], ["g:a", NAMESPACE_GROUP])
@@ -329,7 +331,7 @@ async def test_the_documented_user_is_enough_on_a_cluster(
     (created,) = await tokens_of(made, "g:b")
     assert created is not None
     await asyncio.to_thread(move.finish)
-    assert await made.write([(key, b"v")], keep_for=60, groups=["g:a"]) is True
+    assert await made.write([(key, b"v")], keep_for=60, tokens={"g:a": b"token"}) is True
     assert (await made.read([key], ["g:a"])).values == [b"v"]
     assert None not in await made.renew(["g:a", "g:b"])
     assert await made.delete([key]) is True

@@ -56,7 +56,10 @@ async def test_a_purge_that_a_failover_loses_is_not_lost(group: SentinelGroup) -
     """The promoted replica still has the token of before the purge, and it counts as missing."""
     made = RedisStore(group.url, fresh_settings())
     before = (await eventually_read(made, [], GROUPS)).tokens
-    assert await made.write([(b"k", b"old")], keep_for=60, groups=GROUPS) is True
+    assert (
+        await made.write([(b"k", b"old")], keep_for=60, tokens=dict.fromkeys(GROUPS, b"token"))
+        is True
+    )
     old, (replica,) = group.primary, group.replicas
     await asyncio.to_thread(wait_acknowledging, old)
     replica.call("REPLICAOF", "127.0.0.1", free_port())

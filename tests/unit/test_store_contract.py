@@ -64,9 +64,9 @@ class Awaited:
     async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
         return await asyncio.to_thread(self._store.read_now, keys, groups)
 
-    async def write(self, values: Any, *, keep_for: float, groups: Any) -> bool:
+    async def write(self, values: Any, *, keep_for: float, tokens: Any) -> bool:
         return await asyncio.to_thread(
-            self._store.write_now, values, keep_for=keep_for, groups=groups
+            self._store.write_now, values, keep_for=keep_for, tokens=tokens
         )
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
@@ -148,7 +148,7 @@ async def proxied(fault_proxy: FaultProxy) -> AsyncIterator[RedisStore]:
     """A store behind the fault proxy, with generous budgets, warm: its tokens exist."""
     made = RedisStore(fault_proxy.url, fresh_settings())
     await made.read([], [NAMESPACE_GROUP, "g:a", "g:b"])
-    await made.write([(b"k", b"v")], keep_for=60, groups=["g:a"])
+    await made.write([(b"k", b"v")], keep_for=60, tokens={"g:a": b"token"})
     fault_proxy.forget()
     yield made
     fault_proxy.pass_through()
@@ -237,20 +237,20 @@ async def test_what_was_never_written_is_none(store: Store) -> None:
 
 async def test_what_was_written_is_read(store: Store) -> None:
     """Whole, under its own key."""
-    assert await store.write([(b"a", b"1"), (b"b", b"2")], keep_for=60, groups=[]) is True
+    assert await store.write([(b"a", b"1"), (b"b", b"2")], keep_for=60, tokens={}) is True
     assert await values_of(store, b"b", b"x", b"a") == [b"2", None, b"1"]
 
 
 async def test_writing_again_replaces(store: Store) -> None:
     """The newest value counts."""
-    await store.write([(b"a", b"long before")], keep_for=60, groups=[])
-    await store.write([(b"a", b"1"), (b"a", b"2")], keep_for=60, groups=[])
+    await store.write([(b"a", b"long before")], keep_for=60, tokens={})
+    await store.write([(b"a", b"1"), (b"a", b"2")], keep_for=60, tokens={})
     assert await values_of(store, b"a") == [b"2"]
 
 
 async def test_what_was_deleted_is_none(store: Store) -> None:
     """And only that."""
-    await store.write([(b"a", b"1"), (b"b", b"2"), (b"c", b"3")], keep_for=60, groups=[])
+    await store.write([(b"a", b"1"), (b"b", b"2"), (b"c", b"3")], keep_for=60, tokens={})
     assert await store.delete([b"a", b"c"]) is True
     assert await values_of(store, b"a", b"b", b"c") == [None, b"2", None]
 
@@ -258,13 +258,13 @@ async def test_what_was_deleted_is_none(store: Store) -> None:
 @pytest.mark.parametrize("keep_for", [0, -1, -0.5])
 async def test_what_is_kept_for_no_time_is_not_kept(store: Store, keep_for: float) -> None:
     """The write says so."""
-    assert await store.write([(b"a", b"1")], keep_for=keep_for, groups=[]) is False
+    assert await store.write([(b"a", b"1")], keep_for=keep_for, tokens={}) is False
     assert await values_of(store, b"a") == [None]
 
 
 async def test_reading_nothing_answers_nothing(store: Store) -> None:
     """No keys, no groups, no matter."""
-    await store.write([(b"a", b"1")], keep_for=60, groups=[])
+    await store.write([(b"a", b"1")], keep_for=60, tokens={})
     reading = await store.read([b"a"], [])
     assert (list(reading.values), list(reading.tokens)) == ([b"1"], [])
     assert await store.renew([]) == []
@@ -280,7 +280,7 @@ async def test_a_token_is_created_when_missing_and_stable_afterwards(store: Stor
 
 async def test_values_and_tokens_come_in_the_order_asked(store: Store) -> None:
     """Also when something is asked for twice."""
-    await store.write([(b"a", b"1"), (b"b", b"2")], keep_for=60, groups=[])
+    await store.write([(b"a", b"1"), (b"b", b"2")], keep_for=60, tokens={})
     one, other = await tokens_of(store, "g:a", "g:b")
     reading = await store.read([b"b", b"a", b"b"], ["g:b", "g:a", "g:b"])
     assert list(reading.values) == [b"2", b"1", b"2"]
@@ -362,7 +362,7 @@ async def test_a_claim_ends_by_itself_and_lives_on_where_it_is_renewed(
     """Nobody waits long for a process that died."""
     store = memory_or_redis
     assert await store.claim(b"c", b"one", keep_for=0.05) == b"one"
-    assert await store.write([(b"c", b"one")], keep_for=60, groups=())
+    assert await store.write([(b"c", b"one")], keep_for=60, tokens={})
     await asyncio.sleep(0.1)
     assert await store.claim(b"c", b"two", keep_for=0.05) == b"one"
     assert await store.claim(b"d", b"one", keep_for=0.01) == b"one"
@@ -375,7 +375,7 @@ async def test_what_is_written_ends_the_claim_to_it(memory_or_redis: Store) -> N
     """For a moment it says so: who looked just before finds that he is to look again."""
     store = memory_or_redis
     await store.claim(b"c", b"mine", keep_for=60)
-    assert await store.write([(b"k", b"v")], keep_for=60, groups=(), ended=b"c")
+    assert await store.write([(b"k", b"v")], keep_for=60, tokens={}, ended=b"c")
     assert await store.claim(b"c", b"other", keep_for=60) == CLAIM_ENDED
     assert await values_of(store, b"k") == [b"v"]
 
@@ -420,14 +420,14 @@ async def test_groups_of_long_and_odd_names_are_told_apart(store: Store) -> None
 @pytest.mark.parametrize("odd", ODD_BYTES)
 async def test_keys_and_values_are_any_bytes(store: Store, odd: bytes) -> None:
     """An empty value is a value."""
-    await store.write([(odd, b"1"), (b"key", odd)], keep_for=60, groups=[])
+    await store.write([(odd, b"1"), (b"key", odd)], keep_for=60, tokens={})
     assert await values_of(store, odd, b"key", odd + b"x") == [b"1", odd, None]
 
 
 async def test_many_keys_come_in_one_read(store: Store) -> None:
     """Every second one is missing."""
     keys = [b"%d" % number for number in range(3000)]
-    await store.write([(key, b"v" + key) for key in keys[::2]], keep_for=60, groups=[])
+    await store.write([(key, b"v" + key) for key in keys[::2]], keep_for=60, tokens={})
     found = await values_of(store, *keys)
     assert found == [None if i % 2 else b"v" + key for i, key in enumerate(keys)]
 
@@ -435,13 +435,13 @@ async def test_many_keys_come_in_one_read(store: Store) -> None:
 async def test_a_large_value_is_kept_whole(store: Store) -> None:
     """As long as the longest body that is stored by default."""
     value = random.Random(1).randbytes(8 * 1024 * 1024)
-    assert await store.write([(b"a", value)], keep_for=60, groups=[]) is True
+    assert await store.write([(b"a", value)], keep_for=60, tokens={}) is True
     assert await values_of(store, b"a") == [value]
 
 
 async def test_readers_of_the_same_turn_get_their_own_answers(store: Store) -> None:
     """However their questions overlap."""
-    await store.write([(b"%d" % n, b"v%d" % n) for n in range(50)], keep_for=60, groups=[])
+    await store.write([(b"%d" % n, b"v%d" % n) for n in range(50)], keep_for=60, tokens={})
     tokens = await tokens_of(store, *(f"g:{n}" for n in range(50)))
 
     async def read(n: int) -> None:
@@ -465,7 +465,7 @@ async def test_it_can_be_used_again_after_close(store: Store) -> None:
         await store.close()
         await store.open()
         assert await tokens_of(store, "g:a") == list(before)
-        assert await store.write([(b"a", b"1")], keep_for=60, groups=["g:a"]) is True
+        assert await store.write([(b"a", b"1")], keep_for=60, tokens={"g:a": b"token"}) is True
         assert await values_of(store, b"a") == [b"1"]
 
 
@@ -483,7 +483,7 @@ async def test_in_memory_a_value_ends_exactly_when_its_time_is_over() -> None:
     """Both sides of the boundary, by a clock that only the test moves."""
     clock = ManualClock()
     made = MemoryStore(clock=clock.monotonic)
-    await made.write([(b"a", b"1")], keep_for=10, groups=[])
+    await made.write([(b"a", b"1")], keep_for=10, tokens={})
     clock.advance(9.75)
     assert await values_of(made, b"a") == [b"1"]
     clock.advance(0.25)
@@ -495,7 +495,7 @@ async def test_in_memory_the_wall_clock_does_not_count() -> None:
     """An operator who sets the time neither ends nor prolongs anything."""
     clock = ManualClock()
     made = MemoryStore(clock=clock.monotonic)
-    await made.write([(b"a", b"1")], keep_for=10, groups=[])
+    await made.write([(b"a", b"1")], keep_for=10, tokens={})
     clock.jump(10**6)
     assert await values_of(made, b"a") == [b"1"]
 
@@ -506,7 +506,7 @@ async def test_memory_is_bounded_in_bytes() -> None:
     chance = random.Random(2)
     for number in range(3000):
         await made.write(
-            [(b"%d" % number, chance.randbytes(chance.randrange(2000)))], keep_for=60, groups=[]
+            [(b"%d" % number, chance.randbytes(chance.randrange(2000)))], keep_for=60, tokens={}
         )
         await made.read([], [f"g:{number}"])
         assert made.used_bytes <= 100_000
@@ -521,7 +521,7 @@ async def test_memory_counts_what_it_gives_back() -> None:
     await made.read([], ["g:a"])
     empty = made.used_bytes
     for _ in range(3):
-        await made.write([(b"a", b"1" * 999), (b"b", b"2")], keep_for=5, groups=[])
+        await made.write([(b"a", b"1" * 999), (b"b", b"2")], keep_for=5, tokens={})
         await made.renew(["g:a"])
     await made.delete([b"a"])
     clock.advance(5)
@@ -532,20 +532,20 @@ async def test_memory_counts_what_it_gives_back() -> None:
 async def test_a_value_that_fills_the_memory_is_kept_and_one_byte_more_is_not() -> None:
     """It does not throw out everything else only to find that there is no room."""
     made = MemoryStore(1000)
-    await made.write([(b"b", b"")], keep_for=60, groups=[])
+    await made.write([(b"b", b"")], keep_for=60, tokens={})
     overhead = made.used_bytes - 1
     largest = 1000 - overhead - 1
-    assert await made.write([(b"a", b"x" * (largest + 1))], keep_for=60, groups=[]) is False
+    assert await made.write([(b"a", b"x" * (largest + 1))], keep_for=60, tokens={}) is False
     assert await values_of(made, b"a", b"b") == [None, b""]
-    assert await made.write([(b"a", b"x" * largest)], keep_for=60, groups=[]) is True
+    assert await made.write([(b"a", b"x" * largest)], keep_for=60, tokens={}) is True
     assert await values_of(made, b"a", b"b") == [b"x" * largest, None]
 
 
 async def test_a_value_too_large_to_be_kept_leaves_no_older_one() -> None:
     """Nothing is served from before a write that failed."""
     made = MemoryStore(1000)
-    await made.write([(b"a", b"old")], keep_for=60, groups=[])
-    await made.write([(b"a", b"x" * 1000)], keep_for=60, groups=[])
+    await made.write([(b"a", b"old")], keep_for=60, tokens={})
+    await made.write([(b"a", b"x" * 1000)], keep_for=60, tokens={})
     assert await values_of(made, b"a") == [None]
 
 
@@ -553,9 +553,9 @@ async def test_the_least_recently_used_goes_first() -> None:
     """Reading counts as use."""
     made = MemoryStore(1000)
     for name in (b"a", b"b", b"c"):
-        await made.write([(name, b"x" * 100)], keep_for=60, groups=[])
+        await made.write([(name, b"x" * 100)], keep_for=60, tokens={})
     await values_of(made, b"a")
-    await made.write([(b"d", b"x" * 100)], keep_for=60, groups=[])
+    await made.write([(b"d", b"x" * 100)], keep_for=60, tokens={})
     assert await values_of(made, b"a", b"b", b"c", b"d") == [
         b"x" * 100, None, b"x" * 100, b"x" * 100,
     ]  # fmt: skip
@@ -574,7 +574,7 @@ async def test_a_token_lost_for_room_comes_back_as_another() -> None:
 async def test_memory_of_no_size_keeps_nothing_and_fails_at_nothing() -> None:
     """`CACHE_MEMORY_BYTES=0`."""
     made = MemoryStore(0)
-    assert await made.write([(b"a", b"")], keep_for=60, groups=[]) is False
+    assert await made.write([(b"a", b"")], keep_for=60, tokens={}) is False
     reading = await made.read([b"a"], ["g:a", "g:b"])
     assert list(reading.values) == [None]
     assert None not in reading.tokens
@@ -590,7 +590,7 @@ def test_memory_is_safe_to_use_from_several_threads() -> None:
         start.wait()
         for _ in range(3000):
             key = b"%d" % chance.randrange(60)
-            made.write_now([(key, key * chance.randrange(200))], keep_for=60)
+            made.write_now([(key, key * chance.randrange(200))], keep_for=60, tokens={})
             (found,) = made.read_now([key, b"x"], [f"g:{key.decode()}"]).values[:1]
             assert found is None or found == key * (len(found) // len(key))
             made.renew_now([f"g:{chance.randrange(60)}"])
@@ -602,7 +602,7 @@ def test_memory_is_safe_to_use_from_several_threads() -> None:
             future.result()
     made.delete_now([b"%d" % n for n in range(60)])
     tokens = made.used_bytes
-    made.write_now([(b"a", b"1")], keep_for=60)
+    made.write_now([(b"a", b"1")], keep_for=60, tokens={})
     made.delete_now([b"a"])
     assert made.used_bytes == tokens <= 20_000
 
@@ -625,7 +625,7 @@ async def test_on_redis_every_key_has_an_expiry(
     await on_redis.read([], ["g:a"])
     await on_redis.renew(["g:b"])
     await on_redis.soften(["g:c"])
-    await on_redis.write([(b"a", b"1"), (b"b", b"2")], keep_for=12.5, groups=["g:a"])
+    await on_redis.write([(b"a", b"1"), (b"b", b"2")], keep_for=12.5, tokens={"g:a": b"token"})
     for key in redis_server.call("KEYS", "*"):
         left = redis_server.call("PTTL", key)
         if key in (b"a", b"b"):
@@ -636,7 +636,7 @@ async def test_on_redis_every_key_has_an_expiry(
 
 async def test_on_redis_a_value_ends_when_its_time_is_over(on_redis: RedisStore) -> None:
     """A real expiry on the real server."""
-    assert await on_redis.write([(b"a", b"1")], keep_for=0.02, groups=[]) is True
+    assert await on_redis.write([(b"a", b"1")], keep_for=0.02, tokens={}) is True
     async with asyncio.timeout(10):
         while await values_of(on_redis, b"a") != [None]:  # noqa: ASYNC110 - the server's clock
             await asyncio.sleep(0.005)
@@ -647,7 +647,7 @@ async def test_on_redis_a_millisecond_is_the_shortest_time(
     on_redis: RedisStore, keep_for: float, *, kept: bool
 ) -> None:
     """PX 0 would be an error."""
-    assert await on_redis.write([(b"a", b"1")], keep_for=keep_for, groups=[]) is kept
+    assert await on_redis.write([(b"a", b"1")], keep_for=keep_for, tokens={}) is kept
 
 
 @pytest.mark.parametrize("keep_for", [10, TOKEN_SECONDS, TOKEN_SECONDS + 61, 31_536_000])
@@ -656,7 +656,7 @@ async def test_on_redis_a_token_lives_as_long_as_what_depends_on_it(
 ) -> None:
     """Else entries would end early."""
     await on_redis.read([], ["g:a"])
-    await on_redis.write([(b"a", b"1")], keep_for=keep_for, groups=["g:a"])
+    await on_redis.write([(b"a", b"1")], keep_for=keep_for, tokens={"g:a": b"token"})
     key = token_key(on_redis.upstream.namespace, "g:a")
     assert redis_server.call("TTL", key) >= keep_for
 
@@ -729,7 +729,7 @@ async def test_a_cancelled_reader_does_not_shift_answers(
     proxied: RedisStore, fault_proxy: FaultProxy, cancelled: int
 ) -> None:
     """Neither of those who asked in the same turn nor of those who come later."""
-    await proxied.write([(b"%d" % n, b"v%d" % n) for n in range(3)], keep_for=60, groups=[])
+    await proxied.write([(b"%d" % n, b"v%d" % n) for n in range(3)], keep_for=60, tokens={})
     fault_proxy.forget()
     hold = fault_proxy.hold("MGET", side="reply", times=1)
     readers = [asyncio.create_task(proxied.read([b"%d" % n], [])) for n in range(3)]
@@ -809,7 +809,7 @@ async def test_after_a_restart_of_the_server_old_entries_are_misses(
     made = RedisStore(own_redis.url, fresh_settings())
     groups = [NAMESPACE_GROUP, path_group("/x")]
     before = await tokens_of(made, *groups)
-    await made.write([(b"a", b"1")], keep_for=60, groups=groups)
+    await made.write([(b"a", b"1")], keep_for=60, tokens=dict.fromkeys(groups, b"token"))
     await asyncio.to_thread(own_redis.restart, keep_data=keep_data)
     reading = await eventually_read(made, [b"a"], groups)
     assert list(reading.values) == [b"1" if keep_data else None]
@@ -824,7 +824,7 @@ async def test_a_purge_lost_by_the_return_of_an_old_snapshot_revives_nothing(
     """The entry is back, its tokens are back, and still it is a miss."""
     made = RedisStore(own_redis.url, fresh_settings())
     before = await tokens_of(made, NAMESPACE_GROUP, "g:a")
-    await made.write([(b"a", b"1")], keep_for=60, groups=["g:a"])
+    await made.write([(b"a", b"1")], keep_for=60, tokens={"g:a": b"token"})
     snapshot = await asyncio.to_thread(own_redis.snapshot)
     await made.renew(["g:a"])
     await asyncio.to_thread(own_redis.restart, keep_data=True, snapshot=snapshot)
@@ -877,7 +877,7 @@ async def test_a_purge_while_redis_is_away_is_owed_and_made_up_for(
     assert not hurried.trusted
     with pytest.raises(StoreUnavailableError):
         await hurried.read([], ["g:a"])
-    assert await hurried.write([(b"a", b"1")], keep_for=60, groups=["g:a"]) is False
+    assert await hurried.write([(b"a", b"1")], keep_for=60, tokens={"g:a": b"token"}) is False
     assert redis_server.call("GET", key) == before
     fault_proxy.pass_through()
     assert await eventually(lambda: hurried.trusted) < 1
@@ -941,7 +941,7 @@ async def test_the_breaker_opens_after_three_failures_and_only_the_probe_closes_
     for _ in range(20):
         with pytest.raises(StoreUnavailableError):
             await hurried.read([b"a"], [])
-        assert await hurried.write([(b"a", b"1")], keep_for=60, groups=[]) is False
+        assert await hurried.write([(b"a", b"1")], keep_for=60, tokens={}) is False
         assert await hurried.delete([b"a"]) is False
     assert not {"MGET", "SET", "UNLINK"} & set(fault_proxy.seen)
     assert not hurried.trusted
@@ -1029,7 +1029,7 @@ async def test_a_value_of_the_wrong_type_is_none_and_is_overwritten(
     """Somebody else's list under our key."""
     redis_server.call("RPUSH", "a", "1")
     assert await values_of(on_redis, b"a") == [None]
-    assert await on_redis.write([(b"a", b"1")], keep_for=60, groups=[]) is True
+    assert await on_redis.write([(b"a", b"1")], keep_for=60, tokens={}) is True
     assert await values_of(on_redis, b"a") == [b"1"]
 
 
@@ -1053,7 +1053,7 @@ async def test_nothing_but_ok_confirms_a_purge_or_a_write(
     """Also not 1, which Python holds to be equal to true."""
     await hurried.read([], ["g:a"])
     fault_proxy.garbage(data=data, commands=("SET",), times=1)
-    assert await hurried.write([(b"k", b"v")], keep_for=60, groups=[]) is False
+    assert await hurried.write([(b"k", b"v")], keep_for=60, tokens={}) is False
     fault_proxy.garbage(data=data, commands=("SET",), times=1)
     assert await hurried.renew(["g:a"]) == [None]
     assert not hurried.upstream.journal.empty
@@ -1084,7 +1084,9 @@ async def check_answers(made: RedisStore) -> None:
         else:
             assert len(reading.values) == len(reading.tokens) == 1
             assert all(isinstance(v, bytes | None) for v in (*reading.values, *reading.tokens))
-        assert isinstance(await made.write([(b"k", b"v")], keep_for=60, groups=["g:a"]), bool)
+        assert isinstance(
+            await made.write([(b"k", b"v")], keep_for=60, tokens={"g:a": b"token"}), bool
+        )
         assert isinstance(await made.delete([b"other"]), bool)
         assert isinstance(await made.ping(), bool)
         (token,) = await made.renew(["g:a"])
@@ -1100,7 +1102,10 @@ async def check_recovery(made: RedisStore, proxy: FaultProxy) -> None:
     await eventually_read(made, [], ["g:a"])
     (token,) = await made.renew(["g:a"])
     assert token is not None
-    assert await made.write([(b"k", b"v"), (b"l", b"w")], keep_for=60, groups=["g:a"]) is True
+    assert (
+        await made.write([(b"k", b"v"), (b"l", b"w")], keep_for=60, tokens={"g:a": b"token"})
+        is True
+    )
     reading = await made.read([b"l", b"x", b"k"], ["g:a"])
     assert (list(reading.values), list(reading.tokens)) == ([b"w", None, b"v"], [token])
 
@@ -1186,10 +1191,10 @@ async def test_a_failed_write_does_not_stop_reads(
 ) -> None:
     """A full server still serves what it has."""
     await eventually_read(hurried, [], ["g:a"])
-    assert await hurried.write([(b"k", b"v")], keep_for=60, groups=[]) is True
+    assert await hurried.write([(b"k", b"v")], keep_for=60, tokens={}) is True
     fault_proxy.error("OOM", commands={"SET"})
     for _ in range(5):
-        assert await hurried.write([(b"l", b"w")], keep_for=60, groups=[]) is False
+        assert await hurried.write([(b"l", b"w")], keep_for=60, tokens={}) is False
         assert (await eventually_read(hurried, [b"k"], ["g:a"])).values[0] == b"v"
 
 

@@ -1,6 +1,6 @@
 """Stores: where responses, tokens and typed values lie."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
@@ -125,10 +125,20 @@ class Store(Protocol):
         values: Sequence[tuple[bytes, Value]],
         *,
         keep_for: float,
-        groups: Iterable[str],
+        tokens: Mapping[str, bytes],
         ended: bytes | None = None,
     ) -> bool:
-        """Keep the values for `keep_for` seconds, and the tokens of their groups as long."""
+        """Keep the values for `keep_for` seconds, and the tokens that they carry as long.
+
+        Args:
+            values: what to keep, with its keys.
+            keep_for: seconds.
+            tokens: the token of each group that the values depend on, as they carry it.
+            ended: the key of a claim that ends with this.
+
+        Returns:
+            Whether all values are kept.
+        """
         ...
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import final
@@ -113,13 +113,13 @@ class MemoryStore:
         values: Sequence[tuple[bytes, Value]],
         *,
         keep_for: float,
-        groups: Iterable[str] = (),
+        tokens: Mapping[str, bytes],
         ended: bytes | None = None,
     ) -> bool:
         """Keep the values, dropping the least recently used where there is no room."""
-        kept = self.write_now(values, keep_for=keep_for, groups=groups)
+        kept = self.write_now(values, keep_for=keep_for, tokens=tokens)
         if ended is not None:
-            self.write_now([(ended, CLAIM_ENDED)], keep_for=CLAIM_ENDED_SECONDS)
+            self.write_now([(ended, CLAIM_ENDED)], keep_for=CLAIM_ENDED_SECONDS, tokens={})
         return kept
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
@@ -212,10 +212,10 @@ class MemoryStore:
         values: Sequence[tuple[bytes, Value]],
         *,
         keep_for: float,
-        groups: Iterable[str] = (),
+        tokens: Mapping[str, bytes],
     ) -> bool:
         """Do what `write` does, without awaiting. Tokens live as long as there is room for them."""
-        del groups
+        del tokens
         if self._off:
             return False
         with self._lock:

@@ -2,13 +2,13 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Reading, Value
+from maxage.store import Reading, Value
 from maxage.store.batching import LookupBatcher
 from maxage.store.cluster import connections_to
 from maxage.store.commands import (
@@ -124,7 +124,7 @@ class RedisStore:
         values: Sequence[tuple[bytes, Value]],
         *,
         keep_for: float,
-        groups: Iterable[str],
+        tokens: Mapping[str, bytes],
         ended: bytes | None = None,
     ) -> bool:
         """Keep the values, and extend the tokens of their groups where they would end before."""
@@ -132,13 +132,16 @@ class RedisStore:
             return False
         if not self.upstream.settled and not await self._joined(self._settings.cache_write_budget):
             return False
-        late = self.upstream.ending_before(groups, keep_for)
-        commands = self.upstream.write_commands(values, keep_for, late)
-        if ended is not None:
-            commands.append(("SET", ended, CLAIM_ENDED, "PX", int(CLAIM_ENDED_SECONDS * 1000)))
-        keys = [command[1] for command in commands]
-        answers = await self._side().connections.run(keys, as_written(commands))
-        return self.upstream.written(answers, values, keep_for, late)
+        rounds = self.upstream.writing(values, keep_for=keep_for, tokens=tokens, ended=ended)
+        commands = next(rounds)
+        try:
+            while True:
+                keys = [command[1] for command in commands]
+                answers = await self._side().connections.run(keys, as_written(commands))
+                commands = rounds.send(answers)
+        except StopIteration as end:
+            kept: bool = end.value
+            return kept
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
         """Write the value unless one lies there, and read what does, in one round trip."""

@@ -4,7 +4,7 @@ It shares breaker, journal and history with the asynchronous half, and blocks it
 the budget.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from typing import Final, Protocol, final
 
@@ -40,7 +40,7 @@ class SyncStore(Protocol):
         values: Sequence[tuple[bytes, bytes]],
         *,
         keep_for: float,
-        groups: Iterable[str],
+        tokens: Mapping[str, bytes],
     ) -> bool:
         """Keep the values."""
         ...
@@ -91,15 +91,20 @@ class SyncRedisStore:
         values: Sequence[tuple[bytes, bytes]],
         *,
         keep_for: float,
-        groups: Iterable[str],
+        tokens: Mapping[str, bytes],
     ) -> bool:
         """Keep the values, and extend the tokens of their groups where they would end before."""
         if int(keep_for * 1000) <= 0 or not self._joined(self._settings.cache_write_budget):
             return False
-        late = self.upstream.ending_before(groups, keep_for)
-        commands = self.upstream.write_commands(values, keep_for, late)
-        answers = self._connections.run([command[1] for command in commands], as_written(commands))
-        return self.upstream.written(answers, values, keep_for, late)
+        rounds = self.upstream.writing(values, keep_for=keep_for, tokens=tokens)
+        commands = next(rounds)
+        try:
+            while True:
+                keys = [command[1] for command in commands]
+                commands = rounds.send(self._connections.run(keys, as_written(commands)))
+        except StopIteration as end:
+            kept: bool = end.value
+            return kept
 
     def delete_now(self, keys: Sequence[bytes]) -> bool:
         """Remove the values; return whether there was one."""

@@ -10,8 +10,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from time import monotonic
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, final
 
 from redis.exceptions import RedisError
@@ -19,14 +18,10 @@ from redis.exceptions import RedisError
 from maxage.store.commands import CONFIRMED, Command, token_command
 from maxage.store.journal import Journal
 from maxage.store.leasing import Leasing
+from maxage.store.lifetimes import TokenLifetimes, Write
 from maxage.store.node import Node, describe
-from maxage.store.tokens import NAMESPACE_GROUP, TOKEN_SECONDS, purged_token, token_key
+from maxage.store.tokens import NAMESPACE_GROUP, purged_token, token_key
 from maxage.store.topology import Single, topology_for
-
-_TOKEN_ENDS: Final = 10_000
-"""Groups of which it is remembered until when their token lives."""
-_USUAL_NAME: Final = 200
-"""The longest name of such a group."""
 
 logger = logging.getLogger("maxage")
 
@@ -52,7 +47,7 @@ class Upstream:
         self.namespace: Final = namespace
         self.journal: Final = Journal()
         self.topology: Final = topology_for(url, self)
-        self._token_ends: dict[str, float] = {}
+        self._lifetimes: Final = TokenLifetimes(namespace)
         self._lock = threading.Lock()
         self._recovery: threading.Thread | None = None
         self._closing = threading.Event()
@@ -114,55 +109,27 @@ class Upstream:
 
     def unconfirmed(self, groups: Sequence[str], answers: Sequence[Any]) -> list[str]:
         """Return the groups whose new token was not confirmed."""
-        for group in groups:
-            self._token_ends.pop(group, None)
         return [g for g, said in zip(groups, answers, strict=True) if said not in CONFIRMED]
 
     def owe_unless(self, groups: Sequence[str], confirmed: Sequence[bool]) -> None:
         """Owe the groups of which no purge of another kind was confirmed."""
-        for group in groups:
-            self._token_ends.pop(group, None)
         unpaid = [group for group, sure in zip(groups, confirmed, strict=True) if not sure]
         if unpaid:
             self.owe(unpaid)
 
-    def write_commands(
-        self, values: Sequence[tuple[bytes, Any]], keep_for: float, late: Iterable[str]
-    ) -> list[Command]:
-        """Return commands which keep the values, and extend the tokens of `late` groups."""
-        milliseconds, seconds = int(keep_for * 1000), _token_seconds(keep_for)
-        return [
-            *(("SET", key, value, "PX", milliseconds) for key, value in values),
-            *(("EXPIRE", token_key(self.namespace, group), seconds) for group in late),
-        ]
-
-    def written(
+    def writing(
         self,
-        answers: Sequence[Any],
         values: Sequence[tuple[bytes, Any]],
+        *,
         keep_for: float,
-        late: Iterable[str],
-    ) -> bool:
-        """Return whether all values were kept."""
-        if any(said not in CONFIRMED for said in answers[: len(values)]):
-            return False
-        if len(self._token_ends) >= _TOKEN_ENDS:
-            self._token_ends.clear()
-        # A long name, which a client may have made up, is extended each time instead.
-        usual = (group for group in late if len(group) <= _USUAL_NAME)
-        self._token_ends.update(dict.fromkeys(usual, monotonic() + _token_seconds(keep_for)))
-        return True
-
-    def ending_before(self, groups: Iterable[str], keep_for: float) -> list[str]:
-        """Return the groups whose token may end before a value that is kept for so long.
-
-        A token is extended only then, since every extension is a message to whoever listens.
-        """
+        tokens: Mapping[str, bytes],
+        ended: bytes | None = None,
+    ) -> Write:
+        """Keep values, and the tokens of their groups as long; see `TokenLifetimes.writing`."""
         if self.replica_lag:
-            # It may have become one that is to settle, which is not to be kept alive.
-            return []
-        ends = monotonic() + keep_for
-        return [group for group in groups if self._token_ends.get(group, 0.0) < ends]
+            # One may have become a token that is to settle, which is not to be kept alive.
+            tokens = {}
+        return self._lifetimes.writing(values, keep_for=keep_for, tokens=tokens, ended=ended)
 
     def watch_purges(self, watcher: PurgeWatcher) -> None:
         """Tell the watcher of every purge, for as long as it lives."""
@@ -332,10 +299,6 @@ def _after_fork() -> None:
 atexit.register(_sign_off)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _token_seconds(keep_for: float) -> int:
-    return int(max(keep_for, TOKEN_SECONDS)) + 60
 
 
 @final
