@@ -53,8 +53,6 @@ class CacheSettings(BaseSettings):
     """Seconds that the purge of one request may hold back its answer."""
     cache_collapse_wait: float = Field(default=5.0, ge=0, le=300)
     """Seconds a request waits for another one that is fetching the same response. 0: never."""
-    cache_connections: int = Field(default=16, ge=1, le=1024)
-    """Connections to Redis that one event loop opens at most."""
 
     cache_memory_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
     """Size of the embedded store."""

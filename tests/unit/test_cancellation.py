@@ -30,7 +30,7 @@ async def test_no_answer_reaches_another_request(fault_proxy: FaultProxy) -> Non
     seed = int(os.environ.get("CANCELLATION_SEED", str(random.randrange(10**6))))
     print("seed", seed)
     source = random.Random(seed)
-    patient = CacheSettings(cache_read_budget=5, cache_write_budget=5, cache_connections=4)
+    patient = CacheSettings(cache_read_budget=5, cache_write_budget=5)
     store = RedisStore(fault_proxy.url, patient)
     await store.read((), ["n"])
     assert await store.write(

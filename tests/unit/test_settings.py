@@ -146,7 +146,6 @@ def test_lists_are_separated_by_commas(
         ("cache_namespace", "x" * 65),
         ("cache_read_budget", "0"),
         ("cache_read_budget", "11"),
-        ("cache_connections", "0"),
         ("cache_max_variants", "1.5"),
         ("near_cache", "fast"),
         ("near_cache_bytes", "-1"),

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from redis.exceptions import InvalidResponse
+from redis.exceptions import InvalidResponse, ResponseError
 
 from maxage.store.tokens import TOKEN_SECONDS, fresh_mark, fresh_token, mark_place
 
@@ -82,8 +82,11 @@ def strings(answer: object, count: int) -> list[bytes | None]:
     """Return the answer to an MGET of `count` keys.
 
     Raises:
+        ResponseError: the server's error.
         InvalidResponse: it is none: whoever answers there is not to be believed.
     """
+    if isinstance(answer, ResponseError):
+        raise answer
     if isinstance(answer, list) and len(answer) == count:
         checked = [value for value in answer if value is None or isinstance(value, bytes)]
         if len(checked) == count:

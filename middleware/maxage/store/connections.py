@@ -8,25 +8,23 @@ own.
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 # redis-py leaves part of its own signatures without types.
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, final
 
-from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store.commands import UNREPLICATED, Command, Found, Plan, creation_commands, strings
-from maxage.store.guard import budget
-from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe
+from maxage.store.link import FAILURES, Lane
+from maxage.store.node import Node, describe
 from maxage.store.tokens import belongs
-
-FAILURES = (RedisError, OSError, TimeoutError)
-"""What redis-py and the budget raise when a server does not answer as it should."""
 
 
 class Connections(Protocol):
@@ -58,24 +56,28 @@ class NodeConnections:
     def __init__(self, node: Node, settings: CacheSettings) -> None:
         self._node = node
         self._settings = settings
-        self._pool = self._new_pool()
+        self._maker = self._new_maker()
+        seconds = max(settings.cache_read_budget, settings.cache_write_budget)
+        self._lane = Lane(node, self.new_connection, seconds=seconds)
+        # WAIT holds back whatever is asked after it.
+        self._waiting_lane = Lane(node, self.new_connection, seconds=seconds)
 
     async def close(self) -> None:
         """Close the connections; new ones are made when they are needed."""
-        await self._pool.disconnect()
+        await self._lane.close()
+        await self._waiting_lane.close()
 
     def new_connection(self) -> AbstractConnection:
-        """Return a connection, not made yet, that is not one of the pool's and is never shared."""
-        made: AbstractConnection = self._pool.connection_class(**self._pool.connection_kwargs)
+        """Return a connection, not made yet, that reads the server's history when it is."""
+        made: AbstractConnection = self._maker.connection_class(**self._maker.connection_kwargs)
         return made
 
     async def ping(self) -> bool:
         """Ask the server itself, within the read budget, an open breaker notwithstanding."""
-        try:
-            async with budget(self._settings.cache_read_budget):
-                return await self._exchange(_ping) in ([b"PONG"], ["PONG"])
-        except FAILURES:
-            return False
+        answers = await self._answers(
+            self._lane, lambda _: [("PING",)], self._settings.cache_read_budget
+        )
+        return answers in ([b"PONG"], ["PONG"])
 
     async def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
         """Read values and tokens in one round trip; missing tokens are created in a second one.
@@ -87,10 +89,8 @@ class NodeConnections:
         if node.breaker.open:
             raise StoreUnavailableError("the store is away")
         try:
-            async with budget(node.patience(self._settings.cache_read_budget)):
-                found = await self._fetch(keys, token_keys)
+            found = await self._fetch(keys, token_keys)
         except FAILURES as error:
-            node.failed(error)
             raise StoreUnavailableError(describe(error)) from None
         node.succeeded()
         return found
@@ -143,128 +143,84 @@ class NodeConnections:
         node = self._node
         if node.breaker.open:
             return None
+        confirmation = node.confirmation(within if replicated else None)
+        if not confirmation:
+            return await self._answers(self._lane, commands, node.patience(within))
+        return await self._answers(
+            self._waiting_lane,
+            lambda history: [*commands(history), *confirmation],
+            node.patience(within),
+        )
 
-        def all_commands(history: bytes) -> list[Command]:
-            return [*commands(history), *node.confirmation(within if replicated else None)]
-
+    async def _answers(
+        self, lane: Lane, commands: Callable[[bytes], list[Command]], within: float
+    ) -> list[Any] | None:
+        due = asyncio.get_running_loop().time() + within
         try:
-            async with budget(node.patience(within)):
-                return await self._exchange(all_commands)
-        except FAILURES as error:
-            node.failed(error)
+            link = lane.link or await lane.made(due)
+            return await link.ask(commands(link.history), due=due, within=within)
+        except FAILURES:
             return None
 
     async def _fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
-        connection = await self._connection()
+        within = self._node.patience(self._settings.cache_read_budget)
+        due = asyncio.get_running_loop().time() + within
+        link = self._lane.link or await self._lane.made(due)
+        asked = [*keys, *token_keys]
+        (answer,) = await link.ask([("MGET", *asked)], due=due, within=within)
         try:
-            asked = [*keys, *token_keys]
-            answer = strings(await _ask(connection, "MGET", *asked), len(asked))
-            values, tokens = answer[: len(keys)], answer[len(keys) :]
-            history = connection_history(connection)
-            if not all(belongs(token, history) for token in tokens):
-                tokens = await _create(connection, token_keys, tokens, history)
-            return values, tokens  # noqa: TRY300 - `finally` follows
-        except BaseException:
-            await connection.disconnect(nowait=True)
+            found = strings(answer, len(asked))
+            values, tokens = found[: len(keys)], found[len(keys) :]
+            if not all(belongs(token, link.history) for token in tokens):
+                commands, lacking = _creation(token_keys, tokens, link.history)
+                created = await link.ask(commands, due=due, within=within)
+                _put_created(tokens, lacking, created[-1], link.history)
+        except (ResponseError, InvalidResponse) as error:
+            # Whoever answers like that is not to be asked on.
+            self._node.failed(error)
+            link.retire()
             raise
-        finally:
-            await self._pool.release(connection)
-
-    async def _exchange(self, commands: Callable[[bytes], list[Command]]) -> list[Any]:
-        """Send commands in one round trip; an error answer stands in its place in the list."""
-        connection = await self._connection()
-        try:
-            answers = await _ask_all(connection, commands(connection_history(connection)))
-            if any(isinstance(answer, SERVER_IS_ELSEWHERE) for answer in answers):
-                await connection.disconnect(nowait=True)
-            return answers  # noqa: TRY300 - `finally` follows
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            await self._pool.release(connection)
-
-    async def _connection(self) -> AbstractConnection:
-        """Return a connection to the server of the history that was met last."""
-        connection: AbstractConnection = await self._pool.get_connection()
-        if connection_history(connection) != self._node.history:
-            # It was made before another server took over.
-            await connection.disconnect(nowait=True)
-            try:
-                await connection.connect()
-            except BaseException:
-                await self._pool.release(connection)
-                raise
-        return connection
+        return values, tokens
 
     async def _on_connect(self, connection: AbstractConnection) -> None:
         """Read the history of the server on each new connection, before anything else."""
         await connection.on_connect()
-        (info,) = await _ask_all(connection, [("INFO", "replication")])
+        await connection.send_command("INFO", "replication", check_health=False)
+        try:
+            info = await connection.read_response(disable_decoding=True)
+        except ResponseError as error:
+            info = error
         if not self._node.meet(connection, info):
             raise RedisConnectionError("another server history: the namespace is purged first")
 
-    def _new_pool(self) -> BlockingConnectionPool:
-        budget = max(self._settings.cache_read_budget, self._settings.cache_write_budget)
+    def _new_maker(self) -> ConnectionPool:
+        """Return what knows how to connect; nothing is ever pooled in it."""
         options: dict[str, Any] = {
             # The budgets bound whole operations; a second timer for each read would only cost.
             "socket_timeout": None,
-            "socket_connect_timeout": budget,
+            "socket_connect_timeout": None,
             # A resent purge would carry its old value: every attempt must draw its own.
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,
             "driver_info": None,
             "redis_connect_func": self._on_connect,
-            "max_connections": self._settings.cache_connections,
-            "timeout": budget,
         }
-        return BlockingConnectionPool(**options | self._node.options(in_loop=True))
+        return ConnectionPool(**options | self._node.options(in_loop=True))
 
 
-def _ping(_: bytes) -> list[Command]:
-    return [("PING",)]
-
-
-async def _create(
-    connection: AbstractConnection,
-    keys: Sequence[bytes],
-    tokens: list[bytes | None],
-    history: bytes,
-) -> list[bytes | None]:
-    """Create what is missing and return all tokens; None where that was refused."""
+def _creation(
+    keys: Sequence[bytes], tokens: Sequence[bytes | None], history: bytes
+) -> tuple[list[Command], list[int]]:
+    """Return the commands that create what is missing, and where it is missing."""
     lacking = [i for i, token in enumerate(tokens) if not belongs(token, history)]
-    commands = creation_commands([(keys[i], tokens[i]) for i in lacking], history)
-    created = (await _ask_all(connection, commands))[-1]
-    result = list(tokens)
-    for i, token in zip(lacking, _created(created, len(lacking)), strict=True):
-        result[i] = token if belongs(token, history) else None
-    return result
+    return creation_commands([(keys[i], tokens[i]) for i in lacking], history), lacking
 
 
-def _created(answer: object, count: int) -> list[bytes | None]:
-    """Return the tokens read after their creation; none of them where that was refused."""
-    return [None] * count if isinstance(answer, ResponseError) else strings(answer, count)
-
-
-async def _ask(connection: AbstractConnection, *command: Any) -> Any:
-    await _send(connection, connection.pack_command(*command))
-    return await connection.read_response(disable_decoding=True)
-
-
-async def _ask_all(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
-    await _send(connection, connection.pack_commands(commands))
-    answers: list[Any] = []
-    for _ in commands:
-        try:
-            answers.append(await connection.read_response(disable_decoding=True))
-        except ResponseError as error:
-            answers.append(error)
-    return answers
-
-
-async def _send(connection: AbstractConnection, packed: Any) -> None:
-    try:
-        await connection.send_packed_command(packed, check_health=False)
-    except RuntimeError as error:
-        # uvloop's way to say that the transport is closed, which redis-py lets through.
-        raise RedisConnectionError(str(error)) from error
+def _put_created(
+    tokens: list[bytes | None], lacking: Sequence[int], answer: object, history: bytes
+) -> None:
+    """Put the created tokens in their places; None where that was refused."""
+    refused = isinstance(answer, ResponseError)
+    created = [None] * len(lacking) if refused else strings(answer, len(lacking))
+    for i, token in zip(lacking, created, strict=True):
+        tokens[i] = token if belongs(token, history) else None

@@ -122,9 +122,9 @@ class Node:
             # redis-py has replaced by itself what the server had closed: nobody saw a failure.
             self._lost_connection = True
         if not self.changed(history):
-            _note_history(connection, history)
+            note_history(connection, history)
             return True
-        _note_history(connection, b"")
+        note_history(connection, b"")
         self._owner.rotate()
         return False
 
@@ -272,12 +272,12 @@ def _answer(connection: Any) -> Any:
         return error
 
 
-def _note_history(connection: object, history: bytes) -> None:
+def note_history(connection: object, history: bytes) -> None:
     """Note on a connection of redis-py which server history it leads to."""
     setattr(connection, _HISTORY_ATTRIBUTE, history)
 
 
 def connection_history(connection: object) -> bytes:
-    """Return what `_note_history` noted; empty before the connection was made."""
+    """Return what `note_history` noted; empty before the connection was made."""
     history: bytes = getattr(connection, _HISTORY_ATTRIBUTE, b"")
     return history

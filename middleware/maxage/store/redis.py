@@ -88,11 +88,10 @@ class RedisStore:
         return self._near
 
     async def open(self) -> None:
-        """Take part in the leases; other connections are made when they are first needed."""
+        """Take part in the leases, and connect, if the server answers."""
         self.upstream.reopen()
         await self._joined(LOOK_TIMEOUT)
-        if self._settings.near_cache_bytes:
-            self._side()
+        await self.ping()
 
     async def close(self) -> None:
         """Sign off, and close the connections of this event loop; use begins all anew."""

@@ -1,0 +1,344 @@
+"""Commands pipelined on one connection: what costs is a client's work around each command.
+
+redis-py makes the connection, with all that its URL asks for (TLS, password, database, sentinels);
+then the bytes pass between its transport and hiredis with nothing in between. The commands of one
+turn of the event loop leave together, and the server works them off in their order: what is read
+sees what was written before. Answers come in that order too, each to its own future, so that
+whoever is cancelled shifts nobody's answer: it is read and dropped.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# redis-py and hiredis leave part of their own signatures without types.
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast, final
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, RedisError
+
+from maxage.store.commands import Command
+from maxage.store.guard import budget
+from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe, note_history
+
+FAILURES: Final = (RedisError, OSError, TimeoutError)
+"""What a server that does not answer as it should makes redis-py, and a link, raise."""
+
+_NOTHING: Final = object()
+_GRACE: Final = 0.002
+"""Seconds in which the event loop reads what lies there already when a budget is over."""
+_PROGRESS: Final = 64 * 1024
+"""Bytes that have to arrive within a budget where a large answer is to be waited for longer."""
+_MOST_LOOKS: Final = 5
+"""For how many budgets such an answer is waited for."""
+
+Told = Callable[[Exception], None]
+"""Is told how a server failed."""
+
+
+@final
+class _Question:
+    """Commands under way, and their answers as far as they have come."""
+
+    __slots__ = ("answers", "count", "due", "future", "looks", "within")
+
+    def __init__(
+        self, future: "asyncio.Future[list[Any]]", count: int, *, due: float, within: float
+    ) -> None:
+        self.future: Final = future
+        self.count: Final = count
+        self.due: Final = due
+        self.within: Final = within
+        self.answers: list[Any] = []
+        self.looks = 0
+
+
+@final
+class Link(asyncio.Protocol):
+    """One connection of redis-py's, from now on ours.
+
+    Args:
+        connection: it is connected, and nothing is under way on it.
+        failed: is told, once for all who wait, that the server does not answer.
+    """
+
+    def __init__(self, connection: AbstractConnection, failed: Told) -> None:
+        self.history: Final = connection_history(connection)
+        """The server history that was met when the connection was made."""
+        self._loop: Final = asyncio.get_running_loop()
+        self._failed: Final = failed
+        self._reader: Final = hiredis.Reader(
+            protocolError=InvalidResponse,
+            replyError=cast("Any", connection)._parser.parse_error,  # noqa: SLF001 - its own errors
+            notEnoughData=_NOTHING,
+        )
+        self._questions: deque[_Question] = deque()
+        self._given_up = 0
+        """How many of the oldest of them nobody waits for any more."""
+        self._leaving: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._received = 0
+        """Bytes that came since the oldest question is the oldest, or was waited for longer."""
+        self._open = True
+        self._retired = False
+        self._writer: Final = _taken_from(connection)
+        self._transport: Final = self._writer.transport
+        self._former: Final = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    @property
+    def usable(self) -> bool:
+        """Whether something may be asked: it is open, and the server has not become another one."""
+        return self._open and not self._retired
+
+    def ask(
+        self, commands: Sequence[Command], *, due: float, within: float
+    ) -> "asyncio.Future[list[Any]]":
+        """Send commands; return a future of the list of their answers.
+
+        An error that the server answers stands in its place in the list. The future fails with one
+        of `FAILURES`: then nothing is known of what was sent.
+
+        Args:
+            commands: what to send; nothing is answered at once.
+            due: until when the answers have to be there, by the event loop's clock.
+            within: the budget, in seconds, that ends then.
+        """
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        if not commands:
+            future.set_result([])
+            return future
+        if not self._open:
+            future.set_exception(RedisConnectionError("the connection is closed"))
+            return future
+        if not self._leaving:
+            self._loop.call_soon(self._flush)
+        self._leaving.extend(map(hiredis.pack_command, commands))
+        self._questions.append(_Question(future, len(commands), due=due, within=within))
+        if self._timer is None:
+            self._timer = self._loop.call_at(due, self._look)
+        return future
+
+    def retire(self) -> None:
+        """Close as soon as nothing is under way."""
+        self._retired = True
+        if not self._questions:
+            self.close()
+
+    def close(self) -> None:
+        """Close at once."""
+        self._end(RedisConnectionError("the connection was closed"))
+
+    # what the event loop calls
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, and give complete answers to who waits for them."""
+        self._received += len(data)
+        reader = self._reader
+        try:
+            reader.feed(data)
+            while (answer := reader.gets()) is not _NOTHING:
+                self._answered(answer)
+        except RedisError as error:
+            self._give_up(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell everybody who waits."""
+        self._give_up(RedisConnectionError(f"the connection was lost ({exc})"))
+        self._former.connection_lost(exc)
+
+    def _flush(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        if not self._open:
+            return
+        try:
+            self._transport.write(leaving[0] if len(leaving) == 1 else b"".join(leaving))
+        except RuntimeError as error:
+            # uvloop's way to say that the transport is closed.
+            self._give_up(RedisConnectionError(str(error)))
+
+    def _answered(self, answer: Any) -> None:
+        if not self._questions:
+            raise InvalidResponse("an answer that nobody has asked for")
+        if isinstance(answer, Exception):
+            self._heed(answer)
+        question = self._questions[0]
+        question.answers.append(answer)
+        if len(question.answers) < question.count:
+            return
+        self._questions.popleft()
+        self._received = 0
+        if self._given_up:
+            self._given_up -= 1
+        if not question.future.done():
+            question.future.set_result(question.answers)
+        if self._retired:
+            self.retire()
+
+    def _heed(self, answer: Exception) -> None:
+        if isinstance(answer, SERVER_IS_ELSEWHERE):
+            self._retired = True
+        if isinstance(answer, RedisConnectionError):
+            # LOADING and the like: the server is not one to be asked.
+            raise answer
+
+    def _look(self) -> None:
+        """Give up what is under way when the oldest question is overdue: the others wait behind it.
+
+        Its answer is read and dropped if it still comes, so that a server which was slow once needs
+        no new connection. Before that, the event loop is let read what lies there: where it was
+        busy elsewhere, an answer that came in time is no failure of the server. Nor is one which is
+        on its way, and too large for one budget.
+        """
+        self._timer = None
+        if len(self._questions) == self._given_up or not self._open:
+            return
+        oldest, now = self._questions[self._given_up], self._loop.time()
+        wait_until = oldest.due
+        if now >= oldest.due:
+            oldest.looks += 1
+            if oldest.looks == 1:
+                wait_until = now + _GRACE
+            elif self._received >= _PROGRESS and oldest.looks <= _MOST_LOOKS:
+                wait_until = now + oldest.within
+                self._received = 0
+            else:
+                error = TimeoutError("no answer within the budget")
+                self._tell(error)
+                self._given_up = len(self._questions)
+                self._failed(error)
+                return
+        self._timer = self._loop.call_at(wait_until, self._look)
+
+    def _give_up(self, error: Exception) -> None:
+        """End it; whoever waited for the server has seen it fail, once for all of them."""
+        was_asked = self._open and len(self._questions) > self._given_up
+        self._end(error)
+        if was_asked:
+            self._failed(error)
+
+    def _end(self, error: Exception) -> None:
+        if not self._open:
+            return
+        self._open = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tell(error)
+        self._questions.clear()
+        self._transport.abort()
+
+    def _tell(self, error: Exception) -> None:
+        for question in self._questions:
+            if not question.future.done():
+                question.future.set_exception(error)
+
+
+def _taken_from(connection: AbstractConnection) -> asyncio.StreamWriter:
+    """Return what a connection of redis-py's writes to; it lets go of it."""
+    made: Any = connection
+    writer: asyncio.StreamWriter = made._writer  # noqa: SLF001 - nothing public tells
+    made._reader = made._writer = None  # noqa: SLF001 - else it would close it when it is dropped
+    return writer
+
+
+@final
+class Lane:
+    """The link to a server: made when it is needed, and anew when it was lost.
+
+    Args:
+        node: the server. It is told of each failure once, however many waited.
+        connect: returns a connection of redis-py's that is not made yet.
+        seconds: what making it may take.
+    """
+
+    def __init__(
+        self, node: Node, connect: Callable[[], AbstractConnection], *, seconds: float
+    ) -> None:
+        self._node: Final = node
+        self._connect: Final = connect
+        self._seconds: Final = seconds
+        self._link: Link | None = None
+        self._making: asyncio.Task[Link] | None = None
+        self._lost = b""
+        """The history of a link that was lost, until another one has taken its place."""
+
+    @property
+    def link(self) -> Link | None:
+        """The link, if there is one to the server of the history that was met last."""
+        link = self._link
+        if link is None or (link.usable and link.history == self._node.history):
+            return link
+        self._drop(link)
+        link.retire()
+        return None
+
+    def _drop(self, link: Link) -> None:
+        self._link, self._lost = None, link.history
+
+    async def made(self, due: float) -> Link:
+        """Return the link, made by then if there is none; see `link`.
+
+        Raises:
+            one of `FAILURES`: there is none; that is counted.
+        """
+        if (link := self.link) is not None:
+            return link
+        if self._making is None:
+            self._making = asyncio.get_running_loop().create_task(self._make())
+            self._making.add_done_callback(self._was_made)
+        try:
+            async with budget(max(0.0, due - asyncio.get_running_loop().time())):
+                # Others wait for it too, and the next one will want it.
+                return await asyncio.shield(self._making)
+        except TimeoutError as error:
+            self._node.failed(error)
+            raise
+
+    async def close(self) -> None:
+        """Close the link; another one is made when it is needed."""
+        making = self._making
+        if making is not None:
+            making.cancel()
+            await asyncio.wait([making])
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    async def _make(self) -> Link:
+        connection = self._connect()
+        if self._lost:
+            note_history(connection, self._lost)
+            self._lost = b""
+        try:
+            async with budget(self._seconds):
+                await connection.connect()
+        except BaseException as error:
+            await connection.disconnect(nowait=True)
+            if isinstance(error, Exception) and not isinstance(error, FAILURES):
+                # Garbage makes redis-py raise anything.
+                raise RedisConnectionError(describe(error)) from error
+            raise
+        return Link(connection, self._failed)
+
+    def _failed(self, error: Exception) -> None:
+        self._node.failed(error)
+        if self._node.breaker.open and self._link is not None:
+            # Whatever ends the outage, it may not bring this connection back.
+            link = self._link
+            self._drop(link)
+            link.close()
+
+    def _was_made(self, making: "asyncio.Task[Link]") -> None:
+        self._making = None
+        if making.cancelled():
+            return
+        error = making.exception()
+        if error is None:
+            self._link = making.result()
+        elif not isinstance(error, TimeoutError):
+            # Those who waited have counted that it took too long.
+            self._node.failed(error)

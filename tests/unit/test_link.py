@@ -1,0 +1,178 @@
+"""Commands pipelined on one connection, against a real server and through a proxy that delays."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator
+
+import pytest
+from redis.asyncio.connection import Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from maxage import CacheSettings
+from maxage.store.link import Link
+from maxage.store.redis import RedisStore
+from tests.support.redis_server import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+LONG = 10.0
+
+
+@pytest.fixture
+async def link(redis_url: str, redis_server: RedisServer) -> AsyncGenerator[Link]:
+    del redis_url  # it empties the server
+    connection = Connection(host=redis_server.host, port=redis_server.port, protocol=2)
+    await connection.connect()
+    link = Link(connection, lambda _: None)
+    yield link
+    link.close()
+    await asyncio.sleep(0)
+
+
+def due(seconds: float = LONG) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_answers_come_in_the_order_of_the_commands(link: Link) -> None:
+    """An error stands in its place."""
+    answers = await link.ask(
+        [("SET", b"k", b"v"), ("INCR", b"k"), ("GET", b"k")], due=due(), within=LONG
+    )
+    assert answers[0] == b"OK"
+    assert isinstance(answers[1], Exception)
+    assert answers[2] == b"v"
+    assert link.usable
+
+
+async def test_nothing_is_answered_at_once(link: Link) -> None:
+    """It takes no other question's answer."""
+    nothing, something = (
+        link.ask(commands, due=due(), within=LONG) for commands in ([], [("ECHO", b"x")])
+    )
+    assert [await nothing, await something] == [[], [b"x"]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whoever_is_cancelled_everybody_gets_his_own_answer(link: Link, seed: int) -> None:
+    """The answer of a question that nobody waits for any more is read and dropped."""
+    chance = random.Random(seed)
+
+    async def ask(number: int) -> bool:
+        answers = await link.ask([("ECHO", b"%d" % number)], due=due(), within=LONG)
+        return answers == [b"%d" % number]
+
+    tasks: list[asyncio.Task[bool]] = []
+    for number in range(400):
+        tasks.append(asyncio.create_task(ask(number)))
+        if chance.random() < 0.3:
+            await asyncio.sleep(0)
+        if chance.random() < 0.4:
+            chance.choice(tasks).cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(result is True or isinstance(result, asyncio.CancelledError) for result in results)
+    assert sum(result is True for result in results) > 100
+
+
+async def test_a_hanging_server_is_given_up_within_the_budget(own_redis: RedisServer) -> None:
+    """All who wait are told; when it goes on, late answers are dropped and none is shifted."""
+    told: list[Exception] = []
+    connection = Connection(host=own_redis.host, port=own_redis.port, protocol=2)
+    await connection.connect()
+    link = Link(connection, told.append)
+    own_redis.pause()
+    asked = [link.ask([("ECHO", b"a")], due=due(0.1), within=0.1) for _ in range(3)]
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(result, TimeoutError) for result in results)
+    assert len(told) == 1
+    again = link.ask([("ECHO", b"b")], due=due(0.1), within=0.1)
+    assert isinstance((await asyncio.gather(again, return_exceptions=True))[0], TimeoutError)
+    own_redis.resume()
+    assert await link.ask([("ECHO", b"c")], due=due(), within=LONG) == [b"c"]
+    assert len(told) == 2
+    link.close()
+    await asyncio.sleep(0)
+
+
+async def test_a_failure_is_told_once_however_many_wait(own_redis: RedisServer) -> None:
+    """Three who waited for one answer are no three failures in a row."""
+    told: list[Exception] = []
+    connection = Connection(host=own_redis.host, port=own_redis.port, protocol=2)
+    await connection.connect()
+    link = Link(connection, told.append)
+    asked = [link.ask([("PING",)], due=due(), within=LONG) for _ in range(3)]
+    own_redis.pause()
+    asked += [link.ask([("DEBUG", "SLEEP", "0")], due=due(), within=LONG)]
+    own_redis.kill()
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(results[-1], RedisConnectionError)
+    assert len(told) == 1
+
+
+async def test_a_link_that_is_lost_while_nobody_waits_is_no_failure(link: Link) -> None:
+    """Servers close connections that were idle for long."""
+    link.connection_lost(None)
+    assert not link.usable
+    assert link.ask([("PING",)], due=due(), within=LONG).exception() is not None
+
+
+async def test_an_answer_that_came_while_the_loop_stood_still_counts(link: Link) -> None:
+    """It lies there unread when the budget is over."""
+    asked = link.ask([("ECHO", b"x")], due=due(0.05), within=0.05)
+    await asyncio.sleep(0)  # it is sent
+    time.sleep(0.2)  # noqa: ASYNC251 - that is the point
+    assert await asked == [b"x"]
+
+
+async def test_an_answer_that_nobody_asked_for_ends_the_link(link: Link) -> None:
+    """Whoever sends it is not to be believed about anything else."""
+    link.data_received(b"+OK\r\n")
+    assert not link.usable
+
+
+@pytest.mark.parametrize(("piece", "arrives"), [(100 * 1024, True), (1024, False)])
+async def test_a_large_answer_is_waited_for_while_much_of_it_arrives(
+    piece: int, arrives: bool
+) -> None:
+    """A large body takes longer than the budget; a server that dribbles has failed."""
+    pieces, ended = 6, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"$%d\r\n" % (pieces * piece))
+        for _ in range(pieces):
+            writer.write(bytes(piece))
+            await asyncio.sleep(0.1)
+        writer.write(b"\r\n")
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        connection = Connection(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+        connection._reader, connection._writer = await asyncio.open_connection(
+            "127.0.0.1", connection.port
+        )
+        link = Link(connection, lambda _: None)
+        asked = link.ask([("GET", b"k")], due=due(0.25), within=0.25)
+        (answer,) = await asyncio.gather(asked, return_exceptions=True)
+        link.close()
+        await ended.wait()
+    assert (answer == [bytes(pieces * piece)]) == arrives
+    assert isinstance(answer, TimeoutError) != arrives
+
+
+async def test_many_large_bodies_arrive_together(redis_url: str) -> None:
+    """32 bodies of 1 MB asked for in one turn."""
+    settings = CacheSettings(redis_url=redis_url, cache_read_budget=1.0, cache_write_budget=1.0)
+    store = RedisStore(redis_url, settings)
+    await store.open()
+    try:
+        keys = [b"large:%d" % number for number in range(32)]
+        for key in keys:
+            assert await store.write([(key, key * (2**20 // len(key)))], keep_for=60, groups=[])
+        readings = await asyncio.gather(*(store.read((key,), ("n",)) for key in keys))
+    finally:
+        await store.close()
+    for key, reading in zip(keys, readings, strict=True):
+        assert reading.values[0] == key * (2**20 // len(key))
