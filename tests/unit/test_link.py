@@ -164,13 +164,13 @@ async def test_a_large_answer_is_waited_for_while_much_of_it_arrives(
 
 async def test_many_large_bodies_arrive_together(redis_url: str) -> None:
     """32 bodies of 1 MB asked for in one turn."""
-    settings = CacheSettings(redis_url=redis_url, cache_read_budget=1.0, cache_write_budget=1.0)
+    settings = CacheSettings(redis_url=redis_url, cache_read_budget=5, cache_write_budget=5)
     store = RedisStore(redis_url, settings)
     await store.open()
     try:
         keys = [b"large:%d" % number for number in range(32)]
         for key in keys:
-            assert await store.write([(key, key * (2**20 // len(key)))], keep_for=60, groups=[])
+            assert await store.write([(key, key * (2**20 // len(key)))], keep_for=60, tokens={})
         readings = await asyncio.gather(*(store.read((key,), ("n",)) for key in keys))
     finally:
         await store.close()
