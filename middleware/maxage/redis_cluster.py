@@ -43,7 +43,8 @@ class _Manners:
     @property
     def away(self) -> bool:
         """Whether no node answers, so that commands are answered without asking."""
-        if self.upstream is None:
+        if self.upstream is None or self.upstream.topology.is_untried:
+            # Nobody has asked yet: redis-py finds the nodes.
             return False
         return all(node.breaker.open for node in self.upstream.nodes)
 

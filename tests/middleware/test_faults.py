@@ -113,6 +113,12 @@ def test_redis_down_at_the_start(app: str, row: str, workers: Workers) -> None:
     assert_answers_without_redis(worker)
 
 
+def test_a_name_that_nobody_knows_at_the_start(row: str, workers: Workers) -> None:
+    """It is an absent Redis like any other, whether the resolver says so at once or late."""
+    worker = workers.start(APP, env={"REDIS_URL": "redis://redis.invalid", "ROW": row})
+    assert_answers_without_redis(worker)
+
+
 def test_redis_that_comes_later_is_used_within_a_second(
     row: str, workers: Workers, own_redis: RedisServer
 ) -> None:

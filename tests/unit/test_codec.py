@@ -1,5 +1,6 @@
 """The entry format: what is written is read again, and nothing else ever is."""
 
+import os
 import random
 import struct
 import zlib
@@ -8,7 +9,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxage.message import Headers, StoredResponse
@@ -52,6 +53,16 @@ _indexes = st.builds(
     variants=st.lists(st.binary(), max_size=6).map(tuple),
 )
 _codecs = st.sampled_from([Codec(), Codec(b""), Codec(b"secret")])
+_edits = st.lists(
+    st.tuples(
+        st.integers(0, 2**16), st.integers(0, 40) | st.integers(0, 6000), st.binary(max_size=40)
+    ),
+    min_size=1,
+    max_size=4,
+)
+"""Where, how much is cut out there, and what is put in its place."""
+MUTATIONS = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 100
+BOTH = pytest.mark.parametrize("codec", [Codec(), Codec(b"secret")], ids=["plain", "keyed"])
 
 ENTRY = Entry(
     key=b"maxage:e::http://h/items?page=2:00",
@@ -131,7 +142,7 @@ _MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("codec", [Codec(), Codec(b"secret")], ids=["plain", "keyed"])
+@BOTH
 @pytest.mark.parametrize("value", [ENTRY, INDEX], ids=["entry", "index"])
 def test_no_mutation_gives_a_wrong_value_or_raises(codec: Codec, value: Entry) -> None:
     """2,000 damaged frames: each is a miss, unless the damage left the frame as it was."""
@@ -146,6 +157,39 @@ def test_no_mutation_gives_a_wrong_value_or_raises(codec: Codec, value: Entry) -
             continue
         damaged += 1
         assert codec.decode(mutated, value.key) is None, mutated
+
+
+@BOTH
+@given(value=_entries | _indexes, edits=_edits)
+@settings(max_examples=MUTATIONS)
+def test_no_edit_of_any_value_gives_another_one_or_raises(
+    codec: Codec, value: Entry | VariantIndex, edits: list[tuple[int, int, bytes]]
+) -> None:
+    """Whatever is stored, cut, overwritten or put in between: a miss, with CACHE_SECRET too."""
+    frame = edited = codec.encode(value)
+    for place, cut, put in edits:
+        start = place % (len(edited) + 1)
+        edited = edited[:start] + put + edited[start + cut :]
+    assert codec.decode(edited, value.key) == (value if edited == frame else None)
+
+
+@BOTH
+@given(
+    one=_entries,
+    stored=_stored,
+    places=st.tuples(st.integers(0, 2**16), st.integers(0, 2**16) | st.none()),
+)
+@settings(max_examples=MUTATIONS)
+def test_two_values_of_one_key_do_not_mix(
+    codec: Codec, one: Entry, stored: StoredResponse, places: tuple[int, int | None]
+) -> None:
+    """The beginning of one and the end of the other, as after a torn write, are neither."""
+    frame, other = codec.encode(one), codec.encode(replace(one, stored=stored))
+    start = places[0] % (len(frame) + 1)
+    end = start if places[1] is None else places[1] % (len(other) + 1)
+    mixed = frame[:start] + other[end:]
+    found = codec.decode(mixed, one.key)
+    assert found == {frame: one, other: replace(one, stored=stored)}.get(mixed)
 
 
 @given(st.binary(max_size=400), _codecs)

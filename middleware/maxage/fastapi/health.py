@@ -9,11 +9,14 @@ from pydantic import BaseModel
 
 from maxage.policy import uncached
 from maxage.settings import CacheSettings
+from maxage.store.aside import aside
 from maxage.store.upstream import ping_server
 from maxage.url import server_url
 
 PING_TIMEOUT: Final = 0.25
-"""Seconds that the ping behind `redis_available` may take."""
+"""Seconds that each server may take to answer the ping behind `redis_available`."""
+LONGEST_WAIT: Final = 1.0
+"""Seconds after which `redis_available` is False, whatever the ping is waiting for."""
 
 
 class Health(BaseModel):
@@ -61,4 +64,8 @@ async def redis_available(settings: CacheSettings) -> bool:
     url = server_url(settings.redis_url)
     if not settings.use_redis_cache or url is None:
         return False
-    return await asyncio.to_thread(ping_server, url, PING_TIMEOUT)
+    try:
+        async with asyncio.timeout(LONGEST_WAIT):
+            return await aside(ping_server, url, PING_TIMEOUT)
+    except TimeoutError:
+        return False

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar, final
 from redis.exceptions import RedisError
 
 from maxage.settings import CacheSettings
+from maxage.store.aside import aside
 from maxage.store.commands import Found, Plan
 from maxage.store.connections import Connections, NodeConnections
 from maxage.store.node import Node
@@ -79,7 +80,7 @@ class ClusterConnections:
         if self._cluster.is_untried:
             try:
                 async with asyncio.timeout(seconds):
-                    await asyncio.to_thread(self._cluster.learn, seconds)
+                    await aside(self._cluster.learn, seconds)
             except (RedisError, TimeoutError):
                 return
         if self._served is not self._cluster.nodes:

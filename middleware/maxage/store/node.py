@@ -27,6 +27,7 @@ from redis.retry import Retry
 
 from maxage.store.commands import Command
 from maxage.store.guard import Breaker
+from maxage.store.named import by_name
 from maxage.store.sentinel import Sentinels, following
 from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of
 from maxage.url import mask_password
@@ -212,7 +213,7 @@ class Node:
         parse: Callable[[str], Any] = awaitable.parse_url if in_loop else blocking.parse_url
         options: dict[str, Any] = dict(parse(self._url))
         if self._sentinels is None:
-            return options
+            return by_name(options, in_loop=in_loop)
         return following(self._sentinels, options, in_loop=in_loop)
 
     def pool(

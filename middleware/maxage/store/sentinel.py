@@ -1,14 +1,13 @@
 """Sentinel: who is the primary now, asked anew for each connection.
 
-The question is put by the same plain function for both halves, for an event loop in a thread: it
-is asked only when a connection is made.
+The question is put by the same plain function for both halves, for an event loop aside: it is asked
+only when a connection is made.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 # redis-py leaves part of its own signatures without types.
 
-import asyncio
 from time import monotonic
 from typing import Any, Final, final
 
@@ -19,12 +18,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from maxage.store.aside import aside
+from maxage.store.named import (
+    LONGEST_WAIT,
+    Awaitable,
+    AwaitableTls,
+    Blocking,
+    BlockingTls,
+    by_name,
+)
 from maxage.url import ServerGroup
 
 _LEAST_WAIT: Final = 0.01
 """Seconds that a sentinel is given at least, however many there are."""
-_LONGEST_WAIT: Final = 1.0
-"""Seconds for all sentinels where the connection has no time limit of its own."""
 
 
 @final
@@ -58,14 +64,15 @@ class Sentinels:
         raise RedisConnectionError("no sentinel names a primary")
 
     def _ask(self, host: str, port: int, timeout: float) -> tuple[str, int] | None:
-        pool = blocking.ConnectionPool.from_url(
-            self._group.sentinel_url(host, port),
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            protocol=2,
-            driver_info=None,
-        )
+        options: dict[str, Any] = {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "protocol": 2,
+            "driver_info": None,
+        }
+        address = dict(blocking.parse_url(self._group.sentinel_url(host, port)))
+        pool = blocking.ConnectionPool(**options | by_name(address, in_loop=False))
         try:
             connection = pool.get_connection()
             connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._group.primary_name)
@@ -78,7 +85,7 @@ class Sentinels:
             pool.disconnect()
 
 
-class _Blocking(blocking.Connection):
+class _Blocking(Blocking):
     """A connection that leads to whoever is the primary when it is made."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
@@ -86,15 +93,15 @@ class _Blocking(blocking.Connection):
         super().__init__(**options)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 
     def _connect(self) -> Any:
-        self.host, self.port = self._sentinels.primary(self.socket_connect_timeout or _LONGEST_WAIT)
-        return super()._connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        self.host, self.port = self._sentinels.primary(self.socket_connect_timeout or LONGEST_WAIT)
+        return super()._connect()
 
 
-class _BlockingTls(_Blocking, blocking.SSLConnection):
+class _BlockingTls(_Blocking, BlockingTls):
     pass
 
 
-class _Awaitable(awaitable.Connection):
+class _Awaitable(Awaitable):
     """The awaitable twin."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
@@ -102,12 +109,12 @@ class _Awaitable(awaitable.Connection):
         super().__init__(**options)
 
     async def _connect(self) -> None:
-        timeout = self.socket_connect_timeout or _LONGEST_WAIT
-        self.host, self.port = await asyncio.to_thread(self._sentinels.primary, timeout)
-        await super()._connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        timeout = self.socket_connect_timeout or LONGEST_WAIT
+        self.host, self.port = await aside(self._sentinels.primary, timeout)
+        await super()._connect()
 
 
-class _AwaitableTls(_Awaitable, awaitable.SSLConnection):
+class _AwaitableTls(_Awaitable, AwaitableTls):
     pass
 
 

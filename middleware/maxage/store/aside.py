@@ -1,0 +1,80 @@
+"""Blocking questions that nothing can cut short, such as one to a resolver, beside everything else.
+
+A resolver that hangs keeps its thread for as long as the system likes. In the pool of an event loop
+or of a framework a few of those stop whatever the application runs there. Here each question has a
+thread of its own, and there is one of them at most: who asks the same meanwhile waits for that
+answer, for as long as he has time.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, ParamSpec, TypeVar, final
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@final
+class _Aside:
+    """The questions that are under way in this process."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew in a process that was forked: the threads are the parent's."""
+        self._lock = threading.Lock()
+        self._under_way: dict[object, Future[Any]] = {}
+
+    def ask(self, question: object, answer: Callable[[], Any]) -> Future[Any]:
+        """Return the answer to come of a question, asked now unless it is under way."""
+        with self._lock:
+            future = self._under_way.get(question)
+            if future is None:
+                future = self._under_way[question] = Future()
+                # From now on nobody who is cancelled cancels it for the others.
+                future.set_running_or_notify_cancel()
+                threading.Thread(
+                    target=self._run, args=(question, answer, future), name="maxage-aside",
+                    daemon=True,
+                ).start()  # fmt: skip
+            return future
+
+    def _run(self, question: object, answer: Callable[[], Any], future: Future[Any]) -> None:
+        try:
+            result = answer()
+        except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
+            self._forget(question)
+            future.set_exception(error)
+        else:
+            self._forget(question)
+            future.set_result(result)
+
+    def _forget(self, question: object) -> None:
+        with self._lock:
+            self._under_way.pop(question, None)
+
+
+_aside: Final = _Aside()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_aside.after_fork)
+
+
+def ask_aside(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> Future[T]:
+    """Call the function in a thread of its own, or wait for the same call that is under way.
+
+    Args:
+        function: what blocks; calls of equal functions with equal arguments are the same.
+        args: its arguments, hashable.
+        more: its keyword arguments, hashable.
+    """
+    question = (function, args, tuple(more.items()))
+    return _aside.ask(question, lambda: function(*args, **more))
+
+
+async def aside(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Await what `ask_aside` returns; to be cancelled ends only the waiting."""
+    return await asyncio.wrap_future(ask_aside(function, *args, **more))
