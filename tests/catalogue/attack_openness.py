@@ -6,7 +6,7 @@ from tests.catalogue.case import Case, Send, get, script
 AREA = "Openness"
 COMMANDS = frozenset({
     "AUTH", "CLIENT", "EXPIRE", "GET", "HDEL", "HELLO", "HGETALL", "HSET", "INFO", "MGET", "PING",
-    "PTTL", "SELECT", "SET", "SETRANGE", "SUBSCRIBE", "TIME", "UNLINK", "WAIT",
+    "PTTL", "SELECT", "SET", "SETRANGE", "TIME", "UNLINK", "WAIT",
 })  # fmt: skip
 """All commands that the library sends; docs/security.md gives an ACL of exactly these."""
 ONE_DAY = 86_400

@@ -24,29 +24,43 @@ def seed() -> int:
     return chosen
 
 
-@pytest.mark.parametrize("where", ["cluster_url", "sentinel_url"])
+NEAR = {
+    mode: {"NEAR_CACHE_BYTES": "1000000", "NEAR_CACHE": mode} if mode != "off" else {}
+    for mode in ("off", "exact", "prompt")
+}
+LAGS = {"off": 0.0, "exact": 0.0, "prompt": 0.1}
+"""Seconds by which a near cache of each mode may be behind."""
+
+
+@pytest.mark.parametrize(
+    ("where", "near"),
+    [("cluster_url", mode) for mode in NEAR] + [("sentinel_url", "off")],
+)
 async def test_healthy_no_read_is_older_than_an_acknowledged_write(
     seed: int,
     where: str,
+    near: str,
     tmp_path: Path,
     redis_server: RedisServer,
     redis_url: str,
     request: pytest.FixtureRequest,
 ) -> None:
     """Not one. A machine so busy that a purge missed its budget is a fault: then 5 seconds."""
-    env = {"REDIS_URL": request.getfixturevalue(where)}
+    env = {"REDIS_URL": request.getfixturevalue(where), **NEAR[near]}
     with Scene(tmp_path, redis_server, 2, env) as scene:
         history = await Player(scene.workers, seed, seconds=SECONDS / 2).play()
         owed = "could not be confirmed" in scene.log()
     print(history)
-    assert not history.older_than(5.0 if owed else 0.0), (seed, history.stale[:5])
+    assert not history.older_than(5.0 if owed else LAGS[near]), (seed, history.stale[:5])
     assert not history.wrong
     assert history.writes > 20
     assert history.hits > history.reads / 20, "hardly anything was served from the store"
 
 
+@pytest.mark.parametrize("near", ["off", "exact"])
 async def test_while_a_slot_moves_no_read_is_older_than_an_acknowledged_write(
     seed: int,
+    near: str,
     tmp_path: Path,
     redis_server: RedisServer,
     redis_url: str,
@@ -59,7 +73,7 @@ async def test_while_a_slot_moves_no_read_is_older_than_an_acknowledged_write(
         await asyncio.sleep(0.05)
         await asyncio.to_thread(_move_one, shared_cluster, chance)
 
-    with Scene(tmp_path, redis_server, 2, {"REDIS_URL": cluster_url}) as scene:
+    with Scene(tmp_path, redis_server, 2, {"REDIS_URL": cluster_url, **NEAR[near]}) as scene:
         player = Player(scene.workers, seed, seconds=SECONDS / 2, disturb=move)
         history = await player.play()
         owed = "could not be confirmed" in scene.log()
@@ -86,8 +100,9 @@ def _move_one(cluster: RedisCluster, chance: random.Random) -> None:
         server.call("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
 
 
+@pytest.mark.parametrize("near", ["off", "exact"])
 async def test_when_a_master_dies_no_read_is_older_than_five_seconds(
-    seed: int, tmp_path: Path, redis_server: RedisServer, redis_url: str
+    seed: int, near: str, tmp_path: Path, redis_server: RedisServer, redis_url: str
 ) -> None:
     """And every request is answered."""
     with start_cluster(replicas=1) as cluster:
@@ -98,7 +113,8 @@ async def test_when_a_master_dies_no_read_is_older_than_five_seconds(
             await asyncio.to_thread(chance.choice(cluster.masters).kill)
             await asyncio.sleep(3600)
 
-        with Scene(tmp_path, redis_server, 2, {"REDIS_URL": cluster.url}) as scene:
+        env = {"REDIS_URL": cluster.url, **NEAR[near]}
+        with Scene(tmp_path, redis_server, 2, env) as scene:
             player = Player(scene.workers, seed, seconds=SECONDS * 1.4, disturb=kill)
             history = await player.play()
     print(history)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from maxage.message import Headers, StoredResponse
 from maxage.settings import CacheSettings
 from maxage.store.codec import Entry
+from maxage.store.listener import TokenListener
 from maxage.store.near import SILENCE, NearCache
 from maxage.store.redis import RedisStore
 from maxage.store.sync import SyncRedisStore
@@ -44,6 +45,12 @@ async def eventually(condition: Callable[[], object], *, within: float = 10.0) -
 def usable(near: NearCache) -> bool:
     """Whether copies may be used, with nothing remembered from before."""
     return near._usable(time.monotonic())
+
+
+def listening(near: NearCache) -> TokenListener:
+    """What listens to the one server."""
+    (listener,) = near.listeners._of.values()
+    return listener
 
 
 async def begin(chosen: CacheSettings) -> tuple[RedisStore, NearCache]:
@@ -101,6 +108,20 @@ async def exact(fault_proxy: FaultProxy) -> AsyncIterator[tuple[RedisStore, Near
     yield store, near
     fault_proxy.pass_through()
     await end(store)
+
+
+def tracking(server: RedisServer) -> Iterator[str]:
+    """Yield the number of each connection that listens."""
+    for line in server.call("CLIENT", "LIST").decode().splitlines():
+        fields = dict(field.partition("=")[::2] for field in line.split())
+        if "B" in fields["flags"]:
+            yield fields["id"]
+
+
+def end_tracking(server: RedisServer) -> None:
+    """Close the connections that listen."""
+    for number in tracking(server):
+        server.call("CLIENT", "KILL", "ID", number)
 
 
 def renew(server: RedisServer, store: RedisStore, group: str) -> None:
@@ -209,7 +230,7 @@ async def test_a_lookup_during_which_nobody_listened_is_not_kept(
     store, near = pair
     since = near.begin()
     tokens = (await store.read((), GROUPS)).tokens
-    await asyncio.to_thread(redis_server.call, "CLIENT", "KILL", "TYPE", "pubsub")
+    await asyncio.to_thread(end_tracking, redis_server)
     await eventually(lambda: not usable(near))
     await eventually(lambda: usable(near))
     near.keep(made(b"k", tokens), since=since, ends=time.monotonic() + 60)
@@ -222,7 +243,7 @@ async def test_a_lost_connection_drops_everything_and_comes_back(
     """Nobody knows what was purged in between."""
     store, near = pair
     assert await keep(store, near)
-    await asyncio.to_thread(redis_server.call, "CLIENT", "KILL", "TYPE", "pubsub")
+    await asyncio.to_thread(end_tracking, redis_server)
     await eventually(lambda: near.copies.find(b"k") is None)
     await eventually(lambda: usable(near))
     assert near.find(b"k") is None
@@ -238,7 +259,7 @@ async def test_a_server_that_does_not_answer_any_more_gives_no_hits(
     fault_proxy.hang()
     if near.exact:
         began = time.monotonic()
-        confirmed = await near.listener.confirm(0.1)
+        confirmed = await near.listeners.confirm(0.1)
         assert not confirmed
         assert time.monotonic() - began < 2
     else:
@@ -257,11 +278,11 @@ async def test_after_a_failover_nothing_of_the_first_server_is_found(
         await asyncio.to_thread(fault_proxy.retarget, second.port)
         await asyncio.to_thread(fault_proxy.drop_connections)
         await eventually(lambda: near.copies.find(b"k") is None)
-        first = near.listener.history
+        first = listening(near).history
         await eventually(lambda: usable(near), within=30)
-        assert near.listener.history != first
+        assert listening(near).history != first
         assert near.find(b"k") is None
-        assert near.listener.history == store.upstream.node.history
+        assert listening(near).history == store.upstream.node.history
 
 
 async def test_a_stopped_server_gives_no_hits(mode_of_a_server_of_its_own: str) -> None:
@@ -273,7 +294,7 @@ async def test_a_stopped_server_gives_no_hits(mode_of_a_server_of_its_own: str) 
             await asyncio.to_thread(server.pause)
             await asyncio.sleep(SILENCE * 1.5)
             if near.exact:
-                assert not await near.listener.confirm(0.1)
+                assert not await near.listeners.confirm(0.1)
             else:
                 assert near.find(b"k") is None
         finally:
@@ -395,10 +416,8 @@ async def test_no_near_cache_without_room_for_it(redis_server: RedisServer) -> N
 async def test_closing_leaves_no_connection(redis_server: RedisServer) -> None:
     """Nor a task."""
     store, near = await begin(settings(redis_server.url, "prompt"))
-    name = store.upstream.namespace
     await end(store)
     assert store.near is None
     assert not usable(near)
-    clients = redis_server.call("CLIENT", "LIST", "TYPE", "pubsub")
-    assert name.encode() not in clients
-    assert near.listener._task is None
+    assert not near.listeners._of
+    await eventually(lambda: not list(tracking(redis_server)))

@@ -1,18 +1,20 @@
 """The connection that hears of every token that changes on a server.
 
-`CLIENT TRACKING` with `BCAST` and a prefix sends the names of changed keys. With RESP2 they go to
-a subscribed connection, which here is the very one that asked (`REDIRECT` to itself). The server
-puts such a message on its way before it answers the write that caused it, and answers in order:
-what was purged before a PING was sent has been heard when its answer is there.
+`CLIENT TRACKING` with `BCAST` and a prefix sends the names of changed keys; with RESP3 they come
+between the answers of the connection that asked for it. The server puts such a message on its way
+before it answers the write that caused it, and answers in order: what was purged before a question
+was sent has been heard when its answer is there.
 """
 
 # pyright: reportUnknownMemberType=false, reportPrivateUsage=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 # redis-py leaves part of its own signatures without types.
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, final
 
 import hiredis
@@ -28,8 +30,6 @@ logger = logging.getLogger("maxage")
 Connect = Callable[[], AbstractConnection]
 """Returns a new connection, not yet connected, that learns the server's history when it is."""
 
-_PING: Final = b"*1\r\n$4\r\nPING\r\n"
-_SUBSCRIBE: Final = b"*2\r\n$9\r\nSUBSCRIBE\r\n$20\r\n__redis__:invalidate\r\n"
 _BUSY_INTERVAL: Final = 0.03
 """Seconds between two PINGs while copies are used."""
 _IDLE_INTERVAL: Final = 0.5
@@ -42,22 +42,48 @@ _LONGEST_PAUSE: Final = 3.0
 Waiting = list["asyncio.Future[bool]"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a server answers in one way only, as long as it is the one that purges go to."""
+
+    command: tuple[bytes, ...]
+    answer: bytes | None
+
+
+PING: Final = Question(command=(b"PING",), answer=b"PONG")
+
+
 @final
 class TokenListener:
     """Listens to one server, and drops the copies whose tokens changed.
 
-    All but `heard_at` and `leave` belongs to the event loop in which `start` was called.
+    All but `hears`, `heard_at` and `leave` belongs to the event loop in which `start` was called.
+
+    Args:
+        node: the server.
+        prefix: what the keys begin with.
+        copies: what is dropped.
+        question: gives what the server is asked on each new connection.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, node: Node, prefix: bytes, copies: Copies, *, clock: Clock = monotonic_clock
+        self,
+        node: Node,
+        prefix: bytes,
+        copies: Copies,
+        *,
+        question: Callable[[], Question] = lambda: PING,
+        clock: Clock = monotonic_clock,
     ) -> None:
-        """Listen to `node` for the keys that begin with `prefix`, once `start` was called."""
         self.history: bytes | None = None
         """The history of the server that is listened to; None: nobody listens."""
         self._node: Final = node
         self._prefix: Final = prefix
         self._copies: Final = copies
+        self._new_question: Final = question
+        self._question = PING
+        self._packed = b""
         self._clock: Final = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -69,15 +95,6 @@ class TokenListener:
         self._asked: deque[tuple[float, Waiting]] = deque()
         self._round: Waiting | None = None
         self._refused = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether it was started in an event loop that still runs or can."""
-        return self._loop is not None and not self._loop.is_closed()
-
-    def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Return whether it was started in this event loop."""
-        return self._loop is loop
 
     def start(self, connect: Connect) -> None:
         """Begin to listen, and go on until `stop`, however often the connection is lost."""
@@ -91,10 +108,16 @@ class TokenListener:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def hears(self) -> bool:
+        """Return whether the server is listened to that purges go to."""
+        if self.history is not None and self.history != self._node.history:
+            self.leave()
+        return self.history is not None
+
     def heard_at(self) -> float:
-        """Return when (monotonic) the PING was sent that was answered last."""
+        """Return when (monotonic) the question was sent that was answered last."""
         self._used = True
-        if self._idle and self.alive and self._loop is not None:
+        if self._idle and self._loop is not None and not self._loop.is_closed():
             self._idle = False
             self._loop.call_soon_threadsafe(self._tick)
         return self._heard
@@ -102,21 +125,25 @@ class TokenListener:
     def leave(self) -> None:
         """Give the connection up, from whatever thread: another server took over."""
         self.history = None
-        if self.alive and self._loop is not None:
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._abort)
 
-    async def confirm(self, seconds: float) -> bool:
-        """Ask the server, once for all who ask in this turn of the loop; False: no answer."""
+    def ask(self, seconds: float) -> "asyncio.Future[bool] | None":
+        """Ask the server, once for all who ask in this turn of the loop.
+
+        Returns:
+            Whether it has answered within so many seconds; None: it cannot be asked.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop or self._transport is None:
-            return False
+            return None
         if self._round is None:
             self._round = []
-            loop.call_soon(self._ask, seconds)
+            loop.call_soon(self._send, seconds)
         # One future for each, so that a cancelled request takes nothing from another.
         future: asyncio.Future[bool] = loop.create_future()
         self._round.append(future)
-        return await future
+        return future
 
     # the connection
 
@@ -142,18 +169,18 @@ class TokenListener:
         lost: asyncio.Future[None] = loop.create_future()
         begun: asyncio.Future[None] = loop.create_future()
         async with asyncio.timeout(_CONNECT_WITHIN):
+            self._question = self._new_question()
+            self._packed = _packed(connection, *self._question.command)
             await connection.connect()
-            number = await _ask(connection, "CLIENT", "ID")
-            tracking = ("ON", "REDIRECT", number, "BCAST", "PREFIX", self._prefix)
-            if await _ask(connection, "CLIENT", "TRACKING", *tracking) != b"OK":
-                raise InvalidResponse("the answer is not that to CLIENT TRACKING")
             # From here on each message is worked off where it arrives, without a task that has to
-            # be woken first: that is most of what an `exact` hit costs. No message can come before
-            # the subscription, so that redis-py has read all that there was.
+            # be woken first: that is most of what an `exact` hit costs. Redis-py has read all that
+            # there was.
             writer: Any = connection._writer  # noqa: SLF001 - redis-py has no other way to it
             transport: asyncio.Transport = writer.transport
-            transport.set_protocol(_Wire(self._take, begun, lost))
-            transport.write(_SUBSCRIBE)
+            transport.set_protocol(_Wire(self._hear, self._answered, begun, lost))
+            transport.write(_packed(connection, "HELLO", 3))
+            tracking = ("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._prefix)
+            transport.write(_packed(connection, *tracking))
             await begun
         self._transport = transport
         self._begin(connection_history(connection))
@@ -190,21 +217,23 @@ class TokenListener:
 
     # what is heard
 
-    def _take(self, message: Any) -> None:
-        if message[0] == b"pong":
-            if self._asked:
-                self._heard, waiting = self._asked.popleft()
-                _tell(waiting, answered=True)
-        elif message[0] == b"message":
-            if message[2] is None:
+    def _hear(self, kind: bytes, keys: Any) -> None:
+        if kind == b"invalidate":
+            if keys is None:
                 # Everything was flushed.
                 self._copies.clear()
             else:
-                self._copies.purge(message[2])
+                self._copies.purge(keys)
+
+    def _answered(self, answer: Any) -> None:
+        if answer != self._question.answer or not self._asked:
+            raise InvalidResponse("the answer is not that to the question")
+        self._heard, waiting = self._asked.popleft()
+        _tell(waiting, answered=True)
 
     # what is asked
 
-    def _ask(self, seconds: float) -> None:
+    def _send(self, seconds: float) -> None:
         waiting, self._round = self._round or [], None
         if self._transport is None or self._loop is None:
             _tell(waiting, answered=False)
@@ -215,7 +244,7 @@ class TokenListener:
     def _ping(self, waiting: Waiting) -> None:
         if self._transport is not None:
             self._asked.append((self._clock(), waiting))
-            self._transport.write(_PING)
+            self._transport.write(self._packed)
 
     def _give_up(self, waiting: Waiting, due: float, seconds: float) -> None:
         """Let those who wait go on without an answer; a late event loop is no late answer."""
@@ -225,7 +254,7 @@ class TokenListener:
             again = self._clock() + seconds
             self._loop.call_later(seconds, self._give_up, waiting, again, seconds)
             return
-        self._node.failed(TimeoutError("no answer to a PING"))
+        self._node.failed(TimeoutError("no answer to whoever listens"))
         _tell(waiting, answered=False)
 
     def _tick(self) -> None:
@@ -249,14 +278,17 @@ class _Wire(asyncio.Protocol):
 
     def __init__(
         self,
-        take: Callable[[Any], None],
+        hear: Callable[[bytes, Any], None],
+        answered: Callable[[Any], None],
         begun: "asyncio.Future[None]",
         lost: "asyncio.Future[None]",
     ) -> None:
         self._reader = hiredis.Reader()
-        self._handle = take
+        self._hear = hear
+        self._answered = answered
         self._begun = begun
         self._gone = lost
+        self._greeted = False
 
     def data_received(self, data: bytes) -> None:
         """Work off every message that is complete."""
@@ -264,16 +296,28 @@ class _Wire(asyncio.Protocol):
             self._reader.feed(data)
             while (message := self._reader.gets()) is not False:
                 self._one(message)
-        except (hiredis.HiredisError, TypeError, IndexError) as error:
+        except (hiredis.HiredisError, RedisError, TypeError, ValueError) as error:
             self._end(error)
 
     def _one(self, message: Any) -> None:
         if isinstance(message, hiredis.ReplyError):
             raise message
-        if message[0] == b"subscribe" and not self._begun.done():
-            self._begun.set_result(None)
+        if isinstance(message, hiredis.PushNotification):
+            kind, keys = message
+            self._hear(kind, keys)
+        elif self._begun.done():
+            self._answered(message)
         else:
-            self._handle(message)
+            self._greet(message)
+
+    def _greet(self, message: Any) -> None:
+        """Take the answers to HELLO, which is a map, and to CLIENT TRACKING."""
+        if self._greeted and message == b"OK":
+            self._begun.set_result(None)
+        elif self._greeted or not isinstance(message, dict):
+            command = "CLIENT TRACKING" if self._greeted else "HELLO"
+            raise InvalidResponse(f"the answer is not that to {command}")
+        self._greeted = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Say that it is over."""
@@ -293,6 +337,6 @@ def _tell(waiting: Waiting, *, answered: bool) -> None:
             future.set_result(answered)
 
 
-async def _ask(connection: AbstractConnection, *command: Any) -> Any:
-    await connection.send_command(*command, check_health=False)
-    return await connection.read_response(disable_decoding=True)
+def _packed(connection: AbstractConnection, *command: Any) -> bytes:
+    packed: list[bytes] = connection.pack_command(*command)
+    return b"".join(packed)

@@ -11,13 +11,12 @@ from typing import Final, Literal, final
 from maxage.clock import Clock, monotonic_clock
 from maxage.store.codec import Entry
 from maxage.store.copies import Copies, Copy
-from maxage.store.listener import TokenListener
-from maxage.store.node import Node
-from maxage.store.tokens import token_key, token_prefix
+from maxage.store.listeners import Listeners
+from maxage.store.tokens import token_key
 from maxage.store.upstream import Upstream
 
 SILENCE: Final = 0.1
-"""Seconds by which a `prompt` hit may lag at most: a PING sent no longer ago was answered."""
+"""Seconds by which a `prompt` hit may lag: a question sent no longer ago was answered."""
 
 _LOOK_INTERVAL: Final = 0.01
 """Seconds for which it is remembered that copies may be used. A purge that comes to be owed ends it
@@ -26,11 +25,10 @@ at once, and a lost connection leaves no copy."""
 
 @final
 class NearCache:
-    """The near cache in front of a Redis server.
+    """The near cache in front of a Redis server, or of the masters of a cluster.
 
     Args:
         upstream: the store whose purges are watched.
-        node: its server.
         mode: `exact` or `prompt`, as in `NEAR_CACHE`.
         max_bytes: what the copies may take, as in `NEAR_CACHE_BYTES`.
         confirm_within: seconds that an `exact` hit waits for the server.
@@ -40,7 +38,6 @@ class NearCache:
     def __init__(
         self,
         upstream: Upstream,
-        node: Node,
         *,
         mode: Literal["exact", "prompt"],
         max_bytes: int,
@@ -49,9 +46,8 @@ class NearCache:
     ) -> None:
         self.exact: Final = mode == "exact"
         self.copies: Final = Copies(max_bytes)
-        self._node: Final = node
-        self.listener: Final = TokenListener(
-            node, token_prefix(upstream.namespace), self.copies, clock=clock
+        self.listeners: Final = Listeners(
+            upstream.topology, upstream.namespace, self.copies, clock=clock
         )
         self._upstream: Final = upstream
         self._confirm_within: Final = confirm_within
@@ -75,27 +71,24 @@ class NearCache:
     def _usable(self, now: float) -> bool:
         """Look at all on which it depends, and remember for a moment that copies may be used."""
         self._good_until = float("-inf")
-        listener, upstream = self.listener, self._upstream
-        if listener.history is None or not upstream.trusted:
-            return False
-        if listener.history != self._node.history:
-            # Purges go to another server than the one that is listened to.
-            listener.leave()
+        listeners, upstream = self.listeners, self._upstream
+        if not listeners.hear() or not upstream.trusted:
             return False
         until = min(now + _LOOK_INTERVAL, upstream.leasing.lease.trusted_until)
         if not self.exact:
-            until = min(until, listener.heard_at() + SILENCE)
+            until = min(until, listeners.heard_at() + SILENCE)
         self._good_until = until
         return now < until
 
     async def confirm(self) -> bool:
         """Return whether all that was purged before this call has been dropped.
 
-        The question is sent after this call began, once for all who ask in this turn of the loop.
+        The questions are sent after this call began, once for all who ask in this turn of the loop.
         """
         if not self.exact:
             return True
-        confirmed = await self.listener.confirm(self._node.patience(self._confirm_within))
+        patience = self._upstream.patience(self._confirm_within)
+        confirmed = await self.listeners.confirm(patience)
         now = self._clock()
         return confirmed and (now < self._good_until or self._usable(now))
 

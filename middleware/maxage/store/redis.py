@@ -10,7 +10,7 @@ from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store import Reading, Value
 from maxage.store.batching import LookupBatcher
-from maxage.store.cluster import connections_to
+from maxage.store.cluster import connections_to, connector_to
 from maxage.store.commands import (
     Command,
     Found,
@@ -19,7 +19,7 @@ from maxage.store.commands import (
     marking,
     twice,
 )
-from maxage.store.connections import Connections, NodeConnections
+from maxage.store.connections import Connections
 from maxage.store.leasing import LOOK_TIMEOUT
 from maxage.store.near import NearCache
 from maxage.store.tokens import token_key
@@ -96,9 +96,9 @@ class RedisStore:
     async def close(self) -> None:
         """Sign off, and close the connections of this event loop; use begins all anew."""
         near = self._near
-        if near is not None and near.listener.belongs_to(asyncio.get_running_loop()):
+        if near is not None and near.listeners.belong_to(asyncio.get_running_loop()):
             self._near = None
-            await near.listener.stop()
+            await near.listeners.stop()
         await asyncio.to_thread(self.upstream.leasing.sign_off)
         side = self._sides.pop(asyncio.get_running_loop(), None)
         if side is not None:
@@ -244,19 +244,15 @@ class RedisStore:
     def _listen(self, connections: Connections) -> None:
         """Begin a near cache, unless there is one whose event loop still runs."""
         settings = self._settings
-        if not settings.near_cache_bytes or (self._near and self._near.listener.alive):
-            return
-        node = self.upstream.node
-        if node is None or not isinstance(connections, NodeConnections):
+        if not settings.near_cache_bytes or (self._near and self._near.listeners.alive):
             return
         self._near = NearCache(
             self.upstream,
-            node,
             mode=settings.near_cache,
             max_bytes=settings.near_cache_bytes,
             confirm_within=settings.cache_read_budget,
         )
-        self._near.listener.start(connections.new_connection)
+        self._near.listeners.start(lambda node: connector_to(connections, node))
 
     def _side(self) -> _LoopSide:
         loop = asyncio.get_running_loop()

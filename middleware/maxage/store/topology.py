@@ -24,7 +24,7 @@ class Topology(Protocol):
 
     @property
     def nodes(self) -> Sequence[Node]:
-        """All of them, as far as they are known."""
+        """All of them, as far as they are known; the same object as long as nothing changes."""
         ...
 
     @property
@@ -147,9 +147,13 @@ class Cluster:
         with self._lock:
             address = self._address_of(by)
             node = self._known((error.host or address[0], error.port))
-            if isinstance(error, MovedError) and self._owners[error.slot_id] is not node:
+            has_moved = isinstance(error, MovedError)
+            if node not in self.nodes:
+                # One that only takes over a slot yet is none of them. It is another object all the
+                # same: whoever listens to all of them notices that something lies elsewhere.
+                self.nodes = tuple([*self.nodes, node] if has_moved else [*self.nodes])
+            if has_moved and self._owners[error.slot_id] is not node:
                 self._owners[error.slot_id] = node
-                self.nodes = tuple(dict.fromkeys((*self.nodes, node)))
                 # Who redirects knows more than others do.
                 self._teller, self.is_current = address, False
         if not self.is_current:
@@ -182,11 +186,15 @@ class Cluster:
             owners: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
             for first, last, address in ranges:
                 owners[first : last + 1] = [self._known(address)] * (last + 1 - first)
-            before, self._owners = self.nodes, owners
-            self.nodes = tuple(dict.fromkeys(node for node in owners if node is not None))
+            before = self.nodes
+            nodes = tuple(dict.fromkeys(node for node in owners if node is not None))
+            if set(nodes) != set(before):
+                # Before anybody is asked by the new owners.
+                self.nodes = nodes
+            self._owners = owners
             # Who keeps no slot any more is forgotten: if it comes back, it has taken over. Who has
             # none yet may be about to get its first one.
-            gone = set(before) - set(self.nodes)
+            gone = set(before) - set(nodes)
             self._by_address = {a: n for a, n in self._by_address.items() if n not in gone}
 
     def _known(self, address: Address) -> Node:
