@@ -59,6 +59,7 @@ def test_its_python_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     """Block after block, as somebody would paste them."""
     for name in CacheSettings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("PURGE_TOKEN", "one-that-nobody-guesses")
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "readme"}
     found = blocks("README.md", "python")

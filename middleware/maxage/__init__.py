@@ -1,6 +1,7 @@
 """An HTTP response cache for FastAPI, Starlette and any ASGI application."""
 
 from maxage.asgi import CacheMiddleware
+from maxage.counting import Counters, counters
 from maxage.errors import MaxageError, SettingsError, StoreUnavailableError
 from maxage.policy import Rule, cached, invalidates, uncached
 from maxage.purging import (
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CacheMiddleware",
     "CacheSettings",
+    "Counters",
     "MaxageError",
     "MemoryStore",
     "RedisStore",
@@ -38,6 +40,7 @@ __all__ = [
     "apurge_path",
     "apurge_tags",
     "cached",
+    "counters",
     "invalidates",
     "purge",
     "purge_all",

@@ -85,6 +85,7 @@ class CacheMiddleware:
         elif scope["method"] in {"GET", "HEAD"}:
             ready = self.shortcut.find(scope) if self.shortcut is not None else None
             if ready is not None and (ready.confirmed is None or await ready.confirmed()):
+                self.cache.counters.hits += 1
                 await send(ready.start())
                 await send({"type": "http.response.body", "body": ready.body})
             else:

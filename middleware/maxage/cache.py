@@ -15,6 +15,7 @@ from maxage.background import Background
 from maxage.claim import Claim, claim_key
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
+from maxage.counting import Counters, begin_counting
 from maxage.dependencies import Dependencies, Kept
 from maxage.expiry import is_due_early, shortened
 from maxage.fill import Fill, completed, response_tags
@@ -76,7 +77,8 @@ class Cache:
         self.monotonic: Final = monotonic
         self.draw: Final = draw
         self.flights: Final[Flights[Entry]] = Flights()
-        self.shelf: Final = Shelf(settings, store)
+        self.counters: Final[Counters] = begin_counting()
+        self.shelf: Final = Shelf(settings, store, self.counters)
         self.reader: Final = Reader(settings, self.shelf)
         self.background: Final = Background()
 
@@ -154,6 +156,7 @@ class Cache:
         key = found.collapse_key
         if target.refresh_after > self.monotonic() or self.flights.find(key) is not None:
             return None
+        self.counters.refreshes += 1
         return self.flights.lead(key, found.tokens)
 
     def refresh_failed(self, target: Target) -> None:
@@ -333,6 +336,7 @@ class Cache:
         entry = Entry(key=key, stored=stored, tokens=tokens)
         target.vary_names = names
         self._was_worth_waiting(fill)
+        self.counters.stored += 1
         self.shelf.hold(entry)
         # Whatever this process keeps is older.
         self._forget(entry.key, found.key)
@@ -409,13 +413,15 @@ class Cache:
     async def invalidate(self, groups: Iterable[str]) -> bool:
         """Purge the groups; return whether that is confirmed. Cannot be cancelled half way."""
         tokens = await asyncio.shield(self.background.spawn(self.store.renew(tuple(groups))))
-        return None not in tokens
+        return self._purged(confirmed=None not in tokens)
 
     async def swap(
         self, groups: tuple[str, ...]
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
         """Purge the groups like `invalidate`; return the tokens before it, and those after it."""
-        return await asyncio.shield(self.background.spawn(self.store.swap(groups)))
+        before, after = await asyncio.shield(self.background.spawn(self.store.swap(groups)))
+        self._purged(confirmed=None not in after)
+        return before, after
 
     async def settle(self, dependencies: Dependencies, *, but: Iterable[str] = ()) -> bool:
         """Purge again what a request purged, now that its application call has returned.
@@ -432,7 +438,12 @@ class Cache:
         if not (touched or kept or dependencies.softened):
             return True
         settled = self._settle(touched, kept, tuple(dependencies.softened))
-        return await asyncio.shield(self.background.spawn(settled))
+        return self._purged(confirmed=await asyncio.shield(self.background.spawn(settled)))
+
+    def _purged(self, *, confirmed: bool) -> bool:
+        self.counters.purges += 1
+        self.counters.unconfirmed_purges += not confirmed
+        return confirmed
 
     async def _settle(
         self, purged: Sequence[str], kept: Mapping[str, Kept | None], softened: Sequence[str]

@@ -86,6 +86,7 @@ class Reading(Answering):
                 begin_refresh(self)
             if self.shortcut is not None and not self.request.carries_credentials:
                 self.shortcut.learn(self.scope, target, key)
+            self.cache.counters.hits += 1
             await self.serve(decision)
             return
         try:
@@ -179,6 +180,7 @@ class Reading(Answering):
         elif isinstance(decision, Forward):
             if self._is_too_slow(decision) and self.found.entry is not None:
                 stored = self.found.entry.stored
+                self.cache.counters.hits += 1
                 await self.serve(answer(self.request, stored, now=self.cache.clock()))
             else:
                 await self._forward(decision)
@@ -186,6 +188,10 @@ class Reading(Answering):
             if decision.refresh:
                 begin_refresh(self)
             joined = self._joined
+            if joined:
+                self.cache.counters.collapsed += 1
+            else:
+                self.cache.counters.hits += 1
             fwd = self.forwarded(joined.reason, ttl=decision.ttl) if joined else None
             await self.serve(decision, fwd=fwd)
 
@@ -223,6 +229,7 @@ class Reading(Answering):
         # unless the generated response is based upon a stored response".
         headers = self.outgoing([(b"content-length", b"0"), (b"cache-control", b"no-store")])
         start = {"type": "http.response.start", "status": 504, "headers": headers}
+        self.cache.counters.misses += 1
         await self.send(start)
         await self.send({"type": "http.response.body", "body": b""})
 
@@ -231,9 +238,12 @@ class Reading(Answering):
     async def _bypass(self, detail: str) -> None:
         """Pass the request on; nothing is looked up and nothing stored."""
         unstorable = detail == _UNSTORABLE
-        status = CacheStatus(fwd="bypass", detail=detail)
         if unstorable:
+            self.cache.counters.misses += 1
             status = CacheStatus(fwd="uri-miss")
+        else:
+            self.cache.counters.bypasses[detail] += 1
+            status = CacheStatus(fwd="bypass", detail=detail)
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -290,6 +300,7 @@ class Reading(Answering):
             return False
         self.cache.finish(flight, self.found.entry)
         self.collapsed = True
+        self.cache.counters.collapsed += 1
         await self.serve(fetched, fwd=self.forwarded(decision.reason, ttl=fetched.ttl))
         return True
 
@@ -300,6 +311,7 @@ class Reading(Answering):
             flight = self.cache.flights.lead(self.found.collapse_key, self.found.tokens)
             if await self._served_from_elsewhere(decision, flight):
                 return
+        self.cache.counters.misses += 1
         exchange, patience = Exchange(self, decision, flight), self._patience(decision)
         if patience:
             await run_in_time(exchange, patience)

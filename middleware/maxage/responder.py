@@ -178,6 +178,7 @@ class Answering(Responder):
 
     async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
         """Send what the rules decided, with our member of Cache-Status."""
+        self.cache.counters.stale += decision.stale
         if fwd is None:
             headers = self.service.hit_headers(decision, self.found.key)
         else:

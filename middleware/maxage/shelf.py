@@ -6,6 +6,7 @@ from typing import Final, final
 from weakref import WeakValueDictionary
 
 from maxage.claim import Claim
+from maxage.counting import Counters
 from maxage.fill import Fill
 from maxage.found import Found
 from maxage.settings import CacheSettings
@@ -21,8 +22,9 @@ class Shelf:
     request does not race the write.
     """
 
-    def __init__(self, settings: CacheSettings, store: Store) -> None:
+    def __init__(self, settings: CacheSettings, store: Store, counters: Counters) -> None:
         self._settings: Final = settings
+        self._counters: Final = counters
         self.store: Final = store
         secret = settings.cache_secret
         self._codec: Final = Codec(secret.get_secret_value().encode() if secret else None)
@@ -68,7 +70,12 @@ class Shelf:
         pending = self._held.get(key, pending)
         if pending is not None:
             return pending
-        return self._codec.decode(value, key) if isinstance(value, bytes) else value
+        if not isinstance(value, bytes):
+            return value
+        decoded = self._codec.decode(value, key)
+        if decoded is None:
+            self._counters.unreadable += 1
+        return decoded
 
     def hold(self, entry: Entry) -> None:
         """Let an entry be found from now on."""

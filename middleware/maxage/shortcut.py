@@ -112,6 +112,8 @@ class Shortcut:
         settings = service.settings
         self._service: Final = service
         self._cache: Final = cache
+        self.counters: Final = cache.counters
+        """Whoever sends what `find` gave counts the hit."""
         self._weighty: Final = _WEIGHTY | {n.lower().encode() for n in settings.credential_headers}
         self._known: dict[tuple[Any, ...], _Known] = {}
         # Chance decides about each request anew whether it begins a refresh.

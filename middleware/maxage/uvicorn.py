@@ -262,6 +262,7 @@ class FastLaneProtocol(HttpToolsProtocol):
             wire = ready.wire = (defaults, self._head(lane, ready, scope["method"]))
         if wire[1] is None:
             return False
+        lane.shortcut.counters.hits += 1
         self._send(scope, ready, wire[1])
         return True
 

@@ -1,7 +1,12 @@
 """Openness: what a stranger can reach, and what his words can do."""
 
+import pytest
+
+from maxage.errors import SettingsError
+from maxage.fastapi import purge_router
 from tests.catalogue.bench import Bench
 from tests.catalogue.case import Case, Send, get, script
+from tests.support.raw_http import HeaderInput
 
 AREA = "Openness"
 COMMANDS = frozenset({
@@ -10,6 +15,9 @@ COMMANDS = frozenset({
 })  # fmt: skip
 """All commands that the library sends; docs/security.md gives an ACL of exactly these."""
 ONE_DAY = 86_400
+PURGE_TOKEN = "the-token-of-the-catalogue"
+EVERYTHING = b'{"everything": true}'
+JSON = {"content-type": "application/json"}
 
 
 def case(name: str, what: str, expected: str, reference: str, *steps: Send) -> Case:
@@ -17,6 +25,23 @@ def case(name: str, what: str, expected: str, reference: str, *steps: Send) -> C
     return Case(
         id=name, area=AREA, what=what, expected=expected, reference=reference, play=script(*steps)
     )
+
+
+def forbidden(headers: HeaderInput, method: str = "POST", status: int = 401) -> list[Send]:
+    """A purge that must come to nothing."""
+    return [
+        get("/{run}/url", stored=True),
+        Send(target="/{run}/ops/purge", method=method, headers=headers, body=EVERYTHING,
+             status=status),
+        get("/{run}/url", hit=True),
+    ]  # fmt: skip
+
+
+def unguarded(bench: Bench) -> None:
+    """Try to make the route without a guard."""
+    for guards in ({}, {"token": ""}, {"token": "short"}, {"dependencies": []}):
+        with pytest.raises(SettingsError, match=r"purge_router\(\) got"):
+            purge_router(**guards)
 
 
 def log_injection(bench: Bench) -> None:
@@ -63,7 +88,7 @@ CASES: list[Case] = [
     *(
         case(
             f"no-route-{number}",
-            f"`{method} {target}` on an application that mounted nothing",
+            f"`{method} {target}` where no route was mounted",
             "there is no such route, and nothing is purged",
             "design section 4; CWE-306",
             get("/{run}/url", stored=True),
@@ -83,6 +108,66 @@ CASES: list[Case] = [
                 ("POST", "/{run}/url"),
             ]
         )
+    ),
+    Case(
+        id="purge-unguarded",
+        area=AREA,
+        what="`purge_router()` without a token or a dependency, or with an empty or short token",
+        expected="refused when the application starts; the error says how to add one",
+        reference="design section 4; CWE-306",
+        play=unguarded,
+    ),
+    case(
+        "purge-no-token",
+        "a purge without the token",
+        "401, and nothing is purged",
+        "RFC 6750 section 3; CWE-306",
+        *forbidden(JSON),
+    ),
+    case(
+        "purge-wrong-token",
+        "a purge with another token",
+        "401, and nothing is purged",
+        "RFC 6750 section 3.1; CWE-287",
+        *forbidden({**JSON, "authorization": "Bearer guessed"}),
+    ),
+    case(
+        "purge-part-of-token",
+        "a purge with the beginning of the token",
+        "401, compared in constant time, and nothing is purged",
+        "CWE-208",
+        *forbidden({**JSON, "authorization": f"Bearer {PURGE_TOKEN[:-1]}"}),
+    ),
+    case(
+        "purge-by-link",
+        "a GET of the route, with the token",
+        "405, and nothing is purged",
+        "CWE-352",
+        *forbidden({"authorization": f"Bearer {PURGE_TOKEN}"}, "GET", 405),
+    ),
+    case(
+        "purge-by-form",
+        "a POST of the route as a form of another site sends it",
+        "401, and nothing is purged",
+        "CWE-352",
+        *forbidden({"content-type": "text/plain", "origin": "https://evil.example"}),
+    ),
+    case(
+        "purge-with-token",
+        "a purge with the token",
+        "nobody is given what was stored before",
+        "design section 5",
+        get("/{run}/url", stored=True),
+        get("/{run}/url", hit=True),
+        Send(
+            target="/{run}/ops/purge",
+            method="POST",
+            body=b'{"names": ["/{run}/url"]}',
+            headers={**JSON, "authorization": f"Bearer {PURGE_TOKEN}"},
+            shows="true",
+            has=(("cache-control", "no-store"),),
+        ),
+        get("/{run}/url", hit=False),
     ),
     case(
         "reload-by-anybody",

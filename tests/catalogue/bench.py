@@ -24,6 +24,10 @@ class Bench:
     server: RedisServer
     proxy: FaultProxy
     setup: str
+    faults: Path
+    """The file that says what fails within the nodes: see `origin`."""
+    env: Mapping[str, str]
+    """The environment of the nodes, for others like them."""
     near: bool = False
     """Whether the nodes keep responses in their own memory too."""
     run: str = field(default_factory=lambda: f"run{next(_runs):06d}")
@@ -62,6 +66,7 @@ class Bench:
                     if not any(name.lower() == "host" for name, _ in pairs):
                         pairs.insert(0, ("Host", "shop.example"))
                     path = target.replace("{run}", self.run)
+                    body = body.replace(b"{run}", self.run.encode())
                     connection.send_request(method, path, pairs, body, host_header=False)
                 return connection.read_response(method)
             except (CutResponseError, ConnectionError):
@@ -78,6 +83,15 @@ class Bench:
     def settle(self) -> None:
         """Wait until the node that was asked last has written what it had to write."""
         assert self.send(self._last, "GET", "/_settled").status == 200
+
+    @contextmanager
+    def within(self, fault: str) -> Iterator[None]:
+        """Let this fail within the nodes, in all of them."""
+        self.faults.write_text(fault)
+        try:
+            yield
+        finally:
+            self.faults.unlink()
 
     def stored_keys(self, *, holding: str | None = None) -> list[bytes]:
         """The keys of stored responses of this run, each with the length of its readable part."""
@@ -128,7 +142,11 @@ def started(setup: Setup, folder: Path, *, patient: bool = True) -> Iterator[Ben
     rows.mkdir()
     workers = Workers(folder)
     with RedisServer.start() as server, FaultProxy(server.port) as proxy:
-        known = {"REDIS_URL": proxy.url, "ORIGIN_ROWS": str(rows), **setup.settings}
+        # By name, as in earnest: a resolver can fail too.
+        url = f"redis://localhost:{proxy.port}"
+        faults = folder / "faults"
+        known = {"REDIS_URL": url, "ORIGIN_ROWS": str(rows), "ORIGIN_FAULTS": str(faults)}
+        known |= setup.settings
         known |= PATIENT if patient else {}
         try:
             nodes = workers.start_many(setup.nodes, "tests.catalogue.origin:site", env=known)
@@ -137,6 +155,8 @@ def started(setup: Setup, folder: Path, *, patient: bool = True) -> Iterator[Ben
                 server=server,
                 proxy=proxy,
                 setup=setup.name,
+                faults=faults,
+                env=known,
                 near=setup.near is not None,
             )
         finally:

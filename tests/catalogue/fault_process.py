@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tests.catalogue.bench import Bench
 from tests.catalogue.case import Case, Play
+from tests.catalogue.faults import answers_without_redis, wait_for_hits
 
 AREA = "Processes, threads and loops"
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +42,26 @@ if child == 0:
 status = os.waitpid(child, 0)[1]
 wait_for_a_value()
 sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+PRELOADED = """
+import os, signal, socket, sys
+import uvicorn
+from tests.catalogue.origin import items, site
+items.get("used before the fork")
+children, listeners = [], [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+for listener in listeners:
+    child = os.fork()
+    if child == 0:
+        uvicorn.Server(uvicorn.Config(site, log_level="error")).run(sockets=[listener])
+        os._exit(0)
+    children.append(child)
+print(*(listener.getsockname()[1] for listener in listeners), flush=True)
+sys.stdin.readline()
+for child in children:
+    os.kill(child, signal.SIGTERM)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+sys.exit(not {0, -signal.SIGTERM}.issuperset(codes))
 """
 
 THREADS = """
@@ -100,7 +123,7 @@ def started(bench: Bench, script: str, *args: str) -> "subprocess.Popen[str]":
     """Run a script against the Redis behind the proxy."""
     roots = os.pathsep.join(map(str, (ROOT / "middleware", ROOT)))
     known = {k: v for k, v in os.environ.items() if not k.startswith(("CACHE_", "REDIS_"))}
-    known |= {"PYTHONPATH": roots, "REDIS_URL": bench.proxy.url, "CACHE_NAMESPACE": bench.run}
+    known |= {**bench.env, "PYTHONPATH": roots, "CACHE_NAMESPACE": bench.run}
     return subprocess.Popen(
         [sys.executable, "-c", script, *args],
         env=known, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -134,6 +157,34 @@ def forked(state: str) -> Play:
     return play
 
 
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A forked process that serves."""
+
+    port: int
+
+    def log(self) -> str:
+        """What it says, `finished` looks at."""
+        return ""
+
+
+def preloaded(bench: Bench) -> None:
+    """Load and use the application, fork, serve in the children, and let Redis hang meanwhile."""
+    process = started(bench, PRELOADED)
+    assert process.stdout is not None
+    try:
+        ports = list(map(int, process.stdout.readline().split()))
+        theirs: Any = replace(bench, nodes=[Forked(port) for port in ports])
+        theirs.send(0, "PUT", "/{run}/row?value=1")
+        wait_for_hits(theirs, "1")
+        bench.proxy.hang()
+        answers_without_redis(theirs)
+        bench.proxy.pass_through()
+        wait_for_hits(theirs, "11")
+    finally:
+        finished(process)
+
+
 def threads(bench: Bench) -> None:
     """Seven threads, three of them with an event loop of their own, through every kind of fault."""
     process = started(bench, THREADS)
@@ -158,6 +209,15 @@ CASES: list[Case] = [
         expected="parent and child go on, each with connections of its own",
         reference="fork(2); design section 8",
         play=forked("connected"),
+    ),
+    Case(
+        id="fork-that-serves",
+        area=AREA,
+        what="two servers forked from a process that has loaded and used the application"
+        " (`--preload`), while Redis hangs for a moment",
+        expected="both answer, see each other's writes, have hits again, and end in good order",
+        reference="fork(2); design section 8",
+        play=preloaded,
     ),
     Case(
         id="fork-in-an-outage",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tests.catalogue.bench import Bench
@@ -9,6 +10,8 @@ from tests.catalogue.case import Case
 from tests.catalogue.figures import ADDED_BY_GET, BACK_WITHIN, GENEROUS, SLOW_GETS
 from tests.support.fault_proxy import ERRORS
 from tests.support.raw_http import RawConnection, RawResponse
+from tests.support.redis_topology import start_sentinel, wait_acknowledging
+from tests.support.workers import Workers
 
 AREA = "Redis breaks"
 NOTHING = "every request is answered as without a cache, and writes are seen"
@@ -112,14 +115,14 @@ def flush(bench: Bench) -> None:
     bench.server.flush()
 
 
-def restarts(name: str, what: str, strike: Strike) -> Case:
-    """Something that happens in a moment, without an outage to speak of."""
+def restarts(name: str, what: str, strike: Strike, then: Strike | None = None) -> Case:
+    """Something that happens in a moment, twice, without an outage to speak of."""
 
     def play(bench: Bench) -> None:
         bench.send(0, "PUT", "/{run}/row?value=1")
         wait_for_hits(bench, "1")
-        for turn in range(2, 4):
-            strike(bench)
+        for turn, happen in enumerate((strike, then or strike), 2):
+            happen(bench)
             for node in range(len(bench.nodes)):
                 value = f"{turn}{node}"
                 assert b"row=" in row(bench, node).body
@@ -133,6 +136,67 @@ def restarts(name: str, what: str, strike: Strike) -> Case:
         expected="no answer from before a write, no error, hits within a second",
         reference="design section 5", play=play,
     )  # fmt: skip
+
+
+def resolver(how: str) -> Case:
+    """Nobody tells where Redis is, and its connections are lost: they were what still worked."""
+
+    def play(bench: Bench) -> None:
+        bench.send(0, "PUT", "/{run}/row?value=1")
+        wait_for_hits(bench, "1")
+        with bench.within(f"resolver {how}"):
+            bench.proxy.drop_connections()
+            answers_without_redis(bench)
+            for number in range(len(bench.nodes)):
+                began = time.monotonic()
+                for _ in range(5):
+                    assert b"a thread was free" in bench.get("/{run}/thread", node=number).body
+                    assert (
+                        b'"redis_available":false' in bench.get("/{run}/health", node=number).body
+                    )
+                    bench.get("/{run}/item", node=number)
+                # The health page may wait for a second each time.
+                assert time.monotonic() - began < 5 * (BACK_WITHIN + GENEROUS)
+        wait_for_hits(bench, f"{10 + len(bench.nodes) - 1}")
+
+    return Case(
+        id=f"redis-resolver-{how.replace(' ', '-')}", area=AREA,
+        what=f"a resolver that {how}, when all connections are lost",
+        expected=f"{NOTHING}; no thread of the application waits for it, and hits are back within a"
+        " second",
+        reference="getaddrinfo(3), which has no time limit; " + BUDGET, play=play,
+    )  # fmt: skip
+
+
+def failover(bench: Bench) -> None:
+    """The primary behind a sentinel dies, and its replica takes over."""
+    with start_sentinel() as group:
+        workers = Workers(bench.faults.parent)
+        env = {**bench.env, "REDIS_URL": group.url}
+        try:
+            nodes = workers.start_many(2, "tests.catalogue.origin:site", env=env)
+            theirs = replace(bench, nodes=nodes)
+            theirs.send(0, "PUT", "/{run}/row?value=1")
+            wait_for_hits(theirs, "1")
+            old = group.primary
+            wait_acknowledging(old)
+            old.kill()
+            answers_without_redis(theirs)
+            group.wait_promoted(old)
+            wait_for_hits(theirs, "11")
+            assert_calm(theirs)
+        finally:
+            workers.close()
+
+
+def worker_clock(seconds: int) -> Strike:
+    """Set the wall clock of the last worker, so far from the machine's."""
+
+    def strike(bench: Bench) -> None:
+        answer = bench.send(len(bench.nodes) - 1, "GET", f"/_jump?{seconds}")
+        assert answer.status == 200, answer
+
+    return strike
 
 
 def clock_jump(seconds: int) -> Strike:
@@ -194,6 +258,17 @@ CASES: list[Case] = [
              lambda bench: bench.proxy.drop_connections()),
     restarts("connections-reset", "all connections reset at once",
              lambda bench: bench.proxy.drop_connections(reset=True)),
+    Case(
+        id="redis-failover", area=AREA, what="the primary dies, and Sentinel promotes its replica",
+        expected=f"{NOTHING}; hits are back within a second of the promotion",
+        reference="design section 5", play=failover,
+    ),
+    resolver("hangs"),
+    resolver("knows nothing"),
+    restarts("worker-clock-forward", "a worker's wall clock a day ahead, and right again",
+             worker_clock(86_400), worker_clock(0)),
+    restarts("worker-clock-back", "a worker's wall clock a day behind, and right again",
+             worker_clock(-86_400), worker_clock(0)),
     restarts("clock-forward", "the server's clock a day ahead", clock_jump(86_400)),
     restarts("clock-back", "the server's clock a day behind", clock_jump(-86_400)),
 ]  # fmt: skip

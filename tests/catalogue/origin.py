@@ -3,11 +3,42 @@
 Their handlers show what they read of the request, so that whatever reached another client is seen.
 """
 
+# ruff: noqa: E402 - the faults come before what would bind the clock
+
 import asyncio
 import itertools
 import os
+import socket
+import time
 from pathlib import Path
 from typing import Annotated, Any
+
+FAULTS = Path(os.environ.get("ORIGIN_FAULTS", os.devnull))
+"""Says what fails in this process: `resolver hangs`, `resolver knows nothing`."""
+_getaddrinfo, _time = socket.getaddrinfo, time.time
+_jump = 0.0
+
+
+def failing() -> str:
+    """What fails now."""
+    try:
+        return FAULTS.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def getaddrinfo(host: Any, *args: Any, **more: Any) -> Any:
+    """Look up a name, if the resolver answers."""
+    if host == "localhost":
+        while failing() == "resolver hangs":
+            time.sleep(0.02)
+        if failing() == "resolver knows nothing":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return _getaddrinfo(host, *args, **more)
+
+
+socket.getaddrinfo = getaddrinfo
+time.time = lambda: _time() + _jump
 
 from fastapi import Cookie, Depends, FastAPI, Header, HTTPException, Request, Security
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
@@ -22,11 +53,12 @@ from fastapi.security import (
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from maxage import CacheMiddleware, CacheSettings, cached
-from maxage.fastapi import health_router
+from maxage import CacheMiddleware, CacheSettings, cached, uncached
+from maxage.fastapi import health_router, purge_router
 from maxage.redis import RedisCache
 
 ROWS = Path(os.environ["ORIGIN_ROWS"])
+PURGE_TOKEN = "the-token-of-the-catalogue"
 numbers = itertools.count(1)
 seen: dict[str, int] = {}
 app = FastAPI(openapi_url=None)
@@ -274,6 +306,13 @@ async def polite(request: Request) -> Response:
     return shown("20 of 20 rows")
 
 
+@app.get("/{run}/thread")
+@uncached
+async def thread() -> Response:
+    """Use the event loop's own pool of threads, as many libraries do."""
+    return shown(await asyncio.to_thread(str, "a thread was free"))
+
+
 @app.get("/{run}/slow")
 async def slow(seconds: float = 0.3) -> Response:
     """Take a while."""
@@ -317,6 +356,7 @@ async def item(run: str) -> Response:
 
 
 app.include_router(health_router(CacheSettings(), message="MonitorPy"), prefix="/{run}")
+app.include_router(purge_router(token=PURGE_TOKEN), prefix="/{run}/ops")
 
 # The applications
 
@@ -371,6 +411,18 @@ async def settled(send: Any) -> None:
     for made in caches:
         while made.cache is not None and len(made.cache.shelf):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.002)
+    await done(send)
+
+
+async def jump(seconds: float, send: Any) -> None:
+    """Set the wall clock of this process: so far from the machine's."""
+    global _jump  # noqa: PLW0603 - there is one clock
+    _jump = seconds
+    await done(send)
+
+
+async def done(send: Any) -> None:
+    """Answer that it is done."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
@@ -382,6 +434,9 @@ async def site(scope: Any, receive: Any, send: Any) -> None:
         return
     if scope["path"] == "/_settled":
         await settled(send)
+        return
+    if scope["path"] == "/_jump":
+        await jump(float(scope["query_string"]), send)
         return
     name, _, _ = scope["path"].lstrip("/").partition("/")
     chosen = sites.get(name)

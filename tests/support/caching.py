@@ -8,9 +8,15 @@ from tests.support.asgi import ASGIApp, Message, Recorded
 from tests.support.clock import ManualClock
 
 
-def cache_of(app: ASGIApp, clock: ManualClock | None = None, **settings: Any) -> CacheMiddleware:
+def cache_of(
+    app: ASGIApp,
+    clock: ManualClock | None = None,
+    *,
+    store: MemoryStore | None = None,
+    **settings: Any,
+) -> CacheMiddleware:
     """The middleware on an embedded store of its own."""
-    middleware = CacheMiddleware(app, CacheSettings(**settings), store=MemoryStore())
+    middleware = CacheMiddleware(app, CacheSettings(**settings), store=store or MemoryStore())
     assert middleware.cache is not None
     if clock is not None:
         middleware.cache.clock = clock

@@ -26,7 +26,7 @@ from tests.unit.test_store_contract import eventually_read, fresh_settings
 
 pytestmark = pytest.mark.anyio
 
-AMPLE = 3.0
+AMPLE = 10.0
 """Seconds in which a busy machine does what is due at once; a resolver hangs for longer."""
 
 
@@ -196,6 +196,21 @@ def test_an_error_is_raised_where_the_answer_is_waited_for() -> None:
     with pytest.raises(ZeroDivisionError):
         ask_aside(divmod, 1, 0).result(AMPLE)
     assert ask_aside(divmod, 7, 2).result(AMPLE) == (3, 1)
+
+
+async def test_without_a_thread_it_fails_like_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which is a miss; and the question can be asked again."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", start)
+        with pytest.raises(OSError, match="no thread"):
+            await aside(divmod, 7, 2)
+    assert await aside(divmod, 7, 2) == (3, 1)
 
 
 def in_a_fork(play: Callable[[], bool]) -> bool:

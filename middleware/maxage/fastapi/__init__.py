@@ -1,5 +1,6 @@
-"""What maxage adds to a FastAPI application: the health endpoint."""
+"""What maxage adds to a FastAPI application: the health endpoint, and a guarded route to purge."""
 
 from maxage.fastapi.health import Health, health_router
+from maxage.fastapi.purge import Purge, Purged, purge_router
 
-__all__ = ["Health", "health_router"]
+__all__ = ["Health", "Purge", "Purged", "health_router", "purge_router"]

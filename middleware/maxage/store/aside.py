@@ -34,14 +34,19 @@ class _Aside:
         with self._lock:
             future = self._under_way.get(question)
             if future is None:
-                future = self._under_way[question] = Future()
+                future = Future[Any]()
                 # From now on nobody who is cancelled cancels it for the others.
                 future.set_running_or_notify_cancel()
-                threading.Thread(
-                    target=self._run, args=(question, answer, future), name="maxage-aside",
-                    daemon=True,
-                ).start()  # fmt: skip
+                self._start(question, answer, future)
+                self._under_way[question] = future
             return future
+
+    def _start(self, *work: Any) -> None:
+        try:
+            threading.Thread(target=self._run, args=work, name="maxage-aside", daemon=True).start()
+        except RuntimeError as error:
+            # There are too many threads, or the interpreter is about to end.
+            raise OSError("no thread is to be had") from error
 
     def _run(self, question: object, answer: Callable[[], Any], future: Future[Any]) -> None:
         try:
@@ -70,6 +75,9 @@ def ask_aside(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> Futu
         function: what blocks; calls of equal functions with equal arguments are the same.
         args: its arguments, hashable.
         more: its keyword arguments, hashable.
+
+    Raises:
+        OSError: no thread is to be had.
     """
     question = (function, args, tuple(more.items()))
     return _aside.ask(question, lambda: function(*args, **more))

@@ -41,6 +41,8 @@ UNMET: Final = b"?"
 _HISTORY_ATTRIBUTE: Final = "_maxage_history"
 _WAIT_SHARE: Final = 0.8
 """The part of a budget for which a replica is waited for."""
+_PATIENCE: Final = 0.92
+"""The part of a budget for an attempt, the first of a request as a rule."""
 _PATIENCE_LEFT: Final = 0.04
 """The part of a budget that is left for an attempt which follows a failed one."""
 
@@ -180,10 +182,10 @@ class Node:
     def patience(self, seconds: float) -> float:
         """Return how long to wait for the server, where `seconds` is the budget.
 
-        After a failure only a little, until it answers again: the several attempts of one request
-        together are to cost its budget, not each of them.
+        After a failure only a little, until it answers again: the attempts of one request, such as
+        the purges before and after its answer, are to cost its budget together, not each of them.
         """
-        return seconds * _PATIENCE_LEFT if self.breaker.suspicious else seconds
+        return seconds * (_PATIENCE_LEFT if self.breaker.suspicious else _PATIENCE)
 
     def confirmation(self, seconds: float | None) -> list[Command]:
         """Return the command which waits until a replica has the purge too, where there are any.

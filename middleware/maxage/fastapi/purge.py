@@ -1,0 +1,131 @@
+"""A route by which whoever holds a token, or passes a check, purges the cache."""
+
+import hmac
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Self
+
+from fastapi import APIRouter, Depends, HTTPException, Response, params
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from maxage.errors import SettingsError
+from maxage.purging import apurge, apurge_all
+
+SHORTEST_TOKEN: Final = 16
+"""Characters of a token at least."""
+MOST_NAMES: Final = 1000
+"""Paths and tags that one request may name."""
+
+_NO_STORE: Final = {"cache-control": "no-store"}
+_MAKE_ONE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
+
+class Purge(BaseModel):
+    """What is to be purged."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    names: list[Annotated[str, Field(min_length=1)]] = Field(default=[], max_length=MOST_NAMES)
+    """Paths, which begin with /, and tags; as `maxage.purge` takes them."""
+    everything: bool = False
+    """Every response and every object of the typed cache, of the whole namespace."""
+    soft: bool = False
+    """Serve what is stored once more, while it is refreshed in the background."""
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if not self.names and not self.everything:
+            raise ValueError("name paths or tags, or everything: true")
+        return self
+
+
+class Purged(BaseModel):
+    """What came of it."""
+
+    confirmed: bool
+    """False: Redis did not confirm it, and it is made up for as soon as Redis is back."""
+
+
+def purge_router(
+    *, token: str | SecretStr | None = None, dependencies: Sequence[params.Depends] = ()
+) -> APIRouter:
+    """Return a router with `POST /purge`; mount it under a prefix of your own.
+
+    It answers 200 when the purge is confirmed, 202 when it is not yet. No route without a guard can
+    be made: with both, both have to let a request through.
+
+    Args:
+        token: what `Authorization: Bearer ...` has to say; 401 without one or with another one.
+        dependencies: your own checks, such as `[Depends(require_admin)]`.
+
+    Raises:
+        SettingsError: there is neither, or one of them cannot be right.
+    """
+    guards = [*map(_checked_dependency, dependencies)]
+    if token is not None:
+        guards.insert(0, Depends(_bearer(_checked_token(token))))
+    if not guards:
+        raise SettingsError(
+            "purge_router() got neither a token nor dependencies, so that anybody could purge the "
+            f"cache; give it token=... (make one with {_MAKE_ONE}) or "
+            "dependencies=[Depends(your_check)]."
+        )
+    router = APIRouter(tags=["cache"], dependencies=guards)
+
+    @router.post("/purge", responses={202: {"model": Purged}})
+    async def purge(wanted: Purge, response: Response) -> Purged:
+        """Purge paths and tags, or everything."""
+        response.headers.update(_NO_STORE)
+        if wanted.everything:
+            confirmed = await apurge_all(soft=wanted.soft)
+        else:
+            confirmed = await apurge(*wanted.names, soft=wanted.soft)
+        response.status_code = 200 if confirmed else 202
+        return Purged(confirmed=confirmed)
+
+    return router
+
+
+def _bearer(token: bytes) -> Any:
+    """Return the dependency that asks for the token."""
+    scheme = HTTPBearer(auto_error=False, scheme_name="PurgeToken")
+
+    async def check(
+        sent: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)],
+    ) -> None:
+        # Header fields are read as Latin-1, which gives back what was sent.
+        if sent is None:
+            raise _unauthorized("A purge takes a token: Authorization: Bearer ...", "Bearer")
+        given = sent.credentials.encode("latin-1", "replace")
+        if not hmac.compare_digest(given, token):
+            # RFC 6750 section 3.1: "invalid_token".
+            raise _unauthorized("The token is not the right one.", 'Bearer error="invalid_token"')
+
+    return check
+
+
+def _unauthorized(detail: str, challenge: str) -> HTTPException:
+    headers = {"www-authenticate": challenge, **_NO_STORE}
+    return HTTPException(status_code=401, detail=detail, headers=headers)
+
+
+def _checked_token(token: object) -> bytes:
+    text = token.get_secret_value() if isinstance(token, SecretStr) else token
+    if not isinstance(text, str):
+        raise SettingsError(f"purge_router() got a token that is {type(text).__name__}, not text.")
+    if len(text) < SHORTEST_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
+        raise SettingsError(
+            f"purge_router() got a token of {len(text)} characters; it takes {SHORTEST_TOKEN} or "
+            f"more printable ASCII characters without blanks (make one with {_MAKE_ONE})."
+        )
+    return text.encode()
+
+
+def _checked_dependency(one: object) -> params.Depends:
+    if not isinstance(one, params.Depends):
+        raise SettingsError(
+            f"purge_router() got the dependency {one!r}; it takes Depends(your_check)."
+        )
+    if one.dependency is None:
+        raise SettingsError("purge_router() got Depends(), which checks nothing.")
+    return one
