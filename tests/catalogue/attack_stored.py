@@ -37,6 +37,12 @@ def assert_whole(bench: Bench, *, was: bytes) -> None:
         assert bench.server.call("GET", key[0]) != was
 
 
+def counted(bench: Bench) -> int:
+    """How many values the nodes could not read."""
+    nodes = range(len(bench.nodes))
+    return sum(int(bench.get("/_unreadable", node=number).body) for number in nodes)
+
+
 def changed(name: str, what: str, change: Callable[[bytes, random.Random], list[bytes]]) -> Case:
     """A value that is put in the place of the right one."""
 
@@ -44,11 +50,13 @@ def changed(name: str, what: str, change: Callable[[bytes, random.Random], list[
         key, frame = only_entry(bench)
         source = random.Random(name)
         for value in change(frame, source):
+            before = counted(bench)
             bench.server.call("SET", key, value, "PX", 60_000)
             assert_whole(bench, was=value)
+            assert bench.near or counted(bench) > before
 
     return Case(
-        id=f"value-{name}", area=AREA, what=what, expected="a miss, and replaced",
+        id=f"value-{name}", area=AREA, what=what, expected="a miss, counted, and replaced",
         reference=CODEC, play=play,
     )  # fmt: skip
 

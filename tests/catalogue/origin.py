@@ -53,7 +53,7 @@ from fastapi.security import (
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from maxage import CacheMiddleware, CacheSettings, cached, uncached
+from maxage import CacheMiddleware, CacheSettings, cached, counters, uncached
 from maxage.fastapi import health_router, purge_router
 from maxage.redis import RedisCache
 
@@ -421,10 +421,10 @@ async def jump(seconds: float, send: Any) -> None:
     await done(send)
 
 
-async def done(send: Any) -> None:
-    """Answer that it is done."""
+async def done(send: Any, said: bytes = b"") -> None:
+    """Answer that it is done, and what came of it."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b""})
+    await send({"type": "http.response.body", "body": said})
 
 
 async def site(scope: Any, receive: Any, send: Any) -> None:
@@ -434,6 +434,9 @@ async def site(scope: Any, receive: Any, send: Any) -> None:
         return
     if scope["path"] == "/_settled":
         await settled(send)
+        return
+    if scope["path"] == "/_unreadable":
+        await done(send, b"%d" % counters().unreadable)
         return
     if scope["path"] == "/_jump":
         await jump(float(scope["query_string"]), send)

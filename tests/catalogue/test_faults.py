@@ -1,4 +1,4 @@
-"""The faults of the catalogue on real workers: two nodes, near cache off and on."""
+"""The faults of the catalogue on real workers: two nodes, without a near cache and with both."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,10 @@ from tests.catalogue.bench import SETUPS, Bench, Setup, started
 from tests.catalogue.case import Case, Recorder, noted
 from tests.catalogue.cases import FAULTS
 
-TWO = tuple(setup for setup in SETUPS if setup.nodes == 2)
+TWO = (
+    *(setup for setup in SETUPS if setup.nodes == 2),
+    Setup(name="two nodes, near exact", nodes=2, near="exact"),
+)
 
 
 @pytest.fixture(scope="module", params=TWO, ids=lambda setup: setup.name)
