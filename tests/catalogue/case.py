@@ -25,6 +25,8 @@ class Case:
     reference: str
     """RFC clause, CVE, paper or design section that says why."""
     play: Play
+    nodes: int = 1
+    """How many nodes it takes at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

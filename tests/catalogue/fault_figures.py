@@ -279,8 +279,6 @@ async def leave_and_ask(port: int, run: str, count: int) -> None:
 
 def leading(bench: Bench, fail: Play, mend: Play) -> None:
     """The node that asks the application fails; the one that may wait for it answers."""
-    if len(bench.nodes) == 1:
-        return
     path = f"/{bench.run}/slow?seconds=0.5"
     with RawConnection(bench.nodes[-1].port) as connection:
         connection.send_request("GET", path, HOST, host_header=False)
@@ -310,10 +308,16 @@ def leader_killed(bench: Bench) -> None:
     leading(bench, lambda b: b.nodes[-1].kill(), lambda b: b.nodes[-1].launch())
 
 
-def figure(name: str, what: str, expected: str, play: Play) -> Case:
+def figure(name: str, what: str, expected: str, play: Play, *, nodes: int = 1) -> Case:
     """One line of the table of figures."""
     return Case(
-        id=f"figure-{name}", area=AREA, what=what, expected=expected, reference=ISSUE, play=play
+        id=f"figure-{name}",
+        area=AREA,
+        what=what,
+        expected=expected,
+        reference=ISSUE,
+        play=play,
+        nodes=nodes,
     )
 
 
@@ -333,9 +337,11 @@ LOADS: list[Case] = [
     figure("stampede", "200 clients at once on one URL, of one process and of two",
            "the handler runs once", stampede),
     figure("leader-stopped", "the process that asks the application stands still",
-           "another one answers within a second more than the handler takes", leader_stopped),
+           "another one answers within a second more than the handler takes", leader_stopped,
+           nodes=2),
     figure("leader-killed", "the process that asks the application is killed (SIGKILL)",
-           "another one answers within a second more than the handler takes", leader_killed),
+           "another one answers within a second more than the handler takes", leader_killed,
+           nodes=2),
     figure("many-queries", "50,000 random query strings (1,000 in the suite)",
            "the process grows by at most 20 MiB", queries_grow_nothing),
     figure("many-aborts", "5,000 streams that clients left (150 in the suite)",

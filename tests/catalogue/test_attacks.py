@@ -24,5 +24,7 @@ def site(
 @pytest.mark.parametrize("case", [*ATTACKS, *LOADS], ids=lambda case: case.id)
 def test_attack(site: Bench, case: Case, record_property: Recorder) -> None:
     """What the case expects, comes of it."""
+    if len(site.nodes) < case.nodes:
+        pytest.skip("there is no second node to it")
     noted(record_property, case, site)
     case.play(site.another_run())
