@@ -124,6 +124,8 @@ def started(bench: Bench, script: str, *args: str) -> "subprocess.Popen[str]":
     roots = os.pathsep.join(map(str, (ROOT / "middleware", ROOT)))
     known = {k: v for k, v in os.environ.items() if not k.startswith(("CACHE_", "REDIS_"))}
     known |= {**bench.env, "PYTHONPATH": roots, "CACHE_NAMESPACE": bench.run}
+    # Python 3.12 warns of what is played here: a fork while there are threads.
+    known["PYTHONWARNINGS"] = "ignore::DeprecationWarning"
     return subprocess.Popen(
         [sys.executable, "-c", script, *args],
         env=known, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
