@@ -36,7 +36,7 @@ from tests.support.fault_proxy import ERRORS, PUSH, FaultProxy
 from tests.support.ports import free_port
 from tests.support.raw_http import CutResponseError, RawConnection, RawResponse
 from tests.support.redis_server import RedisServer, find_server
-from tests.support.redis_topology import start_cluster, start_sentinel
+from tests.support.redis_topology import start_cluster, start_sentinel, wait_acknowledging
 from tests.support.resp import (
     ProtocolError,
     ReplyError,
@@ -255,7 +255,7 @@ class TestTopologies:
         with start_cluster(masters=3, replicas=1) as cluster:
             home = cluster.master_of("k")
             home.call("SET", "k", "v")
-            assert home.call("WAIT", 1, 5000) == 1
+            wait_acknowledging(home)
             home.kill()
             cluster.wait_ok()
             wait_until(lambda: cluster.master_of("k") is not home, "promoted", timeout=30)
@@ -266,6 +266,7 @@ class TestTopologies:
         with start_sentinel(replicas=2, sentinels=3) as group:
             first = group.primary
             first.call("SET", "k", "v")
+            wait_acknowledging(first)
             second = group.failover()
             assert second is not first
             assert second.call("GET", "k") == b"v"

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger("maxage")
 
@@ -18,7 +20,7 @@ class Background:
     def __init__(self) -> None:
         self.tasks: Final[set[asyncio.Task[Any]]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Run work in the background until the cache is closed."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)

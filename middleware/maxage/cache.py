@@ -6,10 +6,10 @@ This file knows stores and rules, and nothing of ASGI: `asgi` forwards and sends
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from typing import Final, final
+from typing import Any, Final, TypeVar, final
 
 from maxage.background import Background
 from maxage.claim import Claim, claim_key
@@ -45,6 +45,8 @@ from maxage.store import Store
 from maxage.store.codec import Entry
 from maxage.store.tokens import is_settling, tag_group
 from maxage.target import Target
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger("maxage")
 
@@ -412,14 +414,14 @@ class Cache:
 
     async def invalidate(self, groups: Iterable[str]) -> bool:
         """Purge the groups; return whether that is confirmed. Cannot be cancelled half way."""
-        tokens = await asyncio.shield(self.background.spawn(self.store.renew(tuple(groups))))
+        tokens = await self.in_full(self.store.renew(tuple(groups)))
         return self._purged(confirmed=None not in tokens)
 
     async def swap(
         self, groups: tuple[str, ...]
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
         """Purge the groups like `invalidate`; return the tokens before it, and those after it."""
-        before, after = await asyncio.shield(self.background.spawn(self.store.swap(groups)))
+        before, after = await self.in_full(self.store.swap(groups))
         self._purged(confirmed=None not in after)
         return before, after
 
@@ -438,7 +440,11 @@ class Cache:
         if not (touched or kept or dependencies.softened):
             return True
         settled = self._settle(touched, kept, tuple(dependencies.softened))
-        return self._purged(confirmed=await asyncio.shield(self.background.spawn(settled)))
+        return self._purged(confirmed=await self.in_full(settled))
+
+    async def in_full(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do a piece of work to its end, even if whoever waits for it is cancelled."""
+        return await asyncio.shield(self.background.spawn(work))
 
     def _purged(self, *, confirmed: bool) -> bool:
         self.counters.purges += 1

@@ -68,16 +68,23 @@ class Mutation(Responder):
             raise
         finally:
             current_dependencies.reset(token)
-            # Again: dependencies with `yield` commit after the response was sent, and background
-            # tasks change things then.
-            purged = self._untrue()
-            self._confirmed = await self._purge(purged)
-            if not await self.cache.settle(self._dependencies, but=purged):
-                self._confirmed = False
-            if self._posted is not None and not self._confirmed:
-                self._posted.forget()
+            # As one piece of work: whoever is cancelled is cancelled at each await that is left.
+            await self.cache.in_full(self._purge_again())
         if self._posted is not None:
             self._posted.store(self._dependencies)
+
+    async def _purge_again(self) -> None:
+        """Purge what is untrue now that all has run.
+
+        Dependencies with `yield` commit after the response was sent, and background tasks change
+        things then.
+        """
+        purged = self._untrue()
+        confirmed = await self._purge(purged)
+        settled = await self.cache.settle(self._dependencies, but=purged)
+        self._confirmed = confirmed and settled
+        if self._posted is not None and not self._confirmed:
+            self._posted.forget()
 
     async def _let_go(self, held: list[Message]) -> None:
         """Send the answer that was held until the purge was confirmed, or 503 if it was not."""

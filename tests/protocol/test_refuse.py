@@ -247,6 +247,33 @@ async def test_a_purge_that_no_replica_has_is_not_confirmed(
         assert (await put(middleware)).status == 200
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"-NOPERM this user has no permissions to run the 'wait' command\r\n",
+        b"-ERR WAIT cannot be used with replica instances.\r\n",
+        b"+OK\r\n",
+        b":0\r\n",
+        b"*0\r\n",
+    ],
+)
+async def test_nothing_but_a_number_of_replicas_confirms_a_purge(
+    replicated: tuple[RedisServer, RedisServer], said: bytes
+) -> None:
+    """Whoever may not ask for it, or is answered something else, does not know; in both halves."""
+    primary, _ = replicated
+    with FaultProxy(primary.port) as proxy:
+        numbers = RedisCache[int](int, prefix="n", settings=settings_for(proxy.url))
+        async with refusing(proxy.url, Writing()) as middleware:
+            assert (await put(middleware)).status == 200
+            proxy.garbage(data=said, commands=("WAIT",))
+            assert_fate_unknown(await put(middleware))
+            assert await asyncio.to_thread(numbers.delete, 1) is False
+            proxy.pass_through()
+            await ready(middleware)
+            assert (await put(middleware)).status == 200
+
+
 async def test_after_the_answer_the_replica_has_the_purge(
     replicated: tuple[RedisServer, RedisServer],
 ) -> None:

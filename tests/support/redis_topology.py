@@ -1,5 +1,6 @@
 """Several servers that belong together: a Redis Cluster, and a primary watched by Sentinel."""
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -155,14 +156,16 @@ def wait_replicating(replica: RedisServer) -> None:
 
 
 def wait_acknowledging(primary: RedisServer) -> None:
-    """Return when a replica tells its primary what it has, up to a second after it follows."""
+    """Return when its replicas tell a primary that they have all, up to a second after it has."""
 
     def acknowledged() -> bool:
         told = primary.info("replication")
-        return f"offset={told['master_repl_offset']}," in told.get("slave0", "")
+        has_all = f",offset={told['master_repl_offset']},"
+        replicas = [told[name] for name in told if re.fullmatch(r"slave\d+", name)]
+        return bool(replicas) and all(has_all in replica for replica in replicas)
 
     primary.call("PUBLISH", "anything", "that is replicated and changes nothing")
-    wait_until(acknowledged, "the replica acknowledges", timeout=30.0, interval=0.02)
+    wait_until(acknowledged, "the replicas acknowledge", timeout=30.0, interval=0.02)
 
 
 class _Sentinel(RedisServer):

@@ -1063,6 +1063,58 @@ async def test_nothing_but_ok_confirms_a_purge_or_a_write(
     await eventually(lambda: hurried.trusted)
 
 
+@pytest.mark.parametrize("data", [b":1\r\n", b":0\r\n", b"+OK\r\n", b"$-1\r\n"], ids=repr)
+async def test_nothing_but_the_length_of_a_marked_token_confirms_a_soft_purge(
+    hurried: RedisStore, fault_proxy: FaultProxy, data: bytes
+) -> None:
+    """What is not confirmed is owed, as a whole purge."""
+    (before,) = await tokens_of(hurried, "g:a")
+    fault_proxy.garbage(data=data, commands=("SETRANGE",), times=1)
+    assert await hurried.soften(["g:a"]) is False
+    fault_proxy.pass_through()
+    await eventually(lambda: hurried.trusted)
+    (after,) = await tokens_of(hurried, "g:a")
+    assert before is not None
+    assert not softened(before, after)
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+async def test_a_purge_that_is_cancelled_before_it_is_sent_is_owed(
+    fault_proxy: FaultProxy, *, soft: bool
+) -> None:
+    """It waits for the first look at the leases, for which there is no answer."""
+    made = RedisStore(fault_proxy.url, fresh_settings())
+    fault_proxy.hang()
+    purge = asyncio.ensure_future(made.soften(["g:a"]) if soft else made.renew(["g:a"]))
+    await asyncio.sleep(0.05)
+    purge.cancel()
+    await asyncio.wait({purge})
+    assert not made.upstream.journal.empty
+    fault_proxy.pass_through()
+    await eventually(lambda: made.trusted)
+    await _end(made)
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+def test_a_purge_that_is_interrupted_in_a_plain_function_is_owed(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, *, soft: bool
+) -> None:
+    """A script that is told to stop signs off only when it has made up for it."""
+    made = SyncRedisStore(redis_url, fresh_settings())
+    made.renew_now(["g:a"])
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(made._connections, "run", interrupted)
+    owed: list[str] = []
+    monkeypatch.setattr(made.upstream, "owe", owed.extend)
+    with pytest.raises(KeyboardInterrupt):
+        (made.soften_now if soft else made.renew_now)(["g:a"])
+    assert owed == ["g:a"]
+    made.close()
+
+
 GARBAGE = [
     b"", b"+OK\r\n", b"+\r\n", b":1\r\n", b":-1\r\n", b"$2\r\nab\r\n", b"$-1\r\n", b"*-1\r\n",
     b"*0\r\n", b"*1\r\n$1\r\na\r\n", b"*2\r\n:1\r\n:2\r\n", b"*2\r\n*0\r\n*0\r\n",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis.exceptions import InvalidResponse, ResponseError
 
-from maxage.store.tokens import TOKEN_SECONDS, fresh_mark, fresh_token, mark_place
+from maxage.store.tokens import HIDDEN_HISTORY, TOKEN_SECONDS, fresh_mark, fresh_token, mark_place
 
 Command = tuple[Any, ...]
 """A command's name, its key and what follows."""
@@ -24,8 +24,17 @@ Found = tuple[list[bytes | None], list[bytes | None]]
 
 CONFIRMED: Final = (b"OK", "OK")
 """What a server says to a SET that it did."""
-UNREPLICATED: Final = (0, None)
-"""What WAIT answers when no replica has it yet."""
+
+
+_SHORTEST_MARKED: Final = mark_place(HIDDEN_HISTORY) + len(fresh_mark())
+
+
+def is_replicated(answer: object) -> bool:
+    """Return whether this answer to WAIT says that a replica has what was written before.
+
+    An error says that nobody knows: the user may not ask, or the server is no primary any more.
+    """
+    return isinstance(answer, int) and answer > 0
 
 
 def as_written(commands: Sequence[Command]) -> Plan:
@@ -76,6 +85,11 @@ def twice(keys: Sequence[bytes]) -> list[bytes]:
 def marking(keys: Sequence[bytes]) -> Plan:
     """Return the plan which puts the mark of a soft purge behind each token."""
     return lambda index, history: ("SETRANGE", keys[index], mark_place(history), fresh_mark())
+
+
+def is_marked(answer: object) -> bool:
+    """Return whether this answer to SETRANGE, a length, is that of a token with its mark."""
+    return isinstance(answer, int) and answer >= _SHORTEST_MARKED
 
 
 def strings(answer: object, count: int) -> list[bytes | None]:

@@ -21,7 +21,7 @@ from redis.exceptions import InvalidResponse, ResponseError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store.commands import UNREPLICATED, Command, Found, Plan, creation_commands, strings
+from maxage.store.commands import Command, Found, Plan, creation_commands, is_replicated, strings
 from maxage.store.link import FAILURES, Lane
 from maxage.store.node import Node, describe
 from maxage.store.tokens import belongs
@@ -119,7 +119,7 @@ class NodeConnections:
         if answers is None:
             return [None] * len(keys)
         self._node.succeeded()
-        if len(answers) > len(keys) and answers[-1] in UNREPLICATED:
+        if len(answers) > len(keys) and not is_replicated(answers[-1]):
             return [None] * len(keys)
         return answers[: len(keys)]
 

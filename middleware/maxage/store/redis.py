@@ -16,6 +16,7 @@ from maxage.store.commands import (
     Found,
     as_written,
     created_before,
+    is_marked,
     marking,
     twice,
 )
@@ -172,8 +173,6 @@ class RedisStore:
         self, groups: Sequence[str], *options: str
     ) -> tuple[Sequence[Any], Sequence[bytes | None]]:
         """Purge the groups; return the server's answers, and the tokens."""
-        if not self.upstream.leasing.lease.held:
-            await self._joined(self._settings.cache_write_budget)
         keys = [token_key(self._namespace, group) for group in groups]
         tokens: list[bytes | None] = [None] * len(groups)
         self.upstream.purging(groups)
@@ -186,6 +185,8 @@ class RedisStore:
         unpaid: Sequence[str] = groups
         replicated = self._settings.on_lost_purge == "refuse"
         try:
+            if not self.upstream.leasing.lease.held:
+                await self._joined(self._settings.cache_write_budget)
             answers = await self._side().connections.run(keys, plan, replicated=replicated)
             # With GET the answer to a SET that was done is what it replaced.
             told = [b"OK" if options and isinstance(a, bytes) else a for a in answers]
@@ -201,15 +202,15 @@ class RedisStore:
 
     async def soften(self, groups: Sequence[str]) -> bool:
         """Mark the token of each group in one round trip; owe whole purges where that failed."""
-        if not self.upstream.leasing.lease.held:
-            await self._joined(self._settings.cache_write_budget)
         keys = [token_key(self._namespace, group) for group in groups]
         self.upstream.purging(groups)
         confirmed = [False] * len(groups)
         try:
+            if not self.upstream.leasing.lease.held:
+                await self._joined(self._settings.cache_write_budget)
             commands = created_before(keys, marking(keys))
             answers = await self._side().connections.run(twice(keys), commands)
-            confirmed = [isinstance(length, int) for length in answers[1::2]]
+            confirmed = [is_marked(length) for length in answers[1::2]]
         finally:
             self.upstream.purging(groups)
             self.upstream.owe_unless(groups, confirmed)

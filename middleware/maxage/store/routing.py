@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, final
 from redis.exceptions import AskError, MovedError, ResponseError
 
 from maxage.errors import StoreUnavailableError
-from maxage.store.commands import UNREPLICATED, Command, Found, Plan, creation
+from maxage.store.commands import Command, Found, Plan, creation, is_replicated
 from maxage.store.node import Node, describe
 from maxage.store.tokens import belongs
 from maxage.store.topology import Cluster
@@ -53,7 +53,7 @@ class Packet:
         """Note the answers, of which a last one may be that to WAIT."""
         self.was_answered = True
         count = len(self.positions) * (2 if self.asking else 1)
-        if len(answers) > count and answers[-1] in UNREPLICATED:
+        if len(answers) > count and not is_replicated(answers[-1]):
             return
         self.answers = answers[1:count:2] if self.asking else answers[:count]
 

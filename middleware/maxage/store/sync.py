@@ -16,6 +16,7 @@ from maxage.store.commands import (
     Command,
     as_written,
     created_before,
+    is_marked,
     marking,
     twice,
 )
@@ -114,8 +115,6 @@ class SyncRedisStore:
 
     def renew_now(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Write a fresh token for each group; owe what was not confirmed."""
-        if not self.upstream.leasing.lease.held:
-            self._joined(self._settings.cache_write_budget)
         keys = [token_key(self.upstream.namespace, group) for group in groups]
         tokens: list[bytes | None] = [None] * len(groups)
         self.upstream.purging(groups)
@@ -124,13 +123,20 @@ class SyncRedisStore:
             command, tokens[position] = self.upstream.purge_command(keys[position], history)
             return command
 
+        unpaid: Sequence[str] = groups
         replicated = self._settings.on_lost_purge == "refuse"
-        answers = self._connections.run(keys, plan, replicated=replicated)
-        self.upstream.purging(groups)
-        unpaid = frozenset(self.upstream.unconfirmed(groups, answers))
-        if unpaid:
-            self.upstream.owe(unpaid)
-        return [None if group in unpaid else tokens[i] for i, group in enumerate(groups)]
+        try:
+            if not self.upstream.leasing.lease.held:
+                self._joined(self._settings.cache_write_budget)
+            answers = self._connections.run(keys, plan, replicated=replicated)
+            unpaid = self.upstream.unconfirmed(groups, answers)
+        finally:
+            self.upstream.purging(groups)
+            # Interrupted or failed in whatever way: what is not known to be written is owed.
+            if unpaid:
+                self.upstream.owe(unpaid)
+        owed = frozenset(unpaid)
+        return [None if group in owed else tokens[i] for i, group in enumerate(groups)]
 
     def _joined(self, patience: float) -> bool:
         """Take part in the leases; return whether, after a first look, the store is settled."""
@@ -140,15 +146,18 @@ class SyncRedisStore:
 
     def soften_now(self, groups: Sequence[str]) -> bool:
         """Mark the token of each group; owe whole purges where that failed."""
-        if not self.upstream.leasing.lease.held:
-            self._joined(self._settings.cache_write_budget)
         keys = [token_key(self.upstream.namespace, group) for group in groups]
         commands = created_before(keys, marking(keys))
         self.upstream.purging(groups)
-        answers = self._connections.run(twice(keys), commands)[1::2]
-        self.upstream.purging(groups)
-        confirmed = [isinstance(length, int) for length in answers]
-        self.upstream.owe_unless(groups, confirmed)
+        confirmed = [False] * len(groups)
+        try:
+            if not self.upstream.leasing.lease.held:
+                self._joined(self._settings.cache_write_budget)
+            answers = self._connections.run(twice(keys), commands)
+            confirmed = [is_marked(length) for length in answers[1::2]]
+        finally:
+            self.upstream.purging(groups)
+            self.upstream.owe_unless(groups, confirmed)
         return all(confirmed)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store.commands import UNREPLICATED, Command, Found, Plan, creation_commands, strings
+from maxage.store.commands import Command, Found, Plan, creation_commands, is_replicated, strings
 from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe, send
 from maxage.store.tokens import belongs
 
@@ -129,7 +129,7 @@ class SyncNodeConnections:
         if answers is None:
             return [None] * len(keys)
         self._node.succeeded()
-        if len(answers) > len(keys) and answers[-1] in UNREPLICATED:
+        if len(answers) > len(keys) and not is_replicated(answers[-1]):
             return [None] * len(keys)
         return answers[: len(keys)]
 
