@@ -5,8 +5,11 @@ import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from typing import NamedTuple
 
@@ -54,7 +57,8 @@ def purge(redis_url: str, keys: int) -> Line:
     """Purge with this many keys in Redis: POST, beside the same with an empty database."""
     server = Server(CANDIDATES["maxage-redis"], redis_url)
     try:
-        empty = _posts(server.port)
+        with _pinging(redis_url):
+            empty = _posts(server.port)
         with redis.Redis.from_url(redis_url) as client:
             pipeline = client.pipeline(transaction=False)
             for number in range(keys):
@@ -63,7 +67,8 @@ def purge(redis_url: str, keys: int) -> Line:
                     pipeline.execute()
             pipeline.execute()
             before = client.info("commandstats")
-            full = _posts(server.port)
+            with _pinging(redis_url) as took:
+                full = _posts(server.port)
             after = client.info("commandstats")
     finally:
         server.close()
@@ -71,13 +76,37 @@ def purge(redis_url: str, keys: int) -> Line:
         name.removeprefix("cmdstat_")
         for name in after
         if after[name]["calls"] > before.get(name, {"calls": 0})["calls"]
-        and name not in {"cmdstat_info", "cmdstat_client|setinfo"}
+        and name not in {f"cmdstat_{own}" for own in ("info", "client|setinfo", "hello", "ping")}
     )
     return Line(
         f"POST with its purge, {keys:,} keys in Redis",
         f"{full * 1e3:.2f} ms; {empty * 1e3:.2f} ms in an empty database;"
-        f" commands that Redis saw: {', '.join(commands)}",
+        f" commands that Redis saw: {', '.join(commands)}; another client's PING meanwhile took"
+        f" {statistics.median(took) * 1e3:.2f} ms, at most {max(took) * 1e3:.2f} ms",
     )
+
+
+@contextmanager
+def _pinging(redis_url: str) -> Iterator[list[float]]:
+    """Ask the server all the while, and fill a list with the seconds that each answer took."""
+    took: list[float] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with redis.Redis.from_url(redis_url) as client:
+            client.ping()
+            while not stop.wait(0.001):
+                began = time.perf_counter()
+                client.ping()
+                took.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield took
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _posts(port: int) -> float:
