@@ -404,6 +404,20 @@ async def test_tracking_that_is_not_confirmed_is_none(
         await end(store)
 
 
+@pytest.mark.parametrize("data", [b":1\r\n", b"#f\r\n", b"_\r\n", b"+PONGO\r\n"], ids=repr)
+async def test_a_server_that_answers_something_else_is_not_listened_to(
+    pair: tuple[RedisStore, NearCache], fault_proxy: FaultProxy, data: bytes
+) -> None:
+    """Whoever answers like that may not tell of purges either: nothing that was kept is used."""
+    store, near = pair
+    assert await keep(store, near)
+    fault_proxy.garbage(data=data, commands=("PING",))
+    await eventually(lambda: near.copies.find(b"k") is None)
+    fault_proxy.pass_through()
+    await eventually(lambda: usable(near))
+    assert near.find(b"k") is None
+
+
 async def test_no_near_cache_without_room_for_it(redis_server: RedisServer) -> None:
     """It is off by default, and nobody listens."""
     store = RedisStore(redis_server.url, settings(redis_server.url, "exact", near_cache_bytes=0))

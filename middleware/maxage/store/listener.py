@@ -39,6 +39,8 @@ _CONNECT_WITHIN: Final = 1.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 3.0
 
+_INCOMPLETE: Final = object()
+
 Waiting = list["asyncio.Future[bool]"]
 
 
@@ -283,7 +285,8 @@ class _Wire(asyncio.Protocol):
         begun: "asyncio.Future[None]",
         lost: "asyncio.Future[None]",
     ) -> None:
-        self._reader = hiredis.Reader()
+        # By default it says False when no message is complete, which RESP3 knows as a message too.
+        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
         self._hear = hear
         self._answered = answered
         self._begun = begun
@@ -294,7 +297,7 @@ class _Wire(asyncio.Protocol):
         """Work off every message that is complete."""
         try:
             self._reader.feed(data)
-            while (message := self._reader.gets()) is not False:
+            while (message := self._reader.gets()) is not _INCOMPLETE:
                 self._one(message)
         except (hiredis.HiredisError, RedisError, TypeError, ValueError) as error:
             self._end(error)
