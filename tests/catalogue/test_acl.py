@@ -34,7 +34,15 @@ def as_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         known |= {"ORIGIN_ROWS": str(folder / "rows"), **setup.settings, **PATIENT}
         try:
             nodes = workers.start_many(2, "tests.catalogue.origin:site", env=known)
-            yield Bench(nodes=nodes, server=server, proxy=proxy, setup=setup.name, near=True)
+            yield Bench(
+                nodes=nodes,
+                server=server,
+                proxy=proxy,
+                setup=setup.name,
+                faults=folder / "faults",
+                env=known,
+                near=True,
+            )
         finally:
             workers.close()
 

@@ -175,6 +175,8 @@ class Write:
     """Seconds for which reads may miss it."""
     owed: bool
     """Whether its purge was still owed when it was last looked."""
+    lost_until: float = float("-inf")
+    """Until when reads may miss it, since a server took over that had not got its purge."""
 
 
 @dataclass(kw_only=True)
@@ -386,6 +388,10 @@ class Model(RuleBasedStateMachine):
         """Let the replica take over with what it has: an old snapshot is the same."""
         self._next_step()
         self.server.fail_over(keep_connections=keep_connections)
+        if keep_connections:
+            # No new connection reads the history: it is the next look that finds another one.
+            for write in self.writes:
+                write.lost_until = self.now + BOUND
 
     def evict(self, key: bytes) -> None:
         """Lose one key: a token, a response or the registry."""
@@ -467,6 +473,8 @@ class Model(RuleBasedStateMachine):
     def _check(self, request: Request, shown: int) -> None:
         for write in self.writes:
             if write.version <= shown or write.step >= request.step:
+                continue
+            if request.began <= write.lost_until:
                 continue
             bound = 0.0 if write.by is request.by else write.bound
             age = request.began - write.at
