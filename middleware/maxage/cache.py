@@ -311,7 +311,7 @@ class Cache:
         late = dependencies.tags.difference(fill.groups)
         if dependencies.unprotected or (late and not self._remembers(target, found, late)):
             return None
-        stored = completed(replace(fill.verdict.stored, body=body))
+        stored = completed(fill.verdict.stored, body)
         names = tuple(sorted({*stored.vary_names, *target.vary_names}))
         if names != stored.vary_names:
             # The URL varied by more before: with all names together no variant is lost.
@@ -324,6 +324,7 @@ class Cache:
         if primary != found.key:
             # What was found belongs to other URLs.
             found = replace(found, key=primary, entry=None, index=None)
+            fill = replace(fill, found=found)
         key = variant_key(primary, names, stored.selecting) if names else primary
         # A typed read captured its group's token itself, before it read.
         captured = {group: found.tokens[group] or b"" for group in (*fill.groups, *late)}
@@ -342,7 +343,7 @@ class Cache:
         self.shelf.hold(entry)
         # Whatever this process keeps is older.
         self._forget(entry.key, found.key)
-        self.background.spawn(self.shelf.write(entry, replace(fill, found=found), claim))
+        self.background.spawn(self.shelf.write(entry, fill, claim))
         return entry
 
     def _primary_key(self, fill: Fill, stored: StoredResponse) -> bytes:

@@ -43,11 +43,11 @@ def made_validator(body: bytes) -> bytes:
     return b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
 
 
-def completed(stored: StoredResponse) -> StoredResponse:
-    """Return the response with what only the whole body tells: its length, and an ETag of ours."""
+def completed(stored: StoredResponse, body: bytes) -> StoredResponse:
+    """Return the response with its body, and what only that tells: its length, an ETag of ours."""
     added: list[tuple[bytes, bytes]] = []
     if b"content-length" not in stored.headers and stored.status != 204:
-        added.append((b"content-length", b"%d" % len(stored.body)))
+        added.append((b"content-length", b"%d" % len(body)))
     if stored.status == 200 and b"etag" not in stored.headers:
-        added.append((b"etag", made_validator(stored.body)))
-    return replace(stored, headers=Headers.of((*stored.headers.raw, *added))) if added else stored
+        added.append((b"etag", made_validator(body)))
+    return replace(stored, body=body, headers=Headers.of((*stored.headers.raw, *added)))

@@ -59,7 +59,7 @@ class Headers:
     def without(self, names: Iterable[bytes]) -> "Headers":
         """Return a copy that lacks every line whose lower-case name is in `names`."""
         dropped = frozenset(names)
-        return Headers(line for line in self.raw if line[0].lower() not in dropped)
+        return Headers.of(tuple(line for line in self.raw if line[0].lower() not in dropped))
 
     def has_any(self, names: frozenset[bytes]) -> bool:
         """Return whether there is a line of any of these names (lower case)."""

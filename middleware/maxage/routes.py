@@ -91,6 +91,9 @@ class RouteTable:
             for route in self.routes
             if not route.opaque and not (route.methods is not None and route.methods <= _SAFE)
         )
+        self._views: Final[dict[str, tuple[list[str], ...]]] = {}
+        self._has_hosts: Final = any(route.host_regex is not None for route in self.routes)
+        self._has_root: bool | None = None
 
     def match(self, method: str, path: str, host: str = "") -> RouteMatch | None:
         """Return the route that answers, or None where the router has none for it."""
@@ -103,7 +106,7 @@ class RouteTable:
 
     def allowed(self, path: str, host: str = "") -> bool:
         """Return whether any route, whatever its methods, has this path."""
-        return any(_match(route, path, host) is not None for route in self.routes)
+        return any(_fits(route, path, host) is not None for route in self.routes)
 
     def groups_of(self, found: RouteMatch, host: str = "") -> tuple[str, ...]:
         """Return the groups that a stored response of this path belongs to.
@@ -115,12 +118,20 @@ class RouteTable:
             return fallback_groups(found.path)
         root, *prefixes = _prefixes(found.path)
         groups = [path_group(prefix) for prefix in prefixes]
-        if not prefixes or self.allowed(root, host):
+        if not prefixes or self._allows_root(root, host):
             groups.insert(0, path_group(root))
         if _spans_segments(found.route.template):
             # It may list what lies beneath it, as a directory does.
             groups.append(collection_group(found.path))
         return tuple(dict.fromkeys((*groups, *self._viewed(found))))
+
+    def _allows_root(self, root: str, host: str) -> bool:
+        """Return what `allowed` says of the root, which every path lies beneath."""
+        if self._has_hosts:
+            return self.allowed(root, host)
+        if self._has_root is None:
+            self._has_root = self.allowed(root)
+        return self._has_root
 
     def touched_by(self, found: RouteMatch) -> tuple[str, ...]:
         """Return the groups that a mutating request to this path purges.
@@ -174,13 +185,20 @@ class RouteTable:
 
     def _viewed(self, found: RouteMatch) -> Iterator[str]:
         """Yield the collections that the path shows a view of: itself, or a fixed name beneath."""
-        segments = _split(found.route.template)
+        template = found.route.template
+        if template not in self._views:
+            self._views[template] = tuple(self._collections_of(_split(template)))
+        for segments in self._views[template]:
+            yield collection_group(_fill(segments, found))
+
+    def _collections_of(self, segments: list[str]) -> Iterator[list[str]]:
+        """Yield the collections that a template shows a view of, as the segments of each."""
         for length in range(len(segments) + 1):
             beneath = segments[length:]
-            if beneath and _is_parameter(beneath[0]):
-                continue
-            if self._is_collection(segments[:length]):
-                yield collection_group(_fill(segments[:length], found))
+            if not (beneath and _is_parameter(beneath[0])) and self._is_collection(
+                segments[:length]
+            ):
+                yield segments[:length]
 
     def _is_collection(self, segments: Sequence[str]) -> bool:
         """Return whether some mutating route is about a member directly beneath the template."""
@@ -210,10 +228,14 @@ def fallback_touched(path: str) -> tuple[str, ...]:
     return (path_group(path), collection_group(_parent(path)), collection_group(path))
 
 
-def _match(route: RouteInfo, path: str, host: str) -> RouteMatch | None:
+def _fits(route: RouteInfo, path: str, host: str) -> re.Match[str] | None:
     if route.host_regex is not None and not route.host_regex.match(host):
         return None
-    found = route.regex.match(path)
+    return route.regex.match(path)
+
+
+def _match(route: RouteInfo, path: str, host: str) -> RouteMatch | None:
+    found = _fits(route, path, host)
     if found is None:
         return None
     params = {name: _spelled(route, name, value) for name, value in found.groupdict().items()}

@@ -151,6 +151,7 @@ class Targets:
         self._targets: _Memory[Target] = _Memory()
         self._searches: _Memory[Search] = _Memory()
         self._touched: _Memory[tuple[str, ...]] = _Memory()
+        self._rules_by_lifetime: dict[float, Policy] = {}
         self._base_rules = Policy(
             default_lifetime=settings.cache_expiration,
             heuristic_fraction=settings.heuristic_fraction,
@@ -270,14 +271,21 @@ class Targets:
                 "forwarded": forwarded,
             },
             policy=policy,
-            rules=replace(
-                self._base_rules,
-                default_lifetime=0.0 if self._guarded(found, policy) else policy.default_lifetime,
+            rules=self._rules_with(
+                0.0 if self._guarded(found, policy) else policy.default_lifetime
             ),
             groups=tuple(dict.fromkeys((NAMESPACE_GROUP, *groups, *tags))),
             found=found,
             search=self._search((method, scheme, host, root_path, raw_path, forwarded, path)),
         )
+
+    def _rules_with(self, lifetime: float) -> Policy:
+        """Return the rules with a default lifetime; few are in use, all that somebody wrote."""
+        rules = self._rules_by_lifetime.get(lifetime)
+        if rules is None:
+            rules = replace(self._base_rules, default_lifetime=lifetime)
+            self._rules_by_lifetime[lifetime] = rules
+        return rules
 
     def _policy(self, path: str, inner: str, found: RouteMatch | None) -> RoutePolicy:
         return route_policy(

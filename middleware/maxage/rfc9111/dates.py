@@ -4,6 +4,7 @@ import re
 from calendar import timegm
 from datetime import MAXYEAR, UTC, date, datetime
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Final
 
 _MONTHS: Final = tuple(b"jan feb mar apr may jun jul aug sep oct nov dec".split())
@@ -77,4 +78,10 @@ def _seconds(year: int, month: int, day: int, clock: tuple[int, int, int]) -> fl
 
 def format_http_date(instant: float) -> bytes:
     """Return `instant` in the preferred format, whole seconds."""
-    return formatdate(int(instant), usegmt=True).encode("ascii")
+    return _formatted(int(instant))
+
+
+# Of one second there are many responses.
+@lru_cache(maxsize=16)
+def _formatted(seconds: int) -> bytes:
+    return formatdate(seconds, usegmt=True).encode("ascii")

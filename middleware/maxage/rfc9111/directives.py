@@ -87,8 +87,10 @@ class Directives:
 
     def field_names(self, name: str) -> tuple[bytes, ...]:
         """Return the field names that every occurrence of `name` is limited to, lower case."""
+        if name not in self.arguments:
+            return ()
         names: list[bytes] = []
-        for argument in self.arguments.get(name, ()):
+        for argument in self.arguments[name]:
             members = [member.strip(OWS).lower() for member in (argument or b"").split(b",")]
             # Whatever is not a list of names is taken for the stricter, unqualified form.
             if not all(is_token(member) for member in members):

@@ -35,7 +35,8 @@ def hop_by_hop(headers: Headers) -> frozenset[bytes]:
     # by Section 7.6.1 of [HTTP] to be removed before forwarding the message. [...] Header fields
     # that are specific to the proxy that a cache uses when forwarding a request MUST NOT be
     # stored".
-    return _HOP_BY_HOP | lower_names(headers.get_all(b"connection"))
+    named = headers.get_all(b"connection")
+    return _HOP_BY_HOP | lower_names(named) if named else _HOP_BY_HOP
 
 
 def _kept_headers(
@@ -46,9 +47,8 @@ def _kept_headers(
     # user: a shared cache MUST NOT store the listed header fields if they are present in the
     # original response but MAY store the remainder of the response message".
     dropped = hop_by_hop(headers) | policy.exchange_fields
-    dropped |= frozenset(directives.field_names("private"))
-    dropped |= COOKIES & frozenset(directives.field_names("no-cache"))
-    dropped |= {b"age"}  # it is written anew on every use
+    dropped |= {b"age", *directives.field_names("private")}  # Age is written anew on every use
+    dropped |= COOKIES.intersection(directives.field_names("no-cache"))
     if not policy.append_date or (b"date" not in dropped and _is_dated(headers, response_time)):
         return headers.without(dropped)
     # RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a
@@ -56,9 +56,8 @@ def _kept_headers(
     # field to the message's header section if it is cached or forwarded downstream. A recipient
     # [...] that receives a response with an invalid Date header field value MAY replace that value
     # with the time that response was received."
-    dropped |= {b"date"}
-    lines = [line for line in headers.raw if line[0].lower() not in dropped]
-    return Headers([*lines, (b"date", format_http_date(response_time))])
+    kept = headers.without(dropped | {b"date"})
+    return Headers.of((*kept.raw, (b"date", format_http_date(response_time))))
 
 
 def _is_dated(headers: Headers, response_time: float) -> bool:
