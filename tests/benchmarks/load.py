@@ -117,7 +117,7 @@ async def _connection(
     count = 0
     try:
         for path in paths:
-            writer.write(_request(workload, path))
+            writer.write(_request(port, workload, path))
             head = await reader.readuntil(b"\r\n\r\n")
             if int(head[9:12]) != workload.status:
                 raise RuntimeError(f"{workload.name}: {path} was answered with {head[:64]!r}.")
@@ -131,8 +131,8 @@ async def _connection(
     return count
 
 
-def _request(workload: Workload, path: str) -> bytes:
-    headers = {"host": "127.0.0.1", **workload.headers}
+def _request(port: int, workload: Workload, path: str) -> bytes:
+    headers = {"host": f"127.0.0.1:{port}", **workload.headers}
     if workload.body:
         headers["content-length"] = str(len(workload.body))
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
