@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, final
 
-from maxage.background import Background
+from maxage.background import Background, Result
 from maxage.claim import Claim, claim_key
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
@@ -45,8 +45,6 @@ from maxage.store import Store
 from maxage.store.codec import Entry
 from maxage.store.tokens import is_settling, tag_group
 from maxage.target import Target
-
-Result = TypeVar("Result")
 
 logger = logging.getLogger("maxage")
 

@@ -10,7 +10,7 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage import CacheSettings
-from maxage.store.link import Link
+from maxage.store.link import Link, Told
 from maxage.store.redis import RedisStore
 from tests.support.redis_server import RedisServer
 
@@ -19,12 +19,17 @@ pytestmark = pytest.mark.anyio
 LONG = 10.0
 
 
+async def linked(server: RedisServer, told: Told = lambda _: None) -> Link:
+    """Return a link to the server, which tells that way how the server failed."""
+    connection = Connection(host=server.host, port=server.port, protocol=2)
+    await connection.connect()
+    return Link(connection, told)
+
+
 @pytest.fixture
 async def link(redis_url: str, redis_server: RedisServer) -> AsyncGenerator[Link]:
     del redis_url  # it empties the server
-    connection = Connection(host=redis_server.host, port=redis_server.port, protocol=2)
-    await connection.connect()
-    link = Link(connection, lambda _: None)
+    link = await linked(redis_server)
     yield link
     link.close()
     await asyncio.sleep(0)
@@ -77,9 +82,7 @@ async def test_whoever_is_cancelled_everybody_gets_his_own_answer(link: Link, se
 async def test_a_hanging_server_is_given_up_within_the_budget(own_redis: RedisServer) -> None:
     """All who wait are told; when it goes on, late answers are dropped and none is shifted."""
     told: list[Exception] = []
-    connection = Connection(host=own_redis.host, port=own_redis.port, protocol=2)
-    await connection.connect()
-    link = Link(connection, told.append)
+    link = await linked(own_redis, told.append)
     own_redis.pause()
     asked = [link.ask([("ECHO", b"a")], due=due(0.1), within=0.1) for _ in range(3)]
     results = await asyncio.gather(*asked, return_exceptions=True)
@@ -97,9 +100,7 @@ async def test_a_hanging_server_is_given_up_within_the_budget(own_redis: RedisSe
 async def test_a_failure_is_told_once_however_many_wait(own_redis: RedisServer) -> None:
     """Three who waited for one answer are no three failures in a row."""
     told: list[Exception] = []
-    connection = Connection(host=own_redis.host, port=own_redis.port, protocol=2)
-    await connection.connect()
-    link = Link(connection, told.append)
+    link = await linked(own_redis, told.append)
     asked = [link.ask([("PING",)], due=due(), within=LONG) for _ in range(3)]
     own_redis.pause()
     asked += [link.ask([("DEBUG", "SLEEP", "0")], due=due(), within=LONG)]

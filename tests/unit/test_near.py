@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -77,7 +77,8 @@ async def keep(store: RedisStore, near: NearCache, key: bytes = b"k") -> bool:
     return near.copies.find(key) is not None
 
 
-def made(key: bytes, tokens: Any) -> Entry:
+def made(key: bytes, tokens: Any, groups: Sequence[str] = GROUPS) -> Entry:
+    """Return an entry that carries the tokens of the groups."""
     stored = StoredResponse(
         status=200,
         headers=Headers(),
@@ -87,7 +88,7 @@ def made(key: bytes, tokens: Any) -> Entry:
         freshness_lifetime=60.0,
         corrected_initial_age=0.0,
     )
-    return Entry(key=key, stored=stored, tokens=tuple(zip(GROUPS, tokens, strict=True)))
+    return Entry(key=key, stored=stored, tokens=tuple(zip(groups, tokens, strict=True)))
 
 
 @pytest.fixture(params=["exact", "prompt"])

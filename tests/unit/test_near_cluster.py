@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from maxage.message import Headers, StoredResponse
-from maxage.store.codec import Entry
 from maxage.store.near import SILENCE, NearCache
 from maxage.store.redis import RedisStore
 from maxage.store.tokens import NAMESPACE_GROUP, fresh_token, token_key
@@ -15,7 +13,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, start_cluster, wait_acknowledging
 from tests.support.resp import wait_until
 from tests.unit.test_cluster_store import Move, group_on
-from tests.unit.test_near import end, end_tracking, eventually, settings, tracking, usable
+from tests.unit.test_near import end, end_tracking, eventually, made, settings, tracking, usable
 from tests.unit.test_store_contract import eventually_read
 
 pytestmark = pytest.mark.anyio
@@ -65,24 +63,8 @@ async def keep(store: RedisStore, near: NearCache, group: str, key: bytes = b"k"
     groups = (NAMESPACE_GROUP, group)
     tokens = (await store.read((), groups)).tokens
     assert None not in tokens
-    carried = tuple((name, token or b"") for name, token in zip(groups, tokens, strict=True))
-    near.keep(Entry(key=key, stored=STORED, tokens=carried), since=since, ends=_in_a_minute())
+    near.keep(made(key, tokens, groups), since=since, ends=time.monotonic() + 60)
     return near.copies.find(key) is not None
-
-
-STORED = StoredResponse(
-    status=200,
-    headers=Headers(),
-    body=b"",
-    request_time=1.0,
-    response_time=1.0,
-    freshness_lifetime=60.0,
-    corrected_initial_age=0.0,
-)
-
-
-def _in_a_minute() -> float:
-    return time.monotonic() + 60
 
 
 async def kept(store: RedisStore, near: NearCache, group: str) -> None:

@@ -38,7 +38,7 @@ class ClusterConnections:
         """Ask every master itself, within the read budget, open breakers notwithstanding."""
         await self._learned(self._settings.cache_read_budget)
         nodes = self._cluster.nodes
-        answers = await asyncio.gather(*(self.to(node).ping() for node in nodes))
+        answers = await asyncio.gather(*(self._to(node).ping() for node in nodes))
         return bool(answers) and all(answers)
 
     async def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
@@ -71,7 +71,7 @@ class ClusterConnections:
             return result
 
     async def _send(self, packet: Packet, seconds: float, *, replicated: bool) -> None:
-        connections = self.to(packet.node)
+        connections = self._to(packet.node)
         answers = await connections.exchange(packet.commands, within=seconds, replicated=replicated)
         if answers is not None:
             packet.take(answers)
@@ -92,8 +92,11 @@ class ClusterConnections:
         for connections in [self._of.pop(node) for node in nodes if node in self._of]:
             await connections.close()
 
-    def to(self, node: Node) -> NodeConnections:
-        """Return the connections to one master."""
+    def connector_to(self, node: Node) -> Callable[[], AbstractConnection]:
+        """Return what makes connections to one master; see `Connections.connector_to`."""
+        return self._to(node).connector_to(node)
+
+    def _to(self, node: Node) -> NodeConnections:
         connections = self._of.get(node)
         if connections is None:
             connections = self._of[node] = NodeConnections(node, self._settings)
@@ -170,15 +173,6 @@ def connections_to(topology: Topology, settings: CacheSettings) -> Connections:
     if isinstance(topology, Cluster):
         return ClusterConnections(topology, settings)
     return NodeConnections(topology.nodes[0], settings)
-
-
-def connector_to(connections: Connections, node: Node) -> Callable[[], AbstractConnection]:
-    """Return what makes connections to one of the servers that belong to nobody else."""
-    if isinstance(connections, ClusterConnections):
-        return connections.to(node).new_connection
-    if isinstance(connections, NodeConnections):
-        return connections.new_connection
-    raise TypeError(f"connections of an unknown kind: {type(connections).__name__}")
 
 
 def sync_connections_to(topology: Topology, settings: CacheSettings) -> SyncConnections:

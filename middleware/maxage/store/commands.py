@@ -37,6 +37,16 @@ def is_replicated(answer: object) -> bool:
     return isinstance(answer, int) and answer > 0
 
 
+def answers_of(answers: Sequence[Any] | None, count: int) -> Sequence[Any]:
+    """Return the answers to `count` commands, errors included, without that to a WAIT after them.
+
+    None for each where nothing was answered, or where no replica has what they wrote.
+    """
+    if answers is None or (len(answers) > count and not is_replicated(answers[-1])):
+        return [None] * count
+    return answers[:count]
+
+
 def as_written(commands: Sequence[Command]) -> Plan:
     """Return the plan of commands that are the same for every server."""
     return lambda position, _: commands[position]

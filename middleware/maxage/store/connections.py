@@ -21,7 +21,7 @@ from redis.exceptions import InvalidResponse, ResponseError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store.commands import Command, Found, Plan, creation_commands, is_replicated, strings
+from maxage.store.commands import Command, Found, Plan, answers_of, creation_commands, strings
 from maxage.store.link import FAILURES, Lane
 from maxage.store.node import Node, describe
 from maxage.store.tokens import belongs
@@ -48,6 +48,10 @@ class Connections(Protocol):
         """Send one command for each key, within the write budget."""
         ...
 
+    def connector_to(self, node: Node) -> Callable[[], AbstractConnection]:
+        """Return what makes connections to one of the servers, each of its own, never shared."""
+        ...
+
 
 @final
 class NodeConnections:
@@ -58,16 +62,21 @@ class NodeConnections:
         self._settings = settings
         self._maker = self._new_maker()
         seconds = max(settings.cache_read_budget, settings.cache_write_budget)
-        self._lane = Lane(node, self.new_connection, seconds=seconds)
+        self._lane = Lane(node, self._new_connection, seconds=seconds)
         # WAIT holds back whatever is asked after it.
-        self._waiting_lane = Lane(node, self.new_connection, seconds=seconds)
+        self._waiting_lane = Lane(node, self._new_connection, seconds=seconds)
 
     async def close(self) -> None:
         """Close the connections; new ones are made when they are needed."""
         await self._lane.close()
         await self._waiting_lane.close()
 
-    def new_connection(self) -> AbstractConnection:
+    def connector_to(self, node: Node) -> Callable[[], AbstractConnection]:
+        """Return what makes connections to the server, the only one that there is."""
+        del node
+        return self._new_connection
+
+    def _new_connection(self) -> AbstractConnection:
         """Return a connection, not made yet, that reads the server's history when it is."""
         made: AbstractConnection = self._maker.connection_class(**self._maker.connection_kwargs)
         return made
@@ -116,12 +125,9 @@ class NodeConnections:
 
         seconds = self._settings.cache_write_budget
         answers = await self.exchange(commands, within=seconds, replicated=replicated)
-        if answers is None:
-            return [None] * len(keys)
-        self._node.succeeded()
-        if len(answers) > len(keys) and not is_replicated(answers[-1]):
-            return [None] * len(keys)
-        return answers[: len(keys)]
+        if answers is not None:
+            self._node.succeeded()
+        return answers_of(answers, len(keys))
 
     async def exchange(
         self,

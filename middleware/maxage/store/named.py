@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import redis.asyncio.connection as awaitable
 import redis.connection as blocking
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from maxage.store.aside import aside, ask_aside
 
@@ -57,6 +59,21 @@ _KINDS: Final[dict[object, type]] = {
     awaitable.Connection: Awaitable,
     awaitable.SSLConnection: AwaitableTls,
 }
+
+
+def never_resending(timeout: float) -> dict[str, Any]:
+    """Return redis-py's options for connections of plain functions that are asked once.
+
+    Args:
+        timeout: seconds that connecting, and each answer, may take.
+    """
+    return {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "protocol": 2,
+        "driver_info": None,
+    }
 
 
 def by_name(options: dict[str, Any], *, in_loop: bool) -> dict[str, Any]:

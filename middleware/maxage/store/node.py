@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol, final
 import redis
 import redis.asyncio.connection as awaitable
 import redis.connection as blocking
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -23,11 +22,10 @@ from redis.exceptions import (
     MovedError,
     ReadOnlyError,
 )
-from redis.retry import Retry
 
 from maxage.store.commands import Command
 from maxage.store.guard import Breaker
-from maxage.store.named import by_name
+from maxage.store.named import by_name, never_resending
 from maxage.store.sentinel import Sentinels, following
 from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of
 from maxage.url import mask_password
@@ -222,14 +220,7 @@ class Node:
         self, timeout: float, *, on_connect: Callable[[Any], None] | None = None
     ) -> redis.ConnectionPool:
         """Return a pool of synchronous connections; they never resend, and give up after that."""
-        options: dict[str, Any] = {
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "protocol": 2,
-            "driver_info": None,
-            "redis_connect_func": on_connect,
-        }
+        options: dict[str, Any] = {**never_resending(timeout), "redis_connect_func": on_connect}
         return redis.ConnectionPool(**options | self.options(in_loop=False))
 
     def ask(self, commands: Sequence[Command], timeout: float) -> list[Any]:

@@ -10,7 +10,7 @@ from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store import Reading, Value
 from maxage.store.batching import LookupBatcher
-from maxage.store.cluster import connections_to, connector_to
+from maxage.store.cluster import connections_to
 from maxage.store.commands import (
     Command,
     Found,
@@ -253,7 +253,7 @@ class RedisStore:
             max_bytes=settings.near_cache_bytes,
             confirm_within=settings.cache_read_budget,
         )
-        self._near.listeners.start(lambda node: connector_to(connections, node))
+        self._near.listeners.start(connections.connector_to)
 
     def _side(self) -> _LoopSide:
         loop = asyncio.get_running_loop()

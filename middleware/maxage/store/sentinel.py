@@ -13,10 +13,8 @@ from typing import Any, Final, final
 
 import redis.asyncio.connection as awaitable
 import redis.connection as blocking
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from maxage.store.aside import aside
 from maxage.store.named import (
@@ -26,6 +24,7 @@ from maxage.store.named import (
     Blocking,
     BlockingTls,
     by_name,
+    never_resending,
 )
 from maxage.url import ServerGroup
 
@@ -64,15 +63,9 @@ class Sentinels:
         raise RedisConnectionError("no sentinel names a primary")
 
     def _ask(self, host: str, port: int, timeout: float) -> tuple[str, int] | None:
-        options: dict[str, Any] = {
-            "retry": Retry(NoBackoff(), 0),
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "protocol": 2,
-            "driver_info": None,
-        }
         address = dict(blocking.parse_url(self._group.sentinel_url(host, port)))
-        pool = blocking.ConnectionPool(**options | by_name(address, in_loop=False))
+        options = never_resending(timeout) | by_name(address, in_loop=False)
+        pool = blocking.ConnectionPool(**options)
         try:
             connection = pool.get_connection()
             connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._group.primary_name)

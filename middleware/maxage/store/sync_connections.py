@@ -15,7 +15,7 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store.commands import Command, Found, Plan, creation_commands, is_replicated, strings
+from maxage.store.commands import Command, Found, Plan, answers_of, creation_commands, strings
 from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe, send
 from maxage.store.tokens import belongs
 
@@ -126,12 +126,9 @@ class SyncNodeConnections:
             return [plan(position, history) for position in range(len(keys))]
 
         answers = self.exchange(commands, replicated=replicated)
-        if answers is None:
-            return [None] * len(keys)
-        self._node.succeeded()
-        if len(answers) > len(keys) and not is_replicated(answers[-1]):
-            return [None] * len(keys)
-        return answers[: len(keys)]
+        if answers is not None:
+            self._node.succeeded()
+        return answers_of(answers, len(keys))
 
     def exchange(
         self,
