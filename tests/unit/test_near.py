@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from redis.asyncio.connection import Connection
 
 from maxage.message import Headers, StoredResponse
 from maxage.settings import CacheSettings
@@ -61,6 +62,8 @@ async def begin(chosen: CacheSettings) -> tuple[RedisStore, NearCache]:
     assert near is not None
     await store.read((), GROUPS)
     await eventually(lambda: usable(near))
+    # The messages about the tokens that were just created have been heard.
+    assert await near.listeners.confirm(5.0)
     return store, near
 
 
@@ -249,6 +252,54 @@ async def test_a_lost_connection_drops_everything_and_comes_back(
     await eventually(lambda: usable(near))
     assert near.find(b"k") is None
     assert await keep(store, near)
+
+
+class Closed:
+    """A transport that was closed, as uvloop's is before it says so."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.abort = transport.abort
+
+    def write(self, data: bytes) -> None:
+        self.abort()
+        raise RuntimeError("unable to perform operation; the handler is closed")
+
+
+async def test_a_question_on_a_closed_transport_is_a_lost_connection(
+    exact: tuple[RedisStore, NearCache],
+) -> None:
+    """Who asks is told, and the connection is made anew."""
+    store, near = exact
+    failed: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failed.append(context))
+    listener = listening(near)
+    assert listener._transport is not None
+    listener._transport = Closed(listener._transport)  # type: ignore[assignment] # as uvloop's
+    async with asyncio.timeout(10):
+        assert not await near.confirm()
+    await eventually(lambda: usable(near))
+    assert await keep(store, near)
+    assert failed == []
+
+
+async def test_a_transport_that_is_closed_while_it_connects_ends_no_listener(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis-py lets uvloop's error through."""
+    connect, attempts = Connection.connect, 0
+
+    async def failing(connection: Connection) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= 2:  # the store's own connection may be the first
+            raise RuntimeError("unable to perform operation; the handler is closed")
+        await connect(connection)
+
+    monkeypatch.setattr(Connection, "connect", failing)
+    store, _ = await begin(settings(redis_server.url, "prompt"))
+    await end(store)
+    assert attempts > 2
 
 
 async def test_a_server_that_does_not_answer_any_more_gives_no_hits(

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -157,7 +158,8 @@ class TokenListener:
                 lost = await self._subscribed(connection)
                 pause = _FIRST_PAUSE
                 await lost
-            except (RedisError, OSError, TimeoutError, ValueError) as error:
+            except (RedisError, OSError, TimeoutError, ValueError, RuntimeError) as error:
+                # A RuntimeError is uvloop's way to say that the transport is closed.
                 self._explain(error)
             finally:
                 self._lost()
@@ -246,7 +248,9 @@ class TokenListener:
     def _ping(self, waiting: Waiting) -> None:
         if self._transport is not None:
             self._asked.append((self._clock(), waiting))
-            self._transport.write(self._packed)
+            # uvloop says so where the transport is closed: who waits is told when it is lost.
+            with suppress(RuntimeError):
+                self._transport.write(self._packed)
 
     def _give_up(self, waiting: Waiting, due: float, seconds: float) -> None:
         """Let those who wait go on without an answer; a late event loop is no late answer."""
