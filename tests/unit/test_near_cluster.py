@@ -5,7 +5,9 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from redis.crc import key_slot
 
+from maxage.store.listeners import names_in_all_slots
 from maxage.store.near import SILENCE, NearCache
 from maxage.store.redis import RedisStore
 from maxage.store.tokens import NAMESPACE_GROUP, fresh_token, token_key
@@ -215,6 +217,11 @@ async def test_a_slot_that_moves_takes_its_copies_with_it(
     await kept(store, near, group)
     await asyncio.to_thread(renew, shared_cluster, store, group)
     await eventually(lambda: near.copies.find(b"k") is None)
+
+
+def test_a_master_may_keep_any_single_slot() -> None:
+    """There is a key of its own that it can be asked for."""
+    assert {key_slot(name) for name in names_in_all_slots("n")} == set(range(16384))
 
 
 async def test_a_master_that_joins_is_listened_to_before_anything_of_it_is_kept(

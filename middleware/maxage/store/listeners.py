@@ -1,8 +1,7 @@
 """Hears of every token that changes, on whatever server it lies."""
 
 import asyncio
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterator
 from typing import Final, final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -14,8 +13,16 @@ from maxage.store.node import Node
 from maxage.store.tokens import token_prefix
 from maxage.store.topology import Topology
 
-_TRIES: Final = 100_000
-"""Names that are tried for a key which lies on one server: a few, unless it keeps few slots."""
+
+def names_in_all_slots(namespace: str) -> Iterator[bytes]:
+    """Yield names of which one lies in each slot of a cluster; most servers keep one of the first.
+
+    The slot is a CRC16 of what is in braces, which for two bytes takes every value.
+    """
+    for number in range(2**16):
+        tag = number.to_bytes(2, "big")
+        if b"}" not in tag:
+            yield b"%b:near:{%b}" % (namespace.encode(), tag)
 
 
 @final
@@ -136,8 +143,7 @@ class Listeners:
         """
         if not node.is_in_cluster:
             return PING
-        names = (b"%b:near:{%d}" % (self._namespace.encode(), n) for n in range(_TRIES))
-        own = (name for name in names if self._topology.node_for(name) is node)
-        for name in islice(own, 1):
-            return Question(command=(b"GET", name), answer=None)
+        for name in names_in_all_slots(self._namespace):
+            if self._topology.node_for(name) is node:
+                return Question(command=(b"GET", name), answer=None)
         raise RedisConnectionError("the server keeps no keys")
