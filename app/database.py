@@ -1,9 +1,12 @@
 """The database: the engine, its sessions, and the first start."""
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, cast
 
+import aiosqlite
 from fastapi import Depends, Request
 from sqlalchemy import event, func, insert, inspect, select
 from sqlalchemy.engine import URL, Dialect
@@ -22,6 +25,19 @@ from app.seed import seed_items
 FIRST_START_LOCK = 6_297_729
 
 
+async def _opened_sqlite(*args: Any, **more: Any) -> aiosqlite.Connection:
+    """Open a file; where that fails, see its thread to the end, which else may outlive the loop."""
+    connection = aiosqlite.connect(*args, **more)
+    # As SQLAlchemy does it; before aiosqlite 0.22 the connection itself is the thread.
+    thread: Any = getattr(connection, "_thread", connection)
+    thread.daemon = True
+    try:
+        return await connection
+    except sqlite3.Error:
+        await asyncio.to_thread(thread.join)
+        raise
+
+
 class DatabaseUnavailableError(Exception):
     """The database cannot be opened; the message is one sentence, without a password."""
 
@@ -31,9 +47,10 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self.url = url
+        is_sqlite = url.drivername.startswith("sqlite")
         # SQLite has one writer at a time; the others wait this long for their turn.
-        waiting: dict[str, Any] = {"timeout": 15} if url.drivername.startswith("sqlite") else {}
-        self.engine = create_async_engine(url, connect_args=waiting, pool_pre_ping=not waiting)
+        options = {"timeout": 15, "async_creator_fn": _opened_sqlite} if is_sqlite else {}
+        self.engine = create_async_engine(url, connect_args=options, pool_pre_ping=not is_sqlite)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         event.listen(self.engine.sync_engine, "do_connect", self._connect)
 

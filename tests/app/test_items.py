@@ -1,20 +1,25 @@
 """The application as a client sees it: a real server on SQLite in a folder of its own."""
 
+import asyncio
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import aiosqlite.core
 import httpx
 import pytest
 import redis
+from sqlalchemy.engine import make_url
 
+from app.database import Database, DatabaseUnavailableError
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 
@@ -485,6 +490,24 @@ class TestStart:
         assert "monitorpy.db" in log
         assert log.count("curl ") == 2
         assert "secret" not in log
+
+    def test_a_database_that_cannot_be_opened_leaves_no_thread(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It would complain of the event loop that is no more, after the sentence."""
+        debug = aiosqlite.core.LOG.debug
+
+        def slow(message: str, *args: Any) -> None:
+            if "close_and_stop" in repr(args):
+                time.sleep(0.1)
+            debug(message, *args)
+
+        monkeypatch.setattr(aiosqlite.core.LOG, "debug", slow)
+        before = set(threading.enumerate())
+        database = Database(make_url("sqlite+aiosqlite:////nonexistent/x.db"))
+        with pytest.raises(DatabaseUnavailableError, match="unable to open"):
+            asyncio.run(database.prepare())
+        assert set(threading.enumerate()) <= before
 
     @pytest.mark.parametrize(
         ("setting", "value", "said"),
