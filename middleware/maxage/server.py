@@ -1,8 +1,9 @@
 """What can be told about the server that runs us. It is not in the ASGI scope.
 
-uvicorn gives its lifespan receiver a configuration, which wrappers such as FastAPI's telemetry keep
-in their closures. Where it is missing (another server, another version) the answers are the careful
-ones: the server adds Date, and how many workers there are is read from the command line.
+uvicorn and hypercorn give their lifespan receiver a configuration, which wrappers such as FastAPI's
+telemetry keep in their closures. Where it is missing (another server, another version) the answers
+are the careful ones: the server adds Date, and how many workers there are is read from the command
+line and the environment.
 """
 
 import os
@@ -14,35 +15,45 @@ from typing import Any, Final
 _DEPTH: Final = 16
 """Wrappers around the server's receiver that are looked through."""
 _SERVERS: Final = frozenset({"fastapi", "granian", "gunicorn", "hypercorn", "uvicorn"})
+_WORKER_VARIABLES: Final = ("WEB_CONCURRENCY", "GRANIAN_WORKERS")
 
 
 def adds_date(receive: Any, *, unknown: bool = True) -> bool:
     """Return whether the server adds a Date of its own to every response.
 
-    `unknown` is the answer where that cannot be told: yes for a server (all known ones do), no for
+    `unknown` is the answer where that cannot be told: yes for a server (nearly all do), no for
     what only sends requests, such as the transports of test clients.
     """
-    config = _config(receive)
-    if config is None:
-        # Without a lifespan there is only the receiver of a request, which knows what it adds.
-        added = getattr(getattr(receive, "__self__", None), "default_headers", None)
-        return unknown if added is None else any(name.lower() == b"date" for name, _ in added)
-    return bool(getattr(config, "date_header", True))
+    owner = _owner(receive)
+    if type(owner).__module__.partition(".")[0] == "granian":
+        # It adds one where there is none, and leaves ours alone.
+        return False
+    config = getattr(owner, "config", None)
+    if config is not None:
+        # The names of uvicorn and of hypercorn.
+        names = ("date_header", "include_date_header")
+        return all(getattr(config, name, True) for name in names)
+    # Without a lifespan there is only the receiver of a request. uvicorn's knows what is added.
+    added = getattr(owner, "default_headers", None)
+    if added is not None:
+        return any(name.lower() == b"date" for name, _ in added)
+    return unknown or _is_server(sys.argv)
 
 
 def worker_count(receive: Any, argv: Sequence[str] | None = None) -> int:
     """Return how many workers serve this application, as far as can be told; at least 1."""
-    configured = getattr(_config(receive), "workers", None)
+    configured = getattr(getattr(_owner(receive), "config", None), "workers", None)
     if isinstance(configured, int) and configured > 1:
         return configured
     return max(1, _from_command_line(sys.argv if argv is None else argv), _from_environment())
 
 
-def _config(receive: Any) -> Any:
+def _owner(receive: Any) -> Any:
+    """Return the object of the server's whose method the receiver is; None: not known."""
     for _ in range(_DEPTH):
-        config = getattr(getattr(receive, "__self__", None), "config", None)
-        if config is not None or receive is None:
-            return config
+        owner = getattr(receive, "__self__", None)
+        if owner is not None or receive is None:
+            return owner
         receive = _wrapped(receive)
     return None
 
@@ -64,14 +75,18 @@ def _program(path: str) -> str:
     return program.parent.name if program.stem == "__main__" else program.stem
 
 
+def _is_server(argv: Sequence[str]) -> bool:
+    return bool(argv) and _program(argv[0]) in _SERVERS
+
+
 def _from_environment() -> int:
-    # The variable is only about the server that this process belongs to.
-    value = os.environ.get("WEB_CONCURRENCY", "")
-    return int(value) if value.isdecimal() else 1
+    # The variables are only about the server that this process belongs to.
+    values = (os.environ.get(name, "") for name in _WORKER_VARIABLES)
+    return max(int(value) if value.isdecimal() else 1 for value in values)
 
 
 def _from_command_line(argv: Sequence[str]) -> int:
-    if not argv or _program(argv[0]) not in _SERVERS:
+    if not _is_server(argv):
         return 1
     for flag, value in zip(argv, [*argv[1:], ""], strict=True):
         name, _, inline = flag.partition("=")

@@ -1,4 +1,4 @@
-"""Real uvicorn workers as processes of their own."""
+"""Real workers, of uvicorn unless said otherwise, as processes of their own."""
 
 import itertools
 import os
@@ -6,7 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +20,45 @@ from tests.support.resp import wait_until
 _ROOT = Path(__file__).resolve().parents[2]
 _IMPORT_ROOTS = (_ROOT / "middleware", _ROOT)
 # What would configure the cache or the application behind a test's back.
-_FOREIGN = ("CACHE_", "DATABASE_", "MAXAGE_", "REDIS_", "USE_REDIS_", "UVICORN_", "WEB_CONCURRENCY")
+_FOREIGN = (
+    "CACHE_", "DATABASE_", "GRANIAN_", "MAXAGE_", "REDIS_", "USE_REDIS_", "UVICORN_",
+    "WEB_CONCURRENCY",
+)  # fmt: skip
 _START_ATTEMPTS = 3
 _numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One kind of server."""
+
+    options: Callable[[int], Sequence[str]]
+    """Its module and the options by which it listens on a port."""
+    ready: str
+    """What it logs when its application has started."""
+    started: str
+    """What each of several workers logs then."""
+
+
+UVICORN = Program(
+    options=lambda port: (
+        *("uvicorn", "--host", "127.0.0.1", "--port", str(port), "--no-access-log"),
+    ),
+    ready="Uvicorn running on",
+    started="Application startup complete",
+)
+GRANIAN = Program(
+    options=lambda port: (
+        *("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)),
+    ),
+    ready="Started worker-1",
+    started="Started worker-",
+)
+HYPERCORN = Program(
+    options=lambda port: ("hypercorn", "--bind", f"127.0.0.1:{port}"),
+    ready="Running on",
+    started="Running on",
+)
 
 
 class WorkerError(RuntimeError):
@@ -29,7 +66,7 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """One uvicorn server on the loopback address: a process, or with `workers` a group of them."""
+    """One server on the loopback address: a process, or with `workers` a group of them."""
 
     def __init__(
         self,
@@ -40,6 +77,7 @@ class Worker:
         port: int | None = None,
         args: Sequence[str] = (),
         workers: int = 1,
+        program: Program = UVICORN,
     ) -> None:
         self._number = next(_numbers)
         self._folder = tmp_path
@@ -48,6 +86,7 @@ class Worker:
         self._wanted_port = port
         self._args = tuple(args)
         self._count = workers
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tmp_path / f"worker-{self._number}.log"
         self.port = port or 0
@@ -63,15 +102,24 @@ class Worker:
         port: int | None = None,
         args: Sequence[str] = (),
         workers: int = 1,
+        program: Program = UVICORN,
         timeout: float = 30.0,
     ) -> Self:
         """Start a worker for `module:attribute`, or for a source text that defines `app`.
 
         It returns when the application has started and connections are accepted. `env` is
-        added to a clean environment; `args` are further options of uvicorn; `workers` is the
+        added to a clean environment; `args` are further options of the server; `workers` is the
         number of processes that share the port.
         """
-        worker = cls(app, tmp_path=tmp_path, env=env, port=port, args=args, workers=workers)
+        worker = cls(
+            app,
+            tmp_path=tmp_path,
+            env=env,
+            port=port,
+            args=args,
+            workers=workers,
+            program=program,
+        )
         try:
             worker.launch(timeout=timeout)
         except BaseException:
@@ -192,8 +240,7 @@ class Worker:
         return f"{module}:app"
 
     def _spawn(self) -> None:
-        command = [sys.executable, "-m", "uvicorn", self._target]
-        command += ["--host", "127.0.0.1", "--port", str(self.port), "--no-access-log"]
+        command = [sys.executable, "-m", *self._program.options(self.port), self._target]
         if self._count > 1:
             command += ["--workers", str(self._count)]
         self._process = spawn(
@@ -211,7 +258,7 @@ class Worker:
             if "address already in use" in new.lower():
                 raise _AddressInUseError(new)
             raise WorkerError(f"the worker ended while starting:\n{new}")
-        if "--log-level" not in self._args and "Uvicorn running on" not in new:
+        if "--log-level" not in self._args and self._program.ready not in new:
             return False  # whoever accepts connections on the port, it is not this worker
         if self._count > 1 and new.count(self._started_line) < self._count:
             return False  # the supervisor accepts connections before anybody can serve them
@@ -226,7 +273,7 @@ class Worker:
 
     @property
     def _started_line(self) -> str:
-        return "Started server process" if "off" in self._args else "Application startup complete"
+        return "Started server process" if "off" in self._args else self._program.started
 
     def _signal_all(self, number: signal.Signals) -> None:
         if self._process is not None:
@@ -258,6 +305,7 @@ class Workers:
         port: int | None = None,
         args: Sequence[str] = (),
         workers: int = 1,
+        program: Program = UVICORN,
         timeout: float = 30.0,
     ) -> Worker:
         """Start one worker, see `Worker.start`."""
@@ -268,6 +316,7 @@ class Workers:
             port=port,
             args=args,
             workers=workers,
+            program=program,
             timeout=timeout,
         )
         self.started.append(worker)

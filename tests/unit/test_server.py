@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from granian.asgi import LifespanProtocol
+from hypercorn.asyncio.lifespan import Lifespan
+from hypercorn.config import Config as HypercornConfig
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 
@@ -13,8 +16,9 @@ from maxage.server import adds_date, worker_count
 
 @pytest.fixture(autouse=True)
 def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable that several servers read for their number of workers."""
+    """The variables that servers read for their number of workers."""
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    monkeypatch.delenv("GRANIAN_WORKERS", raising=False)
 
 
 async def _app(scope: Any, receive: Any, send: Any) -> None: ...
@@ -27,6 +31,13 @@ async def unknown() -> None:
 def receiver(**options: Any) -> Any:
     """The receiver that uvicorn gives to the lifespan."""
     return LifespanOn(Config(_app, log_config=None, **options)).receive
+
+
+def hypercorn_receiver(**options: Any) -> Any:
+    """The receiver that Hypercorn gives to the lifespan."""
+    config: Any = HypercornConfig.from_mapping(options)
+    loop: Any = None
+    return Lifespan(cast("Any", _app), config, loop, {}).asgi_receive
 
 
 def wrapped(receive: Any) -> Callable[[], Any]:
@@ -56,6 +67,27 @@ def test_without_a_lifespan_the_receiver_of_a_request_tells_it() -> None:
 
     assert adds_date(Cycle((b"server", b"uvicorn"), (b"Date", b"now")).receive) is True
     assert adds_date(Cycle((b"server", b"uvicorn")).receive) is False
+
+
+@pytest.mark.parametrize("date", [True, False])
+async def test_hypercorn_tells_whether_it_adds_date(*, date: bool) -> None:
+    """A file of its configuration can switch it off; with it comes the number of workers."""
+    receive = hypercorn_receiver(include_date_header=date, workers=3)
+    assert adds_date(receive) is adds_date(wrapped(receive)) is date
+    assert worker_count(receive, ["python"]) == 3
+
+
+def test_granian_leaves_our_date_alone() -> None:
+    """It adds one where there is none, so that a stored one survives."""
+    receive = LifespanProtocol(_app).receive
+    assert adds_date(receive) is adds_date(wrapped(receive)) is False
+
+
+def test_a_server_that_runs_this_process_adds_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hypercorn's receiver of a request tells nothing; a test client is no server."""
+    assert adds_date(unknown, unknown=False) is False
+    monkeypatch.setattr("sys.argv", ["/venv/bin/hypercorn", "app:app"])
+    assert adds_date(unknown, unknown=False) is True
 
 
 @pytest.mark.parametrize("receive", [unknown, None, SimpleNamespace(), wrapped(unknown), 5])
@@ -105,6 +137,8 @@ def test_web_concurrency_counts_too(
     monkeypatch.setenv("WEB_CONCURRENCY", value)
     assert worker_count(unknown, ["gunicorn"]) == workers
     assert worker_count(unknown, ["gunicorn", "-w", "2"]) == max(2, workers)
+    monkeypatch.setenv("GRANIAN_WORKERS", "3")
+    assert worker_count(unknown, ["granian"]) == max(3, workers)
 
 
 def test_under_the_test_runner_there_is_one_worker() -> None:
