@@ -1,6 +1,6 @@
 """The middleware, built once: which responder answers what, and the life of the store.
 
-The responders of one request each are in `reading`, `mutation` and `passing`. Only these files know
+The responders of one request each are in `reading` and `mutation`. Only these files know
 scope, receive and send.
 """
 
@@ -15,11 +15,11 @@ from maxage.mutation import Mutation
 from maxage.policy import Rule
 from maxage.querying import Querying
 from maxage.reading import Reading
-from maxage.responder import ASGIApp, Message, Passing, Receive, Send, Service
+from maxage.responder import ASGIApp, Message, Receive, Send, Service, pass_on
 from maxage.rfc9111.invalidation import is_unsafe
 from maxage.server import adds_date, worker_count
 from maxage.settings import CacheSettings
-from maxage.shortcut import Shortcut
+from maxage.shortcut import Ready, Shortcut
 from maxage.store import Store
 from maxage.store.memory import MemoryStore
 from maxage.stores import store_for
@@ -83,21 +83,23 @@ class CacheMiddleware:
                 raise self._mistake
             await self._service.app(scope, receive, send)
         elif scope["method"] in {"GET", "HEAD"}:
-            ready = self.shortcut.find(scope) if self.shortcut is not None else None
-            if ready is not None and (ready.confirmed is None or await ready.confirmed()):
-                self.cache.counters.hits += 1
-                await send(ready.start())
-                await send({"type": "http.response.body", "body": ready.body})
-            else:
-                reading = Reading(self._service, self.cache, scope, receive, send)
-                reading.shortcut = self.shortcut
-                await reading.run()
+            known = self.shortcut.find(scope) if self.shortcut is not None else None
+            if isinstance(known, Ready):
+                if known.confirmed is None or await known.confirmed():
+                    self.cache.counters.hits += 1
+                    await send(known.start())
+                    await send({"type": "http.response.body", "body": known.body})
+                    return
+                known = None
+            reading = Reading(self._service, self.cache, scope, receive, send)
+            reading.shortcut = self.shortcut
+            await reading.run(known)
         elif scope["method"] == "QUERY" and self._service.settings.cache_query:
             await Querying(self._service, self.cache, scope, receive, send).run()
         elif is_unsafe(scope["method"]):
             await Mutation(self._service, self.cache, scope, receive, send).run()
         else:
-            await Passing(self._service, self.cache, scope, receive, send).run()
+            await pass_on(self._service, self.cache, scope, receive, send)
 
     @property
     def targets(self) -> Targets:

@@ -76,6 +76,11 @@ class Dependencies:
         """What keeps the tokens."""
         return self.store.authority
 
+    @property
+    def changed(self) -> bool:
+        """Whether the request changed anything that is to be purged again."""
+        return bool(self.touched or self.kept or self.softened)
+
     def depend(self, group: str, token: bytes | None) -> None:
         """Note that the response depends on the group, read under this token."""
         with self._lock:

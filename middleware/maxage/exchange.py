@@ -10,7 +10,7 @@ from maxage.collapse import Flight
 from maxage.downstream import has_our_lifetime
 from maxage.fill import Fill
 from maxage.message import HeaderList, Headers, Response
-from maxage.responder import Answering, Message
+from maxage.responder import Answering, Message, call_noting
 from maxage.rfc9111.combining import completed_by
 from maxage.rfc9111.decide import Forward, MayNotStore, Reason, answer
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
@@ -90,8 +90,13 @@ class Exchange:
     async def _call(self) -> None:
         self.asked_at = self.cache.clock()
         try:
-            await self.reading.run_noting(
-                self.dependencies, self._scope(), self._receive, self._send
+            await call_noting(
+                self.reading.service,
+                self.cache,
+                self.dependencies,
+                self._scope(),
+                self._receive,
+                self._send,
             )
         except Exception as error:
             if self._started or not self._stale_answer or self._answered:
@@ -228,7 +233,7 @@ class Exchange:
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, but for Cache-Status."""
         reading = self.reading
-        headers = reading.outgoing(response.headers.raw)
+        headers = reading.service.outgoing(response.headers.raw, now=self.cache.clock())
         added = reading.service.downstream
         if added and has_our_lifetime(
             reading.request, response, now=self.asked_at, policy=reading.target.rules

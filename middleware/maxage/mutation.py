@@ -107,14 +107,13 @@ class Mutation(Responder):
                 await self.send(one)
 
     async def _refuse(self, body: bytes) -> None:
-        headers = self.outgoing(
-            [
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"content-length", b"%d" % len(body)),
-                (b"cache-control", b"no-store"),
-                (b"retry-after", b"1"),
-            ]
-        )
+        lines = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            (b"retry-after", b"1"),
+        ]
+        headers = self.service.outgoing(lines, now=self.cache.clock())
         await self.send({"type": "http.response.start", "status": 503, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
@@ -127,7 +126,7 @@ class Mutation(Responder):
                 await self._purge(self._untrue())
             if self._posted is not None:
                 self._posted.start(message)
-            out = self.outgoing(headers.raw)
+            out = self.service.outgoing(headers.raw, now=self.cache.clock())
             message = {**message, "headers": self.with_status(out, CacheStatus(fwd="method"))}
         elif self._posted is not None and message["type"] == "http.response.body":
             self._posted.body(message)

@@ -3,7 +3,7 @@
 from typing import Final, final
 
 from maxage.reading import Reading
-from maxage.responder import Message, Passing, Responder
+from maxage.responder import Message, Responder, pass_on
 
 _METADATA: Final = (b"content-type", b"content-encoding", b"content-language")
 
@@ -17,7 +17,7 @@ class Querying(Responder):
         self._received: list[Message] = []
         content = await self._read()
         if content is None:
-            await Passing(self.service, self.cache, self.scope, self._again, self.send).run()
+            await pass_on(self.service, self.cache, self.scope, self._again, self.send)
             return
         reading = Reading(self.service, self.cache, self.scope, self._again, self.send)
         reading.content = content

@@ -11,15 +11,15 @@ from maxage.collapse import Flight
 from maxage.elsewhere import fetched_elsewhere
 from maxage.errors import StoreUnavailableError
 from maxage.exchange import Exchange
-from maxage.found import is_of
+from maxage.found import Found, is_of
 from maxage.key import FORWARDED_HEADERS
 from maxage.language import variant_in_language
 from maxage.message import Request
 from maxage.mutation import Mutation
 from maxage.refresh import begin_refresh, run_in_time
-from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, Message
+from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, Message, call_noting
 from maxage.rfc9111.decide import Decision, Forward, OnlyIfCached, answer
-from maxage.shortcut import Shortcut
+from maxage.shortcut import Known, Shortcut
 from maxage.store.codec import Entry
 from maxage.target import Target
 
@@ -27,7 +27,7 @@ logger = logging.getLogger("maxage")
 
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
-_UNSTORABLE: Final = "unstorable"
+_URI_MISS: Final = CacheStatus(fwd="uri-miss").header_value()
 _JOINS: Final = 2
 """Fills of others that one request waits for at most."""
 
@@ -47,21 +47,58 @@ class Reading(Answering):
     _slow: bool = False
     """Whether it has waited long enough for a fill that is under way yet."""
 
-    async def run(self) -> None:
-        """Serve from the store, or forward and perhaps store."""
+    async def run(self, known: Known | None = None) -> None:
+        """Serve from the store, or forward and perhaps store.
+
+        Args:
+            known: what was found out before about a request of the same kind.
+        """
+        key = await self._admitted() if known is None else self._known(known)
+        if key is None:
+            return
+        if self._is_known_to_be_unstorable(self.target):
+            self._learn(known, key)
+            self.cache.counters.misses += 1
+            await self._pass_on(_URI_MISS, unstorable=self.target)
+            return
+        near = await self.cache.nearby(self.target, key, self.request)
+        if near is not None:
+            self.found, decision = near
+            if decision.refresh:
+                begin_refresh(self)
+            self._learn(known, key)
+            self.cache.counters.hits += 1
+            await self.serve(decision)
+            return
+        try:
+            self.found = await self._lookup(key)
+        except StoreUnavailableError:
+            await self._bypass("store-away")
+            return
+        if self.found.entry is not None:
+            self._learn(known, key)
+        await self._answer()
+
+    def _known(self, known: Known) -> bytes:
+        """Take what is known of such requests; return the key."""
+        self.target = known.target
+        self.request = Request(method=self.scope["method"], headers=self.headers)
+        return known.key
+
+    async def _admitted(self) -> bytes | None:
+        """Find out all about the request; return its key, or None where it was passed on."""
         if self._is_long():
             await self._bypass("long-url")
-            return
-        target = self.service.targets.find(self.scope, self.headers)
-        self.target = target
+            return None
+        target = self.target = self.service.targets.find(self.scope, self.headers)
         reason = self._no_business_of_ours(target)
         if reason == "override" and any(name in self.headers for name in METHOD_OVERRIDES):
             # The application may take it for what the header says.
             await Mutation(self.service, self.cache, self.scope, self.receive, self.send).run()
-            return
+            return None
         if reason is not None:
             await self._bypass(reason)
-            return
+            return None
         try:
             extra = () if target.is_plain else await self._key_parts(target)
             if self.content_key:
@@ -70,7 +107,7 @@ class Reading(Answering):
             # The application's own checks answer a request that vary_by refuses.
             logger.debug("vary_by refused a request: %s", type(error).__name__)
             await self._bypass("vary_by")
-            return
+            return None
         self.request = Request(
             method=self.scope["method"],
             headers=self.headers,
@@ -78,25 +115,18 @@ class Reading(Answering):
             and self.service.credentials(target, self.headers),
             key_parts=extra,
         )
-        key = target.key(extra)
-        near = await self.cache.nearby(target, key, self.request)
-        if near is not None:
-            self.found, decision = near
-            if decision.refresh:
-                begin_refresh(self)
-            if self.shortcut is not None and not self.request.carries_credentials:
-                self.shortcut.learn(self.scope, target, key)
-            self.cache.counters.hits += 1
-            await self.serve(decision)
-            return
-        try:
-            self.found = await self.cache.lookup(target, key, self.request)
-            if self.found.entry is None and target.rules.language_select:
-                self.found = await variant_in_language(self.cache, target, self.request, self.found)
-        except StoreUnavailableError:
-            await self._bypass("store-away")
-            return
-        await self._answer()
+        return target.key(extra)
+
+    def _learn(self, known: Known | None, key: bytes) -> None:
+        """Let the next request like this one be known."""
+        if known is None and self.shortcut is not None and not self.request.carries_credentials:
+            self.shortcut.learn(self.scope, self.target, key)
+
+    async def _lookup(self, key: bytes) -> Found:
+        found = await self.cache.lookup(self.target, key, self.request)
+        if found.entry is None and self.target.rules.language_select:
+            return await variant_in_language(self.cache, self.target, self.request, found)
+        return found
 
     def _no_business_of_ours(self, target: Target) -> str | None:
         """Return why the request must not be answered from the store, or None."""
@@ -117,7 +147,7 @@ class Reading(Answering):
             "HEAD", self.scope, headers
         ):
             return "head"
-        return _UNSTORABLE if self._is_known_to_be_unstorable(target) else None
+        return None
 
     def _is_known_to_be_unstorable(self, target: Target) -> bool:
         """Return whether a lookup would find nothing, and the response would not be stored.
@@ -227,7 +257,8 @@ class Reading(Answering):
         # No Cache-Status. RFC 9211 section 2: "An intermediary SHOULD NOT append a Cache-Status
         # member to responses that it generates locally, even if that intermediary contains a cache,
         # unless the generated response is based upon a stored response".
-        headers = self.outgoing([(b"content-length", b"0"), (b"cache-control", b"no-store")])
+        lines = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
+        headers = self.service.outgoing(lines, now=self.cache.clock())
         start = {"type": "http.response.start", "status": 504, "headers": headers}
         self.cache.counters.misses += 1
         await self.send(start)
@@ -237,24 +268,28 @@ class Reading(Answering):
 
     async def _bypass(self, detail: str) -> None:
         """Pass the request on; nothing is looked up and nothing stored."""
-        unstorable = detail == _UNSTORABLE
-        if unstorable:
-            self.cache.counters.misses += 1
-            status = CacheStatus(fwd="uri-miss")
-        else:
-            self.cache.counters.bypasses[detail] += 1
-            status = CacheStatus(fwd="bypass", detail=detail)
+        self.cache.counters.bypasses[detail] += 1
+        await self._pass_on(CacheStatus(fwd="bypass", detail=detail).header_value())
+
+    async def _pass_on(self, status: bytes, *, unstorable: Target | None = None) -> None:
+        """Let the application answer, with this member of Cache-Status.
+
+        `unstorable` is what was found to be unstorable, as long as its responses go on saying so.
+        """
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = self.outgoing(message.get("headers", ()))
-                if unstorable:
-                    self.cache.still_unstorable(self.target, headers)
-                message = {**message, "headers": self.with_status(headers, status)}
+                headers = self.service.outgoing(message.get("headers", ()), now=self.cache.clock())
+                if unstorable is not None:
+                    self.cache.still_unstorable(unstorable, headers)
+                if self.service.settings.cache_status_header:
+                    headers.append((b"cache-status", status))
+                message = {**message, "headers": headers}
             await self.send(message)
 
         # Nothing is stored, but a typed `set` here is a fill all the same, not a change.
-        await self.run_noting(self.noting(mutating=False), self.scope, self.receive, send)
+        dependencies = self.noting(mutating=False)
+        await call_noting(self.service, self.cache, dependencies, self.scope, self.receive, send)
 
     def _flight_to_join(self, decision: Forward) -> Flight[Entry] | None:
         """Return a fill under way whose response may be taken, if there is one."""

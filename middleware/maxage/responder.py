@@ -81,6 +81,18 @@ class Service:
             headers += self.downstream
         return headers
 
+    def outgoing(
+        self, headers: Iterable[tuple[bytes, bytes]], *, now: float
+    ) -> list[tuple[bytes, bytes]]:
+        """Return the application's headers without what is addressed to us alone, and with Date.
+
+        A Date is added where neither the application nor the server does (RFC 9110 section 6.6.1).
+        """
+        headers = [line for line in headers if line[0].lower() != OWN_TARGET]
+        if self.sends_date and not any(name.lower() == b"date" for name, _ in headers):
+            headers.append((b"date", format_http_date(now)))
+        return headers
+
     def hit_headers(self, decision: Serve, key: bytes) -> list[tuple[bytes, bytes]]:
         """Return the headers of a hit."""
         headers = self.stored_headers(decision)
@@ -128,27 +140,6 @@ class Responder:
         """Return what is to note what the application reads and changes."""
         return Dependencies(mutating=mutating, store=self.cache.store, outer=self.outer)
 
-    async def run_noting(
-        self, dependencies: Dependencies, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Call the application; what it purged is purged again when the call has returned."""
-        token = current_dependencies.set(dependencies)
-        try:
-            await self.service.app(scope, receive, send)
-        finally:
-            current_dependencies.reset(token)
-            await self.cache.settle(dependencies)
-
-    def outgoing(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """Return the application's headers without what is addressed to us alone, and with Date.
-
-        A Date is added where neither the application nor the server does (RFC 9110 section 6.6.1).
-        """
-        headers = [line for line in headers if line[0].lower() != OWN_TARGET]
-        if self.service.sends_date and not any(n.lower() == b"date" for n, _ in headers):
-            headers.append((b"date", format_http_date(self.cache.clock())))
-        return headers
-
     def with_status(
         self, headers: list[tuple[bytes, bytes]], status: CacheStatus
     ) -> list[tuple[bytes, bytes]]:
@@ -192,16 +183,35 @@ class Answering(Responder):
         await self.send({"type": "http.response.body", "body": decision.body})
 
 
-@final
-class Passing(Responder):
-    """Passes on a safe request that no store can answer, such as OPTIONS."""
+async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
+    service: Service,
+    cache: Cache,
+    dependencies: Dependencies,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Call the application; what it purged is purged again when the call has returned."""
+    token = current_dependencies.set(dependencies)
+    try:
+        await service.app(scope, receive, send)
+    finally:
+        current_dependencies.reset(token)
+        if dependencies.changed:
+            await cache.settle(dependencies)
 
-    async def run(self) -> None:
-        """Forward, and see to it that the answer has a Date."""
 
-        async def send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": self.outgoing(message.get("headers", ()))}
-            await self.send(message)
+async def pass_on(
+    service: Service, cache: Cache, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Pass on a safe request that no store can answer, such as OPTIONS."""
 
-        await self.run_noting(self.noting(mutating=False), self.scope, self.receive, send)
+    async def send_outgoing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = service.outgoing(message.get("headers", ()), now=cache.clock())
+            message = {**message, "headers": headers}
+        await send(message)
+
+    outer = current_dependencies.get()
+    dependencies = Dependencies(mutating=False, store=cache.store, outer=outer)
+    await call_noting(service, cache, dependencies, scope, receive, send_outgoing)

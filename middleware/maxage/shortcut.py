@@ -1,10 +1,10 @@
-"""The short way to a near hit: from the raw request to a response that is ready to be sent.
+"""The short way: what was found out about a request is not found out again for the next like it.
 
-What the ordinary way (`reading`) found out about a request is remembered under the few parts of it
-that this depended on. The same request again is answered with what was prepared for it, which is
-the answer of the same rules (`decide`) and differs within a second in nothing. Whatever has more to
-say than a host and a validator, such as credentials, cookies, overrides, a body, a range or
-directives of its own, goes the ordinary way.
+What the ordinary way (`reading`) found out is remembered under the few parts of the request that
+this depended on: its target and key, with which it can be looked up at once. Where a copy is near,
+even the answer is ready: that of the same rules (`decide`), which differs within a second in
+nothing. Whatever has more to say than a host and a validator, such as credentials, cookies,
+overrides, a body, a range or directives of its own, goes the ordinary way.
 """
 
 import math
@@ -33,12 +33,18 @@ _MOST_PREPARED: Final = 4
 """Forms of one copy that are prepared at the same time: GET, HEAD and 304."""
 _MOST_VARIANTS: Final = 64
 """Values of the selecting fields of one URL whose key is remembered."""
-_SPARE: Final = 1024
-"""Requests that are remembered beyond the number of copies."""
+_REMEMBERED: Final = 2048
+"""Requests that are remembered besides as many as there are copies, in each of two generations."""
+_LONGEST: Final = 1024
+"""Bytes of host, path and query of a request that is remembered."""
+_LOOK_SECONDS: Final = 1.0
+"""How often it is looked whether there are other routes, whoever else looks besides."""
 _ROUNDING: Final = 1e-6
 """Seconds by which what is prepared ends too early rather than too late."""
 
 Line = tuple[bytes, bytes]
+_Identity = tuple[str, bytes, bytes | None, bytes]
+"""Method, host, raw path and query."""
 
 
 @final
@@ -88,7 +94,7 @@ class Ready:
 
 
 @final
-class _Known:
+class Known:
     """What the ordinary way found out about a request."""
 
     __slots__ = ("generation", "key", "keys", "names", "path", "root_path", "scheme", "target")
@@ -96,6 +102,7 @@ class _Known:
     def __init__(self, scope: Scope, target: Target, key: bytes, generation: int) -> None:
         self.target: Final = target
         self.key: Final = key
+        """The primary key."""
         self.generation: Final = generation
         self.path: Final[str] = scope["path"]
         self.scheme: Final[str] = scope.get("scheme", "http")
@@ -106,7 +113,7 @@ class _Known:
 
 @final
 class Shortcut:
-    """Answers plain requests from copies; one for each middleware."""
+    """Knows plain requests again, and answers them from copies; one for each middleware."""
 
     def __init__(self, service: Service, cache: Cache) -> None:
         settings = service.settings
@@ -115,55 +122,80 @@ class Shortcut:
         self.counters: Final = cache.counters
         """Whoever sends what `find` gave counts the hit."""
         self._weighty: Final = _WEIGHTY | {n.lower().encode() for n in settings.credential_headers}
-        self._known: dict[tuple[Any, ...], _Known] = {}
+        self._known: dict[_Identity, Known] = {}
+        self._before: dict[_Identity, Known] = {}
+        """The generation before; what is asked for again moves on into the new one."""
+        self._look_at = -math.inf
         # Chance decides about each request anew whether it begins a refresh.
-        self._on: Final = not settings.early_refresh
+        self._prepares: Final = not settings.early_refresh
 
-    def find(self, scope: Scope) -> Ready | None:
-        """Return what answers the request, or None where the ordinary way has to be gone."""
-        near = self._cache.store.near
-        if near is None or not self._on or current_dependencies.get() is not None:
-            # A middleware around this one has to know what the answer depends on.
-            return None
+    def __len__(self) -> int:
+        """Return the number of requests that are known."""
+        return len(self._known) + len(self._before)
+
+    def find(self, scope: Scope) -> Known | Ready | None:
+        """Return what answers the request, or what is known of it; None: nothing is."""
         headers: list[Line] = scope["headers"]
         plain = self._plain(headers)
         if plain is None:
             return None
         host, condition = plain
-        identity = (scope["method"], host, scope.get("raw_path"), scope.get("query_string", b""))
-        known = self._known.get(identity)
+        method = scope["method"]
+        identity = (method, host, scope.get("raw_path"), scope.get("query_string", b""))
+        known = self._known.get(identity) or self._recalled(identity)
         if (
             known is None
             or known.path != scope["path"]
             or known.scheme != scope.get("scheme", "http")
             or known.root_path != scope.get("root_path", "")
-            or known.generation != self._service.targets.generation
+            or known.generation != self._generation(scope)
         ):
             return None
+        near = self._cache.store.near
+        if near is None or not self._prepares or current_dependencies.get() is not None:
+            # A middleware around this one has to know what the answer depends on.
+            return known
         target = known.target
         copy = near.find(self._variant(known, headers) if target.vary_names else known.key)
         if copy is None:
-            return None
+            return known
         now = self._cache.clock()
-        ready: Ready | None = copy.ready.get((identity[0], condition))
+        ready: Ready | None = copy.ready.get((method, condition))
         if ready is None or not ready.since <= now < ready.until or ready.target is not target:
-            if known.generation != self._service.targets.watch(scope):
-                # Once a second; whatever changes something in this process looks as well.
-                return None
-            ready = self._prepare(near, copy, known, identity[0], condition, headers, now)
-        return ready
+            ready = self._prepare(near, copy, known, method, condition, headers, now)
+        return ready or known
 
     def learn(self, scope: Scope, target: Target, key: bytes) -> None:
-        """Remember what the ordinary way found out about a request that a copy has answered."""
+        """Remember what the ordinary way found out about a request that may come again."""
         plain = self._plain(scope["headers"])
-        if plain is None or scope.get("raw_path") is None or not _is_plain(target):
+        raw_path: bytes | None = scope.get("raw_path")
+        if plain is None or raw_path is None or not _is_plain(target):
             return
+        host, query = plain[0], scope.get("query_string", b"")
+        if len(host) + len(raw_path) + len(query) <= _LONGEST:
+            identity = (scope["method"], host, raw_path, query)
+            generation = self._service.targets.watch(scope)
+            self._remember(identity, Known(scope, target, key, generation))
+
+    def _remember(self, identity: _Identity, known: Known) -> None:
         near = self._cache.store.near
-        if near is None or len(self._known) > len(near) + _SPARE:
-            self._known.clear()
-        identity = (scope["method"], plain[0], scope["raw_path"], scope.get("query_string", b""))
-        generation = self._service.targets.watch(scope)
-        self._known[identity] = _Known(scope, target, key, generation)
+        if len(self._known) >= _REMEMBERED + (len(near) if near is not None else 0):
+            self._before, self._known = self._known, {}
+        self._known[identity] = known
+
+    def _recalled(self, identity: _Identity) -> Known | None:
+        known = self._before.pop(identity, None)
+        if known is not None:
+            self._remember(identity, known)
+        return known
+
+    def _generation(self, scope: Scope) -> int:
+        """Return the number of the application's routes as they were a moment ago."""
+        targets, now = self._service.targets, self._cache.monotonic()
+        if now < self._look_at:
+            return targets.generation
+        self._look_at = now + _LOOK_SECONDS
+        return targets.watch(scope)
 
     def _plain(self, headers: list[Line]) -> tuple[bytes, bytes | None] | None:
         """Return host and If-None-Match of a request that has nothing else of weight to say."""
@@ -179,7 +211,7 @@ class Shortcut:
                     return None
         return (host, condition) if host else None
 
-    def _variant(self, known: _Known, headers: list[Line]) -> bytes:
+    def _variant(self, known: Known, headers: list[Line]) -> bytes:
         """Return the key of the variant that the request chooses."""
         names, target = known.target.vary_names, known.target
         if names is not known.names:
@@ -197,7 +229,7 @@ class Shortcut:
         self,
         near: Near,
         copy: Copy,
-        known: _Known,
+        known: Known,
         method: str,
         condition: bytes | None,
         headers: list[Line],

@@ -252,7 +252,7 @@ class FastLaneProtocol(HttpToolsProtocol):
             "app": lane.app,
         }
         ready = lane.shortcut.find(scope)
-        if ready is None or (
+        if not isinstance(ready, Ready) or (
             lane.trusted is not None and self.access_log and self._is_proxied(lane)
         ):
             return False
