@@ -15,7 +15,7 @@ from maxage.mutation import Mutation
 from maxage.policy import Rule
 from maxage.querying import Querying
 from maxage.reading import Reading
-from maxage.responder import ASGIApp, Message, Receive, Send, Service, pass_on
+from maxage.responder import ASGIApp, Message, Receive, Send, Service, pass_on, pass_unstorable
 from maxage.rfc9111.invalidation import is_unsafe
 from maxage.server import adds_date, worker_count
 from maxage.settings import CacheSettings
@@ -91,6 +91,9 @@ class CacheMiddleware:
                     await send({"type": "http.response.body", "body": known.body})
                     return
                 known = None
+            elif known is not None and self.cache.is_unstorable(known.target):
+                await pass_unstorable(self._service, self.cache, known.target, scope, receive, send)
+                return
             reading = Reading(self._service, self.cache, scope, receive, send)
             reading.shortcut = self.shortcut
             await reading.run(known)

@@ -403,9 +403,13 @@ class Cache:
         if flight is not None:
             self.flights.finish(flight, entry)
 
+    def is_unstorable(self, target: Target) -> bool:
+        """Return whether a lookup would find nothing, and the response would not be stored."""
+        return target.unstorable != () and target.uncacheable_until > self.monotonic()
+
     def still_unstorable(self, target: Target, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Look the URL up again as soon as its response says something else about storing."""
-        said = tuple(value for name, value in headers if name.lower() == b"cache-control")
+        said = tuple([value for name, value in headers if name.lower() == b"cache-control"])
         if said != target.unstorable:
             target.unstorable = ()
 

@@ -17,7 +17,7 @@ from maxage.language import variant_in_language
 from maxage.message import Request
 from maxage.mutation import Mutation
 from maxage.refresh import begin_refresh, run_in_time
-from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, Message, call_noting
+from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, pass_on, pass_unstorable
 from maxage.rfc9111.decide import Decision, Forward, OnlyIfCached, answer
 from maxage.shortcut import Known, Shortcut
 from maxage.store.codec import Entry
@@ -27,7 +27,6 @@ logger = logging.getLogger("maxage")
 
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
-_URI_MISS: Final = CacheStatus(fwd="uri-miss").header_value()
 _JOINS: Final = 2
 """Fills of others that one request waits for at most."""
 
@@ -56,10 +55,11 @@ class Reading(Answering):
         key = await self._admitted() if known is None else self._known(known)
         if key is None:
             return
-        if self._is_known_to_be_unstorable(self.target):
+        if known is None and self._is_unstorable():
             self._learn(known, key)
-            self.cache.counters.misses += 1
-            await self._pass_on(_URI_MISS, unstorable=self.target)
+            await pass_unstorable(
+                self.service, self.cache, self.target, self.scope, self.receive, self.send
+            )
             return
         near = await self.cache.nearby(self.target, key, self.request)
         if near is not None:
@@ -149,16 +149,12 @@ class Reading(Answering):
             return "head"
         return None
 
-    def _is_known_to_be_unstorable(self, target: Target) -> bool:
+    def _is_unstorable(self) -> bool:
         """Return whether a lookup would find nothing, and the response would not be stored.
 
         A request that says something about caching itself takes the ordinary way.
         """
-        return (
-            target.unstorable != ()
-            and target.uncacheable_until > self.cache.monotonic()
-            and b"cache-control" not in self.headers
-        )
+        return self.cache.is_unstorable(self.target) and b"cache-control" not in self.headers
 
     def _is_long(self) -> bool:
         """Return whether what the key would be made of is longer than it may be."""
@@ -269,27 +265,8 @@ class Reading(Answering):
     async def _bypass(self, detail: str) -> None:
         """Pass the request on; nothing is looked up and nothing stored."""
         self.cache.counters.bypasses[detail] += 1
-        await self._pass_on(CacheStatus(fwd="bypass", detail=detail).header_value())
-
-    async def _pass_on(self, status: bytes, *, unstorable: Target | None = None) -> None:
-        """Let the application answer, with this member of Cache-Status.
-
-        `unstorable` is what was found to be unstorable, as long as its responses go on saying so.
-        """
-
-        async def send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = self.service.outgoing(message.get("headers", ()), now=self.cache.clock())
-                if unstorable is not None:
-                    self.cache.still_unstorable(unstorable, headers)
-                if self.service.settings.cache_status_header:
-                    headers.append((b"cache-status", status))
-                message = {**message, "headers": headers}
-            await self.send(message)
-
-        # Nothing is stored, but a typed `set` here is a fill all the same, not a change.
-        dependencies = self.noting(mutating=False)
-        await call_noting(self.service, self.cache, dependencies, self.scope, self.receive, send)
+        status = CacheStatus(fwd="bypass", detail=detail).header_value()
+        await pass_on(self.service, self.cache, self.scope, self.receive, self.send, status=status)
 
     def _flight_to_join(self, decision: Forward) -> Flight[Entry] | None:
         """Return a fill under way whose response may be taken, if there is one."""

@@ -27,6 +27,7 @@ OVERRIDES: Final = METHOD_OVERRIDES | {
 }  # fmt: skip
 """Headers by which a request means another method or path than it says."""
 
+_URI_MISS: Final = CacheStatus(fwd="uri-miss").header_value()
 _pair: Any = tuple
 
 
@@ -202,16 +203,47 @@ async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose
 
 
 async def pass_on(
-    service: Service, cache: Cache, scope: Scope, receive: Receive, send: Send
+    service: Service,
+    cache: Cache,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    status: bytes | None = None,
+    unstorable: Target | None = None,
 ) -> None:
-    """Pass on a safe request that no store can answer, such as OPTIONS."""
+    """Let the application answer a safe request of which nothing is looked up and nothing stored.
+
+    A typed `set` there is a fill all the same, not a change.
+
+    Args:
+        service: what the middleware knows.
+        cache: its cache.
+        scope: of the request.
+        receive: of the request.
+        send: of the request.
+        status: our member of Cache-Status.
+        unstorable: what was found to be unstorable, for as long as its responses go on saying so.
+    """
 
     async def send_outgoing(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = service.outgoing(message.get("headers", ()), now=cache.clock())
+            if unstorable is not None:
+                cache.still_unstorable(unstorable, headers)
+            if status is not None and service.settings.cache_status_header:
+                headers.append((b"cache-status", status))
             message = {**message, "headers": headers}
         await send(message)
 
     outer = current_dependencies.get()
     dependencies = Dependencies(mutating=False, store=cache.store, outer=outer)
     await call_noting(service, cache, dependencies, scope, receive, send_outgoing)
+
+
+async def pass_unstorable(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
+    service: Service, cache: Cache, target: Target, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Let the application answer what is known to be unstorable."""
+    cache.counters.misses += 1
+    await pass_on(service, cache, scope, receive, send, status=_URI_MISS, unstorable=target)

@@ -151,11 +151,10 @@ class Shortcut:
             or known.generation != self._generation(scope)
         ):
             return None
-        near = self._cache.store.near
-        if near is None or not self._prepares or current_dependencies.get() is not None:
+        near, target = self._cache.store.near, known.target
+        if near is None or target.unstorable or not self._prepares or current_dependencies.get():
             # A middleware around this one has to know what the answer depends on.
             return known
-        target = known.target
         copy = near.find(self._variant(known, headers) if target.vary_names else known.key)
         if copy is None:
             return known
