@@ -87,8 +87,7 @@ class CacheMiddleware:
             if isinstance(known, Ready):
                 if known.confirmed is None or await known.confirmed():
                     self.cache.counters.hits += 1
-                    await send(known.start())
-                    await send({"type": "http.response.body", "body": known.body})
+                    await known.send(send)
                     return
                 known = None
             elif known is not None and self.cache.is_unstorable(known.target):

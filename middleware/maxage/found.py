@@ -1,7 +1,8 @@
 """What a lookup brought, and whether it may be used."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from maxage.store.codec import Entry, VariantIndex
 from maxage.store.tokens import softened
@@ -23,6 +24,8 @@ class Found:
     """The URL is stored, but no variant fits."""
     softened: bool = False
     """The entry was purged softly: it may answer once more, while it is refreshed."""
+    ready: dict[Any, Any] = field(default_factory=dict[Any, Any], init=False, repr=False)
+    """What was prepared to be sent, for those who share this; see `maxage.shortcut`."""
 
     @property
     def collapse_key(self) -> bytes:

@@ -19,7 +19,7 @@ from maxage.mutation import Mutation
 from maxage.refresh import begin_refresh, run_in_time
 from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, pass_on, pass_unstorable
 from maxage.rfc9111.decide import Decision, Forward, OnlyIfCached, answer
-from maxage.shortcut import Known, Shortcut
+from maxage.shortcut import Known, Ready, Shortcut
 from maxage.store.codec import Entry
 from maxage.target import Target
 
@@ -77,7 +77,18 @@ class Reading(Answering):
             return
         if self.found.entry is not None:
             self._learn(known, key)
+        ready = self._ready(known)
+        if ready is not None:
+            self.cache.counters.hits += 1
+            await ready.send(self.send)
+            return
         await self._answer()
+
+    def _ready(self, known: Known | None) -> Ready | None:
+        """Return the answer that is prepared for such requests."""
+        if known is None or self.shortcut is None:
+            return None
+        return self.shortcut.answer(known, self.found, self.headers)
 
     def _known(self, known: Known) -> bytes:
         """Take what is known of such requests; return the key."""

@@ -8,18 +8,21 @@ overrides, a body, a range or directives of its own, goes the ordinary way.
 """
 
 import math
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Final, final
 
 from maxage.cache import Cache
 from maxage.dependencies import current_dependencies
-from maxage.found import suits
+from maxage.found import Found, suits
 from maxage.key import FORWARDED_HEADERS, variant_key
 from maxage.message import HeaderList, Headers, Request, StoredResponse
-from maxage.responder import OVERRIDES, Service
+from maxage.responder import OVERRIDES, Send, Service
 from maxage.rfc9111.decide import Serve, decide
 from maxage.rfc9111.freshness import current_age
 from maxage.rfc9111.vary import selecting_values
 from maxage.store import Near
+from maxage.store.codec import Entry
 from maxage.store.copies import Copy
 from maxage.target import Scope, Target
 
@@ -36,25 +39,24 @@ _MOST_VARIANTS: Final = 64
 _REMEMBERED: Final = 2048
 """Requests that are remembered besides as many as there are copies, in each of two generations."""
 _LONGEST: Final = 1024
-"""Bytes of host, path and query of a request that is remembered."""
+"""Bytes of host, path, query and condition of a request that is remembered."""
 _LOOK_SECONDS: Final = 1.0
 """How often it is looked whether there are other routes, whoever else looks besides."""
 _ROUNDING: Final = 1e-6
 """Seconds by which what is prepared ends too early rather than too late."""
 
 Line = tuple[bytes, bytes]
-_Identity = tuple[str, bytes, bytes | None, bytes]
-"""Method, host, raw path and query."""
+_Form = tuple[str, bytes | None]
+"""Method and If-None-Match: what tells the answers from one stored response apart."""
+_Identity = tuple[str, bytes, bytes | None, bytes, bytes | None]
+"""Method, host, raw path, query and If-None-Match."""
 
 
 @final
 class Ready:
     """A response as it is sent, for as long as it stays the same."""
 
-    __slots__ = (
-        "_copy", "_near", "body", "confirmed", "headers", "since", "status", "target", "until",
-        "wire",
-    )  # fmt: skip
+    __slots__ = ("body", "confirmed", "headers", "since", "status", "target", "until", "wire")
 
     def __init__(
         self,
@@ -62,8 +64,7 @@ class Ready:
         headers: HeaderList,
         *,
         target: Target,
-        near: Near,
-        copy: Copy,
+        confirmed: Callable[[], Awaitable[bool]] | None,
         since: float,
         until: float,
     ) -> None:
@@ -71,9 +72,7 @@ class Ready:
         self.body: Final = decision.body
         self.target: Final = target
         self.headers: Final = headers
-        self._near: Final = near
-        self._copy: Final = copy
-        self.confirmed: Final = self._confirmed if near.exact else None
+        self.confirmed: Final = confirmed
         """What has to be awaited, and to be True, before this may answer; None: nothing."""
         self.since: Final = since
         self.until: Final = until
@@ -81,28 +80,37 @@ class Ready:
         self.wire: object = None
         """For a server's own use: how it sends this."""
 
-    def start(self) -> dict[str, Any]:
-        """Return the message that begins the response; what lies outside of us may add to it."""
-        return {
-            "type": "http.response.start",
-            "status": self.status,
-            "headers": list(self.headers),
-        }
+    def suits(self, target: Target, now: float) -> bool:
+        """Return whether this answers for the target now."""
+        return self.since <= now < self.until and self.target is target
 
-    async def _confirmed(self) -> bool:
-        return await self._near.confirm() and self._copy.kept
+    async def send(self, send: Send) -> None:
+        """Send it; what lies outside of us may add to the headers."""
+        headers = list(self.headers)
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+async def _confirmed(near: Near, copy: Copy) -> bool:
+    """Return whether a copy may answer: all that was purged before this call has been dropped."""
+    return await near.confirm() and copy.kept
 
 
 @final
 class Known:
     """What the ordinary way found out about a request."""
 
-    __slots__ = ("generation", "key", "keys", "names", "path", "root_path", "scheme", "target")
+    __slots__ = (
+        "form", "generation", "key", "keys", "names", "path", "root_path", "scheme", "target",
+    )  # fmt: skip
 
-    def __init__(self, scope: Scope, target: Target, key: bytes, generation: int) -> None:
+    def __init__(
+        self, scope: Scope, target: Target, key: bytes, condition: bytes | None, generation: int
+    ) -> None:
         self.target: Final = target
         self.key: Final = key
         """The primary key."""
+        self.form: Final[_Form] = (scope["method"], condition)
         self.generation: Final = generation
         self.path: Final[str] = scope["path"]
         self.scheme: Final[str] = scope.get("scheme", "http")
@@ -126,7 +134,6 @@ class Shortcut:
         self._before: dict[_Identity, Known] = {}
         """The generation before; what is asked for again moves on into the new one."""
         self._look_at = -math.inf
-        # Chance decides about each request anew whether it begins a refresh.
         self._prepares: Final = not settings.early_refresh
 
     def __len__(self) -> int:
@@ -140,8 +147,8 @@ class Shortcut:
         if plain is None:
             return None
         host, condition = plain
-        method = scope["method"]
-        identity = (method, host, scope.get("raw_path"), scope.get("query_string", b""))
+        query = scope.get("query_string", b"")
+        identity = (scope["method"], host, scope.get("raw_path"), query, condition)
         known = self._known.get(identity) or self._recalled(identity)
         if (
             known is None
@@ -152,17 +159,35 @@ class Shortcut:
         ):
             return None
         near, target = self._cache.store.near, known.target
-        if near is None or target.unstorable or not self._prepares or current_dependencies.get():
-            # A middleware around this one has to know what the answer depends on.
+        if near is None or target.unstorable or not self._is_alone():
             return known
         copy = near.find(self._variant(known, headers) if target.vary_names else known.key)
         if copy is None:
             return known
         now = self._cache.clock()
-        ready: Ready | None = copy.ready.get((method, condition))
-        if ready is None or not ready.since <= now < ready.until or ready.target is not target:
-            ready = self._prepare(near, copy, known, method, condition, headers, now)
+        ready: Ready | None = copy.ready.get(known.form)
+        if ready is None or not ready.suits(target, now):
+            confirmed = partial(_confirmed, near, copy) if near.exact else None
+            ready = self._prepare(copy.entry, copy.ready, known, headers, now, confirmed)
         return ready or known
+
+    def answer(self, known: Known, found: Found, headers: Headers) -> Ready | None:
+        """Return what answers a known request whose lookup brought this, for all who share it."""
+        entry, now = found.entry, self._cache.clock()
+        if entry is None or found.softened or not self._is_alone():
+            return None
+        ready: Ready | None = found.ready.get(known.form)
+        if ready is None or not ready.suits(known.target, now):
+            ready = self._prepare(entry, found.ready, known, headers.raw, now, None)
+        return ready
+
+    def _is_alone(self) -> bool:
+        """Return whether an answer may be prepared.
+
+        Not where a middleware around this one has to know what it depends on, and not where chance
+        decides about each request anew whether it begins a refresh.
+        """
+        return self._prepares and current_dependencies.get() is None
 
     def learn(self, scope: Scope, target: Target, key: bytes) -> None:
         """Remember what the ordinary way found out about a request that may come again."""
@@ -170,11 +195,11 @@ class Shortcut:
         raw_path: bytes | None = scope.get("raw_path")
         if plain is None or raw_path is None or not _is_plain(target):
             return
-        host, query = plain[0], scope.get("query_string", b"")
-        if len(host) + len(raw_path) + len(query) <= _LONGEST:
-            identity = (scope["method"], host, raw_path, query)
+        (host, condition), query = plain, scope.get("query_string", b"")
+        if len(host) + len(raw_path) + len(query) + len(condition or b"") <= _LONGEST:
+            identity = (scope["method"], host, raw_path, query, condition)
             generation = self._service.targets.watch(scope)
-            self._remember(identity, Known(scope, target, key, generation))
+            self._remember(identity, Known(scope, target, key, condition, generation))
 
     def _remember(self, identity: _Identity, known: Known) -> None:
         near = self._cache.store.near
@@ -226,38 +251,33 @@ class Shortcut:
 
     def _prepare(  # noqa: PLR0917 - what is known of the request so far
         self,
-        near: Near,
-        copy: Copy,
+        entry: Entry,
+        ready: dict[Any, Any],
         known: Known,
-        method: str,
-        condition: bytes | None,
-        headers: list[Line],
+        lines: Iterable[Line],
         now: float,
+        confirmed: Callable[[], Awaitable[bool]] | None,
     ) -> Ready | None:
         """Ask the rules, and keep their answer for as long as it stays the same."""
-        entry, target = copy.entry, known.target
-        asked = Headers.of(tuple(headers))
-        if not suits(entry, target, selecting_values(target.vary_names, asked, target.rules)):
+        target, headers = known.target, Headers.of(tuple(lines))
+        if not suits(entry, target, selecting_values(target.vary_names, headers, target.rules)):
             return None
-        decision = decide(
-            Request(method=method, headers=asked), entry.stored, now=now, policy=target.rules
-        )
+        request = Request(method=known.form[0], headers=headers)
+        decision = decide(request, entry.stored, now=now, policy=target.rules)
         if not isinstance(decision, Serve) or decision.stale or decision.refresh:
             return None
-        lines = tuple(self._service.hit_headers(decision, known.key))
-        ready = Ready(
+        prepared = Ready(
             decision,
-            lines,
+            tuple(self._service.hit_headers(decision, known.key)),
             target=target,
-            near=near,
-            copy=copy,
+            confirmed=confirmed,
             since=now,
             until=_same_until(entry.stored, now),
         )
-        if len(copy.ready) >= _MOST_PREPARED:
-            copy.ready.clear()
-        copy.ready[method, condition] = ready
-        return ready
+        if len(ready) >= _MOST_PREPARED:
+            ready.clear()
+        ready[known.form] = prepared
+        return prepared
 
 
 def _is_plain(target: Target) -> bool:

@@ -28,6 +28,8 @@ class App:
         headers = [(b"cache-control", b"public, max-age=20, stale-while-revalidate=5")]
         if scope["path"].startswith("/vary"):
             headers.append((b"vary", b"accept-encoding"))
+        if scope["path"].startswith("/never"):
+            headers = [(b"cache-control", b"no-store")]
         if scope["path"].startswith("/tagged"):
             headers += [(b"etag", b'"tag"'), (b"set-x", b"1"), (b"set-x", b"2")]
         await send(start(*headers))
@@ -65,7 +67,7 @@ HEADERS = st.lists(
 REQUESTS = st.lists(
     st.tuples(
         st.sampled_from(["GET", "GET", "HEAD"]),
-        st.sampled_from(["/plain", "/vary", "/tagged", "/plain?a=1", "/pl%61in"]),
+        st.sampled_from(["/plain", "/vary", "/tagged", "/never", "/plain?a=1", "/pl%61in"]),
         HEADERS,
         st.sampled_from([0.0, 0.0, 0.3, 0.999, 1.0, 7.0]),
     ),
@@ -73,8 +75,21 @@ REQUESTS = st.lists(
 )
 
 
-@given(requests=REQUESTS, cache_status_key=st.booleans())
-def test_both_ways_give_the_same_answers(requests: list[Any], cache_status_key: bool) -> None:
+class FarStore(MemoryStore):
+    """A store that is asked at every hit, as Redis is without a near cache."""
+
+    @property
+    def near(self) -> Any:
+        return None
+
+
+STORES = st.sampled_from([MemoryStore, FarStore])
+
+
+@given(requests=REQUESTS, cache_status_key=st.booleans(), store=STORES)
+def test_both_ways_give_the_same_answers(
+    requests: list[Any], cache_status_key: bool, store: type[MemoryStore]
+) -> None:
     """Status, headers in their order, and body: two caches that differ in nothing but this.
 
     And in the key that Cache-Status may show, since each middleware has entries of its own.
@@ -82,8 +97,10 @@ def test_both_ways_give_the_same_answers(requests: list[Any], cache_status_key: 
 
     async def play() -> None:
         clocks = ManualClock(), ManualClock()
-        short = cache_of(App(), clocks[0], cache_status_key=cache_status_key)
-        ordinary = cache_of(App(), clocks[1], cache_status_key=cache_status_key)
+        short, ordinary = (
+            cache_of(App(), clock, store=store(), cache_status_key=cache_status_key)
+            for clock in clocks
+        )
         ordinary.shortcut = None
         for method, target, headers, seconds in requests:
             for clock in clocks:
@@ -161,6 +178,42 @@ async def test_a_validated_hit_goes_the_short_way() -> None:
 async def test_what_has_more_to_say_goes_the_ordinary_way(line: tuple[str, str]) -> None:
     """There all of it is considered."""
     assert await answered_shortly(headers=[("host", "testserver"), line]) == 0
+
+
+async def test_who_shares_a_lookup_shares_the_answer_and_not_its_list() -> None:
+    """Each client's headers are its own, and HEAD and a validator get what is theirs."""
+    middleware = cache_of(App(), ManualClock(), store=FarStore())
+    requests: list[dict[str, Any]] = [
+        {"headers": []},
+        {"headers": []},
+        {"method": "HEAD", "headers": []},
+        {"headers": [("if-none-match", '"tag"')]},
+    ]
+    for _ in range(3):
+        for request in requests:
+            await call(middleware, path="/tagged", **request)
+            await settled(middleware)
+    made = await asyncio.gather(*(call(middleware, path="/tagged", **r) for r in requests))
+    assert [answer.status for answer in made] == [200, 200, 200, 304]
+    assert [answer.body for answer in made] == [b"run 1", b"run 1", b"", b""]
+    assert made[0].messages[0]["headers"] is not made[1].messages[0]["headers"]
+
+
+async def test_what_is_not_stored_is_known_until_it_says_something_else() -> None:
+    """It is passed on at once, and stored as soon as its response allows it."""
+    answers = [b"no-store"] * 4 + [b"max-age=9"] * 2
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start((b"cache-control", answers.pop(0))))
+        await send(piece(b"%d" % len(answers)))
+
+    middleware = cache_of(app, ManualClock())
+    for _ in range(4):
+        await call(middleware, path="/x")
+        await settled(middleware)
+    assert middleware.shortcut is not None
+    assert len(middleware.shortcut) == 1
+    assert [(await call(middleware, path="/x")).body for _ in range(4)] == [b"1", b"0", b"0", b"0"]
 
 
 async def test_an_outer_layer_may_add_to_the_headers() -> None:
