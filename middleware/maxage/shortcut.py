@@ -142,8 +142,12 @@ class Shortcut:
 
     def find(self, scope: Scope) -> Known | Ready | None:
         """Return what answers the request, or what is known of it; None: nothing is."""
-        headers: list[Line] = scope["headers"]
-        plain = self._plain(headers)
+        known = self.known(scope)
+        return None if known is None else self.ready(known, scope) or known
+
+    def known(self, scope: Scope) -> Known | None:
+        """Return what was found out about such requests."""
+        plain = self._plain(scope["headers"])
         if plain is None:
             return None
         host, condition = plain
@@ -158,18 +162,28 @@ class Shortcut:
             or known.generation != self._generation(scope)
         ):
             return None
+        return known
+
+    def ready(self, known: Known, scope: Scope) -> Ready | None:
+        """Return what a copy answers to a known request, where it is asked for it again."""
         near, target = self._cache.store.near, known.target
-        if near is None or target.unstorable or not self._is_alone():
-            return known
+        if (
+            near is None
+            or target.unstorable
+            or known.generation != self._generation(scope)
+            or not self._is_alone()
+        ):
+            return None
+        headers: list[Line] = scope["headers"]
         copy = near.find(self._variant(known, headers) if target.vary_names else known.key)
         if copy is None:
-            return known
+            return None
         now = self._cache.clock()
         ready: Ready | None = copy.ready.get(known.form)
         if ready is None or not ready.suits(target, now):
             confirmed = partial(_confirmed, near, copy) if near.exact else None
             ready = self._prepare(copy.entry, copy.ready, known, headers, now, confirmed)
-        return ready or known
+        return ready
 
     def answer(self, known: Known, found: Found, headers: Headers) -> Ready | None:
         """Return what answers a known request whose lookup brought this, for all who share it."""

@@ -2,128 +2,35 @@
 
     uvicorn app.main:app --http maxage.uvicorn:FastLaneProtocol
 
-No scope, no task and no response cycle exist then. What answers is `Shortcut`, as in the
-middleware, and the bytes are those that the ordinary way would have sent. It is for hits of the
-embedded store and of the near cache in `prompt` mode; `exact` has to ask Redis first. Everything
-else takes the ordinary way: other requests, requests behind one that is not answered yet, a client
-that does not read, a server at its limit of connections.
-
-Between the server and the cache only layers may lie of which it is known that they change neither a
-plain request nor its answer. With any other the lane is not used, and one line in the log says so.
+No scope, no task and no response cycle exist then, and what repeats an answered request byte for
+byte is not even parsed. What answers is `Shortcut`, as in the middleware, and the bytes are those
+that the ordinary way would have sent. It is for hits of the embedded store and of the near cache in
+`prompt` mode; `exact` has to ask Redis first. Everything else takes the ordinary way: other
+requests, requests behind one that is not answered yet, a client that does not read, a server at its
+limit of connections. Where there is no lane (`maxage.lane`), one line in the log says why.
 """
 
 # pyright: reportPrivateUsage=false
-# uvicorn and FastAPI have no public way to what is needed here; it is checked before it is used.
+# uvicorn has no public way to what is needed here; it is checked before it is used.
 
 import asyncio
 import logging
-import urllib.parse
 import weakref
-from dataclasses import dataclass
-from typing import Any, Final, final
+from collections.abc import Iterable
+from typing import Any, Final
 
-import httptools
-from starlette.applications import Starlette
-from starlette.middleware.errors import ServerErrorMiddleware
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from maxage.asgi import CacheMiddleware
-from maxage.shortcut import Ready, Shortcut
+from maxage.lane import Aside, Lane, lane_to
+from maxage.shortcut import Known, Ready
 
 logger = logging.getLogger("maxage")
 
-_TRANSPARENT: Final = frozenset({
-    "fastapi._body_limit.AppBodyLimitMiddleware",
-    "fastapi.telemetry._asgi.ExceptionTelemetryMiddleware",
-})  # fmt: skip
-"""Layers that FastAPI puts around all others; they look at bodies and at exceptions."""
 _METHODS: Final = frozenset({b"GET", b"HEAD"})
-_MOST_TARGETS: Final = 4096
-"""Request targets that are remembered in their parts."""
 _JOINED: Final = 16_384
 """Up to how many bytes a body is sent together with its head."""
-
-
-@final
-class Lane:
-    """A cache that the server reaches through nothing but transparent layers."""
-
-    __slots__ = ("_telemetry", "app", "root_path", "shortcut", "targets", "trusted")
-
-    def __init__(self, shortcut: Shortcut, app: Any, proxy: Any) -> None:
-        self.shortcut: Final = shortcut
-        self.app: Final = app
-        """The application around the cache, which puts itself into the scope; or None."""
-        self.root_path: Final[str] = getattr(app, "root_path", "")
-        self.trusted: Final = None if proxy is None else proxy.trusted_hosts
-        """The hosts whose X-Forwarded-For names the client; None: nobody's does."""
-        self.targets: Final[dict[bytes, tuple[str, bytes, bytes]]] = {}
-        self._telemetry: Final = getattr(app, "_native_telemetry", None)
-
-    def watched(self) -> bool:
-        """Return whether FastAPI's telemetry wants to see every request."""
-        return self._telemetry is not None and bool(self._telemetry.enabled())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Aside:
-    """Why there is no lane."""
-
-    reason: str
-    by_settings: bool = False
-    """Whether the settings ask for nothing else."""
-
-
-def lane_to(app: Any) -> Lane | Aside | None:
-    """Return the lane to the cache in an application, or why there is none; None: not yet known."""
-    proxy: Any = None
-    around: Any = None
-    layer: Any = app
-    while not isinstance(layer, CacheMiddleware):
-        kind = _kind(layer)
-        if issubclass(kind, Starlette) and around is None and _is_plain(kind):
-            around, layer = layer, layer.middleware_stack
-            if layer is None:
-                return None
-        elif kind is ProxyHeadersMiddleware:
-            proxy, layer = layer, layer.app
-        elif kind is ServerErrorMiddleware or _name(kind) in _TRANSPARENT:
-            layer = layer.app
-        else:
-            return Aside(reason=f"{kind.__name__} lies between the server and the cache")
-    return _lane_from(layer, around, proxy)
-
-
-def _lane_from(middleware: CacheMiddleware, around: Any, proxy: Any) -> Lane | Aside | None:
-    cache, shortcut = middleware.cache, middleware.shortcut
-    if cache is None or shortcut is None:
-        return Aside(reason="the cache is switched off", by_settings=True)
-    near = cache.store.near
-    if near is None:
-        if cache.settings.near_cache_bytes:
-            return None
-        reason = "there is no near cache (NEAR_CACHE_BYTES) and no embedded store"
-        return Aside(reason=reason, by_settings=True)
-    if near.exact:
-        reason = "NEAR_CACHE=exact asks Redis at every hit, prompt does not"
-        return Aside(reason=reason, by_settings=True)
-    return Lane(shortcut, around, proxy)
-
-
-def _kind(layer: object) -> type[object]:
-    return type(layer)
-
-
-def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _is_plain(kind: type) -> bool:
-    """Return whether an application is called as its framework calls it."""
-    return kind.__call__.__module__.partition(".")[0] in {"fastapi", "starlette"}
 
 
 def _missing() -> str | None:
@@ -131,7 +38,7 @@ def _missing() -> str | None:
     names = set(HttpToolsProtocol.__init__.__code__.co_names)
     for method in (
         "on_message_begin", "on_headers_complete", "on_body", "on_message_complete",
-        "connection_made", "connection_lost",
+        "connection_made", "connection_lost", "data_received", "_unset_keepalive_if_required",
     ):  # fmt: skip
         code = getattr(getattr(HttpToolsProtocol, method, None), "__code__", None)
         if code is None:
@@ -140,7 +47,8 @@ def _missing() -> str | None:
     needed = {
         "access_log", "access_logger", "connections", "cycle", "expect_100_continue", "flow",
         "headers", "limit_concurrency", "parser", "pipeline", "response_complete", "root_path",
-        "scheme", "scope", "server_state", "tasks", "timeout_keep_alive", "transport", "url",
+        "scheme", "scope", "server_state", "tasks", "timeout_keep_alive",
+        "timeout_keep_alive_task", "transport", "url",
     }  # fmt: skip
     absent = sorted(needed - names)
     absent += [
@@ -179,6 +87,12 @@ class FastLaneProtocol(HttpToolsProtocol):
     _lane: Lane | None = None
     _answered = False
     """Whether the request that is being parsed was answered here, or gets no answer any more."""
+    _parsing = False
+    """Whether the parser is within a request."""
+    _begun = 0
+    """Requests that have begun on the connection."""
+    _repeatable: tuple[Known, dict[str, Any]] | None = None
+    """What is known of the last request, and its scope, if it may be answered again unparsed."""
     _idle_since: float | None = None
     """Since when the connection waits for a request after an answer of ours."""
     _idle_timer: asyncio.TimerHandle | None = None
@@ -194,6 +108,27 @@ class FastLaneProtocol(HttpToolsProtocol):
             self._idle_timer.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Answer what was asked before in the very same bytes, or parse it."""
+        lane = self._lane
+        if lane is None:
+            super().data_received(data)
+            return
+        within = self._parsing
+        if not within:
+            repeated = lane.repeated.get(data)
+            if repeated is not None and self._answer_again(lane, *repeated):
+                return
+        before, self._repeatable = self._begun, None
+        super().data_received(data)
+        whole = not within and not self._parsing and self._begun == before + 1
+        self._remember(lane, data, whole=whole)
+
+    def _remember(self, lane: Lane, data: bytes, *, whole: bool) -> None:
+        """Remember what was received, if it was a whole request and no more."""
+        if whole and self._repeatable is not None:
+            lane.remember(data, *self._repeatable)
+
     def on_message_begin(self) -> None:
         """Begin a request; its scope is made when it is needed."""
         if self._lane is None:
@@ -201,6 +136,8 @@ class FastLaneProtocol(HttpToolsProtocol):
             return
         self._answered = False
         self._idle_since = None
+        self._parsing = True
+        self._begun += 1
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -230,15 +167,29 @@ class FastLaneProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        self._parsing = False
         if not self._answered:
             super().on_message_complete()
 
+    def _answer_again(self, lane: Lane, known: Known, scope: dict[str, Any]) -> bool:
+        """Answer a request that is known by all its bytes; return whether that could be done."""
+        if self.transport.is_closing() or not self._is_free():
+            return False
+        ready = lane.shortcut.ready(known, scope)
+        head = None if ready is None else self._head(lane, ready, scope["method"])
+        if ready is None or head is None:
+            return False
+        self._unset_keepalive_if_required()
+        self._send(lane, scope, ready, head, version="1.1", keeps=True)
+        return True
+
     def _answer(self, lane: Lane) -> bool:
+        """Answer the request that was parsed; return whether that could be done."""
         parser: Any = self.parser
         method = parser.get_method()
         if method not in _METHODS or not self._is_free():
             return False
-        parts = lane.targets.get(self.url) or self._parsed(lane)
+        parts = lane.parsed(self.url, self.root_path)
         if parts is None:
             return False
         scope: dict[str, Any] = {
@@ -251,19 +202,20 @@ class FastLaneProtocol(HttpToolsProtocol):
             "headers": self.headers,
             "app": lane.app,
         }
-        ready = lane.shortcut.find(scope)
-        if not isinstance(ready, Ready) or (
-            lane.trusted is not None and self.access_log and self._is_proxied(lane)
-        ):
+        known = lane.shortcut.known(scope)
+        ready = None if known is None else lane.shortcut.ready(known, scope)
+        head = None if ready is None else self._head(lane, ready, scope["method"])
+        if known is None or ready is None or head is None:
             return False
-        defaults = self.server_state.default_headers
-        wire: Any = ready.wire
-        if wire is None or wire[0] is not defaults:
-            wire = ready.wire = (defaults, self._head(lane, ready, scope["method"]))
-        if wire[1] is None:
+        names_client = self.access_log and lane.trusted is not None and self._names_client()
+        if names_client and lane.trusts(self.client):
+            # It is that client that is to be logged.
             return False
-        lane.shortcut.counters.hits += 1
-        self._send(scope, ready, wire[1])
+        version = parser.get_http_version()
+        keeps = version != "1.0" and parser.should_keep_alive()
+        if keeps and not names_client:
+            self._repeatable = (known, scope)
+        self._send(lane, scope, ready, head, version=version, keeps=keeps)
         return True
 
     def _is_free(self) -> bool:
@@ -276,47 +228,33 @@ class FastLaneProtocol(HttpToolsProtocol):
             and (limit is None or (len(self.connections) < limit and len(self.tasks) < limit))
         )
 
-    def _is_proxied(self, lane: Lane) -> bool:
-        """Return whether the request names the client that is to be logged."""
-        trusted: Any = lane.trusted
-        named = any(name == b"x-forwarded-for" for name, _ in self.headers)
-        return named and (self.client[0] if self.client else None) in trusted
-
-    def _parsed(self, lane: Lane) -> tuple[str, bytes, bytes] | None:
-        """Return path, raw path and query of the request's target, as uvicorn does."""
-        try:
-            url = httptools.parse_url(self.url)
-            path = url.path.decode("ascii")
-        except (httptools.HttpParserInvalidURLError, AttributeError, UnicodeDecodeError):
-            return None
-        if "%" in path:
-            path = urllib.parse.unquote(path)
-        prefix = self.root_path
-        parts = (prefix + path, prefix.encode("ascii") + url.path, url.query or b"")
-        if len(lane.targets) >= _MOST_TARGETS:
-            lane.targets.clear()
-        lane.targets[self.url] = parts
-        return parts
+    def _names_client(self) -> bool:
+        return any(name == b"x-forwarded-for" for name, _ in self.headers)
 
     def _head(self, lane: Lane, ready: Ready, method: str) -> bytes | None:
         """Return status line and headers, but for the last empty line; None: not for this lane."""
-        if ready.confirmed is not None or lane.watched() or not _is_framed(ready, method):
-            return None
-        lines = [httptools_impl.STATUS_LINE[ready.status]]
-        for name, value in (*self.server_state.default_headers, *ready.headers):
-            if httptools_impl.HEADER_RE.search(name) or httptools_impl.HEADER_VALUE_RE.search(
-                value
-            ):
-                return None
-            lines.append(b"%b: %b\r\n" % (name.lower(), value))
-        return b"".join(lines)
+        defaults = self.server_state.default_headers
+        wire: Any = ready.wire
+        if wire is None or wire[0] is not defaults:
+            framed = ready.confirmed is None and not lane.watched() and _is_framed(ready, method)
+            head = _head_of(ready.status, (*defaults, *ready.headers)) if framed else None
+            wire = ready.wire = (defaults, head)
+        ours: bytes | None = wire[1]
+        return ours
 
-    def _send(self, scope: dict[str, Any], ready: Ready, head: bytes) -> None:
-        parser: Any = self.parser
-        version = parser.get_http_version()
+    def _send(
+        self,
+        lane: Lane,
+        scope: dict[str, Any],
+        ready: Ready,
+        head: bytes,
+        *,
+        version: str,
+        keeps: bool,
+    ) -> None:
+        lane.shortcut.counters.hits += 1
         if self.access_log:
             self._log(scope, version, ready.status)
-        keeps = version != "1.0" and parser.should_keep_alive()
         end = b"\r\n" if keeps else b"connection: close\r\n\r\n"
         body = ready.body
         if len(body) <= _JOINED:
@@ -357,6 +295,16 @@ class FastLaneProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self._idle_timer = self.loop.call_later(left, self._look_if_idle)
+
+
+def _head_of(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Return status line and headers as uvicorn sends them; None: it would refuse one."""
+    lines = [httptools_impl.STATUS_LINE[status]]
+    for name, value in headers:
+        if httptools_impl.HEADER_RE.search(name) or httptools_impl.HEADER_VALUE_RE.search(value):
+            return None
+        lines.append(b"%b: %b\r\n" % (name.lower(), value))
+    return b"".join(lines)
 
 
 def _is_framed(ready: Ready, method: str) -> bool:

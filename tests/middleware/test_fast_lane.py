@@ -93,14 +93,31 @@ class Server:
         protocol, transport = self.connect()
         size = max(1, len(data) // pieces)
         for begin in range(0, len(data), size):
-            before = self.state.total_requests
-            if protocol.parser is not None and not transport.closed:
-                protocol.data_received(data[begin : begin + size])
-            self.short += self.state.total_requests - before
-        while self.state.tasks:
-            await asyncio.wait(set(self.state.tasks))
+            self.receive(protocol, data[begin : begin + size])
+        await self.answered()
         protocol.connection_lost(None)
         return transport
+
+    async def converse(self, requests: Sequence[bytes]) -> Transport:
+        """Send requests on one connection, each when the one before it was answered."""
+        protocol, transport = self.connect()
+        for one in requests:
+            self.receive(protocol, one)
+            await self.answered()
+        protocol.connection_lost(None)
+        return transport
+
+    def receive(self, protocol: HttpToolsProtocol, data: bytes) -> None:
+        """Let a connection that is open receive bytes."""
+        before = self.state.total_requests
+        if protocol.parser is not None and not protocol.transport.is_closing():
+            protocol.data_received(data)
+        self.short += self.state.total_requests - before
+
+    async def answered(self) -> None:
+        """Wait until everything is answered."""
+        while self.state.tasks:
+            await asyncio.wait(set(self.state.tasks))
 
 
 def request(
@@ -161,7 +178,10 @@ def shown(transport: Transport) -> tuple[bytes, bool]:
     )
 )
 def test_it_sends_what_the_ordinary_way_sends(rounds: list[Any]) -> None:
-    """The same requests, pipelined and in pieces, to two servers that differ in nothing else."""
+    """The same requests to two servers that differ in nothing else.
+
+    Pipelined and in pieces, and one after the other, several times.
+    """
 
     async def play() -> None:
         clocks = ManualClock(), ManualClock()
@@ -174,12 +194,16 @@ def test_it_sends_what_the_ordinary_way_sends(rounds: list[Any]) -> None:
                 await settled(cache)
         fast.short = 0
         for requests, pieces, seconds in rounds:
-            data = b"".join(request(*one) for one in requests)
+            written = [request(*one) for one in requests]
             answers = []
             for server, cache, clock in zip((fast, ordinary), caches, clocks, strict=True):
                 clock.advance(seconds)
-                answers.append(shown(await server.send(data, pieces=pieces)))
+                made = [await server.send(b"".join(written), pieces=pieces)]
                 await settled(cache)
+                for _ in range(3):
+                    made.append(await server.converse(written))
+                    await settled(cache)
+                answers.append([shown(transport) for transport in made])
             assert answers[0] == answers[1]
         assert fast.state.total_requests == ordinary.state.total_requests
 
@@ -295,6 +319,84 @@ async def test_hits_are_logged_like_all_requests(caplog: pytest.LogCaptureFixtur
     assert len(lines) == 2
     assert lines[0] == lines[1] == '127.0.0.1:5000 - "GET /plain HTTP/1.1" 200'
     assert server.short == 1
+
+
+def parses(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The request targets that are parsed from now on."""
+    seen: list[bytes] = []
+    parsed = FastLaneProtocol.on_url
+
+    def on_url(self: FastLaneProtocol, url: bytes) -> None:
+        seen.append(url)
+        parsed(self, url)
+
+    monkeypatch.setattr(FastLaneProtocol, "on_url", on_url)
+    return seen
+
+
+async def test_a_request_in_the_very_same_bytes_is_not_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On whatever connection it comes; a piece of one is parsed, and so is what is pipelined."""
+    server = await warm()
+    seen = parses(monkeypatch)
+    one = request(lines=["User-Agent: a"])
+    first = await server.converse([one])
+    again = await server.converse([one, one])
+    assert len(seen) == 1
+    assert again.written == first.written * 2
+    for pieces in (2, len(one)):
+        assert (await server.send(one, pieces=pieces)).written == first.written
+    assert (await server.send(one + one)).written == first.written * 2
+    assert server.short == 7
+    assert len(seen) > 3
+
+
+@pytest.mark.parametrize(
+    "last", [request(lines=["Connection: close"]), request(version="1.0"), request("DELETE")]
+)
+async def test_what_ends_a_connection_or_changes_something_is_parsed_each_time(
+    last: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what can follow each other for ever is known by its bytes."""
+    server = await warm()
+    seen = parses(monkeypatch)
+    for _ in range(3):
+        await server.converse([last])
+    assert len(seen) == 3
+
+
+async def test_a_request_behind_the_rest_of_another_is_no_repetition() -> None:
+    """What looks like a request there is a body."""
+    server = await warm()
+    await server.converse([request(), request()])
+    answered = server.state.total_requests
+    protocol, _ = server.connect()
+    body = request()
+    server.receive(protocol, request("PUT", "/other", [f"Content-Length: {2 * len(body)}"]))
+    server.receive(protocol, body)
+    server.receive(protocol, body)
+    await server.answered()
+    assert server.state.total_requests == answered + 1
+    protocol.connection_lost(None)
+
+
+async def test_a_repeated_request_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """As if it had been parsed."""
+    server = await warm()
+    with caplog.at_level(logging.INFO, "uvicorn.access"):
+        await server.converse([request()] * 3)
+    lines = [record.getMessage() for record in caplog.records if record.name == "uvicorn.access"]
+    assert lines == ['127.0.0.1:5000 - "GET /plain HTTP/1.1" 200'] * 3
+    assert server.short == 3
+
+
+async def test_a_repeated_request_whose_response_was_purged_is_made_anew() -> None:
+    """Its bytes are known, and answer nothing by themselves."""
+    server = await warm()
+    await server.converse([request()] * 3)
+    await server.send(request("DELETE"))
+    assert b"run 1" not in (await server.converse([request()])).written
 
 
 async def test_a_purge_reaches_it() -> None:
