@@ -143,7 +143,7 @@ class Shortcut:
     def find(self, scope: Scope) -> Known | Ready | None:
         """Return what answers the request, or what is known of it; None: nothing is."""
         known = self.known(scope)
-        return None if known is None else self.ready(known, scope) or known
+        return None if known is None else self._ready(known, scope["headers"]) or known
 
     def known(self, scope: Scope) -> Known | None:
         """Return what was found out about such requests."""
@@ -151,30 +151,30 @@ class Shortcut:
         if plain is None:
             return None
         host, condition = plain
-        query = scope.get("query_string", b"")
-        identity = (scope["method"], host, scope.get("raw_path"), query, condition)
+        get = scope.get
+        identity = (scope["method"], host, get("raw_path"), get("query_string", b""), condition)
         known = self._known.get(identity) or self._recalled(identity)
         if (
             known is None
             or known.path != scope["path"]
-            or known.scheme != scope.get("scheme", "http")
-            or known.root_path != scope.get("root_path", "")
+            or known.scheme != get("scheme", "http")
+            or known.root_path != get("root_path", "")
             or known.generation != self._generation(scope)
         ):
             return None
         return known
 
-    def ready(self, known: Known, scope: Scope) -> Ready | None:
-        """Return what a copy answers to a known request, where it is asked for it again."""
-        near, target = self._cache.store.near, known.target
-        if (
-            near is None
-            or target.unstorable
-            or known.generation != self._generation(scope)
-            or not self._is_alone()
-        ):
+    def again(self, known: Known, scope: Scope) -> Ready | None:
+        """Return what answers a request that was found before, and is the very same."""
+        if known.generation != self._generation(scope):
             return None
-        headers: list[Line] = scope["headers"]
+        return self._ready(known, scope["headers"])
+
+    def _ready(self, known: Known, headers: list[Line]) -> Ready | None:
+        """Return what a copy answers to a known request."""
+        near, target = self._cache.store.near, known.target
+        if near is None or target.unstorable or not self._is_alone():
+            return None
         copy = near.find(self._variant(known, headers) if target.vary_names else known.key)
         if copy is None:
             return None

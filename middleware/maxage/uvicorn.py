@@ -175,7 +175,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         """Answer a request that is known by all its bytes; return whether that could be done."""
         if self.transport.is_closing() or not self._is_free():
             return False
-        ready = lane.shortcut.ready(known, scope)
+        ready = lane.shortcut.again(known, scope)
         head = None if ready is None else self._head(lane, ready, scope["method"])
         if ready is None or head is None:
             return False
@@ -203,7 +203,7 @@ class FastLaneProtocol(HttpToolsProtocol):
             "app": lane.app,
         }
         known = lane.shortcut.known(scope)
-        ready = None if known is None else lane.shortcut.ready(known, scope)
+        ready = None if known is None else lane.shortcut.again(known, scope)
         head = None if ready is None else self._head(lane, ready, scope["method"])
         if known is None or ready is None or head is None:
             return False
