@@ -21,6 +21,13 @@ class Item(BaseModel):
     price: float
 
 
+HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"public, max-age=3600"),
+    (b"last-modified", MODIFIED),
+]
+"""What the application sends; the floors answer the same."""
+
 # --- floors -------------------------------------------------------------------------------------
 
 
@@ -48,7 +55,7 @@ def raw() -> Any:
 def in_dictionary() -> Any:
     """Answer from a dictionary in the process, by method, path and query."""
     store = {
-        ("GET", path, b""): (body, [(b"content-type", b"application/json")])
+        ("GET", path, b""): (body, HEADERS)
         for path, body in (("/items", ITEMS_BODY), *LARGE.items())
     }
 
@@ -87,11 +94,7 @@ def redis_get() -> Any:
 
 
 def _messages(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"etag", b'"1"'),
-    ]
+    headers = [*HEADERS, (b"content-length", b"%d" % len(body))]
     return (
         {"type": "http.response.start", "status": 200, "headers": headers},
         {"type": "http.response.body", "body": body},

@@ -15,7 +15,16 @@ from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, start_cluster, wait_acknowledging
 from tests.support.resp import wait_until
 from tests.unit.test_cluster_store import Move, group_on
-from tests.unit.test_near import end, end_tracking, eventually, made, settings, tracking, usable
+from tests.unit.test_near import (
+    confirmed,
+    end,
+    end_tracking,
+    eventually,
+    made,
+    settings,
+    tracking,
+    usable,
+)
 from tests.unit.test_store_contract import eventually_read
 
 pytestmark = pytest.mark.anyio
@@ -150,7 +159,7 @@ async def test_one_master_that_does_not_answer_stops_every_hit(
     last.pause()
     try:
         await asyncio.sleep(SILENCE * 1.5)
-        assert not (await near.listeners.confirm(0.1) if near.exact else near.find(b"k"))
+        assert not (await confirmed(near, 0.1) if near.exact else near.find(b"k"))
     finally:
         last.resume()
         await asyncio.to_thread(shared_cluster.wait_ok)

@@ -131,8 +131,11 @@ class TokenListener:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._abort)
 
-    def ask(self, seconds: float) -> "asyncio.Future[bool] | None":
+    def ask(self, patience: Callable[[], float]) -> "asyncio.Future[bool] | None":
         """Ask the server, once for all who ask in this turn of the loop.
+
+        Args:
+            patience: says for how many seconds an answer is waited for, when it is asked.
 
         Returns:
             Whether it has answered within so many seconds; None: it cannot be asked.
@@ -142,7 +145,7 @@ class TokenListener:
             return None
         if self._round is None:
             self._round = []
-            loop.call_soon(self._send, seconds)
+            loop.call_soon(self._send, patience)
         # One future for each, so that a cancelled request takes nothing from another.
         future: asyncio.Future[bool] = loop.create_future()
         self._round.append(future)
@@ -237,8 +240,9 @@ class TokenListener:
 
     # what is asked
 
-    def _send(self, seconds: float) -> None:
+    def _send(self, patience: Callable[[], float]) -> None:
         waiting, self._round = self._round or [], None
+        seconds = patience()
         if self._transport is None or self._loop is None:
             _tell(waiting, answered=False)
             return

@@ -96,13 +96,9 @@ class Listeners:
         """Return when (monotonic) the oldest question was sent that some server answered last."""
         return min([one.heard_at() for one in tuple(self._of.values())], default=float("-inf"))
 
-    async def confirm(self, seconds: float) -> bool:
-        """Ask every server, once for all who ask in this turn of the loop; False: no answer."""
-        answers = [one.ask(seconds) for one in self._of.values()]
-        for answer in answers:
-            if answer is None or not await answer:
-                return False
-        return bool(answers)
+    def ask(self, patience: Callable[[], float]) -> "list[asyncio.Future[bool] | None]":
+        """Ask every server, once for all who ask in this turn of the loop; see `TokenListener`."""
+        return [one.ask(patience) for one in self._of.values()]
 
     def _follow(self) -> None:
         """See to it that each server has its listener, and nobody else has one."""

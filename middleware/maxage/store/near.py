@@ -87,10 +87,15 @@ class NearCache:
         """
         if not self.exact:
             return True
-        patience = self._upstream.patience(self._confirm_within)
-        confirmed = await self.listeners.confirm(patience)
+        answers = self.listeners.ask(self._patience)
+        for answer in answers:
+            if answer is None or not await answer:
+                return False
         now = self._clock()
-        return confirmed and (now < self._good_until or self._usable(now))
+        return bool(answers) and (now < self._good_until or self._usable(now))
+
+    def _patience(self) -> float:
+        return self._upstream.patience(self._confirm_within)
 
     def begin(self) -> int:
         """Return what `keep` takes; to be called before the first byte of a lookup is sent."""
