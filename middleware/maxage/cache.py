@@ -6,7 +6,7 @@ This file knows stores and rules, and nothing of ASGI: `asgi` forwards and sends
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, Final, final
@@ -275,22 +275,22 @@ class Cache:
         tags = response_tags(response.headers)
         if len(tags) > self.settings.cache_max_tags or any(len(t) > LONGEST_TAG for t in tags):
             return MayNotStore(reason="too many tags")
-        if any(token is not None and is_settling(token) for token in found.tokens.values()):
+        if any(map(is_settling, filter(None, found.tokens.values()))):
             return MayNotStore(reason="replica may lag")
         named = (*extra, *map(tag_group, tags))
         if not self._remembers(target, found, named):
             return MayNotStore(reason="late groups")
-        groups = tuple(dict.fromkeys((*target.groups, *named)))
+        groups = tuple(dict.fromkeys((*target.groups, *named))) if named else target.groups
         return Fill(target=target, found=found, request=request, verdict=verdict, groups=groups)
 
-    def _remembers(self, target: Target, found: Found, named: Iterable[str]) -> bool:
+    def _remembers(self, target: Target, found: Found, named: Collection[str]) -> bool:
         """Return whether all groups of a response were captured; if not, they are the next time.
 
         One whose token was not captured before the handler ran cannot protect anything: it may have
         been purged while the handler was running.
         """
-        named = tuple(named)
-        if all(found.tokens.get(group) is not None for group in (*target.groups, *named)):
+        tokens = found.tokens
+        if None not in map(tokens.get, target.groups) and None not in map(tokens.get, named):
             return True
         target.remember_groups(named, self.settings.cache_max_tags)
         return False
@@ -305,19 +305,17 @@ class Cache:
         Returns:
             None where the handler read something whose token was not to be had.
         """
-        target, found = fill.target, fill.found
+        target, found, read = fill.target, fill.found, dependencies.read
         late = dependencies.tags.difference(fill.groups)
         if dependencies.unprotected or (late and not self._remembers(target, found, late)):
             return None
         stored = completed(fill.verdict.stored, body)
-        names = tuple(sorted({*stored.vary_names, *target.vary_names}))
-        if names != stored.vary_names:
+        if target.vary_names not in ((), stored.vary_names):
             # The URL varied by more before: with all names together no variant is lost.
-            stored = replace(
-                stored,
-                vary_names=names,
-                selecting=self.reader.selecting(names, fill.request, target),
-            )
+            names = tuple(sorted({*stored.vary_names, *target.vary_names}))
+            selecting = self.reader.selecting(names, fill.request, target)
+            stored = replace(stored, vary_names=names, selecting=selecting)
+        names = stored.vary_names
         primary = self._primary_key(fill, stored)
         if primary != found.key:
             # What was found belongs to other URLs.
@@ -327,20 +325,20 @@ class Cache:
         # A typed read captured its group's token itself, before it read.
         captured = {group: found.tokens[group] or b"" for group in (*fill.groups, *late)}
         # Purged between the lookup and that read, the response may mix both sides of the change.
-        seen = found.tokens
-        if any(seen.get(group, token) != token for group, token in dependencies.read.items()):
+        if any(found.tokens.get(group, token) != token for group, token in read.items()):
             return None
-        if any(map(is_settling, (*captured.values(), *dependencies.read.values()))):
+        captured |= read
+        if any(map(is_settling, captured.values())):
             return None
-        target.remember_groups(dependencies.read, self.settings.cache_max_tags)
-        tokens = tuple((captured | dependencies.read).items())
-        entry = Entry(key=key, stored=stored, tokens=tokens)
+        if read:
+            target.remember_groups(read, self.settings.cache_max_tags)
+        entry = Entry(key=key, stored=stored, tokens=tuple(captured.items()))
         target.vary_names = names
         self._was_worth_waiting(fill)
         self.counters.stored += 1
         self.shelf.hold(entry)
         # Whatever this process keeps is older.
-        self._forget(entry.key, found.key)
+        self._forget(*{key, found.key})
         self.background.spawn(self.shelf.write(entry, fill, claim))
         return entry
 
@@ -377,9 +375,10 @@ class Cache:
         target.uncacheable_until = inf
 
     def _was_worth_waiting(self, fill: Fill) -> None:
-        taken = self.clock() - fill.verdict.stored.request_time
-        if fill.target.uncacheable_until == inf and taken < self.settings.cache_collapse_wait:
-            fill.target.uncacheable_until = 0.0
+        if fill.target.uncacheable_until == inf:
+            taken = self.clock() - fill.verdict.stored.request_time
+            if taken < self.settings.cache_collapse_wait:
+                fill.target.uncacheable_until = 0.0
 
     def may_collapse(self, target: Target, request: Request) -> bool:
         """Return whether the request may wait for another one's response, or be waited for."""

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Final
 
 from maxage.found import Found
 from maxage.message import Headers, Request, StoredResponse
 from maxage.rfc9111.decide import MayStore
 from maxage.rfc9111.structured import parse_strings
 from maxage.target import Target
+
+_TAGGING: Final = frozenset({b"cache-tag", b"surrogate-key", b"cache-groups"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,8 @@ def response_tags(headers: Headers) -> tuple[str, ...]:
     `Cache-Tag` separates them by commas, `Surrogate-Key` by blanks; `Cache-Groups` is a list of
     strings (RFC 9875 section 2).
     """
+    if not headers.has_any(_TAGGING):
+        return ()
     tags: list[bytes] = []
     for line in headers.get_all(b"cache-tag"):
         tags += line.split(b",")

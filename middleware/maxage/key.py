@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -25,7 +26,7 @@ _FORWARDED_CLIENT = re.compile(rb"(?i)(?:^|(?<=[;,]))[ \t]*(?:for|by)=(?:\"[^\"]
 
 def join_injective(parts: Iterable[bytes]) -> bytes:
     """Return the parts with their lengths in front, so that no two lists give the same bytes."""
-    return b"".join(b"%d:%b," % (len(part), part) for part in parts)
+    return b"".join([b"%d:%b," % (len(part), part) for part in parts])
 
 
 def primary_key(
@@ -48,22 +49,25 @@ def primary_key(
     `extra` whatever else distinguishes requests: declared header parameters, the answer of
     `vary_by`.
     """
-    # Namespace and release too: what is readable of them in front is not injective.
-    parts = [FORMAT_VERSION, namespace.encode(), release.encode("utf-8", "surrogatepass")]
-    parts += (b"GET", scheme, host, root_path, raw_path, query, path)
+    front, shown_front = _front(namespace, release)
+    parts = [b"GET", scheme, host, root_path, raw_path, query, path]
     # The count keeps a forwarded header apart from an extra part with the same bytes.
     parts.append(b"%d" % len(forwarded))
     for name, value in forwarded:
         parts += (name, without_client(value) if name == b"forwarded" else value)
     parts += extra
-    digest = hashlib.blake2b(join_injective(parts), digest_size=20).hexdigest().encode()
+    digest = hashlib.blake2b(front + join_injective(parts), digest_size=20).hexdigest()
     shown = b"%b://%b%b%b" % (scheme, host, raw_path, b"?" + query if query else b"")
-    return b"%b:e:%b:%b:%b" % (
-        namespace.encode(),
-        _readable(release.encode("utf-8", "surrogatepass")),
-        _readable(shown),
-        digest,
-    )
+    return b"%b%b:%b" % (shown_front, _readable(shown), digest.encode())
+
+
+@lru_cache(maxsize=64)
+def _front(namespace: str, release: str) -> tuple[bytes, bytes]:
+    """Return what all keys of a release have in common: in the digest, and readable in front."""
+    spelled = release.encode("utf-8", "surrogatepass")
+    # Both are in the digest too: what is readable of them in front is not injective.
+    joined = join_injective([FORMAT_VERSION, namespace.encode(), spelled])
+    return joined, b"%b:e:%b:" % (namespace.encode(), _readable(spelled))
 
 
 def variant_key(primary: bytes, names: Sequence[bytes], values: Sequence[bytes | None]) -> bytes:

@@ -57,8 +57,10 @@ class Headers:
         return b", ".join(lines) if lines else None
 
     def without(self, names: Iterable[bytes]) -> "Headers":
-        """Return a copy that lacks every line whose lower-case name is in `names`."""
+        """Return headers that lack every line whose lower-case name is in `names`."""
         dropped = frozenset(names)
+        if not self.has_any(dropped):
+            return self
         return Headers.of(tuple(line for line in self.raw if line[0].lower() not in dropped))
 
     def has_any(self, names: frozenset[bytes]) -> bool:

@@ -99,9 +99,9 @@ class RouteTable:
         """Return the route that answers, or None where the router has none for it."""
         for route in self.routes:
             if route.accepts(method):
-                found = _match(route, path, host)
-                if found is not None:
-                    return found
+                laid = _fits(route, path, host)
+                if laid is not None:
+                    return _match(route, path, laid)
         return None
 
     def allowed(self, path: str, host: str = "") -> bool:
@@ -234,19 +234,23 @@ def _fits(route: RouteInfo, path: str, host: str) -> re.Match[str] | None:
     return route.regex.match(path)
 
 
-def _match(route: RouteInfo, path: str, host: str) -> RouteMatch | None:
-    found = _fits(route, path, host)
-    if found is None:
-        return None
-    params = {name: _spelled(route, name, value) for name, value in found.groupdict().items()}
+def _match(route: RouteInfo, path: str, laid: re.Match[str]) -> RouteMatch:
+    params = laid.groupdict()
+    if params:
+        params = {name: _spelled(route, name, value) for name, value in params.items()}
+        path = _with_params(path, laid, params)
+    return RouteMatch(route=route, path="/" + path.strip("/"), params=params)
+
+
+def _with_params(path: str, laid: re.Match[str], params: Mapping[str, str]) -> str:
+    """Return the path with each parameter in its canonical spelling."""
     pieces: list[str] = []
     last = 0
-    for name in found.groupdict():
-        start, end = found.span(name)
-        pieces += (path[last:start], params[name])
+    for name, value in params.items():
+        start, end = laid.span(name)
+        pieces += (path[last:start], value)
         last = end
-    canonical_path = "/" + ("".join(pieces) + path[last:]).strip("/")
-    return RouteMatch(route=route, path=canonical_path, params=params)
+    return "".join(pieces) + path[last:]
 
 
 def _spelled(route: RouteInfo, name: str, value: str) -> str:

@@ -152,6 +152,8 @@ class Targets:
         self._searches: _Memory[Search] = _Memory()
         self._touched: _Memory[tuple[str, ...]] = _Memory()
         self._rules_by_lifetime: dict[float, Policy] = {}
+        self._plain_policy = RoutePolicy(cache=True, default_lifetime=settings.cache_expiration)
+        """What applies where neither a decorator nor a rule says anything."""
         self._base_rules = Policy(
             default_lifetime=settings.cache_expiration,
             heuristic_fraction=settings.heuristic_fraction,
@@ -288,12 +290,15 @@ class Targets:
         return rules
 
     def _policy(self, path: str, inner: str, found: RouteMatch | None) -> RoutePolicy:
+        control = found.route.control if found is not None else None
+        if control is None and not self._rules:
+            return self._plain_policy
         return route_policy(
             default_lifetime=self._settings.cache_expiration,
             rules=self._rules,
             path=path,
             beneath=inner,
-            control=found.route.control if found is not None else None,
+            control=control,
         )
 
     def _search(self, path: tuple[Any, ...]) -> Search:

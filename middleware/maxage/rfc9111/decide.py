@@ -18,10 +18,11 @@ from maxage.rfc9111.combining import completing_fields
 from maxage.rfc9111.directives import OWN_TARGET, Directives, parse_cache_control
 from maxage.rfc9111.fieldlist import lower_names
 from maxage.rfc9111.freshness import current_age
+from maxage.rfc9111.kinds import may_store
 from maxage.rfc9111.partial import part_within
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.ranges import partial_response
-from maxage.rfc9111.storing import Reason, may_store
+from maxage.rfc9111.storing import Reason
 from maxage.rfc9111.updating import freshen, freshen_from_head
 from maxage.rfc9111.validation import conditional_fields, is_not_modified, not_modified_headers
 

@@ -39,16 +39,21 @@ def hop_by_hop(headers: Headers) -> frozenset[bytes]:
     return _HOP_BY_HOP | lower_names(named) if named else _HOP_BY_HOP
 
 
-def _kept_headers(
-    headers: Headers, directives: Directives, policy: Policy, response_time: float
-) -> Headers:
+def dropped_fields(headers: Headers, directives: Directives, policy: Policy) -> frozenset[bytes]:
+    """Return the lower-case names of the fields that are not stored."""
     # Section 5.2.2.7: "If a qualified private response directive is present, with an argument that
     # lists one or more field names, then only the listed header fields are limited to a single
     # user: a shared cache MUST NOT store the listed header fields if they are present in the
     # original response but MAY store the remainder of the response message".
     dropped = hop_by_hop(headers) | policy.exchange_fields
     dropped |= {b"age", *directives.field_names("private")}  # Age is written anew on every use
-    dropped |= COOKIES.intersection(directives.field_names("no-cache"))
+    return dropped | COOKIES.intersection(directives.field_names("no-cache"))
+
+
+def kept_headers(
+    headers: Headers, dropped: frozenset[bytes], policy: Policy, response_time: float
+) -> Headers:
+    """Return the headers of the stored response; each has a Date."""
     if not policy.append_date or (b"date" not in dropped and _is_dated(headers, response_time)):
         return headers.without(dropped)
     # RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a
@@ -80,7 +85,12 @@ def as_stored(
     names = vary_names(response.headers) or ()
     return StoredResponse(
         status=response.status,
-        headers=_kept_headers(response.headers, directives, policy, response_time),
+        headers=kept_headers(
+            response.headers,
+            dropped_fields(response.headers, directives, policy),
+            policy,
+            response_time,
+        ),
         body=b"",
         request_time=request_time,
         response_time=response_time,

@@ -58,7 +58,7 @@ _UNDERSTOOD: Final = (
 """Statuses whose caching requirements are kept here (RFC 9110 section 15, RFC 7725)."""
 
 
-def may_store(
+def may_store_alone(
     request: Request,
     response: Response,
     *,
@@ -66,7 +66,7 @@ def may_store(
     response_time: float,
     policy: Policy,
 ) -> MayStore | MayNotStore:
-    """Say whether the response may be stored, and as what."""
+    """Say whether the response may be stored, and as what; see `kinds.may_store`."""
     # RFC 9111 section 3: "A cache MUST NOT store a response to a request unless: the request method
     # is understood by the cache".
     if request.method not in _UNDERSTOOD_METHODS:
