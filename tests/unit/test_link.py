@@ -1,6 +1,7 @@
 """Commands pipelined on one connection, against a real server and through a proxy that delays."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator
@@ -163,17 +164,55 @@ async def test_a_large_answer_is_waited_for_while_much_of_it_arrives(
     assert isinstance(answer, TimeoutError) != arrives
 
 
-async def test_many_large_bodies_arrive_together(redis_url: str) -> None:
-    """32 bodies of 1 MB asked for in one turn."""
+@pytest.mark.parametrize(("piece", "failed"), [(1024 * 1024, 0), (100 * 1024, 1)])
+async def test_an_answer_that_is_too_large_for_all_budgets_is_no_failure(
+    piece: int, failed: int
+) -> None:
+    """Many large bodies asked for in one turn must not open the breaker; a slow server may."""
+    failures: list[Exception] = []
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"$1000000000000\r\n")
+        with contextlib.suppress(ConnectionError):
+            while not asked.done():
+                writer.write(bytes(piece))
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        connection = Connection(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+        connection._reader, connection._writer = await asyncio.open_connection(
+            "127.0.0.1", connection.port
+        )
+        link = Link(connection, failures.append)
+        asked = link.ask([("GET", b"k")], due=due(0.4), within=0.4)
+        behind = link.ask([("PING",)], due=due(0.4), within=0.4)
+        answers = await asyncio.gather(asked, behind, return_exceptions=True)
+        assert all(isinstance(answer, TimeoutError) for answer in answers)
+        assert len(failures) == failed
+        # Nobody is to wait for the rest of it.
+        assert link.usable is bool(failed)
+        link.close()
+        await ended.wait()
+
+
+@pytest.mark.parametrize(("count", "size"), [(32, 2**20), (16, 2**22)])
+async def test_many_large_bodies_arrive_together(redis_url: str, count: int, size: int) -> None:
+    """Asked for in one turn, and so in one command."""
     settings = CacheSettings(redis_url=redis_url, cache_read_budget=5, cache_write_budget=5)
     store = RedisStore(redis_url, settings)
     await store.open()
     try:
-        keys = [b"large:%d" % number for number in range(32)]
+        keys = [b"large:%02d" % number for number in range(count)]
         for key in keys:
-            assert await store.write([(key, key * (2**20 // len(key)))], keep_for=60, tokens={})
+            assert await store.write([(key, key * (size // len(key)))], keep_for=60, tokens={})
         readings = await asyncio.gather(*(store.read((key,), ("n",)) for key in keys))
     finally:
         await store.close()
     for key, reading in zip(keys, readings, strict=True):
-        assert reading.values[0] == key * (2**20 // len(key))
+        assert reading.values[0] == key * (size // len(key))

@@ -35,6 +35,11 @@ _PROGRESS: Final = 64 * 1024
 """Bytes that have to arrive within a budget where a large answer is to be waited for longer."""
 _MOST_LOOKS: Final = 5
 """For how many budgets such an answer is waited for."""
+_TOO_MUCH: Final = 8 * 1024 * 1024
+"""Bytes after which a server that is still answering has been asked for too much at once."""
+_KEPT_BUFFER: Final = 4 * 1024 * 1024
+"""Bytes that hiredis may keep for the next answers. By default it gives back what is beyond 16 KB
+after each, and taking a megabyte anew costs as much time as all copies of it together."""
 
 Told = Callable[[Exception], None]
 """Is told how a server failed."""
@@ -44,7 +49,7 @@ Told = Callable[[Exception], None]
 class _Question:
     """Commands under way, and their answers as far as they have come."""
 
-    __slots__ = ("answers", "count", "due", "future", "looks", "within")
+    __slots__ = ("answers", "arrived", "count", "due", "future", "looks", "within")
 
     def __init__(
         self, future: "asyncio.Future[list[Any]]", count: int, *, due: float, within: float
@@ -55,6 +60,8 @@ class _Question:
         self.within: Final = within
         self.answers: list[Any] = []
         self.looks = 0
+        self.arrived = 0
+        """How much of them had come when they were waited for longer."""
 
 
 @final
@@ -76,13 +83,14 @@ class Link(asyncio.Protocol):
             replyError=cast("Any", connection)._parser.parse_error,  # noqa: SLF001 - its own errors
             notEnoughData=_NOTHING,
         )
+        self._reader.setmaxbuf(_KEPT_BUFFER)
         self._questions: deque[_Question] = deque()
         self._given_up = 0
         """How many of the oldest of them nobody waits for any more."""
         self._leaving: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._received = 0
-        """Bytes that came since the oldest question is the oldest, or was waited for longer."""
+        """Bytes that came since the oldest question is the oldest."""
         self._open = True
         self._retired = False
         self._writer: Final = _taken_from(connection)
@@ -192,7 +200,7 @@ class Link(asyncio.Protocol):
         Its answer is read and dropped if it still comes, so that a server which was slow once needs
         no new connection. Before that, the event loop is let read what lies there: where it was
         busy elsewhere, an answer that came in time is no failure of the server. Nor is one which is
-        on its way, and too large for one budget.
+        on its way, and too large for one budget, or for all that it is waited for.
         """
         self._timer = None
         if len(self._questions) == self._given_up or not self._open:
@@ -201,18 +209,26 @@ class Link(asyncio.Protocol):
         wait_until = oldest.due
         if now >= oldest.due:
             oldest.looks += 1
+            arriving = self._received - oldest.arrived >= _PROGRESS
             if oldest.looks == 1:
                 wait_until = now + _GRACE
-            elif self._received >= _PROGRESS and oldest.looks <= _MOST_LOOKS:
+            elif arriving and oldest.looks <= _MOST_LOOKS:
                 wait_until = now + oldest.within
-                self._received = 0
+                oldest.arrived = self._received
             else:
-                error = TimeoutError("no answer within the budget")
-                self._tell(error)
-                self._given_up = len(self._questions)
-                self._failed(error)
+                self._overdue(asked_too_much=arriving and self._received >= _TOO_MUCH)
                 return
         self._timer = self._loop.call_at(wait_until, self._look)
+
+    def _overdue(self, *, asked_too_much: bool) -> None:
+        error = TimeoutError("no answer within the budget")
+        if asked_too_much:
+            # Whoever asks next is not to wait for the rest of it.
+            self._end(error)
+            return
+        self._tell(error)
+        self._given_up = len(self._questions)
+        self._failed(error)
 
     def _give_up(self, error: Exception) -> None:
         """End it; whoever waited for the server has seen it fail, once for all of them."""
