@@ -21,6 +21,8 @@ class Sample:
     per_second: float
 
 
+_WARM_SECONDS = 10.0
+
 Samples = Mapping[str, Sequence[Sample]]
 """By candidate, one for each round."""
 
@@ -67,8 +69,9 @@ def _ready(workload: Workload, name: str, redis_url: str, driver: Driver) -> Ser
     paths = list(workload.paths())
     if workload.fill:
         ask_each(server.port, workload, sorted(set(paths)))
-    # Stored responses are written in the background, and caches have counters to warm up.
-    driver(server.port, workload, paths, 0.3)
+    # Stored responses are written in the background, and caches have counters to warm up; where
+    # there is not room for all keys, it takes a while until those are kept that are worth it.
+    driver(server.port, workload, paths, _WARM_SECONDS if workload.fill else 0.3)
     return server
 
 
