@@ -6,6 +6,8 @@ import pytest
 
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.candidates import CANDIDATES
+from tests.benchmarks.occasions import Line, called
+from tests.benchmarks.report import budgets
 from tests.benchmarks.rounds import Sample, ratio
 from tests.benchmarks.workloads import BUDGETS, WORKLOADS, zipf
 
@@ -52,6 +54,35 @@ def test_ratios_are_taken_within_a_round() -> None:
     samples = {"one": of(10, 200, 30), "other": of(20, 400, 30)}
     assert ratio(samples, "one", "other") == 0.5
     assert ratio(samples, "one", "absent") is None
+
+
+def test_hits_per_second_are_compared_with_the_fastest_peer_on_redis() -> None:
+    """Within each round; a peer that keeps its responses elsewhere is another matter."""
+    rates = {"maxage-redis": (400, 700), "cashews": (100, 200), "aiocache": (80, 90)}
+    rates |= {"maxage-exact": (400, 700), "hishel": (1000, 1000)}
+    samples = {
+        name: [Sample(cpu_us=10.0, per_second=rate) for rate in found]
+        for name, found in rates.items()
+    }
+    text = budgets({"hit-1k": samples})
+    row = (
+        "| hit-1k, requests/s | {} | the fastest peer on Redis, cashews | at least {} | 3.8 | {} |"
+    )
+    assert row.format("maxage on Redis", 3.5, "kept") in text
+    assert row.format("maxage, near cache `exact`", "5.0", "**not kept**") in text
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(15.9, "kept"), (16.1, "**not kept**")])
+def test_a_near_hit_called_directly_may_cost_six_microseconds_more(
+    ours: float, verdict: str
+) -> None:
+    """Than the floor, called in the same way."""
+    lines = [
+        Line(called(name, 1), "", microseconds)
+        for name, microseconds in (("raw", 10.0), ("maxage-prompt", ours))
+    ]
+    (row,) = (line for line in budgets({}, lines).splitlines() if "called directly, 1" in line)
+    assert row.endswith(f"| 6 us more | {ours - 10:.1f} us more | {verdict} |")
 
 
 def test_whatever_is_named_exists() -> None:

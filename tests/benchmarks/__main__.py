@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         **choose,
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each candidate and round")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each candidate and round")
     parser.add_argument("--keys", type=int, default=1_000_000, help="in Redis during the purge")
     parser.add_argument("--driver", choices=["wrk", "python"], default="wrk")
     parser.add_argument("--output", type=Path, help="a page to put the results into")

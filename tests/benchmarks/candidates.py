@@ -28,6 +28,8 @@ class Candidate:
     """uvicorn's protocol."""
     packages: tuple[str, ...] = ()
     """What a peer needs from a package index."""
+    on_redis: bool = True
+    """Whether a peer keeps its responses there."""
 
     def missing(self) -> str | None:
         """Say in one sentence what it needs and does not find here; None: it can run."""
@@ -134,7 +136,14 @@ CANDIDATES = {
         _peer("fastapi-cache2", "fastapi-cache2[redis]", "jinja2"),
         _peer("cashews", "cashews[redis]"),
         _peer("aiocache", "aiocache[redis]"),
-        _peer("hishel", "hishel[async,redis]"),
+        Candidate(
+            name="hishel",
+            kind="peer",
+            title="hishel, on SQLite",
+            app="hishel",
+            packages=("hishel[async]",),
+            on_redis=False,
+        ),
     )
 }
 

@@ -20,6 +20,10 @@ from tests.benchmarks.servers import Answer, Server
 from tests.benchmarks.workloads import WORKLOADS, Workload
 
 _CROWD = 64
+_AT_ONCE = 10_000
+"""Keys that are written by one command."""
+_CALLS = 5_000
+"""Requests of each run of direct calls."""
 
 
 class Line(NamedTuple):
@@ -27,6 +31,8 @@ class Line(NamedTuple):
 
     what: str
     found: str
+    microseconds: float | None = None
+    """Where it is one figure that a budget is about."""
 
 
 def stampede(redis_url: str, workers: int) -> Line:
@@ -60,12 +66,10 @@ def purge(redis_url: str, keys: int) -> Line:
         with _pinging(redis_url):
             empty = _posts(server.port)
         with redis.Redis.from_url(redis_url) as client:
-            pipeline = client.pipeline(transaction=False)
-            for number in range(keys):
-                pipeline.set(f"maxage-redis:e::http://127.0.0.1/items/{number}", b"x" * 64)
-                if number % 10_000 == 9_999:
-                    pipeline.execute()
-            pipeline.execute()
+            name = "maxage-redis:e::http://127.0.0.1/items/"
+            for first in range(0, keys, _AT_ONCE):
+                numbers = range(first, min(first + _AT_ONCE, keys))
+                client.mset({f"{name}{number}": b"x" * 64 for number in numbers})
             before = client.info("commandstats")
             with _pinging(redis_url) as took:
                 full = _posts(server.port)
@@ -129,7 +133,7 @@ def calls(redis_url: str, name: str, concurrent: int) -> Line:
     said = subprocess.run(
         [
             *(sys.executable, "-m", "tests.benchmarks.inprocess", candidate.app),
-            *("--concurrent", str(concurrent)),
+            *("--concurrent", str(concurrent), "--requests", str(_CALLS)),
         ],
         cwd=ROOT,
         env={
@@ -142,6 +146,11 @@ def calls(redis_url: str, name: str, concurrent: int) -> Line:
         text=True,
         check=True,
     ).stdout
-    found = re.search(r"[\d.]+ us", said)
+    found = re.search(r"([\d.]+) us", said)
     assert found, said
-    return Line(f"Called directly: {candidate.title}, {concurrent} at a time", found[0])
+    return Line(called(name, concurrent), found[0], float(found[1]))
+
+
+def called(name: str, concurrent: int) -> str:
+    """Return what the line about calling a candidate directly says that it is about."""
+    return f"Called directly: {CANDIDATES[name].title}, {concurrent} at a time"

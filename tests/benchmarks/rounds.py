@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.benchmarks.candidates import CANDIDATES
-from tests.benchmarks.load import Driver, ask_each
+from tests.benchmarks.load import Driver, ask_each, with_python
 from tests.benchmarks.servers import Server
 from tests.benchmarks.workloads import Workload
+
+_WARM_UP = 0.3
+"""Seconds for which each server is asked before it is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +70,13 @@ def _ready(workload: Workload, name: str, redis_url: str, driver: Driver) -> Ser
     """Start a server, and let it fill what it will answer from."""
     server = Server(CANDIDATES[name], redis_url)
     paths = list(workload.paths())
-    if workload.fill:
+    if workload.fill and server.candidate.kind != "floor":
         ask_each(server.port, workload, sorted(set(paths)))
-    # Stored responses are written in the background, and caches have counters to warm up; where
-    # there is not room for all keys, it takes a while until those are kept that are worth it.
-    driver(server.port, workload, paths, _WARM_SECONDS if workload.fill else 0.3)
+        # Where there is not room for all keys, it takes a while until those are kept that are worth
+        # it.
+        driver(server.port, workload, paths, _WARM_SECONDS)
+    # Stored responses are written in the background, and caches have counters to warm up.
+    with_python(server.port, workload, paths, _WARM_UP)
     return server
 
 
