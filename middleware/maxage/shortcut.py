@@ -102,6 +102,7 @@ class Known:
 
     __slots__ = (
         "form", "generation", "key", "keys", "names", "path", "root_path", "scheme", "target",
+        "variance",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +111,8 @@ class Known:
         self.target: Final = target
         self.key: Final = key
         """The primary key."""
+        self.variance: Final = target.search.variance
+        """What the key was made by."""
         self.form: Final[_Form] = (scope["method"], condition)
         self.generation: Final = generation
         self.path: Final[str] = scope["path"]
@@ -159,16 +162,14 @@ class Shortcut:
             or known.path != scope["path"]
             or known.scheme != get("scheme", "http")
             or known.root_path != get("root_path", "")
-            or known.generation != self._generation(scope)
+            or not self._holds(known, scope)
         ):
             return None
         return known
 
     def again(self, known: Known, scope: Scope) -> Ready | None:
         """Return what answers a request that was found before, and is the very same."""
-        if known.generation != self._generation(scope):
-            return None
-        return self._ready(known, scope["headers"])
+        return self._ready(known, scope["headers"]) if self._holds(known, scope) else None
 
     def _ready(self, known: Known, headers: list[Line]) -> Ready | None:
         """Return what a copy answers to a known request."""
@@ -227,13 +228,16 @@ class Shortcut:
             self._remember(identity, known)
         return known
 
-    def _generation(self, scope: Scope) -> int:
-        """Return the number of the application's routes as they were a moment ago."""
+    def _holds(self, known: Known, scope: Scope) -> bool:
+        """Return whether its target and key are still those of the request."""
         targets, now = self._service.targets, self._cache.monotonic()
-        if now < self._look_at:
-            return targets.generation
-        self._look_at = now + _LOOK_SECONDS
-        return targets.watch(scope)
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            targets.watch(scope)
+        return (
+            known.generation == targets.generation
+            and known.variance == known.target.search.variance
+        )
 
     def _plain(self, headers: list[Line]) -> tuple[bytes, bytes | None] | None:
         """Return host and If-None-Match of a request that has nothing else of weight to say."""

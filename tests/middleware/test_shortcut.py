@@ -199,6 +199,29 @@ async def test_who_shares_a_lookup_shares_the_answer_and_not_its_list() -> None:
     assert made[0].messages[0]["headers"] is not made[1].messages[0]["headers"]
 
 
+@pytest.mark.parametrize("store", [MemoryStore, FarStore])
+async def test_other_urls_that_are_one_are_known_anew(store: type[MemoryStore]) -> None:
+    """A key lasts as long as what the path's responses say of its query (No-Vary-Search)."""
+    said = [(b"no-vary-search", b"key-order")]
+    runs = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal runs
+        runs += 1
+        await send(start((b"cache-control", b"max-age=9"), *said))
+        await send(piece(b"%d" % runs))
+
+    clock = ManualClock()
+    middleware = cache_of(app, clock, store=store())
+    for _ in range(2):
+        for _ in range(4):
+            await call(middleware, path="/x", query=b"a=1")
+            await settled(middleware)
+        said.clear()
+        clock.advance(10)
+    assert runs == 2
+
+
 async def test_what_is_not_stored_is_known_until_it_says_something_else() -> None:
     """It is passed on at once, and stored as soon as its response allows it."""
     answers = [b"no-store"] * 4 + [b"max-age=9"] * 2
