@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import pytest
 
 from maxage.errors import StoreUnavailableError
-from maxage.store.batching import LookupBatcher
+from maxage.store.batching import CommandBatcher, LookupBatcher
+from maxage.store.commands import Command
 
 pytestmark = pytest.mark.anyio
 
@@ -99,3 +101,51 @@ async def test_a_failure_is_told_to_everybody_with_an_error_of_his_own() -> None
     )
     assert all(isinstance(error, StoreUnavailableError) for error in errors)
     assert len(set(map(id, errors))) == 3
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_commands_of_one_turn_are_sent_together_and_each_gets_his_own_answers(
+    seed: int,
+) -> None:
+    """Whoever is cancelled, none goes to somebody else."""
+    chance = random.Random(seed)
+    sent: list[int] = []
+
+    async def send(commands: Sequence[Command]) -> list[bytes]:
+        sent.append(len(commands))
+        await asyncio.sleep(0)
+        return [command[1] for command in commands]
+
+    batcher = CommandBatcher(send)
+
+    async def ask(number: int) -> bool:
+        names = [b"%d.%d" % (number, i) for i in range(number % 4)]
+        return list(await batcher.ask([("GET", name) for name in names])) == names
+
+    tasks = [asyncio.ensure_future(ask(number)) for number in range(60)]
+    for _ in tasks:
+        if chance.random() < 0.1:
+            await asyncio.sleep(0)
+        if chance.random() < 0.4:
+            chance.choice(tasks).cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(result is True or isinstance(result, asyncio.CancelledError) for result in results)
+    assert sum(result is True for result in results) > 5
+    assert len(sent) < 20
+
+
+async def test_where_commands_cannot_be_sent_everybody_is_told_that_nothing_was_answered() -> None:
+    """That is what the store says of a server which is away, too."""
+
+    async def send(commands: Sequence[Command]) -> list[bytes]:
+        raise RuntimeError(len(commands))
+
+    batcher = CommandBatcher(send)
+    asked = [batcher.ask([("GET", b"a")] * count) for count in (1, 2)]
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: None)
+    try:
+        assert await asyncio.gather(*asked) == [[None], [None, None]]
+    finally:
+        await asyncio.sleep(0)
+        loop.set_exception_handler(None)

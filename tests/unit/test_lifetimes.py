@@ -121,6 +121,21 @@ def test_a_token_that_lives_long_enough_is_left_alone(ask: Ask, namespace: str) 
     assert process.sent == ["SET", "PTTL", "SET"]
 
 
+@pytest.mark.parametrize(
+    ("keep_for", "seconds"), [(HOUR - 5, HOUR), (HOUR - 4.9, 4 * HOUR), (30 * HOUR, 4 * HOUR)]
+)
+def test_tokens_are_written_for_longer_once_something_is_kept_for_an_hour(
+    ask: Ask, namespace: str, keep_for: float, seconds: int
+) -> None:
+    """Else the token of each new URL would have to be extended when its response is stored."""
+    create(ask, namespace)
+    process = Process(namespace, ask)
+    assert process.known.token_seconds == HOUR
+    for each in (keep_for, 60):
+        process.write(keep_for=each)
+        assert process.known.token_seconds == seconds
+
+
 def test_a_token_is_extended_for_twice_as_long_as_it_has_to_be(ask: Ask, namespace: str) -> None:
     """Entries that are kept for two hours, one a minute, extend it every two hours."""
     clock, key = ManualClock(), token_key(namespace, GROUP)

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,7 +20,14 @@ from maxage.store import CLAIM_ENDED, Reading, Store
 from maxage.store.memory import MemoryStore
 from maxage.store.redis import RedisStore
 from maxage.store.sync import SyncRedisStore
-from maxage.store.tokens import NAMESPACE_GROUP, TOKEN_SECONDS, path_group, softened, token_key
+from maxage.store.tokens import (
+    LONG_TOKEN_SECONDS,
+    NAMESPACE_GROUP,
+    TOKEN_SECONDS,
+    path_group,
+    softened,
+    token_key,
+)
 from maxage.stores import store_from_url
 from tests.support.clock import ManualClock
 from tests.support.fault_proxy import ERRORS, FaultProxy
@@ -659,6 +666,39 @@ async def test_on_redis_a_token_lives_as_long_as_what_depends_on_it(
     await on_redis.write([(b"a", b"1")], keep_for=keep_for, tokens={"g:a": b"token"})
     key = token_key(on_redis.upstream.namespace, "g:a")
     assert redis_server.call("TTL", key) >= keep_for
+
+
+async def test_on_redis_new_tokens_live_longer_where_responses_are_kept_for_long(
+    on_redis: RedisStore, redis_server: RedisServer
+) -> None:
+    """Both those that a lookup creates and those that a purge writes."""
+    await on_redis.write([(b"a", b"1")], keep_for=TOKEN_SECONDS, tokens={})
+    await on_redis.read([], ["g:a"])
+    await on_redis.renew(["g:b"])
+    for group in ("g:a", "g:b"):
+        key = token_key(on_redis.upstream.namespace, group)
+        assert redis_server.call("TTL", key) > LONG_TOKEN_SECONDS - 60
+
+
+async def test_what_is_written_in_one_turn_shares_one_round_trip(on_redis: RedisStore) -> None:
+    """And each is told of his own."""
+    assert await values_of(on_redis, b"a") == [None]
+    together: Any = cast("Any", on_redis)._side().commands
+    send, sent = together._send_together, list[int]()
+
+    async def counting(commands: Sequence[Any]) -> Sequence[Any]:
+        sent.append(len(commands))
+        return cast("Sequence[Any]", await send(commands))
+
+    together._send_together = counting
+    claimed, written, removed = await asyncio.gather(
+        on_redis.claim(b"c", b"mine", keep_for=10),
+        on_redis.write([(b"a", b"1"), (b"b", b"2")], keep_for=10, tokens={}),
+        on_redis.delete([b"a"]),
+    )
+    assert sent == [5]
+    assert (claimed, written, removed) == (b"mine", True, True)
+    assert await values_of(on_redis, b"a", b"b", b"c") == [None, b"2", b"mine"]
 
 
 async def test_on_redis_nothing_is_shared_between_namespaces(redis_url: str) -> None:

@@ -1,16 +1,18 @@
-"""All lookups of one turn of the event loop share one round trip.
+"""All that is asked in one turn of the event loop shares one round trip.
 
-One MGET carries the keys of every request that asked in the same turn; what costs is not the
-command but the client's work around it. Each waiting request has its own future, so that a
-cancelled request never shifts an answer to another one.
+One MGET carries the keys of every request that looked something up in the same turn, and what is
+written, claimed or removed leaves together; what costs is not the command but the client's work
+around it. Each who waits has his own future, so that a cancelled request never shifts an answer to
+another one.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import final
+from typing import Any, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.store import Reading
+from maxage.store.commands import Command
 
 Fetch = Callable[[list[bytes], list[str]], Awaitable[tuple[list[bytes | None], list[bytes | None]]]]
 """Asks the store once, for distinct keys and distinct groups."""
@@ -99,3 +101,49 @@ class LookupBatcher:
             raise
         else:
             batch.answer(values, tokens)
+
+
+Send = Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]
+"""Sends commands, and returns an answer to each; None for one that was not answered."""
+
+
+@final
+class CommandBatcher:
+    """Gathers the commands of one event loop; no purges, which are never to wait for others."""
+
+    def __init__(self, send: Send) -> None:
+        self._send_together = send
+        self._commands: list[Command] = []
+        self._waiting: list[tuple[asyncio.Future[Sequence[Any]], int]] = []
+        self._running: set[asyncio.Task[None]] = set()
+
+    def ask(self, commands: Sequence[Command]) -> asyncio.Future[Sequence[Any]]:
+        """Return a future of the answers, errors included; None for what was not answered."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._send)
+        future: asyncio.Future[Sequence[Any]] = loop.create_future()
+        self._waiting.append((future, len(commands)))
+        self._commands += commands
+        return future
+
+    def _send(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(self._commands, self._waiting))
+        self._commands, self._waiting = [], []
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(
+        self,
+        commands: Sequence[Command],
+        waiting: Sequence[tuple[asyncio.Future[Sequence[Any]], int]],
+    ) -> None:
+        answers: Sequence[Any] = [None] * len(commands)
+        try:
+            answers = await self._send_together(commands)
+        finally:
+            start = 0
+            for future, count in waiting:
+                if not future.done():
+                    future.set_result(answers[start : start + count])
+                start += count

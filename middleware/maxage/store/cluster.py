@@ -41,9 +41,11 @@ class ClusterConnections:
         answers = await asyncio.gather(*(self._to(node).ping() for node in nodes))
         return bool(answers) and all(answers)
 
-    async def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
+    async def fetch(
+        self, keys: Sequence[bytes], token_keys: Sequence[bytes], *, token_seconds: int
+    ) -> Found:
         """Read values and tokens; see `NodeConnections.fetch`."""
-        rounds = fetching(self._cluster, keys, token_keys)
+        rounds = fetching(self._cluster, keys, token_keys, token_seconds)
         return await self._driven(rounds, self._settings.cache_read_budget)
 
     async def run(

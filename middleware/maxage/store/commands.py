@@ -52,29 +52,33 @@ def as_written(commands: Sequence[Command]) -> Plan:
     return lambda position, _: commands[position]
 
 
-def token_command(key: bytes, token: bytes, settle: float = 0.0) -> Command:
+def token_command(
+    key: bytes, token: bytes, settle: float = 0.0, *, seconds: int = TOKEN_SECONDS
+) -> Command:
     """Return the command which writes a token, for `settle` seconds where it is to settle."""
-    lifetime = ("PX", max(1, int(settle * 1000))) if settle else ("EX", TOKEN_SECONDS)
+    lifetime = ("PX", max(1, int(settle * 1000))) if settle else ("EX", seconds)
     return ("SET", key, token, *lifetime)
 
 
 def creation_commands(
-    lacking: Sequence[tuple[bytes, bytes | None]], history: bytes
+    lacking: Sequence[tuple[bytes, bytes | None]], history: bytes, seconds: int = TOKEN_SECONDS
 ) -> list[Command]:
     """Return commands which create tokens, given their keys and what lies there now.
 
     The last one reads them all.
     """
-    commands: list[Command] = [creation(key, present, history) for key, present in lacking]
+    commands: list[Command] = [creation(key, present, history, seconds) for key, present in lacking]
     return [*commands, ("MGET", *(key for key, _ in lacking))]
 
 
-def creation(key: bytes, present: bytes | None, history: bytes) -> Command:
-    """Return the command which creates a token where `present` lies now."""
+def creation(
+    key: bytes, present: bytes | None, history: bytes, seconds: int = TOKEN_SECONDS
+) -> Command:
+    """Return the command which creates a token, for so many seconds, where `present` lies now."""
     # Another worker may have created it meanwhile, hence NX; a token of another history is
     # overwritten: a new unique value is a purge, which is always safe.
     only_if_missing = ("NX",) if present is None else ()
-    return (*token_command(key, fresh_token(history)), *only_if_missing)
+    return (*token_command(key, fresh_token(history), seconds=seconds), *only_if_missing)
 
 
 def created_before(keys: Sequence[bytes], plan: Plan) -> Plan:

@@ -38,8 +38,10 @@ class Connections(Protocol):
         """Ask the servers themselves, within the read budget."""
         ...
 
-    async def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
-        """Read values and tokens; missing tokens are created."""
+    async def fetch(
+        self, keys: Sequence[bytes], token_keys: Sequence[bytes], *, token_seconds: int
+    ) -> Found:
+        """Read values and tokens; missing tokens are created, for so many seconds."""
         ...
 
     async def run(
@@ -88,8 +90,15 @@ class NodeConnections:
         )
         return answers in ([b"PONG"], ["PONG"])
 
-    async def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
+    async def fetch(
+        self, keys: Sequence[bytes], token_keys: Sequence[bytes], *, token_seconds: int
+    ) -> Found:
         """Read values and tokens in one round trip; missing tokens are created in a second one.
+
+        Args:
+            keys: of the values.
+            token_keys: of the tokens.
+            token_seconds: for how long a token is created.
 
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
@@ -98,7 +107,7 @@ class NodeConnections:
         if node.breaker.open:
             raise StoreUnavailableError("the store is away")
         try:
-            found = await self._fetch(keys, token_keys)
+            found = await self._fetch(keys, token_keys, token_seconds)
         except FAILURES as error:
             raise StoreUnavailableError(describe(error)) from None
         node.succeeded()
@@ -168,7 +177,9 @@ class NodeConnections:
         except FAILURES:
             return None
 
-    async def _fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
+    async def _fetch(
+        self, keys: Sequence[bytes], token_keys: Sequence[bytes], token_seconds: int
+    ) -> Found:
         within = self._node.patience(self._settings.cache_read_budget)
         due = asyncio.get_running_loop().time() + within
         link = self._lane.link or await self._lane.made(due)
@@ -178,7 +189,10 @@ class NodeConnections:
             found = strings(answer, len(asked))
             values, tokens = found[: len(keys)], found[len(keys) :]
             if not all(belongs(token, link.history) for token in tokens):
-                commands, lacking = _creation(token_keys, tokens, link.history)
+                lacking = [i for i, t in enumerate(tokens) if not belongs(t, link.history)]
+                commands = creation_commands(
+                    [(token_keys[i], tokens[i]) for i in lacking], link.history, token_seconds
+                )
                 created = await link.ask(commands, due=due, within=within)
                 _put_created(tokens, lacking, created[-1], link.history)
         except (ResponseError, InvalidResponse) as error:
@@ -212,14 +226,6 @@ class NodeConnections:
             "redis_connect_func": self._on_connect,
         }
         return ConnectionPool(**options | self._node.options(in_loop=True))
-
-
-def _creation(
-    keys: Sequence[bytes], tokens: Sequence[bytes | None], history: bytes
-) -> tuple[list[Command], list[int]]:
-    """Return the commands that create what is missing, and where it is missing."""
-    lacking = [i for i, token in enumerate(tokens) if not belongs(token, history)]
-    return creation_commands([(keys[i], tokens[i]) for i in lacking], history), lacking
 
 
 def _put_created(

@@ -1,9 +1,10 @@
 """How long tokens live: never shorter than an entry that carries them.
 
-A token is created for an hour. Before an entry may outlive its token, the token is extended. That
-changes its key, which every near cache hears of as of a purge; so it is asked first how long the
-token lives yet, and an extension is for twice as long as it has to be. It never shortens what
-another process has extended further: that is what GT says.
+A token is created for an hour, or for four once something was kept for longer than that. Before an
+entry may outlive its token, the token is extended. That changes its key, which every near cache
+hears of as of a purge; so it is asked first how long the token lives yet, and an extension is for
+twice as long as it has to be. It never shortens what another process has extended further: that is
+what GT says.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
@@ -17,7 +18,7 @@ from redis.exceptions import ResponseError
 from maxage.clock import Clock, monotonic_clock
 from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS
 from maxage.store.commands import CONFIRMED, Command
-from maxage.store.tokens import TOKEN_SECONDS, token_key
+from maxage.store.tokens import LONG_TOKEN_SECONDS, TOKEN_SECONDS, token_key
 
 Write = Generator[list[Command], Sequence[Any], bool]
 """Yields the commands of each round, one for each key, and is sent their answers."""
@@ -44,6 +45,8 @@ class TokenLifetimes:
     def __init__(self, namespace: str, *, clock: Clock = monotonic_clock) -> None:
         self._namespace: Final = namespace
         self._clock: Final = clock
+        self.token_seconds: int = TOKEN_SECONDS
+        """For how long tokens are written now."""
         self._ends: dict[str, tuple[bytes, float]] = {}
         """The token last seen of each group, and until when (monotonic) it lives at least."""
 
@@ -66,6 +69,9 @@ class TokenLifetimes:
         Returns:
             Whether all values were kept.
         """
+        if keep_for + _MARGIN > TOKEN_SECONDS:
+            # So that each new group's token need not be extended.
+            self.token_seconds = LONG_TOKEN_SECONDS
         unsure = [group for group in tokens if not self._outlives(group, tokens[group], keep_for)]
         milliseconds, asked_at = int(keep_for * 1000), self._clock()
         commands: list[Command] = [("SET", key, value, "PX", milliseconds) for key, value in values]

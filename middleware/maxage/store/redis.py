@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
 from maxage.store import Reading, Value
-from maxage.store.batching import LookupBatcher
+from maxage.store.batching import CommandBatcher, LookupBatcher
 from maxage.store.cluster import connections_to
 from maxage.store.commands import (
     Command,
@@ -29,13 +29,18 @@ from maxage.store.upstream import Upstream, upstream_for
 
 @final
 class _LoopSide:
-    """The connections and the batch of one event loop."""
+    """The connections of one event loop, and what is asked on them in one turn of it."""
 
-    __slots__ = ("batcher", "connections")
+    __slots__ = ("commands", "connections", "lookups")
 
-    def __init__(self, connections: Connections, batcher: LookupBatcher) -> None:
-        self.connections = connections
-        self.batcher = batcher
+    def __init__(self, connections: Connections, lookups: LookupBatcher) -> None:
+        self.connections: Final = connections
+        self.lookups: Final = lookups
+        self.commands: Final = CommandBatcher(self._run)
+
+    async def _run(self, commands: Sequence[Command]) -> Sequence[Any]:
+        keys = [command[1] for command in commands]
+        return await self.connections.run(keys, as_written(commands))
 
 
 @final
@@ -117,7 +122,7 @@ class RedisStore:
         """
         if not self.upstream.settled and not await self._joined(self._settings.cache_read_budget):
             raise StoreUnavailableError("a purge is owed")
-        return await self._side().batcher.read(keys, groups)
+        return await self._side().lookups.read(keys, groups)
 
     async def write(
         self,
@@ -136,9 +141,7 @@ class RedisStore:
         commands = next(rounds)
         try:
             while True:
-                keys = [command[1] for command in commands]
-                answers = await self._side().connections.run(keys, as_written(commands))
-                commands = rounds.send(answers)
+                commands = rounds.send(await self._side().commands.ask(commands))
         except StopIteration as end:
             kept: bool = end.value
             return kept
@@ -148,13 +151,12 @@ class RedisStore:
         if not self.upstream.settled:
             return None
         commands = [("SET", key, value, "NX", "PX", int(keep_for * 1000)), ("GET", key)]
-        _, lies = await self._side().connections.run((key, key), as_written(commands))
+        _, lies = await self._side().commands.ask(commands)
         return lies if isinstance(lies, bytes) else None
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         """Remove the values without blocking the server (UNLINK)."""
-        commands = [("UNLINK", key) for key in keys]
-        answers = await self._side().connections.run(keys, as_written(commands))
+        answers = await self._side().commands.ask([("UNLINK", key) for key in keys])
         return bool(answers) and all(isinstance(answer, int) for answer in answers)
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
@@ -236,7 +238,9 @@ class RedisStore:
     async def _fetch(self, keys: list[bytes], groups: list[str]) -> Found:
         """Ask once for the whole batch."""
         token_keys = [token_key(self._namespace, group) for group in groups]
-        found = await self._side().connections.fetch(keys, token_keys)
+        found = await self._side().connections.fetch(
+            keys, token_keys, token_seconds=self.upstream.token_seconds
+        )
         if not self.upstream.settled:
             # A purge came to be owed while the answer was under way.
             raise StoreUnavailableError("a purge is owed")

@@ -12,7 +12,7 @@ from redis.exceptions import AskError, MovedError, ResponseError
 from maxage.errors import StoreUnavailableError
 from maxage.store.commands import Command, Found, Plan, creation, is_replicated
 from maxage.store.node import Node, describe
-from maxage.store.tokens import belongs
+from maxage.store.tokens import TOKEN_SECONDS, belongs
 from maxage.store.topology import Cluster
 
 T = TypeVar("T")
@@ -64,7 +64,12 @@ def running(cluster: Cluster, keys: Sequence[bytes], plan: Plan) -> Rounds[list[
     return [answer for _, answer in answers]
 
 
-def fetching(cluster: Cluster, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Rounds[Found]:
+def fetching(
+    cluster: Cluster,
+    keys: Sequence[bytes],
+    token_keys: Sequence[bytes],
+    token_seconds: int = TOKEN_SECONDS,
+) -> Rounds[Found]:
     """Read values and tokens, and create the tokens that are missing.
 
     Raises:
@@ -76,18 +81,18 @@ def fetching(cluster: Cluster, keys: Sequence[bytes], token_keys: Sequence[bytes
     lacking = [i for i, token in enumerate(tokens) if token is None]
     if lacking:
         present = [(token_keys[i], found[len(keys) + i][1]) for i in lacking]
-        created = yield from _created(cluster, present)
+        created = yield from _created(cluster, present, token_seconds)
         for i, token in zip(lacking, created, strict=True):
             tokens[i] = token
     return values, tokens
 
 
 def _created(
-    cluster: Cluster, present: Sequence[tuple[bytes, bytes | None]]
+    cluster: Cluster, present: Sequence[tuple[bytes, bytes | None]], seconds: int
 ) -> Rounds[list[bytes | None]]:
     """Create tokens, given their keys and what lies there, and read them as they are then."""
     keys = [key for key, _ in present]
-    yield from _asked(cluster, keys, lambda i, history: creation(*present[i], history))
+    yield from _asked(cluster, keys, lambda i, history: creation(*present[i], history, seconds))
     found = yield from _read(cluster, keys)
     return [token if belongs(token, history) else None for history, token in found]
 

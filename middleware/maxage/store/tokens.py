@@ -20,6 +20,9 @@ NAMESPACE_GROUP: Final = "n"
 TOKEN_SECONDS: Final = 3600
 """Seconds for which a token is kept at least; longer where an entry needs it longer."""
 
+LONG_TOKEN_SECONDS: Final = 4 * TOKEN_SECONDS
+"""Seconds for which it is kept where entries have been kept for longer than that."""
+
 HIDDEN_HISTORY: Final = b"hidden"
 """The history where the server does not tell its own."""
 

@@ -102,10 +102,16 @@ class Upstream:
         """Return how long to wait where any of the servers may be asked; see `Node.patience`."""
         return min((node.patience(seconds) for node in self.nodes), default=seconds)
 
+    @property
+    def token_seconds(self) -> int:
+        """For how long tokens are written now."""
+        return self._lifetimes.token_seconds
+
     def purge_command(self, key: bytes, history: bytes) -> tuple[Command, bytes]:
         """Return the command which purges a group, and the token that it writes."""
         token = purged_token(history, self.replica_lag)
-        return token_command(key, token, self.replica_lag), token
+        command = token_command(key, token, self.replica_lag, seconds=self.token_seconds)
+        return command, token
 
     def unconfirmed(self, groups: Sequence[str], answers: Sequence[Any]) -> list[str]:
         """Return the groups whose new token was not confirmed."""
