@@ -45,6 +45,7 @@ from maxage.store import Store
 from maxage.store.codec import Entry
 from maxage.store.tokens import is_settling, tag_group
 from maxage.target import Target
+from maxage.together import SharedPurges
 
 logger = logging.getLogger("maxage")
 
@@ -81,6 +82,7 @@ class Cache:
         self.shelf: Final = Shelf(settings, store, self.counters)
         self.reader: Final = Reader(settings, self.shelf)
         self.background: Final = Background()
+        self.purges: Final = SharedPurges(store.renew, self.background.spawn)
 
     # lookup
 
@@ -416,8 +418,7 @@ class Cache:
 
     async def invalidate(self, groups: Iterable[str]) -> bool:
         """Purge the groups; return whether that is confirmed. Cannot be cancelled half way."""
-        tokens = await self.in_full(self.store.renew(tuple(groups)))
-        return self._purged(confirmed=None not in tokens)
+        return self._purged(confirmed=await self.purges.purge(groups))
 
     async def swap(
         self, groups: tuple[str, ...]

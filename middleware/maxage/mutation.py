@@ -68,8 +68,11 @@ class Mutation(Responder):
             raise
         finally:
             current_dependencies.reset(token)
-            # As one piece of work: whoever is cancelled is cancelled at each await that is left.
-            await self.cache.in_full(self._purge_again())
+            again = self._purge_again()
+            if self._posted is not None or self._dependencies.changed:
+                # As one piece of work: who is cancelled is cancelled at each await that is left.
+                again = self.cache.in_full(again)
+            await again
         if self._posted is not None:
             self._posted.store(self._dependencies)
 

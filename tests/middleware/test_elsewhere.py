@@ -245,7 +245,9 @@ async def test_a_hit_claims_nothing_and_a_miss_once(fault_proxy: FaultProxy) -> 
     await call(page.one, "PUT", "/page")
     fault_proxy.forget()
     await call(page.one, path="/page")
-    fault_proxy.wait_seen("SET", 3)  # the claim, the response, the end of the claim
+    await asyncio.to_thread(
+        fault_proxy.wait_seen, "SET", 3
+    )  # the claim, the response, the end of the claim
     await asyncio.sleep(0.05)
     assert fault_proxy.seen["GET"] == 1
     assert fault_proxy.seen["SET"] == 3

@@ -1,0 +1,62 @@
+"""The purges of one turn of the event loop, made together.
+
+Whoever purges needs a new token that is written after he asked and before he goes on. One that is
+written for all who asked before it was sent is that for each of them; so a group that many requests
+purge at once is purged once.
+"""
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, final
+
+Renew = Callable[[Sequence[str]], Awaitable[Sequence[bytes | None]]]
+"""Purges groups; returns their tokens, None where that is not confirmed."""
+Unconfirmed = frozenset[str]
+Spawn = Callable[[Coroutine[Any, Any, Unconfirmed]], "asyncio.Task[Unconfirmed]"]
+
+
+@final
+class _Turn:
+    """What is purged in one turn, and the task that purges it."""
+
+    __slots__ = ("groups", "task")
+
+    def __init__(self) -> None:
+        self.groups: Final[dict[str, None]] = {}
+        self.task: asyncio.Task[Unconfirmed] | None = None
+
+
+@final
+class SharedPurges:
+    """Gathers the purges of each event loop.
+
+    Args:
+        renew: purges.
+        spawn: runs work in the background, to its end.
+    """
+
+    def __init__(self, renew: Renew, spawn: Spawn) -> None:
+        self._renew: Final = renew
+        self._spawn: Final = spawn
+        self._turns: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def purge(self, groups: Iterable[str]) -> bool:
+        """Purge the groups; return whether that is confirmed. Cannot be cancelled half way."""
+        groups = tuple(groups)
+        loop = asyncio.get_running_loop()
+        turn = self._turns.get(loop)
+        if turn is None or turn.task is None or turn.task.done():
+            turn = self._turns[loop] = _Turn()
+            turn.task = self._spawn(self._run(loop, turn))
+        turn.groups.update(dict.fromkeys(groups))
+        return (await asyncio.shield(turn.task)).isdisjoint(groups)
+
+    async def _run(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> Unconfirmed:
+        """Purge what was gathered; whoever asks from now on is too late for it."""
+        del self._turns[loop]
+        groups = tuple(turn.groups)
+        tokens = await self._renew(groups)
+        return frozenset(g for g, token in zip(groups, tokens, strict=True) if token is None)

@@ -1,0 +1,97 @@
+"""The purges of one turn of the event loop: each group once, and nobody is answered too early."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from maxage.background import Background
+from maxage.together import SharedPurges
+
+pytestmark = pytest.mark.anyio
+
+
+class Server:
+    """Writes tokens; remembers which groups each of its writes was about."""
+
+    def __init__(self, *, refusing: str = "") -> None:
+        self.begun: list[Sequence[str]] = []
+        self.done = 0
+        self.refusing = refusing
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.purges = SharedPurges(self.renew, Background().spawn)
+
+    async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
+        self.begun.append(groups)
+        await self.answering.wait()
+        await asyncio.sleep(0)
+        self.done += 1
+        return [None if group == self.refusing else b"token" for group in groups]
+
+
+async def test_the_purges_of_one_turn_write_each_group_once() -> None:
+    """However many requests purge it; each is told of his own groups."""
+    server = Server(refusing="c")
+    purge = server.purges.purge
+    told = await asyncio.gather(purge(["a", "b"]), purge(iter(["b", "c"])), purge(["b"]))
+    assert [sorted(groups) for groups in server.begun] == [["a", "b", "c"]]
+    assert told == [True, False, True]
+
+
+async def test_a_purge_that_is_asked_for_later_is_written_anew() -> None:
+    """What is under way may have been written before the later one's change."""
+    server = Server()
+    server.answering.clear()
+    first = asyncio.ensure_future(server.purges.purge(["a"]))
+    while not server.begun:  # noqa: ASYNC110 - the next turn is all that is waited for
+        await asyncio.sleep(0)
+    second = asyncio.ensure_future(server.purges.purge(["a"]))
+    server.answering.set()
+    assert await asyncio.gather(first, second) == [True, True]
+    assert server.begun == [("a",), ("a",)]
+
+
+async def test_who_is_cancelled_has_purged_all_the_same() -> None:
+    """Nobody knows what his request has changed."""
+    server = Server()
+    asked = asyncio.ensure_future(server.purges.purge(["a"]))
+    await asyncio.sleep(0)
+    asked.cancel()
+    assert await server.purges.purge(["b"]) is True
+    assert isinstance((await asyncio.gather(asked, return_exceptions=True))[0], BaseException)
+    assert {group for groups in server.begun for group in groups} == {"a", "b"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_nobody_goes_on_before_a_write_that_began_after_he_asked(seed: int) -> None:
+    """In whatever order requests come and go."""
+    chance, server = random.Random(seed), Server()
+
+    async def ask(number: int) -> None:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        group, begun = f"g{number % 3}", len(server.begun)
+        await server.purges.purge([group])
+        assert any(group in groups for groups in server.begun[begun : server.done])
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(40):
+            group.create_task(ask(number))
+    assert len(server.begun) < 40
+
+
+def test_an_event_loop_that_ended_in_the_middle_holds_up_no_other() -> None:
+    """Tests and plain functions make a new one each time."""
+
+    async def begin(purges: SharedPurges) -> None:
+        asyncio.ensure_future(purges.purge(["a"]))  # noqa: RUF006 - nobody waits for it
+
+    async def renew(groups: Sequence[str]) -> Sequence[bytes | None]:
+        return [b"token"] * len(groups)
+
+    purges = SharedPurges(renew, Background().spawn)
+    for _ in range(3):
+        asyncio.run(begin(purges))
+        assert asyncio.run(purges.purge(["a"])) is True
