@@ -13,6 +13,8 @@ from tests.benchmarks.workloads import Workload
 
 _WARM_UP = 0.3
 """Seconds for which each server is asked before it is measured."""
+_WARM_SECONDS = 10.0
+"""The same where there are more keys than room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +25,6 @@ class Sample:
     """CPU time of the server per request, in microseconds."""
     per_second: float
 
-
-_WARM_SECONDS = 10.0
 
 Samples = Mapping[str, Sequence[Sample]]
 """By candidate, one for each round."""

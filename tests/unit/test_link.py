@@ -11,7 +11,7 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage import CacheSettings
-from maxage.store.link import Link, Told
+from maxage.store.link import _LARGE, Link, Told, packed
 from maxage.store.redis import RedisStore
 from tests.support.redis_server import RedisServer
 
@@ -49,6 +49,19 @@ async def test_answers_come_in_the_order_of_the_commands(link: Link) -> None:
     assert isinstance(answers[1], Exception)
     assert answers[2] == b"v"
     assert link.usable
+
+
+@pytest.mark.parametrize("size", [0, _LARGE - 1, _LARGE, _LARGE + 1, 5 * 2**20])
+async def test_a_value_of_any_size_arrives_as_it_is(link: Link, size: int) -> None:
+    """Among others of the same turn; a large one is handed to the transport without a copy."""
+    value = random.Random(size).randbytes(size)
+    commands = [("SET", b"k", value, "PX", 60_000), ("SET", b"l", value), ("GET", b"k")]
+    one = link.ask(commands, due=due(), within=LONG)
+    other = link.ask([("MGET", b"l", b"none")], due=due(), within=LONG)
+    assert await one == [b"OK", b"OK", value]
+    assert await other == [[value, None]]
+    kept = [piece is value for command in commands for piece in packed(command)]
+    assert any(kept) is (size >= _LARGE)
 
 
 async def test_nothing_is_answered_at_once(link: Link) -> None:

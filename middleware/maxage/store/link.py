@@ -37,6 +37,8 @@ _MOST_LOOKS: Final = 5
 """For how many budgets such an answer is waited for."""
 _TOO_MUCH: Final = 8 * 1024 * 1024
 """Bytes after which a server that is still answering has been asked for too much at once."""
+_LARGE: Final = 64 * 1024
+"""Bytes from which on a value is not copied to stand in one piece with what is sent around it."""
 _KEPT_BUFFER: Final = 4 * 1024 * 1024
 """Bytes that hiredis may keep for the next answers. By default it gives back what is beyond 16 KB
 after each, and taking a megabyte anew costs as much time as all copies of it together."""
@@ -125,7 +127,8 @@ class Link(asyncio.Protocol):
             return future
         if not self._leaving:
             self._loop.call_soon(self._flush)
-        self._leaving.extend(map(hiredis.pack_command, commands))
+        for command in commands:
+            self._leaving += packed(command)
         self._questions.append(_Question(future, len(commands), due=due, within=within))
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._look)
@@ -163,8 +166,11 @@ class Link(asyncio.Protocol):
         leaving, self._leaving = self._leaving, []
         if not self._open:
             return
+        if len(leaving) > 1 and max(map(len, leaving)) < _LARGE:
+            leaving = [b"".join(leaving)]
         try:
-            self._transport.write(leaving[0] if len(leaving) == 1 else b"".join(leaving))
+            for piece in leaving:
+                self._transport.write(piece)
         except RuntimeError as error:
             # uvloop's way to say that the transport is closed.
             self._give_up(RedisConnectionError(str(error)))
@@ -251,6 +257,17 @@ class Link(asyncio.Protocol):
         for question in self._questions:
             if not question.future.done():
                 question.future.set_exception(error)
+
+
+def packed(command: Command) -> list[bytes]:
+    """Return the bytes of a command; a large value, its third part, is one of them as it is."""
+    value = command[2] if len(command) > 2 else b""
+    if not isinstance(value, bytes) or len(value) < _LARGE:
+        return [hiredis.pack_command(command)]
+    before, after = (
+        hiredis.pack_command(parts).partition(b"\r\n")[2] for parts in (command[:2], command[3:])
+    )
+    return [b"*%d\r\n%b$%d\r\n" % (len(command), before, len(value)), value, b"\r\n" + after]
 
 
 def _taken_from(connection: AbstractConnection) -> asyncio.StreamWriter:
