@@ -29,6 +29,8 @@ FAILURES: Final = (RedisError, OSError, TimeoutError)
 """What a server that does not answer as it should makes redis-py, and a link, raise."""
 
 _NOTHING: Final = object()
+_pack: Final[Callable[[Command], bytes]] = cast("Any", hiredis.pack_command)
+"""hiredis' own signature takes tuples of one part."""
 _GRACE: Final = 0.002
 """Seconds in which the event loop reads what lies there already when a budget is over."""
 _PROGRESS: Final = 64 * 1024
@@ -263,10 +265,8 @@ def packed(command: Command) -> list[bytes]:
     """Return the bytes of a command; a large value, its third part, is one of them as it is."""
     value = command[2] if len(command) > 2 else b""
     if not isinstance(value, bytes) or len(value) < _LARGE:
-        return [hiredis.pack_command(command)]
-    before, after = (
-        hiredis.pack_command(parts).partition(b"\r\n")[2] for parts in (command[:2], command[3:])
-    )
+        return [_pack(command)]
+    before, after = (_pack(parts).partition(b"\r\n")[2] for parts in (command[:2], command[3:]))
     return [b"*%d\r\n%b$%d\r\n" % (len(command), before, len(value)), value, b"\r\n" + after]
 
 
