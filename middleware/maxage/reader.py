@@ -12,6 +12,11 @@ from maxage.store import Reading
 from maxage.store.codec import Entry, VariantIndex
 from maxage.target import Target
 
+_MOST_RECENT: Final = 64
+"""Values of which it is remembered what was made of them."""
+_LARGEST_RECENT: Final = 16_384
+"""Bytes of such a value."""
+
 
 @final
 class Reader:
@@ -20,6 +25,9 @@ class Reader:
     def __init__(self, settings: CacheSettings, shelf: Shelf) -> None:
         self._settings: Final = settings
         self._shelf: Final = shelf
+        self._recent: Final[dict[bytes, tuple[tuple[str, ...], Reading]]] = {}
+        """The last readings, with the groups that were asked for: often the next one is the same,
+        byte for byte, and need not be decoded and decided about again."""
 
     async def read(self, target: Target, key: bytes, request: Request) -> Found:
         """Return what is stored for the request, with the tokens of now."""
@@ -50,7 +58,7 @@ class Reader:
         request: Request,
     ) -> Found:
         """Return what was found where nothing varies, once for all who share the reading."""
-        found = reading.found
+        found = reading.found or self._same(key, groups, reading)
         if isinstance(found, Found):
             return found
         value = self._shelf.value(key, reading.values[0], None)
@@ -58,7 +66,26 @@ class Reader:
         found = await self._chosen(tokens, target, key, request, value, None)
         if isinstance(value, Entry) and found.entry is value and not value.stored.vary_names:
             reading.found = found
+            self._remember(key, groups, reading)
         return found
+
+    def _same(self, key: bytes, groups: tuple[str, ...], reading: Reading) -> object:
+        """Return what was made of the last reading, if this one is the same."""
+        recent = self._recent.get(key)
+        if recent is None or recent[0] != groups:
+            return None
+        last = recent[1]
+        same = last.values == reading.values and last.tokens == reading.tokens
+        reading.found = last.found if same else None
+        return reading.found
+
+    def _remember(self, key: bytes, groups: tuple[str, ...], reading: Reading) -> None:
+        value = reading.values[0]
+        if not isinstance(value, bytes) or len(value) > _LARGEST_RECENT:
+            return
+        if key not in self._recent and len(self._recent) >= _MOST_RECENT:
+            del self._recent[next(iter(self._recent))]
+        self._recent[key] = (groups, reading)
 
     async def _chosen(  # noqa: PLR0917 - what a lookup knows so far
         self,

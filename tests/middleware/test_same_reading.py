@@ -1,0 +1,92 @@
+"""What was made of a value is made use of again as long as Redis gives the very same."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from maxage import CacheMiddleware, CacheSettings
+from maxage.reader import _LARGEST_RECENT, _MOST_RECENT
+from maxage.store.codec import Codec, Entry, VariantIndex
+from tests.support.asgi import Receive, Scope, Send, call
+from tests.support.caching import piece, settled, start
+
+pytestmark = pytest.mark.anyio
+
+
+class App:
+    """Answers with its run; its responses below `/large` are too large to be remembered."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.runs += 1
+        await send(start((b"cache-control", b"max-age=60")))
+        size = _LARGEST_RECENT if scope["path"].startswith("/large") else 1
+        await send(piece(b"%d" % self.runs * size))
+
+
+@pytest.fixture
+async def middleware(redis_url: str) -> AsyncIterator[CacheMiddleware]:
+    made = CacheMiddleware(
+        App(), CacheSettings(redis_url=redis_url, cache_namespace=uuid.uuid4().hex)
+    )
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The keys whose values were decoded."""
+    keys: list[bytes] = []
+    decode = Codec.decode
+
+    def noted(self: Codec, frame: bytes, key: bytes) -> Entry | VariantIndex | None:
+        keys.append(key)
+        return decode(self, frame, key)
+
+    monkeypatch.setattr(Codec, "decode", noted)
+    return keys
+
+
+async def body_of(middleware: CacheMiddleware, path: str, method: str = "GET") -> bytes:
+    answer = await call(middleware, method, path)
+    await settled(middleware)
+    return answer.body
+
+
+async def test_the_same_value_is_decoded_once(
+    middleware: CacheMiddleware, decoded: list[bytes]
+) -> None:
+    """However often it is asked for."""
+    assert [await body_of(middleware, "/a") for _ in range(5)] == [b"1"] * 5
+    assert len(decoded) == 1
+
+
+async def test_a_purge_and_another_value_are_seen_at_once(
+    middleware: CacheMiddleware, decoded: list[bytes]
+) -> None:
+    """Other tokens make the same value untrue; what lies there then is another one."""
+    await body_of(middleware, "/a")
+    assert await body_of(middleware, "/a") == b"1"
+    await body_of(middleware, "/a", "PUT")
+    assert [await body_of(middleware, "/a") for _ in range(3)] == [b"3"] * 3
+    assert await body_of(middleware, "/a", "HEAD") == b""
+
+
+async def test_what_is_remembered_is_bounded(
+    middleware: CacheMiddleware, decoded: list[bytes]
+) -> None:
+    """In number, and no large value is remembered."""
+    for n in range(_MOST_RECENT + 1):
+        for _ in range(2):
+            await body_of(middleware, f"/{n}")
+    before = len(decoded)
+    await body_of(middleware, f"/{_MOST_RECENT}")
+    assert len(decoded) == before
+    await body_of(middleware, "/0")
+    assert len(decoded) == before + 1
+    for _ in range(3):
+        await body_of(middleware, "/large")
+    assert len(decoded) == before + 3
