@@ -835,7 +835,6 @@ async def test_a_lookup_that_hangs_up_in_the_store_is_an_ordinary_miss_for_the_h
     """A store that says it is away is not asked twice."""
 
     class Away:
-        near = None
         shared, trusted = True, False
         authority, near = object(), None
         reads = 0
@@ -845,6 +844,9 @@ async def test_a_lookup_that_hangs_up_in_the_store_is_an_ordinary_miss_for_the_h
 
             self.reads += 1
             raise StoreUnavailableError
+
+        async def renew(self, groups: Any) -> Any:
+            raise AssertionError("a GET purges nothing")
 
     store = Away()
     app = CounterApp()
