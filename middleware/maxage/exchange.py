@@ -250,10 +250,11 @@ class Exchange:
         reading = self.reading
         if self._spoiled or message.get("trailers"):
             return MayNotStore(reason="body" if self._spoiled else "trailers")
-        if b"content-length" in response.headers and _length(response.headers) is None:
+        length = _length(response.headers)
+        if length is None and b"content-length" in response.headers:
             # Whether the body is whole could not be told.
             return MayNotStore(reason="content-length")
-        if (_length(response.headers) or 0) > reading.service.settings.cache_max_body_bytes:
+        if (length or 0) > reading.service.settings.cache_max_body_bytes:
             return MayNotStore(reason="body too long")
         found = reading.found
         if response.status == 206 and found.entry is not None and found.entry.stored.status != 206:

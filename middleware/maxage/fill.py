@@ -55,4 +55,4 @@ def completed(stored: StoredResponse, body: bytes) -> StoredResponse:
         added.append((b"content-length", b"%d" % len(body)))
     if stored.status == 200 and b"etag" not in stored.headers:
         added.append((b"etag", made_validator(body)))
-    return replace(stored, body=body, headers=Headers.of((*stored.headers.raw, *added)))
+    return replace(stored, body=body, headers=stored.headers.adding(*added))

@@ -63,6 +63,15 @@ class Headers:
             return self
         return Headers.of(tuple(line for line in self.raw if line[0].lower() not in dropped))
 
+    def adding(self, *lines: tuple[bytes, bytes]) -> "Headers":
+        """Return headers with these lines at the end; their names are in lower case."""
+        headers = Headers.of((*self.raw, *lines))
+        index = dict(self._by_name())
+        for name, value in lines:
+            index[name] = (*index.get(name, ()), value)
+        headers._index = index  # noqa: SLF001 - its own class
+        return headers
+
     def has_any(self, names: frozenset[bytes]) -> bool:
         """Return whether there is a line of any of these names (lower case)."""
         return not names.isdisjoint(self._by_name())

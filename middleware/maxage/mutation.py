@@ -26,6 +26,8 @@ _TOO_LONG: Final = (
     b"back until that was known.\n"
 )
 
+_NAMING: Final = frozenset({b"cache-group-invalidation", b"location", b"content-location"})
+
 MAX_NAMED_GROUPS: Final = 128
 """Groups of one Cache-Group-Invalidation that are purged (RFC 9875 section 3 asks for 32)."""
 
@@ -123,7 +125,8 @@ class Mutation(Responder):
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            headers = Headers((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
+            lines = message.get("headers", ())
+            headers = Headers.of(tuple((bytes(n), bytes(v)) for n, v in lines))
             self._groups += self._named(headers)
             if self._held is None:
                 await self._purge(self._untrue())
@@ -145,6 +148,8 @@ class Mutation(Responder):
         That is Location and Content-Location (RFC 9111 section 4.4), and the groups of
         Cache-Group-Invalidation (RFC 9875 section 3).
         """
+        if not headers.has_any(_NAMING):
+            return ()
         declared = parse_strings(headers.get_all(b"cache-group-invalidation"))
         # Deviation: RFC 9875 keeps the groups of different origins apart; tags are one space here,
         # so that such a purge may reach more than it names, and never less.

@@ -357,7 +357,8 @@ class _Memory(OrderedDict[tuple[Any, ...], Remembered]):
 
 
 def _weight(key: tuple[Any, ...]) -> int:
-    return 1 + len(repr(key)) // _USUAL_LENGTH
+    length = sum(map(len, key)) + sum(len(repr(part)) for part in key if isinstance(part, tuple))
+    return 1 + length // _USUAL_LENGTH
 
 
 def _server(scope: Scope) -> bytes:

@@ -8,6 +8,7 @@ purge at once is purged once.
 import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, final
 
 Renew = Callable[[Sequence[str]], Awaitable[Sequence[bytes | None]]]
@@ -18,13 +19,26 @@ Spawn = Callable[[Coroutine[Any, Any, Unconfirmed]], "asyncio.Task[Unconfirmed]"
 
 @final
 class _Turn:
-    """What is purged in one turn, and the task that purges it."""
+    """What is purged in one turn, and who waits for it."""
 
-    __slots__ = ("groups", "task")
+    __slots__ = ("groups", "waiting")
 
     def __init__(self) -> None:
         self.groups: Final[dict[str, None]] = {}
-        self.task: asyncio.Task[Unconfirmed] | None = None
+        self.waiting: Final[list[asyncio.Future[Unconfirmed]]] = []
+
+    def end(self, task: "asyncio.Task[Unconfirmed]") -> None:
+        """Tell everybody what came of it."""
+        for future in self.waiting:
+            if future.done():
+                continue
+            if task.cancelled():
+                # The cache was closed, or the event loop is coming to its end.
+                future.cancel()
+            elif (error := task.exception()) is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(task.result())
 
 
 @final
@@ -48,11 +62,21 @@ class SharedPurges:
         groups = tuple(groups)
         loop = asyncio.get_running_loop()
         turn = self._turns.get(loop)
-        if turn is None or turn.task is None or turn.task.done():
+        if turn is None:
             turn = self._turns[loop] = _Turn()
-            turn.task = self._spawn(self._run(loop, turn))
+            self._spawn(self._run(loop, turn)).add_done_callback(partial(self._end, loop, turn))
         turn.groups.update(dict.fromkeys(groups))
-        return (await asyncio.shield(turn.task)).isdisjoint(groups)
+        future: asyncio.Future[Unconfirmed] = loop.create_future()
+        turn.waiting.append(future)
+        return (await future).isdisjoint(groups)
+
+    def _end(
+        self, loop: asyncio.AbstractEventLoop, turn: _Turn, task: "asyncio.Task[Unconfirmed]"
+    ) -> None:
+        if self._turns.get(loop) is turn:
+            # It was cancelled before it began.
+            del self._turns[loop]
+        turn.end(task)
 
     async def _run(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> Unconfirmed:
         """Purge what was gathered; whoever asks from now on is too late for it."""

@@ -108,8 +108,11 @@ class Awaited:
         upstream = self.now.upstream
         if not upstream.leasing.lease.held:
             upstream.leasing.join()
-        with upstream.leasing.lease.mutation():
+        upstream.leasing.lease.begin_mutation()
+        try:
             yield upstream.trusted and upstream.leasing.lease.held
+        finally:
+            upstream.leasing.lease.end_mutation()
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """As the asynchronous half does."""

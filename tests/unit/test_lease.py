@@ -285,8 +285,11 @@ def test_leaving_trusts_nothing_and_comes_back_as_another(me: Looking) -> None:
 def test_mutating_requests_are_counted(me: Looking) -> None:
     """Nobody signs off in the middle of one."""
     assert me.lease.idle
-    with me.lease.mutation(), me.lease.mutation():
-        assert not me.lease.idle
+    me.lease.begin_mutation()
+    me.lease.begin_mutation()
+    me.lease.end_mutation()
+    assert not me.lease.idle
+    me.lease.end_mutation()
     assert me.lease.idle
 
 

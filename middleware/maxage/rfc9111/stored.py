@@ -62,7 +62,7 @@ def kept_headers(
     # [...] that receives a response with an invalid Date header field value MAY replace that value
     # with the time that response was received."
     kept = headers.without(dropped | {b"date"})
-    return Headers.of((*kept.raw, (b"date", format_http_date(response_time))))
+    return kept.adding((b"date", format_http_date(response_time)))
 
 
 def _is_dated(headers: Headers, response_time: float) -> bool:

@@ -10,8 +10,7 @@ Here are the rules, over values and a clock that is passed; `leasing` carries th
 """
 
 import threading
-from collections.abc import Collection, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self, final
@@ -160,16 +159,15 @@ class Lease:
         """Whether no mutating request is under way."""
         return self._mutations == 0
 
-    @contextmanager
-    def mutation(self) -> Generator[None]:
-        """Count a mutating request, until its purge is done or owed."""
+    def begin_mutation(self) -> None:
+        """Count a mutating request; `end_mutation` follows when its purge is done or owed."""
         with self._lock:
             self._mutations += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._mutations -= 1
+
+    def end_mutation(self) -> None:
+        """Count a mutating request no longer."""
+        with self._lock:
+            self._mutations -= 1
 
     def look(self, registry: Mapping[str, Record], *, server_now: int, asked_at: float) -> Findings:
         """Compare the registry with what is remembered of the peers.

@@ -2,8 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
@@ -41,6 +40,27 @@ class _LoopSide:
     async def _run(self, commands: Sequence[Command]) -> Sequence[Any]:
         keys = [command[1] for command in commands]
         return await self.connections.run(keys, as_written(commands))
+
+
+@final
+class _Mutating:
+    """Encloses one request that may change something."""
+
+    __slots__ = ("_join", "_upstream")
+
+    def __init__(self, upstream: Upstream, join: Callable[[], Awaitable[bool]]) -> None:
+        self._upstream: Final = upstream
+        self._join: Final = join
+
+    async def __aenter__(self) -> bool:
+        lease = self._upstream.leasing.lease
+        if not lease.held:
+            await self._join()
+        lease.begin_mutation()
+        return self._upstream.trusted and lease.held
+
+    async def __aexit__(self, *_: object) -> None:
+        self._upstream.leasing.lease.end_mutation()
 
 
 @final
@@ -218,14 +238,12 @@ class RedisStore:
             self.upstream.owe_unless(groups, confirmed)
         return all(confirmed)
 
-    @asynccontextmanager
-    async def mutating(self) -> AsyncGenerator[bool]:
+    def mutating(self) -> "_Mutating":
         """Enclose a request that may change something; see `Store.mutating`."""
-        lease = self.upstream.leasing.lease
-        if not lease.held:
-            await self._joined(self._settings.cache_write_budget)
-        with lease.mutation():
-            yield self.upstream.trusted and lease.held
+        return _Mutating(self.upstream, self._joined_in_time)
+
+    async def _joined_in_time(self) -> bool:
+        return await self._joined(self._settings.cache_write_budget)
 
     async def _joined(self, patience: float) -> bool:
         """Take part in the leases; return whether, after a first look, the store is settled."""
