@@ -82,7 +82,7 @@ class Cache:
         self.shelf: Final = Shelf(settings, store, self.counters)
         self.reader: Final = Reader(settings, self.shelf)
         self.background: Final = Background()
-        self.purges: Final = SharedPurges(store.renew, self.background.spawn)
+        self.purges: Final = SharedPurges(store, self.background.spawn)
 
     # lookup
 

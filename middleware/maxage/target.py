@@ -357,8 +357,7 @@ class _Memory(OrderedDict[tuple[Any, ...], Remembered]):
 
 
 def _weight(key: tuple[Any, ...]) -> int:
-    length = sum(map(len, key)) + sum(len(repr(part)) for part in key if isinstance(part, tuple))
-    return 1 + length // _USUAL_LENGTH
+    return 1 + len(repr(key)) // _USUAL_LENGTH
 
 
 def _server(scope: Scope) -> bytes:

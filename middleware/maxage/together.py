@@ -7,12 +7,19 @@ purge at once is purged once.
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
-Renew = Callable[[Sequence[str]], Awaitable[Sequence[bytes | None]]]
-"""Purges groups; returns their tokens, None where that is not confirmed."""
+
+class Purging(Protocol):
+    """What purges groups; see `Store.renew`."""
+
+    async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
+        """Purge the groups; return their tokens, None where that is not confirmed."""
+        ...
+
+
 Unconfirmed = frozenset[str]
 Spawn = Callable[[Coroutine[Any, Any, Unconfirmed]], "asyncio.Task[Unconfirmed]"]
 
@@ -46,12 +53,12 @@ class SharedPurges:
     """Gathers the purges of each event loop.
 
     Args:
-        renew: purges.
+        store: purges.
         spawn: runs work in the background, to its end.
     """
 
-    def __init__(self, renew: Renew, spawn: Spawn) -> None:
-        self._renew: Final = renew
+    def __init__(self, store: Purging, spawn: Spawn) -> None:
+        self._store: Final = store
         self._spawn: Final = spawn
         self._turns: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]] = (
             weakref.WeakKeyDictionary()
@@ -82,5 +89,5 @@ class SharedPurges:
         """Purge what was gathered; whoever asks from now on is too late for it."""
         del self._turns[loop]
         groups = tuple(turn.groups)
-        tokens = await self._renew(groups)
+        tokens = await self._store.renew(groups)
         return frozenset(g for g, token in zip(groups, tokens, strict=True) if token is None)

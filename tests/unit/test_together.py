@@ -21,7 +21,7 @@ class Server:
         self.refusing = refusing
         self.answering = asyncio.Event()
         self.answering.set()
-        self.purges = SharedPurges(self.renew, Background().spawn)
+        self.purges = SharedPurges(self, Background().spawn)
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         self.begun.append(groups)
@@ -88,10 +88,11 @@ def test_an_event_loop_that_ended_in_the_middle_holds_up_no_other() -> None:
     async def begin(purges: SharedPurges) -> None:
         asyncio.ensure_future(purges.purge(["a"]))  # noqa: RUF006 - nobody waits for it
 
-    async def renew(groups: Sequence[str]) -> Sequence[bytes | None]:
-        return [b"token"] * len(groups)
+    class Writing:
+        async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
+            return [b"token"] * len(groups)
 
-    purges = SharedPurges(renew, Background().spawn)
+    purges = SharedPurges(Writing(), Background().spawn)
     for _ in range(3):
         asyncio.run(begin(purges))
         assert asyncio.run(purges.purge(["a"])) is True

@@ -30,6 +30,8 @@ _SET_BYTES: Final = 320
 """What a token costs of which copies are kept: its key, a set, and the place of both."""
 _MEMBER_BYTES: Final = 80
 """What it costs that one copy depends on one token."""
+_LINE_BYTES: Final = getsizeof((b"", b"")) + 2 * getsizeof(b"")
+"""What a header line costs besides its characters: the pair, and both of its objects."""
 _MARKS: Final = 512
 """Tokens of which it is remembered that they changed lately."""
 
@@ -64,13 +66,12 @@ class Copy:
 def size_of(entry: Entry) -> int:
     """Return the bytes that a copy of this entry takes in memory, rather too many than too few."""
     stored = entry.stored
-    lines = sum(
-        getsizeof(line) + getsizeof(line[0]) + getsizeof(line[1]) for line in stored.headers
-    )
-    selecting = sum(getsizeof(value) for value in (*stored.vary_names, *stored.selecting))
-    tokens = sum(getsizeof(g) + getsizeof(t) + _MEMBER_BYTES for g, t in entry.tokens)
+    raw = stored.headers.raw
+    lines = len(raw) * _LINE_BYTES + sum([len(name) + len(value) for name, value in raw])
+    selecting = sum(map(getsizeof, (*stored.vary_names, *stored.selecting)))
+    tokens = sum([getsizeof(g) + getsizeof(t) + _MEMBER_BYTES for g, t in entry.tokens])
     # Names and lines stand a second time in the list that is ready to be sent.
-    prepared = getsizeof(stored.headers.raw) * 2
+    prepared = getsizeof(raw) * 2
     times = 6 * getsizeof(stored.request_time)
     own = getsizeof(stored) + getsizeof(entry) + 2 * getsizeof(entry.key)
     return getsizeof(stored.body) + lines + selecting + tokens + prepared + times + own + _PLACES
