@@ -8,6 +8,7 @@ ratios are taken within a round.
 
 import argparse
 import shlex
+import signal
 import subprocess
 import sys
 import venv
@@ -129,4 +130,6 @@ def _install_peers() -> int:
 
 
 if __name__ == "__main__":
+    # So that no server outlives a benchmark that is ended.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main())
