@@ -347,11 +347,12 @@ class Cache:
     def _primary_key(self, fill: Fill, stored: StoredResponse) -> bytes:
         """Return the key of all URLs that the response calls equivalent, and remember which."""
         search = fill.target.search
-        if search.variance is None and NO_VARY_SEARCH not in stored.headers:
-            return fill.found.key
-        variance = search_variance(stored.headers)
-        if stored.status == 200:
-            search.variance = variance
+        variance = None
+        if search.variance is not None or NO_VARY_SEARCH in stored.headers:
+            variance = search_variance(stored.headers)
+            if stored.status == 200:
+                search.variance = variance
+        # The key of the lookup may be by what the path said before.
         return fill.target.key_under(variance, fill.request.key_parts)
 
     def _forget(self, *keys: bytes) -> None:

@@ -23,6 +23,8 @@ _TRANSPARENT: Final = frozenset({
 """Layers that FastAPI puts around all others; they look at bodies and at exceptions."""
 _MOST_TARGETS: Final = 4096
 """Request targets that are remembered in their parts."""
+_LONGEST_TARGET: Final = 1024
+"""Bytes of such a target."""
 _MOST_REPEATED: Final = 2048
 """Requests that are remembered as they were written."""
 _LONGEST_REPEATED: Final = 1024
@@ -53,7 +55,7 @@ class Lane:
         parts = self.targets.get(url)
         if parts is None:
             parts = _parsed(url, prefix)
-            if parts is not None:
+            if parts is not None and len(url) <= _LONGEST_TARGET:
                 if len(self.targets) >= _MOST_TARGETS:
                     self.targets.clear()
                 self.targets[url] = parts

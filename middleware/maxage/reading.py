@@ -56,7 +56,7 @@ class Reading(Answering):
         if key is None:
             return
         if known is None and self._is_unstorable():
-            self._learn(known, key)
+            self._learn(known)
             await pass_unstorable(
                 self.service, self.cache, self.target, self.scope, self.receive, self.send
             )
@@ -66,7 +66,7 @@ class Reading(Answering):
             self.found, decision = near
             if decision.refresh:
                 begin_refresh(self)
-            self._learn(known, key)
+            self._learn(known)
             self.cache.counters.hits += 1
             await self.serve(decision)
             return
@@ -76,7 +76,7 @@ class Reading(Answering):
             await self._bypass("store-away")
             return
         if self.found.entry is not None:
-            self._learn(known, key)
+            self._learn(known)
         ready = self._ready(known)
         if ready is not None:
             self.cache.counters.hits += 1
@@ -128,10 +128,10 @@ class Reading(Answering):
         )
         return target.key(extra)
 
-    def _learn(self, known: Known | None, key: bytes) -> None:
+    def _learn(self, known: Known | None) -> None:
         """Let the next request like this one be known."""
         if known is None and self.shortcut is not None and not self.request.carries_credentials:
-            self.shortcut.learn(self.scope, self.target, key)
+            self.shortcut.learn(self.scope, self.target)
 
     async def _lookup(self, key: bytes) -> Found:
         found = await self.cache.lookup(self.target, key, self.request)

@@ -39,13 +39,15 @@ _MOST_VARIANTS: Final = 64
 _REMEMBERED: Final = 2048
 """Requests that are remembered besides as many as there are copies, in each of two generations."""
 _LONGEST: Final = 1024
-"""Bytes of host, path, query and condition of a request that is remembered."""
+"""Bytes of host, path, query and condition of a request that is remembered; and those of the values
+by which it chooses a variant."""
 _LOOK_SECONDS: Final = 1.0
 """How often it is looked whether there are other routes, whoever else looks besides."""
 _ROUNDING: Final = 1e-6
 """Seconds by which what is prepared ends too early rather than too late."""
 
 Line = tuple[bytes, bytes]
+_pair: Any = tuple
 _Form = tuple[str, bytes | None]
 """Method and If-None-Match: what tells the answers from one stored response apart."""
 _Identity = tuple[str, bytes, bytes | None, bytes, bytes | None]
@@ -101,20 +103,17 @@ class Known:
     """What the ordinary way found out about a request."""
 
     __slots__ = (
-        "form", "generation", "key", "keys", "names", "path", "root_path", "scheme", "target",
+        "form", "key", "keys", "names", "path", "root_path", "scheme", "target",
         "variance",
     )  # fmt: skip
 
-    def __init__(
-        self, scope: Scope, target: Target, key: bytes, condition: bytes | None, generation: int
-    ) -> None:
+    def __init__(self, scope: Scope, target: Target, condition: bytes | None) -> None:
         self.target: Final = target
-        self.key: Final = key
+        self.key: Final = target.key(())
         """The primary key."""
         self.variance: Final = target.search.variance
         """What the key was made by."""
         self.form: Final[_Form] = (scope["method"], condition)
-        self.generation: Final = generation
         self.path: Final[str] = scope["path"]
         self.scheme: Final[str] = scope.get("scheme", "http")
         self.root_path: Final[str] = scope.get("root_path", "")
@@ -204,7 +203,7 @@ class Shortcut:
         """
         return self._prepares and current_dependencies.get() is None
 
-    def learn(self, scope: Scope, target: Target, key: bytes) -> None:
+    def learn(self, scope: Scope, target: Target) -> None:
         """Remember what the ordinary way found out about a request that may come again."""
         plain = self._plain(scope["headers"])
         raw_path: bytes | None = scope.get("raw_path")
@@ -213,8 +212,7 @@ class Shortcut:
         (host, condition), query = plain, scope.get("query_string", b"")
         if len(host) + len(raw_path) + len(query) + len(condition or b"") <= _LONGEST:
             identity = (scope["method"], host, raw_path, query, condition)
-            generation = self._service.targets.watch(scope)
-            self._remember(identity, Known(scope, target, key, condition, generation))
+            self._remember(identity, Known(scope, target, condition))
 
     def _remember(self, identity: _Identity, known: Known) -> None:
         near = self._cache.store.near
@@ -235,7 +233,7 @@ class Shortcut:
             self._look_at = now + _LOOK_SECONDS
             targets.watch(scope)
         return (
-            known.generation == targets.generation
+            known.target.generation == targets.generation
             and known.variance == known.target.search.variance
         )
 
@@ -258,13 +256,16 @@ class Shortcut:
         names, target = known.target.vary_names, known.target
         if names is not known.names:
             known.names, known.keys = names, {}
-        lines = tuple(line for line in headers if line[0].lower() in names)
+        # Pairs that are no tuples have no hash.
+        lines = tuple(_pair(line) for line in headers if line[0].lower() in names)
         key = known.keys.get(lines)
         if key is None:
-            if len(known.keys) >= _MOST_VARIANTS:
-                known.keys.clear()
             selecting = selecting_values(names, Headers.of(lines), target.rules)
-            key = known.keys[lines] = variant_key(known.key, names, selecting)
+            key = variant_key(known.key, names, selecting)
+            if sum(len(value) for _, value in lines) <= _LONGEST:
+                if len(known.keys) >= _MOST_VARIANTS:
+                    known.keys.clear()
+                known.keys[lines] = key
         return key
 
     def _prepare(  # noqa: PLR0917 - what is known of the request so far

@@ -58,9 +58,9 @@ class Target:
     """A URL as the cache sees it. The attributes that are not final change as responses come."""
 
     __slots__ = (
-        "all_groups", "found", "groups", "is_plain", "key_parts", "late_groups", "plain_key",
-        "policy", "refresh_after", "rules", "search", "uncacheable_until", "unstorable",
-        "vary_names",
+        "all_groups", "found", "generation", "groups", "is_plain", "key_parts", "late_groups",
+        "plain_key", "policy", "refresh_after", "rules", "search", "uncacheable_until",
+        "unstorable", "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,7 @@ class Target:
         rules: Policy,
         groups: tuple[str, ...],
         found: RouteMatch | None,
+        generation: int,
         search: "Search | None" = None,
     ) -> None:
         self.key_parts: Final = key_parts
@@ -79,6 +80,8 @@ class Target:
         self.rules: Final = rules
         self.groups: Final = groups
         self.found: Final = found
+        self.generation: Final = generation
+        """The number of the routes among which it was found."""
         self.search: Final = search or Search()
         self.vary_names: tuple[bytes, ...] = ()
         """The selecting header fields of the last response, so that one round trip is enough."""
@@ -278,6 +281,7 @@ class Targets:
             ),
             groups=tuple(dict.fromkeys((NAMESPACE_GROUP, *groups, *tags))),
             found=found,
+            generation=self.generation,
             search=self._search((method, scheme, host, root_path, raw_path, forwarded, path)),
         )
 

@@ -178,6 +178,49 @@ async def test_requests_at_once_share_the_first_response_that_says_so() -> None:
     assert app.runs == 1
 
 
+NO, ONE, OTHER = None, b'params=("utm")', b'params=("q")'
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [(NO, ONE), (ONE, NO), (ONE, OTHER), (OTHER, ONE), (OTHER, NO)]
+)
+async def test_a_path_that_comes_to_say_something_else_is_stored_and_found_by_that(
+    first: bytes | None, then: bytes | None
+) -> None:
+    """Also for URLs that are known well: each is run once more, and mixed with no other."""
+    app = Search(first)
+    middleware = cache_of(app)
+    queries = ("q=1&utm=a", "q=2&utm=b")
+    for query in queries * 3:
+        await ask(middleware, query)
+    app.field = then
+    await call(middleware, "PUT", query="")
+    runs = app.runs
+    for query in queries * 3:
+        assert (await ask(middleware, query)).startswith(query.encode() + b" ")
+    assert app.runs == runs + 2
+
+
+async def test_what_says_nothing_is_its_own_though_it_was_asked_for_under_what_the_path_said() -> (
+    None
+):
+    """Two are under way when the first of them takes back what the path said."""
+    app = Search()
+    middleware = cache_of(app)
+    await ask(middleware, "q=0")
+    app.fields = {b"q=1&utm=a": None, b"q=2&utm=a": None}
+    app.gate = asyncio.Event()
+    waiting = [asyncio.create_task(ask(middleware, f"q={x}&utm=a")) for x in "12"]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert app.runs == 3
+    app.gate.set()
+    await asyncio.gather(*waiting)
+    await ask(middleware, "q=0&utm=a")
+    assert (await ask(middleware, "q=2&utm=b")).startswith(b"q=2&utm=b ")
+    assert (await ask(middleware, "q=1&utm=b")).startswith(b"q=1&utm=b ")
+
+
 async def test_it_works_through_redis_once_a_worker_knows_the_path(redis_url: str) -> None:
     """Each worker learns it from its first response; what lies in Redis is then shared."""
     settings = CacheSettings(redis_url=redis_url, cache_read_budget=5.0, cache_write_budget=5.0)

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from maxage.lane import Lane
 from maxage.uvicorn import FastLaneProtocol, lane_to
 from tests.support.asgi import Receive, Scope, Send
 from tests.support.caching import cache_of, piece, settled, start
@@ -379,6 +380,16 @@ async def test_a_request_behind_the_rest_of_another_is_no_repetition() -> None:
     await server.answered()
     assert server.state.total_requests == answered + 1
     protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize(("size", "remembered"), [(1024, 1), (1025, 0), (60_000, 0)])
+def test_long_targets_are_not_remembered(size: int, remembered: int) -> None:
+    """A client could fill the memory with them."""
+    lane = lane_to(cache_of(App()))
+    assert isinstance(lane, Lane)
+    for _ in range(2):
+        assert lane.parsed(b"/x?".ljust(size, b"y"), "") == ("/x", b"/x", b"y" * (size - 3))
+        assert len(lane.targets) == remembered
 
 
 async def test_a_repeated_request_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:

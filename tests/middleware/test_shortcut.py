@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from maxage.shortcut import Ready
@@ -271,3 +274,86 @@ async def test_many_urls_are_not_remembered_beyond_the_copies(
             await settled(middleware)
     assert middleware.shortcut is not None
     assert len(middleware.shortcut) < 200
+
+
+async def test_header_lines_may_be_lists() -> None:
+    """ASGI asks for pairs, of whatever kind; adapters for functions in the cloud send lists."""
+    middleware = cache_of(App(), ManualClock())
+    lines: Any = [[b"host", b"testserver"], [b"accept-encoding", b"br"]]
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        await middleware({**scope, "headers": lines}, receive, send)
+
+    bodies = []
+    for _ in range(4):
+        bodies.append((await call(outer, path="/vary")).body)
+        await settled(middleware)
+    assert bodies == [b"run 1"] * 4
+
+
+@pytest.mark.parametrize(("length", "remembered"), [(1000, 1), (100_000, 0)])
+async def test_long_values_of_selecting_fields_are_not_remembered(
+    length: int, remembered: int
+) -> None:
+    """A client could fill the memory with them."""
+    middleware = cache_of(App(), ManualClock())
+    for _ in range(4):
+        await call(middleware, path="/vary", headers=[("accept-encoding", "x" * length)])
+        await settled(middleware)
+    assert middleware.shortcut is not None
+    known = middleware.shortcut.known(
+        {
+            "method": "GET", "path": "/vary", "raw_path": b"/vary", "query_string": b"",
+            "scheme": "http", "root_path": "", "headers": [(b"host", b"testserver")],
+        }
+    )  # fmt: skip
+    assert known is not None
+    assert len(known.keys) == remembered
+
+
+class SlowStore(FarStore):
+    """Keeps one lookup waiting."""
+
+    held: asyncio.Event | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holds = asyncio.Event()
+
+    async def read(self, keys: Any, groups: Any) -> Any:
+        read, held = await super().read(keys, groups), self.held
+        if held is not None:
+            self.holds.set()
+            await held.wait()
+        return read
+
+
+async def test_what_was_found_before_a_route_was_added_is_not_known_after_it() -> None:
+    """Though the request that found it was answered after that."""
+
+    def answering(body: str) -> Any:
+        async def answer(_: Any) -> PlainTextResponse:
+            return PlainTextResponse(body, headers={"cache-control": "max-age=9"})
+
+        return answer
+
+    app, store = Starlette(routes=[Route("/{any}", answering("any"))]), SlowStore()
+    middleware = cache_of(app, ManualClock(), store=store)
+    for path in ("/a", "/b"):
+        await call(middleware, path=path)
+        await settled(middleware)
+    store.held = held = asyncio.Event()
+    waiting = asyncio.create_task(call(middleware, path="/a"))
+    await store.holds.wait()
+    store.held = None
+    app.router.routes.insert(0, Route("/a", answering("a")))
+    await call(middleware, path="/b")
+    held.set()
+    await waiting
+    assert middleware.shortcut is not None
+    scope = {"method": "GET", "query_string": b"", "headers": [(b"host", b"testserver")]}
+    found = [
+        middleware.shortcut.known({**scope, "path": p, "raw_path": p.encode()})
+        for p in ("/a", "/b")
+    ]
+    assert [known is not None for known in found] == [False, True]
