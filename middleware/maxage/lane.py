@@ -27,7 +27,7 @@ _LONGEST_TARGET: Final = 1024
 """Bytes of such a target."""
 _MOST_REPEATED: Final = 2048
 """Requests that are remembered as they were written."""
-_LONGEST_REPEATED: Final = 1024
+LONGEST_REPEATED: Final = 1024
 """Bytes of such a request."""
 
 
@@ -63,7 +63,7 @@ class Lane:
 
     def remember(self, request: bytes, known: Known, scope: dict[str, Any]) -> None:
         """Remember a whole request, which is known again before it is parsed."""
-        if len(request) <= _LONGEST_REPEATED:
+        if len(request) <= LONGEST_REPEATED:
             if len(self.repeated) >= _MOST_REPEATED:
                 self.repeated.clear()
             self.repeated[request] = (known, scope)

@@ -34,7 +34,7 @@ _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
 """Headers on which it can depend whether a stored response answers, besides those of Vary."""
 _MOST_PREPARED: Final = 4
 """Forms of one copy that are prepared at the same time: GET, HEAD and 304."""
-_MOST_VARIANTS: Final = 64
+_MOST_VARIANTS: Final = 16
 """Values of the selecting fields of one URL whose key is remembered."""
 _REMEMBERED: Final = 2048
 """Requests that are remembered besides as many as there are copies, in each of two generations."""

@@ -23,7 +23,7 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from maxage.lane import Aside, Lane, lane_to
+from maxage.lane import LONGEST_REPEATED, Aside, Lane, lane_to
 from maxage.shortcut import Known, Ready
 
 logger = logging.getLogger("maxage")
@@ -115,7 +115,7 @@ class FastLaneProtocol(HttpToolsProtocol):
             super().data_received(data)
             return
         within = self._parsing
-        if not within:
+        if not within and len(data) <= LONGEST_REPEATED:
             repeated = lane.repeated.get(data)
             if repeated is not None and self._answer_again(lane, *repeated):
                 return
@@ -213,7 +213,7 @@ class FastLaneProtocol(HttpToolsProtocol):
             return False
         version = parser.get_http_version()
         keeps = version != "1.0" and parser.should_keep_alive()
-        if keeps and not names_client:
+        if keeps and version == "1.1" and not names_client:
             self._repeatable = (known, scope)
         self._send(lane, scope, ready, head, version=version, keeps=keeps)
         return True

@@ -132,7 +132,7 @@ async def _connection(
 
 
 def _request(port: int, workload: Workload, path: str) -> bytes:
-    headers = {"host": f"127.0.0.1:{port}", **workload.headers}
+    headers = {"Host": f"127.0.0.1:{port}", **workload.headers}
     if workload.body:
         headers["content-length"] = str(len(workload.body))
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -49,7 +49,8 @@ def measure(
     try:
         for name in names:
             try:
-                servers[name] = _ready(workload, name, redis_url, driver)
+                first = all(CANDIDATES[other].kind == "floor" for other in servers)
+                servers[name] = _ready(workload, name, redis_url, driver, fills=first)
             except RuntimeError as error:
                 if CANDIDATES[name].kind != "peer":
                     raise
@@ -66,12 +67,17 @@ def measure(
     return samples
 
 
-def _ready(workload: Workload, name: str, redis_url: str, driver: Driver) -> Server:
-    """Start a server, and let it fill what it will answer from."""
-    server = Server(CANDIDATES[name], redis_url)
+def _ready(workload: Workload, name: str, redis_url: str, driver: Driver, *, fills: bool) -> Server:
+    """Start a server, and let it fill what it will answer from.
+
+    What takes long to fill is filled by one server, and found in Redis by the others.
+    """
+    namespace = workload.name if workload.fill else None
+    server = Server(CANDIDATES[name], redis_url, namespace=namespace)
     paths = list(workload.paths())
     if workload.fill and server.candidate.kind != "floor":
-        ask_each(server.port, workload, sorted(set(paths)))
+        if fills:
+            ask_each(server.port, workload, sorted(set(paths)))
         # Where there is not room for all keys, it takes a while until those are kept that are worth
         # it.
         driver(server.port, workload, paths, _WARM_SECONDS)

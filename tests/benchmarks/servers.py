@@ -37,7 +37,14 @@ class Answer:
 class Server:
     """One candidate, served by real processes in a session of their own."""
 
-    def __init__(self, candidate: Candidate, redis_url: str, *, workers: int = 1) -> None:
+    def __init__(
+        self,
+        candidate: Candidate,
+        redis_url: str,
+        *,
+        workers: int = 1,
+        namespace: str | None = None,
+    ) -> None:
         self.candidate = candidate
         self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="maxage-bench-"))
@@ -45,7 +52,7 @@ class Server:
             **os.environ,
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "middleware"))),
             "REDIS_URL": redis_url,
-            "CACHE_NAMESPACE": candidate.name,
+            "CACHE_NAMESPACE": namespace or candidate.name,
             **candidate.env,
         }
         self._processes = []
