@@ -1,7 +1,7 @@
 """The middleware, built once: which responder answers what, and the life of the store.
 
-The responders of one request each are in `reading` and `mutation`. Only these files know
-scope, receive and send.
+The responders of one request each are in `reading`, `querying` and `mutation`. Only these files
+know scope, receive and send.
 """
 
 import itertools

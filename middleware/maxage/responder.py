@@ -28,7 +28,8 @@ OVERRIDES: Final = METHOD_OVERRIDES | {
 """Headers by which a request means another method or path than it says."""
 
 _URI_MISS: Final = CacheStatus(fwd="uri-miss").header_value()
-_pair: Any = tuple
+pair: Final[Any] = tuple
+"""Makes a header line a pair that can be kept; one that is a tuple is taken as it is."""
 
 
 @final
@@ -132,8 +133,7 @@ class Responder:
         self.scope: Final = scope
         self.receive: Final = receive
         self.send: Final = send
-        # Pairs that are tuples already, as servers send them, are taken as they are.
-        self.headers: Final = Headers.of(tuple(map(_pair, scope.get("headers", ()))))
+        self.headers: Final = Headers.of(tuple(map(pair, scope.get("headers", ()))))
         self.outer: Final = current_dependencies.get()
         """What is noted of the request by a middleware around this one."""
 

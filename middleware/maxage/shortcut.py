@@ -17,7 +17,7 @@ from maxage.dependencies import current_dependencies
 from maxage.found import Found, suits
 from maxage.key import FORWARDED_HEADERS, variant_key
 from maxage.message import HeaderList, Headers, Request, StoredResponse
-from maxage.responder import OVERRIDES, Send, Service
+from maxage.responder import OVERRIDES, Send, Service, pair
 from maxage.rfc9111.decide import Serve, decide
 from maxage.rfc9111.freshness import current_age
 from maxage.rfc9111.vary import selecting_values
@@ -47,7 +47,6 @@ _ROUNDING: Final = 1e-6
 """Seconds by which what is prepared ends too early rather than too late."""
 
 Line = tuple[bytes, bytes]
-_pair: Any = tuple
 _Form = tuple[str, bytes | None]
 """Method and If-None-Match: what tells the answers from one stored response apart."""
 _Identity = tuple[str, bytes, bytes | None, bytes, bytes | None]
@@ -145,7 +144,7 @@ class Shortcut:
     def find(self, scope: Scope) -> Known | Ready | None:
         """Return what answers the request, or what is known of it; None: nothing is."""
         known = self.known(scope)
-        return None if known is None else self._ready(known, scope["headers"]) or known
+        return None if known is None else self.ready(known, scope["headers"]) or known
 
     def known(self, scope: Scope) -> Known | None:
         """Return what was found out about such requests."""
@@ -168,10 +167,10 @@ class Shortcut:
 
     def again(self, known: Known, scope: Scope) -> Ready | None:
         """Return what answers a request that was found before, and is the very same."""
-        return self._ready(known, scope["headers"]) if self._holds(known, scope) else None
+        return self.ready(known, scope["headers"]) if self._holds(known, scope) else None
 
-    def _ready(self, known: Known, headers: list[Line]) -> Ready | None:
-        """Return what a copy answers to a known request."""
+    def ready(self, known: Known, headers: list[Line]) -> Ready | None:
+        """Return what a copy answers to a request that was just found to be known."""
         near, target = self._cache.store.near, known.target
         if near is None or target.unstorable or not self._is_alone():
             return None
@@ -257,7 +256,7 @@ class Shortcut:
         if names is not known.names:
             known.names, known.keys = names, {}
         # Pairs that are no tuples have no hash.
-        lines = tuple(_pair(line) for line in headers if line[0].lower() in names)
+        lines = tuple(pair(line) for line in headers if line[0].lower() in names)
         key = known.keys.get(lines)
         if key is None:
             selecting = selecting_values(names, Headers.of(lines), target.rules)

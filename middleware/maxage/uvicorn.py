@@ -121,13 +121,11 @@ class FastLaneProtocol(HttpToolsProtocol):
                 return
         before, self._repeatable = self._begun, None
         super().data_received(data)
+        # It was a whole request and no more.
         whole = not within and not self._parsing and self._begun == before + 1
-        self._remember(lane, data, whole=whole)
-
-    def _remember(self, lane: Lane, data: bytes, *, whole: bool) -> None:
-        """Remember what was received, if it was a whole request and no more."""
-        if whole and self._repeatable is not None:
-            lane.remember(data, *self._repeatable)
+        repeatable: tuple[Known, dict[str, Any]] | None = self._repeatable
+        if whole and repeatable is not None:
+            lane.remember(data, *repeatable)
 
     def on_message_begin(self) -> None:
         """Begin a request; its scope is made when it is needed."""
@@ -203,7 +201,7 @@ class FastLaneProtocol(HttpToolsProtocol):
             "app": lane.app,
         }
         known = lane.shortcut.known(scope)
-        ready = None if known is None else lane.shortcut.again(known, scope)
+        ready = None if known is None else lane.shortcut.ready(known, self.headers)
         head = None if ready is None else self._head(lane, ready, scope["method"])
         if known is None or ready is None or head is None:
             return False

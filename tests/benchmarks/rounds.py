@@ -11,9 +11,9 @@ from tests.benchmarks.load import Driver, ask_each, with_python
 from tests.benchmarks.servers import Server
 from tests.benchmarks.workloads import Workload
 
-_WARM_UP = 0.3
-"""Seconds for which each server is asked before it is measured."""
-_WARM_SECONDS = 10.0
+_WARM_UP_SECONDS = 0.3
+"""For so long each server is asked before it is measured."""
+_LONG_WARM_UP_SECONDS = 10.0
 """The same where there are more keys than room."""
 
 
@@ -80,9 +80,9 @@ def _ready(workload: Workload, name: str, redis_url: str, driver: Driver, *, fil
             ask_each(server.port, workload, sorted(set(paths)))
         # Where there is not room for all keys, it takes a while until those are kept that are worth
         # it.
-        driver(server.port, workload, paths, _WARM_SECONDS)
+        driver(server.port, workload, paths, _LONG_WARM_UP_SECONDS)
     # Stored responses are written in the background, and caches have counters to warm up.
-    with_python(server.port, workload, paths, _WARM_UP)
+    with_python(server.port, workload, paths, _WARM_UP_SECONDS)
     return server
 
 
