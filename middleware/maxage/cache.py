@@ -7,9 +7,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import inf
 from typing import Any, Final, final
+
+from msgspec.structs import replace
 
 from maxage.background import Background, Result
 from maxage.claim import Claim, claim_key
@@ -321,7 +322,7 @@ class Cache:
         primary = self._primary_key(fill, stored)
         if primary != found.key:
             # What was found belongs to other URLs.
-            found = replace(found, key=primary, entry=None, index=None)
+            found = replace(found, key=primary, entry=None, index=None, ready={})
             fill = replace(fill, found=found)
         key = variant_key(primary, names, stored.selecting) if names else primary
         # A typed read captured its group's token itself, before it read.

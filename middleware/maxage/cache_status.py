@@ -1,7 +1,8 @@
 """The Cache-Status header (RFC 9211): one vocabulary for header, metric, log and test."""
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from maxage.rfc9111.decide import ForwardReason
 
@@ -10,8 +11,7 @@ CACHE_NAME = b"maxage"
 _NOT_IN_STRING = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheStatus:
+class CacheStatus(Struct, frozen=True, kw_only=True, gc=False):
     """How one request was handled; `header_value` is its only spelling."""
 
     hit: bool = False

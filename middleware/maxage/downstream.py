@@ -1,6 +1,6 @@
 """The Cache-Control that goes downstream where the lifetime was only ours."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from maxage.message import Request, Response
 from maxage.rfc9111.answers import MayStore

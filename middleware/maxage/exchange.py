@@ -1,8 +1,9 @@
 """One exchange with the application on behalf of a GET: copies, validates, or just passes."""
 
 import logging
-from dataclasses import replace
 from typing import Final, final
+
+from msgspec.structs import replace
 
 from maxage.cache_status import CacheStatus
 from maxage.claim import Claim

@@ -1,8 +1,10 @@
 """A response that is being copied while it passes, and what it is given when it is whole."""
 
-from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from maxage.found import Found
 from maxage.message import Headers, Request, StoredResponse
@@ -13,8 +15,7 @@ from maxage.target import Target
 _TAGGING: Final = frozenset({b"cache-tag", b"surrogate-key", b"cache-groups"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fill:
+class Fill(Struct, frozen=True, kw_only=True):
     """A response that is being copied while it passes."""
 
     target: Target

@@ -1,8 +1,9 @@
 """What a lookup brought, and whether it may be used."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from maxage.store.codec import Entry, VariantIndex
 from maxage.store.tokens import softened
@@ -11,8 +12,7 @@ from maxage.target import Target
 Tokens = Mapping[str, bytes | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """What a lookup brought: the valid stored response, if any, and the tokens as they are now."""
 
     key: bytes
@@ -24,7 +24,7 @@ class Found:
     """The URL is stored, but no variant fits."""
     softened: bool = False
     """The entry was purged softly: it may answer once more, while it is refreshed."""
-    ready: dict[Any, Any] = field(default_factory=dict[Any, Any], init=False, repr=False)
+    ready: dict[Any, Any] = field(default_factory=dict[Any, Any])
     """What was prepared to be sent, for those who share this; see `maxage.shortcut`."""
 
     @property

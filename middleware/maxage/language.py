@@ -1,7 +1,8 @@
 """What a request for a URL finds among the variants in other words than its own: its language."""
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from maxage.cache import Cache
 from maxage.found import Found, is_current
@@ -31,5 +32,5 @@ async def variant_in_language(
         wanted = selecting_values(entry.stored.vary_names, request.headers, target.rules)
         fits = is_in_language(entry.stored, wanted, language)
         if fits and is_current(entry, found.tokens, target.groups):
-            return replace(found, entry=entry, vary_miss=False)
+            return replace(found, entry=entry, vary_miss=False, ready={})
     return found

@@ -1,8 +1,9 @@
 """Requests and responses as frozen values; headers keep their order, case and number."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import final
+
+from msgspec import Struct, field
 
 HeaderList = tuple[tuple[bytes, bytes], ...]
 """Header lines as ASGI carries them: name and value, in order, duplicates kept."""
@@ -95,8 +96,7 @@ class Headers:
         return f"Headers({list(self.raw)!r})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True, gc=False):
     """What the rules of RFC 9111 ask of a request."""
 
     method: str
@@ -107,16 +107,14 @@ class Request:
     """What distinguishes it from other requests besides method, URL and selecting fields."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class Response(Struct, frozen=True, kw_only=True, gc=False):
     """The head of a response as the application sent it."""
 
     status: int
     headers: Headers = field(default_factory=Headers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredResponse:
+class StoredResponse(Struct, frozen=True, kw_only=True, gc=False):
     """A response as it lies in the store, with what was worked out about it when it was stored.
 
     The numbers are computed once, by `may_store` or `freshen`, so that a hit only subtracts.

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct
+from msgspec.structs import replace
 from starlette.requests import Request
 
 from maxage.errors import SettingsError
@@ -20,8 +21,7 @@ the request goes to the application uncached, and the application's own checks a
 CONTROL_ATTRIBUTE: Final = "__maxage_control__"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class Control(Struct, frozen=True, kw_only=True):
     """What one place (a decorator, a rule) says about caching a route; None: nothing."""
 
     cache: bool = True
@@ -35,8 +35,7 @@ class Control:
     """Paths and tags that mutating requests purge besides what the router says."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutePolicy:
+class RoutePolicy(Struct, frozen=True, kw_only=True):
     """What settings, rules and decorator say together about one route."""
 
     cache: bool

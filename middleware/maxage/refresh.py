@@ -1,8 +1,9 @@
 """Asking the application in the background: what a stored response is refreshed by."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any, Final, final
+
+from msgspec.structs import replace
 
 from maxage.cache_status import CacheStatus
 from maxage.collapse import Flight

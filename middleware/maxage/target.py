@@ -3,9 +3,10 @@
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, TypeVar, final
 from urllib.parse import unquote
+
+from msgspec.structs import replace
 
 from maxage.key import FORWARDED_HEADERS, declared_query, primary_key
 from maxage.message import HeaderList, Headers

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from hypothesis import settings
+from msgspec.structs import replace
 from redis.exceptions import RedisError
 
 from maxage import reader

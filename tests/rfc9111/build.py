@@ -1,7 +1,8 @@
 """Requests, responses and stored responses for the tests of the rules, all at one made-up time."""
 
-from dataclasses import replace
 from email.utils import formatdate
+
+from msgspec.structs import replace
 
 from maxage.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.decide import MayNotStore, MayStore, Policy, Serve, may_store

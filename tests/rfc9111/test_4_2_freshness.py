@@ -1,11 +1,11 @@
 """RFC 9111 section 4.2: freshness."""
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from maxage.rfc9111.decide import Forward, Policy, Serve, decide
 from maxage.rfc9111.freshness import age_value, corrected_initial_age, current_age

@@ -1,8 +1,7 @@
 """RFC 9111 sections 3.2, 4.3.4 and 4.3.5: freshening stored responses."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from maxage.message import Request, StoredResponse
 from maxage.rfc9111.decide import (

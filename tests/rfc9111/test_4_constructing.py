@@ -1,8 +1,7 @@
 """RFC 9111 section 4: constructing responses from caches."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from maxage.message import StoredResponse
 from maxage.rfc9111.decide import Forward, OnlyIfCached, Policy, Serve, answer, decide

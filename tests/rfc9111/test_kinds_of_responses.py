@@ -1,10 +1,9 @@
 """What was decided about one response is used for all of its kind, and says what it alone would."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from maxage.message import Headers, Request, Response
 from maxage.rfc9111.decide import MayNotStore, MayStore, Policy, may_store

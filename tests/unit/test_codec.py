@@ -5,12 +5,12 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from maxage.message import Headers, StoredResponse
 from maxage.store.codec import Codec, Entry, VariantIndex

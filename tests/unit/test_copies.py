@@ -3,9 +3,9 @@
 import gc
 import random
 import tracemalloc
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from maxage.message import Headers, StoredResponse
 from maxage.store.codec import Codec, Entry

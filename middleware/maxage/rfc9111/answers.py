@@ -1,7 +1,8 @@
 """The answers to the two questions; each carries what is to be done next."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from maxage.message import HeaderList, StoredResponse
 
@@ -11,8 +12,7 @@ ForwardReason = Literal[
 """The words of RFC 9211 section 2.2."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serve:
+class Serve(Struct, frozen=True, kw_only=True, gc=False):
     """The stored response answers."""
 
     status: int
@@ -28,8 +28,7 @@ class Serve:
     """The response says nothing of its freshness itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forward:
+class Forward(Struct, frozen=True, kw_only=True, gc=False):
     """The application must be asked."""
 
     reason: ForwardReason
@@ -41,16 +40,14 @@ class Forward:
     """The stored response may answer if the application fails (RFC 5861 section 4)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnlyIfCached:
+class OnlyIfCached(Struct, frozen=True, kw_only=True, gc=False):
     """Nothing stored answers and the client wants nothing else: 504 (section 5.2.1.7)."""
 
 
 Decision = Serve | Forward | OnlyIfCached
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MayStore:
+class MayStore(Struct, frozen=True, kw_only=True, gc=False):
     """The response may be stored; `stored` lacks only the body that is still to come."""
 
     stored: StoredResponse
@@ -58,8 +55,7 @@ class MayStore:
     """How long it can be of use, stale uses and validation included; the store adds nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MayNotStore:
+class MayNotStore(Struct, frozen=True, kw_only=True, gc=False):
     """The response must not or need not be stored."""
 
     reason: str

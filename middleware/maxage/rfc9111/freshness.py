@@ -1,8 +1,9 @@
 """Freshness lifetime and age (RFC 9111 section 4.2)."""
 
 import math
-from dataclasses import dataclass
 from typing import Final, Literal, final
+
+from msgspec import Struct
 
 from maxage.message import Headers, StoredResponse
 from maxage.rfc9111.dates import parse_http_date
@@ -18,8 +19,7 @@ HEURISTICALLY_CACHEABLE: Final = frozenset(
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifetime:
+class Lifetime(Struct, frozen=True, kw_only=True, gc=False):
     """A freshness lifetime in seconds, and who chose it."""
 
     seconds: float

@@ -4,9 +4,10 @@ An application answers with few kinds of heads. What is decided about one does n
 fields that differ from response to response, such as Content-Length.
 """
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
+
+from msgspec.structs import replace
 
 from maxage.message import HeaderList, Headers, Request, Response
 from maxage.rfc9111.answers import MayNotStore, MayStore

@@ -1,10 +1,9 @@
 """What the rules need to know of the settings and of the route."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(Struct, frozen=True, kw_only=True, cache_hash=True):
     """What the rules need to know of the settings and of the route; durations in seconds."""
 
     default_lifetime: float = 0.0

@@ -1,8 +1,9 @@
 """Storing responses: whether, and for how long (RFC 9111 section 3)."""
 
-from dataclasses import replace
 from enum import StrEnum
 from typing import Final
+
+from msgspec.structs import replace
 
 from maxage.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.answers import MayNotStore, MayStore

@@ -1,7 +1,8 @@
 """Updating stored responses: after a 304 and after HEAD (sections 3.2, 4.3.4 and 4.3.5)."""
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from maxage.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.answers import MayNotStore, MayStore

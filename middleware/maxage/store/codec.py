@@ -8,10 +8,10 @@ import hashlib
 import hmac
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import final
 
 import msgspec
+from msgspec import Struct
 from typing_extensions import Buffer
 
 from maxage.message import HeaderList, Headers, StoredResponse
@@ -22,8 +22,7 @@ _RESPONSE = b"R"
 _VARIANTS = b"V"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """A stored response with the key it was stored under and the tokens it depends on."""
 
     key: bytes
@@ -33,8 +32,7 @@ class Entry:
     """Each group with its token as captured before the handler ran."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VariantIndex:
+class VariantIndex(Struct, frozen=True, kw_only=True, gc=False):
     """What lies under the key of a URL whose responses vary."""
 
     key: bytes
