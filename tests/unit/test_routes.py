@@ -312,6 +312,17 @@ def test_a_parameter_that_takes_slashes_is_a_tree() -> None:
     assert not purges(of, "PUT /files/a/b", "/files/d")
 
 
+@pytest.mark.parametrize("path", ["/files/a//b", "/files//b", "/files///a/b", "/files/a//b//"])
+def test_a_write_purges_its_own_path_however_many_slashes_it_has(path: str) -> None:
+    """A parameter that takes slashes takes several in a row."""
+    app = FastAPI(openapi_url=None)
+    app.get("/files/{path:path}")(endpoint)
+    app.put("/files/{path:path}")(endpoint)
+    of = read_routes(app.routes)
+    assert purges(of, f"PUT {path}", path)
+    assert purges(of, f"PUT {path}", path + "/c")
+
+
 def test_dependencies_given_at_the_include_count() -> None:
     """A router that is public under one prefix and guarded under the other."""
     router = items()

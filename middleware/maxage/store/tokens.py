@@ -129,9 +129,10 @@ def named_groups(name: str) -> tuple[str, ...]:
 
 
 def _normal(path: str) -> str:
-    # A trailing slash names the same resource for the purposes of a purge: merging two names only
-    # ever purges more.
-    return "/" + path.strip("/")
+    # Slashes at the end, or several in a row, name the same resource for the purposes of a purge:
+    # merging two names only ever purges more.
+    path = path.strip("/")
+    return "/" + ("/".join(filter(None, path.split("/"))) if "//" in path else path)
 
 
 def token_prefix(namespace: str) -> bytes:
