@@ -17,6 +17,10 @@ FORWARDED_HEADERS: Final = frozenset({
 })  # fmt: skip
 """Headers from which applications build URLs: an answer made for one value is not for another."""
 
+Place = tuple[bytes, ...]
+"""A URL without its query: scheme, host, root path, raw path, the decoded path (which an outer
+middleware may have rewritten while it left the raw one alone), and what `forwarded_parts` gives."""
+
 _READABLE_LENGTH: Final = 160
 _UNREADABLE = re.compile(rb"[^\x21-\x7e]+")
 _PAIR = rb"[ \t]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+=(?:\"[^\"\\;,]*\"|[^\s;,\"]*)[ \t]*)?"
@@ -30,44 +34,32 @@ def join_injective(parts: Iterable[bytes]) -> bytes:
 
 
 def primary_key(
-    *,
-    namespace: str,
-    release: str,
-    scheme: bytes,
-    host: bytes,
-    root_path: bytes,
-    raw_path: bytes,
-    query: bytes,
-    path: bytes = b"",
-    forwarded: Sequence[tuple[bytes, bytes]] = (),
-    extra: Sequence[bytes] = (),
+    namespace: str, release: str, place: Place, query: bytes, extra: Sequence[bytes] = ()
 ) -> bytes:
     """Return the key of a URL: nothing is decoded or normalised.
 
-    GET and HEAD share it. `path` is the decoded path, which an outer middleware may have rewritten
-    while it left the raw one alone. `forwarded` are the request's headers of `FORWARDED_HEADERS`,
-    `extra` whatever else distinguishes requests: declared header parameters, the answer of
-    `vary_by`.
+    GET and HEAD share it. `extra` is whatever else distinguishes requests: declared header
+    parameters, the answer of `vary_by`.
     """
-    front, shown_front = _front(namespace, release)
-    parts = [b"GET", scheme, host, root_path, raw_path, query, path]
+    scheme, host, root_path, raw_path, path, *forwarded = place
+    front, shown_front = _front(namespace, release, scheme, host, root_path)
     # The count keeps a forwarded header apart from an extra part with the same bytes.
-    parts.append(b"%d" % len(forwarded))
-    for name, value in forwarded:
-        parts += (name, without_client(value) if name == b"forwarded" else value)
-    parts += extra
-    digest = hashlib.blake2b(front + join_injective(parts), digest_size=20).hexdigest()
+    count = b"%d" % (len(forwarded) // 2)
+    parts = join_injective([raw_path, query, path, count, *forwarded, *extra])
+    digest = hashlib.blake2b(front + parts, digest_size=20).hexdigest()
     shown = b"%b://%b%b%b" % (scheme, host, raw_path, b"?" + query if query else b"")
     return b"%b%b:%b" % (shown_front, _readable(shown), digest.encode())
 
 
 @lru_cache(maxsize=64)
-def _front(namespace: str, release: str) -> tuple[bytes, bytes]:
-    """Return what all keys of a release have in common: in the digest, and readable in front."""
+def _front(
+    namespace: str, release: str, scheme: bytes, host: bytes, root_path: bytes
+) -> tuple[bytes, bytes]:
+    """Return what the keys of one host begin with: in the digest, and readable in front."""
     spelled = release.encode("utf-8", "surrogatepass")
     # Both are in the digest too: what is readable of them in front is not injective.
-    joined = join_injective([FORMAT_VERSION, namespace.encode(), spelled])
-    return joined, b"%b:e:%b:" % (namespace.encode(), _readable(spelled))
+    said = [FORMAT_VERSION, namespace.encode(), spelled, b"GET", scheme, host, root_path]
+    return join_injective(said), b"%b:e:%b:" % (namespace.encode(), _readable(spelled))
 
 
 def variant_key(primary: bytes, names: Sequence[bytes], values: Sequence[bytes | None]) -> bytes:
@@ -80,6 +72,16 @@ def variant_key(primary: bytes, names: Sequence[bytes], values: Sequence[bytes |
         primary
         + b":v:"
         + hashlib.blake2b(join_injective(parts), digest_size=16).hexdigest().encode()
+    )
+
+
+def forwarded_parts(lines: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
+    """Return name and value of each header of `FORWARDED_HEADERS`, one behind the other."""
+    return tuple(
+        part
+        for name, value in lines
+        if name in FORWARDED_HEADERS
+        for part in (name, without_client(value) if name == b"forwarded" else value)
     )
 
 

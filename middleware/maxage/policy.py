@@ -153,22 +153,21 @@ def control_of(endpoint: object) -> Control | None:
     return control if isinstance(control, Control) else None
 
 
+def matching_rules(rules: Iterable[Rule], path: str, beneath: str = "") -> tuple[Rule, ...]:
+    """Return the rules that are about a path, in order."""
+    # Beneath a root path a rule may be meant with it or without it.
+    paths = (path, beneath or path)
+    return tuple(rule for rule in rules if any(map(rule.matches, paths)))
+
+
 def route_policy(
-    *,
-    default_lifetime: float,
-    rules: Iterable[Rule],
-    path: str,
-    control: Control | None,
-    beneath: str = "",
+    *, default_lifetime: float, rules: Iterable[Rule], control: Control | None
 ) -> RoutePolicy:
-    """Return what applies to a path: the decorator before the rules before the settings.
+    """Return what applies by all of these: the decorator before the rules before the settings.
 
     Precedence chooses lifetimes, tags add up, and a prohibition at any level wins.
     """
-    # Beneath a root path a rule may be meant with it or without it.
-    paths = (path, beneath or path)
-    matching = [rule.control for rule in rules if any(map(rule.matches, paths))]
-    speaking = ([control] if control is not None else []) + matching
+    speaking = ([control] if control is not None else []) + [rule.control for rule in rules]
     lifetimes = [said.ttl for said in speaking if said.ttl is not None]
     callables = [said.vary_by for said in speaking if said.vary_by is not None]
     return RoutePolicy(

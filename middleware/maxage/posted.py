@@ -36,9 +36,9 @@ async def posted_answer(responder: Responder) -> "PostedAnswer | None":
 
 
 def _may_stand_for_get(responder: Responder, target: Target) -> bool:
-    headers, found = responder.headers, target.found
+    headers, route = responder.headers, target.route
     # What a GET's answer depends on besides its URL is not read from a POST.
-    keyed = found is not None and bool(found.route.header_names or found.route.cookie_names)
+    keyed = route is not None and bool(route.header_names or route.cookie_names)
     plain = target.policy.cache and target.policy.vary_by is None and not keyed
     overridden = not OVERRIDES.isdisjoint(name for name, _ in headers.raw)
     return plain and not overridden and len(headers.get_all(b"host")) == 1

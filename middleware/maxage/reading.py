@@ -182,12 +182,12 @@ class Reading(Answering):
     async def _key_parts(self, target: Target) -> tuple[bytes, ...]:
         """Return what distinguishes this request besides its URL."""
         parts: list[bytes] = []
-        found = target.found
-        if found is not None:
-            for name in found.route.header_names:
+        route = target.route
+        if route is not None:
+            for name in route.header_names:
                 value = self.headers.combined(name)
                 parts += (name, b"-" if value is None else b"+" + value)
-            if found.route.cookie_names and b"cookie" in self.headers:
+            if route.cookie_names and b"cookie" in self.headers:
                 parts += (b"cookie", self.headers.combined(b"cookie") or b"")
         vary_by = target.policy.vary_by
         if vary_by is not None:

@@ -67,11 +67,9 @@ class Service:
             or self._personal_cookie(headers)
         ):
             return True
-        found = target.found
+        route = target.route
         # A hit would skip the check of such a route, so that every request counts.
-        return (
-            found is not None and found.route.has_security and not self.settings.authorization_only
-        )
+        return route is not None and route.has_security and not self.settings.authorization_only
 
     def stored_headers(self, decision: Serve) -> list[tuple[bytes, bytes]]:
         """Return the headers of a stored response, all but our member of Cache-Status."""

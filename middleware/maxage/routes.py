@@ -8,6 +8,7 @@ first whole match wins.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final, final
 
 from maxage.policy import Control
@@ -30,9 +31,9 @@ class SecuritySource:
     """Lower case for headers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RouteInfo:
-    """One route as the cache sees it."""
+    """One route as the cache sees it; the same one only if it stands in the same place."""
 
     template: str
     methods: frozenset[str] | None
@@ -80,33 +81,67 @@ class RouteMatch:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What the groups of a route's paths have in common, and how the others are made."""
+
+    above: tuple[str, ...]
+    """The groups of the paths above that have no parameter, all but the root."""
+    fixed: str
+    """The last of these paths."""
+    fixed_views: tuple[str, ...]
+    """The groups of the collections that it is a view of, as far as these have no parameter."""
+    filled_views: tuple[list[str], ...]
+    """The templates of the other ones, by their segments."""
+    is_tree: bool
+
+
+def _planned(template: str, views: Sequence[list[str]]) -> _Plan:
+    # Not the last segment: what a path ends with is its own.
+    above = list(takewhile(lambda segment: not _is_parameter(segment), _split(template)[:-1]))
+    fixed = [view for view in views if not any(map(_is_parameter, view))]
+    return _Plan(
+        above=tuple(path_group(prefix) for prefix in _prefixes("/".join(above))[1:]),
+        fixed="".join("/" + segment for segment in above),
+        fixed_views=tuple(collection_group("/".join(view)) for view in fixed),
+        # A collection with a parameter stands behind all that have none.
+        filled_views=tuple(views[len(fixed) :]),
+        is_tree=_spans_segments(template),
+    )
+
+
 @final
 class RouteTable:
     """All routes of an application, in the order in which its router tries them."""
 
     def __init__(self, routes: Sequence[RouteInfo]) -> None:
         self.routes: Final = tuple(routes)
+        named = {method for route in self.routes for method in route.methods or ()}
+        self._by_method: Final = {
+            method: tuple(route for route in self.routes if route.accepts(method))
+            for method in named
+        }
+        self._of_any_method: Final = tuple(r for r in self.routes if r.methods is None)
+        self._at_root: Final = tuple(r for r in self.routes if r.regex.match("/"))
+        self._has_root: Final = any(route.host_regex is None for route in self._at_root)
         self._writing: Final = tuple(
             _split(route.template)
             for route in self.routes
             if not route.opaque and not (route.methods is not None and route.methods <= _SAFE)
         )
-        self._views: Final[dict[str, tuple[list[str], ...]]] = {}
-        self._has_hosts: Final = any(route.host_regex is not None for route in self.routes)
-        self._has_root: bool | None = None
+        self._plans: Final[dict[RouteInfo, _Plan]] = {}
 
     def match(self, method: str, path: str, host: str = "") -> RouteMatch | None:
         """Return the route that answers, or None where the router has none for it."""
-        for route in self.routes:
-            if route.accepts(method):
-                laid = _fits(route, path, host)
-                if laid is not None:
-                    return _match(route, path, laid)
+        for route in self._by_method.get(method, self._of_any_method):
+            laid = route.regex.match(path)
+            if laid is not None and _is_for(route, host):
+                return _match(route, path, laid)
         return None
 
     def allowed(self, path: str, host: str = "") -> bool:
         """Return whether any route, whatever its methods, has this path."""
-        return any(_fits(route, path, host) is not None for route in self.routes)
+        return any(_is_for(route, host) and route.regex.match(path) for route in self.routes)
 
     def groups_of(self, found: RouteMatch, host: str = "") -> tuple[str, ...]:
         """Return the groups that a stored response of this path belongs to.
@@ -116,22 +151,23 @@ class RouteTable:
         """
         if found.route.opaque:
             return fallback_groups(found.path)
-        root, *prefixes = _prefixes(found.path)
-        groups = [path_group(prefix) for prefix in prefixes]
-        if not prefixes or self._allows_root(root, host):
-            groups.insert(0, path_group(root))
-        if _spans_segments(found.route.template):
+        plan, segments = self._plan(found.route), _split(found.path)
+        # Every path lies beneath the root.
+        groups = [_ROOT_GROUP] if not segments or self._allows_root(host) else []
+        groups += plan.above
+        path = plan.fixed
+        for segment in segments[len(plan.above) :]:
+            path = f"{path}/{segment}"
+            groups.append(path_group(path))
+        if plan.is_tree:
             # It may list what lies beneath it, as a directory does.
             groups.append(collection_group(found.path))
-        return tuple(dict.fromkeys((*groups, *self._viewed(found))))
+        groups += self._viewed(found)
+        return tuple(dict.fromkeys(groups))
 
-    def _allows_root(self, root: str, host: str) -> bool:
-        """Return what `allowed` says of the root, which every path lies beneath."""
-        if self._has_hosts:
-            return self.allowed(root, host)
-        if self._has_root is None:
-            self._has_root = self.allowed(root)
-        return self._has_root
+    def _allows_root(self, host: str) -> bool:
+        """Return what `allowed` says of the root."""
+        return self._has_root or any(_is_for(route, host) for route in self._at_root)
 
     def touched_by(self, found: RouteMatch) -> tuple[str, ...]:
         """Return the groups that a mutating request to this path purges.
@@ -183,13 +219,20 @@ class RouteTable:
                 yield path_group(_fill(segments[:length], found))
                 return
 
-    def _viewed(self, found: RouteMatch) -> Iterator[str]:
-        """Yield the collections that the path shows a view of: itself, or a fixed name beneath."""
-        template = found.route.template
-        if template not in self._views:
-            self._views[template] = tuple(self._collections_of(_split(template)))
-        for segments in self._views[template]:
-            yield collection_group(_fill(segments, found))
+    def _viewed(self, found: RouteMatch) -> Sequence[str]:
+        """Return the collections that the path shows a view of: itself, or a fixed name beneath."""
+        plan = self._plan(found.route)
+        if not plan.filled_views:
+            return plan.fixed_views
+        return [*plan.fixed_views, *(collection_group(_fill(v, found)) for v in plan.filled_views)]
+
+    def _plan(self, route: RouteInfo) -> _Plan:
+        plan = self._plans.get(route)
+        if plan is None:
+            segments = _split(route.template)
+            plan = _planned(route.template, list(self._collections_of(segments)))
+            self._plans[route] = plan
+        return plan
 
     def _collections_of(self, segments: list[str]) -> Iterator[list[str]]:
         """Yield the collections that a template shows a view of, as the segments of each."""
@@ -216,6 +259,7 @@ class RouteTable:
 
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
+_ROOT_GROUP: Final = path_group("/")
 
 
 def fallback_groups(path: str) -> tuple[str, ...]:
@@ -228,17 +272,16 @@ def fallback_touched(path: str) -> tuple[str, ...]:
     return (path_group(path), collection_group(_parent(path)), collection_group(path))
 
 
-def _fits(route: RouteInfo, path: str, host: str) -> re.Match[str] | None:
-    if route.host_regex is not None and not route.host_regex.match(host):
-        return None
-    return route.regex.match(path)
+def _is_for(route: RouteInfo, host: str) -> bool:
+    return route.host_regex is None or route.host_regex.match(host) is not None
 
 
 def _match(route: RouteInfo, path: str, laid: re.Match[str]) -> RouteMatch:
     params = laid.groupdict()
     if params:
-        params = {name: _spelled(route, name, value) for name, value in params.items()}
-        path = _with_params(path, laid, params)
+        spelled = {name: _spelled(route, name, value) for name, value in params.items()}
+        if spelled != params:
+            params, path = spelled, _with_params(path, laid, spelled)
     return RouteMatch(route=route, path="/" + path.strip("/"), params=params)
 
 

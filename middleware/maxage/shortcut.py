@@ -300,7 +300,7 @@ class Shortcut:
 
 def _is_plain(target: Target) -> bool:
     """Return whether the answer depends on nothing but the URL and the selecting fields."""
-    route = None if target.found is None else target.found.route
+    route = target.route
     if target.policy.vary_by is not None or route is None:
         return target.policy.vary_by is None
     return not (route.has_security or route.header_names)

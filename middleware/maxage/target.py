@@ -1,20 +1,21 @@
 """What is known of a URL before it is looked up: key, policy, groups, and what was learnt of it."""
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, final
 from urllib.parse import unquote
 
 from msgspec.structs import replace
 
-from maxage.key import FORWARDED_HEADERS, declared_query, primary_key
-from maxage.message import HeaderList, Headers
-from maxage.policy import RoutePolicy, Rule, route_policy
+from maxage.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts, primary_key
+from maxage.message import Headers
+from maxage.policy import RoutePolicy, Rule, matching_rules, route_policy
+from maxage.remembered import Memory
 from maxage.rfc9111.decide import Policy
 from maxage.rfc9111.search import SearchVariance, simplified
 from maxage.router import read_routes, router_of, routes_of
 from maxage.routes import (
+    RouteInfo,
     RouteMatch,
     RouteTable,
     fallback_groups,
@@ -30,14 +31,11 @@ from maxage.store.tokens import (
 )
 from maxage.url import server_url
 
-Remembered = TypeVar("Remembered")
-
-_REMEMBERED: Final = 4096
-"""URLs of which something is remembered; the one remembered first is forgotten first."""
-_USUAL_LENGTH: Final = 512
-"""What tells a URL from others, in characters; a longer one counts as several."""
 _DEEPEST: Final = 32
 """Segments of a path that is cached; each may need a token of its own."""
+
+_MOST_TERMS: Final = 4096
+"""Routes and rules whose terms are known at the same time; there are as many as somebody wrote."""
 
 _BRACES: Final = re.compile(r"\{(\w+)\}")
 
@@ -55,46 +53,61 @@ class Search:
 
 
 @final
+class Terms:
+    """What holds for all URLs of a route to which the same rules apply."""
+
+    __slots__ = ("is_plain", "policy", "route", "rules")
+
+    def __init__(self, route: RouteInfo | None, policy: RoutePolicy, rules: Policy) -> None:
+        self.route: Final = route
+        self.policy: Final = policy
+        self.rules: Final = rules
+        self.is_plain: Final = policy.vary_by is None and (
+            route is None or not (route.header_names or route.cookie_names)
+        )
+        """Whether nothing but the URL distinguishes its requests."""
+
+
+@final
 class Target:
     """A URL as the cache sees it. The attributes that are not final change as responses come."""
 
     __slots__ = (
-        "all_groups", "found", "generation", "groups", "is_plain", "key_parts", "late_groups",
-        "plain_key", "policy", "refresh_after", "rules", "search", "uncacheable_until",
-        "unstorable", "vary_names",
+        "_named", "_place", "_query", "all_groups", "generation", "groups", "is_plain",
+        "late_groups", "plain_key", "policy", "refresh_after", "route", "rules", "search",
+        "uncacheable_until", "unstorable", "vary_names",
     )  # fmt: skip
 
     def __init__(
         self,
         *,
-        key_parts: Mapping[str, Any],
-        policy: RoutePolicy,
-        rules: Policy,
+        named: tuple[str, str],
+        place: Place,
+        query: bytes,
+        terms: Terms,
         groups: tuple[str, ...],
-        found: RouteMatch | None,
         generation: int,
-        search: "Search | None" = None,
+        search: Search,
     ) -> None:
-        self.key_parts: Final = key_parts
-        self.plain_key: Final = primary_key(**key_parts)
-        self.policy: Final = policy
-        self.rules: Final = rules
+        self._named: Final = named
+        """Namespace and release."""
+        self._place: Final = place
+        self._query: Final = query
+        self.plain_key: Final = primary_key(*named, place, query)
+        self.route: Final = terms.route
+        self.policy: Final = terms.policy
+        self.rules: Final = terms.rules
+        self.is_plain: Final = terms.is_plain
         self.groups: Final = groups
-        self.found: Final = found
         self.generation: Final = generation
         """The number of the routes among which it was found."""
-        self.search: Final = search or Search()
+        self.search: Final = search
         self.vary_names: tuple[bytes, ...] = ()
         """The selecting header fields of the last response, so that one round trip is enough."""
         self.late_groups: tuple[str, ...] = ()
         """Groups that responses named themselves; captured beforehand at the next miss."""
         self.all_groups: tuple[str, ...] = groups
         """Both kinds of groups: what a lookup reads the tokens of."""
-        route = found.route if found is not None else None
-        self.is_plain: Final = policy.vary_by is None and (
-            route is None or not (route.header_names or route.cookie_names)
-        )
-        """Whether nothing but the URL distinguishes its requests."""
         self.uncacheable_until = 0.0
         """Until when (monotonic) requests are not made to wait for each other."""
         self.unstorable: tuple[bytes, ...] = ()
@@ -105,10 +118,7 @@ class Target:
 
     def key(self, extra: Sequence[bytes]) -> bytes:
         """Return the primary key, with what distinguishes requests besides the URL."""
-        variance = self.search.variance
-        if variance is not None:
-            return self.key_under(variance, extra)
-        return primary_key(**self.key_parts, extra=extra) if extra else self.plain_key
+        return self.key_under(self.search.variance, extra)
 
     def key_under(self, variance: SearchVariance | None, extra: Sequence[bytes]) -> bytes:
         """Return the primary key of responses with this No-Vary-Search; None: of those without.
@@ -116,14 +126,14 @@ class Target:
         Equivalent URLs share it. It names the field's value, so that under a key lies only what
         said that its URLs are equivalent in this way.
         """
-        if variance is None:
-            return primary_key(**self.key_parts, extra=extra) if extra else self.plain_key
-        parts: dict[str, Any] = {
-            **self.key_parts,
-            "query": simplified(self.key_parts["query"], variance),
-        }
-        # In capitals, which no name of a header has that stands first in other lists.
-        return primary_key(**parts, extra=(b"NO-VARY-SEARCH", variance.name, *extra))
+        query = self._query
+        if variance is not None:
+            query = simplified(query, variance)
+            # In capitals, which no name of a header has that stands first in other lists.
+            extra = (b"NO-VARY-SEARCH", variance.name, *extra)
+        elif not extra:
+            return self.plain_key
+        return primary_key(*self._named, self._place, query, extra)
 
     def remember_groups(self, groups: Iterable[str], limit: int) -> None:
         """Remember groups which a response named, so that the next miss captures them first."""
@@ -142,7 +152,7 @@ class Targets:
     ) -> None:
         # Applications in one process share the embedded store, but never an entry.
         own = f"#{instance}" if server_url(settings.redis_url) is None else ""
-        self._release = settings.cache_release + own
+        self._named = (settings.cache_namespace, settings.cache_release + own)
         self._settings = settings
         self._rules = tuple(rules)
         self._app = app
@@ -152,12 +162,11 @@ class Targets:
         """What holds the routes, once it is known."""
         self._routes_read: Sequence[Any] | None = None
         self._routes_seen = 0
-        self._targets: _Memory[Target] = _Memory()
-        self._searches: _Memory[Search] = _Memory()
-        self._touched: _Memory[tuple[str, ...]] = _Memory()
+        self._targets: Memory[Target] = Memory()
+        self._searches: Memory[Search] = Memory()
+        self._touched: Memory[tuple[str, ...]] = Memory()
         self._rules_by_lifetime: dict[float, Policy] = {}
-        self._plain_policy = RoutePolicy(cache=True, default_lifetime=settings.cache_expiration)
-        """What applies where neither a decorator nor a rule says anything."""
+        self._terms: dict[tuple[RouteInfo | None, tuple[Rule, ...]], Terms] = {}
         self._base_rules = Policy(
             default_lifetime=settings.cache_expiration,
             heuristic_fraction=settings.heuristic_fraction,
@@ -175,20 +184,26 @@ class Targets:
 
     def find(self, scope: Scope, headers: Headers) -> Target:
         """Return the target of a QUERY, or of a GET or HEAD of that URL."""
-        forwarded: HeaderList = ()
+        forwarded: tuple[bytes, ...] = ()
         if headers.has_any(FORWARDED_HEADERS):
-            forwarded = tuple((n, v) for n, v in headers.raw if n in FORWARDED_HEADERS)
-        host = headers.combined(b"host") or _server(scope)
-        path: str = scope["path"]
-        raw_path: bytes = scope.get("raw_path") or path.encode("utf-8", "surrogatepass")
-        root_path = str(scope.get("root_path", ""))
-        scheme, query = scope.get("scheme", "http"), scope.get("query_string", b"")
-        method = "QUERY" if scope["method"] == "QUERY" else "GET"
-        identity = (method, scheme, host, root_path, raw_path, query, forwarded, path)
+            forwarded = forwarded_parts(headers.raw)
+        path = scope["path"].encode("utf-8", "surrogatepass")
+        place = (
+            scope.get("scheme", "http").encode(),
+            headers.combined(b"host") or _server(scope),
+            str(scope.get("root_path", "")).encode("utf-8", "surrogatepass"),
+            scope.get("raw_path") or path,
+            path,
+            *forwarded,
+        )
+        method, query = scope["method"], scope.get("query_string", b"")
+        if method != "QUERY":
+            method = "GET"
+        identity = (method, query, *place)
         self._watch_routes(scope)
         target = self._targets.get(identity)
         if target is None:
-            target = self._new(identity, self._inner_path(scope))
+            target = self._new(method, place, query, scope)
             self._targets.remember(identity, target)
         return target
 
@@ -225,7 +240,7 @@ class Targets:
             groups = fallback_touched(path)
         else:
             groups = table.touched_by(found)
-        declared = self._policy(path, path, found).invalidates
+        declared = self._terms_at(path, path, found).policy.invalidates
         named = (g for name in declared for g in named_groups(_formatted(name, found)))
         return tuple(dict.fromkeys((*groups, *named)))
 
@@ -253,38 +268,47 @@ class Targets:
             return True
         return self.match({**scope, "method": method}, headers) is not None
 
-    def _new(self, identity: tuple[Any, ...], inner: str) -> Target:
-        method, scheme, host, root_path, raw_path, query, forwarded, path = identity
+    def _new(self, method: str, place: Place, query: bytes, scope: Scope) -> Target:
+        path, inner = scope["path"], self._inner_path(scope)
         deep = path.count("/") > _DEEPEST
-        found, groups = (None, ()) if deep else self._groups(method, inner, _host_name(host))
-        route = found.route if found is not None else None
-        policy = self._policy(path, inner, found)
+        found, groups = (None, ()) if deep else self._groups(method, inner, _host_name(place[1]))
+        terms = self._terms_at(path, inner, found)
         if deep:
-            policy = replace(policy, cache=False)
-        tags = tuple(tag_group(_formatted(tag, found)) for tag in policy.tags)
-        if self._settings.keyed_query == "declared" and route and route.query_names is not None:
-            query = declared_query(query, route.query_names)
-        return Target(
-            key_parts={
-                "namespace": self._settings.cache_namespace,
-                "release": self._release,
-                "scheme": scheme.encode(),
-                "host": host,
-                "root_path": root_path.encode("utf-8", "surrogatepass"),
-                "raw_path": raw_path,
-                "query": query,
-                "path": path.encode("utf-8", "surrogatepass"),
-                "forwarded": forwarded,
-            },
-            policy=policy,
-            rules=self._rules_with(
-                0.0 if self._guarded(found, policy) else policy.default_lifetime
-            ),
-            groups=tuple(dict.fromkeys((NAMESPACE_GROUP, *groups, *tags))),
-            found=found,
-            generation=self.generation,
-            search=self._search((method, scheme, host, root_path, raw_path, forwarded, path)),
+            terms = Terms(None, replace(terms.policy, cache=False), terms.rules)
+        tags = terms.policy.tags and dict.fromkeys(
+            tag_group(_formatted(tag, found)) for tag in terms.policy.tags
         )
+        declared = terms.route.query_names if terms.route is not None else None
+        if self._settings.keyed_query == "declared" and declared is not None:
+            query = declared_query(query, declared)
+        return Target(
+            named=self._named,
+            place=place,
+            query=query,
+            terms=terms,
+            groups=(NAMESPACE_GROUP, *groups, *tags),
+            generation=self.generation,
+            # The queries of a path share it.
+            search=self._search(place if method == "GET" else (method, *place)),
+        )
+
+    def _terms_at(self, path: str, inner: str, found: RouteMatch | None) -> Terms:
+        route = found.route if found is not None else None
+        matching = matching_rules(self._rules, path, inner) if self._rules else ()
+        terms = self._terms.get((route, matching))
+        if terms is None:
+            policy = route_policy(
+                default_lifetime=self._settings.cache_expiration,
+                rules=matching,
+                control=route.control if route is not None else None,
+            )
+            if len(self._terms) >= _MOST_TERMS:
+                self._terms.clear()
+            # A hit would skip a check of credentials: never cached implicitly.
+            guarded = route is not None and route.has_security and policy.vary_by is None
+            rules = self._rules_with(0.0 if guarded else policy.default_lifetime)
+            terms = self._terms[route, matching] = Terms(route, policy, rules)
+        return terms
 
     def _rules_with(self, lifetime: float) -> Policy:
         """Return the rules with a default lifetime; few are in use, all that somebody wrote."""
@@ -294,28 +318,12 @@ class Targets:
             self._rules_by_lifetime[lifetime] = rules
         return rules
 
-    def _policy(self, path: str, inner: str, found: RouteMatch | None) -> RoutePolicy:
-        control = found.route.control if found is not None else None
-        if control is None and not self._rules:
-            return self._plain_policy
-        return route_policy(
-            default_lifetime=self._settings.cache_expiration,
-            rules=self._rules,
-            path=path,
-            beneath=inner,
-            control=control,
-        )
-
-    def _search(self, path: tuple[Any, ...]) -> Search:
+    def _search(self, path: tuple[str | bytes, ...]) -> Search:
         search = self._searches.get(path)
         if search is None:
             search = Search()
             self._searches.remember(path, search)
         return search
-
-    def _guarded(self, found: RouteMatch | None, policy: RoutePolicy) -> bool:
-        """Return whether a hit would skip a check of credentials; never cached implicitly."""
-        return found is not None and found.route.has_security and policy.vary_by is None
 
     def _groups(
         self, method: str, path: str, host: str
@@ -339,30 +347,7 @@ class Targets:
         self.generation += 1
         self._targets.clear()
         self._touched.clear()
-
-
-@final
-class _Memory(OrderedDict[tuple[Any, ...], Remembered]):
-    """What is remembered of URLs, bounded in their number and in their length."""
-
-    _weight = 0
-
-    def remember(self, key: tuple[Any, ...], value: Remembered) -> None:
-        """Keep the value, and forget the oldest ones where there is no room."""
-        self[key] = value
-        self._weight += _weight(key)
-        while self._weight > _REMEMBERED and self:
-            oldest, _ = self.popitem(last=False)
-            self._weight -= _weight(oldest)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        super().clear()
-        self._weight = 0
-
-
-def _weight(key: tuple[Any, ...]) -> int:
-    return 1 + len(repr(key)) // _USUAL_LENGTH
+        self._terms.clear()
 
 
 def _server(scope: Scope) -> bytes:

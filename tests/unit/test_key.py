@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from maxage.key import (
     FORWARDED_HEADERS,
     declared_query,
+    forwarded_parts,
     join_injective,
     primary_key,
     variant_key,
@@ -38,7 +39,9 @@ class Asked:
 
     def key(self) -> bytes:
         """The primary key."""
-        return primary_key(**vars(self))
+        forwarded = forwarded_parts(self.forwarded)
+        place = (self.scheme, self.host, self.root_path, self.raw_path, b"", *forwarded)
+        return primary_key(self.namespace, self.release, place, self.query, self.extra)
 
 
 # Characters that keys, URLs and lists are delimited with, and few others, so that parts which look

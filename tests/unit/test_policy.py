@@ -6,7 +6,16 @@ import pytest
 from starlette.requests import Request
 
 from maxage.errors import SettingsError
-from maxage.policy import Control, RoutePolicy, Rule, cached, control_of, route_policy, uncached
+from maxage.policy import (
+    Control,
+    RoutePolicy,
+    Rule,
+    cached,
+    control_of,
+    matching_rules,
+    route_policy,
+    uncached,
+)
 
 
 def user(request: Request) -> str:
@@ -22,7 +31,8 @@ def tenant(request: Request) -> str:
 def policy(
     *rules: Rule, path: str = "/items/5", control: Control | None = None, default: float = 300
 ) -> RoutePolicy:
-    return route_policy(default_lifetime=default, rules=rules, path=path, control=control)
+    matching = matching_rules(rules, path)
+    return route_policy(default_lifetime=default, rules=matching, control=control)
 
 
 @pytest.mark.parametrize(

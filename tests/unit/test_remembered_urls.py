@@ -56,3 +56,15 @@ def test_a_url_longer_than_all_that_is_remembered_harms_nobody() -> None:
     known = targets()
     find(known, "q" * 5_000_000)
     assert find(known, "page=1") is find(known, "page=1")
+
+
+def test_clients_behind_a_proxy_share_what_is_remembered_of_a_url() -> None:
+    """`for=` names the client; what applications build URLs from keeps requests apart."""
+    known = targets()
+
+    def asked(forwarded: bytes) -> Target:
+        headers = Headers([*HEADERS.raw, (b"forwarded", forwarded)])
+        return known.find(http_scope("GET", "/x"), headers)
+
+    assert asked(b"for=192.0.2.1;host=h") is asked(b"for=192.0.2.2;host=h")
+    assert asked(b"for=192.0.2.1;host=h") is not asked(b"for=192.0.2.1;host=i")
