@@ -13,7 +13,7 @@ from typing import Any, Final, final
 from msgspec.structs import replace
 
 from maxage.background import Background, Result
-from maxage.claim import Claim, claim_key
+from maxage.claim import Claim, Claims, claim_key
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
 from maxage.counting import Counters, begin_counting
@@ -84,6 +84,7 @@ class Cache:
         self.reader: Final = Reader(settings, self.shelf)
         self.background: Final = Background()
         self.purges: Final = SharedPurges(store, self.background.spawn)
+        self._claims: Final = Claims(store, self.background.spawn, alone_for=UNCACHEABLE_SECONDS)
 
     # lookup
 
@@ -399,7 +400,7 @@ class Cache:
         key = claim_key(self.settings.cache_namespace, found.collapse_key, tokens)
         if key is None or not self.store.shared:
             return None
-        return Claim(self.store, self.background.spawn, key, alone_for=UNCACHEABLE_SECONDS)
+        return self._claims.to(key)
 
     def finish(self, flight: Flight[Entry] | None, entry: Entry | None = None) -> None:
         """Give the response of a fill to whoever waits for it."""

@@ -12,6 +12,7 @@ second run of the handler, and nothing else.
 
 import asyncio
 import secrets
+import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from enum import Enum
 from hashlib import blake2b
@@ -22,7 +23,7 @@ from maxage.store import CLAIM_ENDED, Store
 CLAIM_SECONDS: Final = 0.8
 """How long others wait for a process that has died."""
 _BEAT_SECONDS: Final = 0.25
-"""Between two renewals of a claim."""
+"""Between two renewals of the claims that are held; the first comes no later than that."""
 _ALONE: Final = b"-"
 """What lies under a claim when its response turned out not to be shareable."""
 
@@ -40,26 +41,57 @@ class Standing(Enum):
 
 
 @final
+class Claims:
+    """The claims of this process to the responses of one store.
+
+    Args:
+        store: where they lie.
+        spawn: runs work in the background.
+        alone_for: seconds for which it is told that a response cannot be shared.
+    """
+
+    def __init__(self, store: Store, spawn: Spawn, *, alone_for: float) -> None:
+        self.store: Final = store
+        self.spawn: Final = spawn
+        self.alone_for: Final = alone_for
+        self._beats: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Beat]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def to(self, key: bytes) -> "Claim":
+        """Return a claim of this key; it is not taken yet."""
+        return Claim(self, key)
+
+    def beat(self) -> "_Beat":
+        """Return what renews the claims that are held in this event loop."""
+        loop = asyncio.get_running_loop()
+        beat = self._beats.get(loop)
+        if beat is None:
+            beat = self._beats[loop] = _Beat(self.store, self.spawn)
+        return beat
+
+
+@final
 class Claim:
     """The claim of this process to one response."""
 
-    __slots__ = ("_alone", "_mine", "_spawn", "_store", "_timer", "alone_for", "key")
+    __slots__ = ("_alone", "_beat", "_claims", "key", "mine")
 
-    def __init__(self, store: Store, spawn: Spawn, key: bytes, *, alone_for: float) -> None:
+    def __init__(self, claims: Claims, key: bytes) -> None:
         self.key: Final = key
-        self.alone_for: Final = alone_for
-        """Seconds for which it is told that a response cannot be shared."""
-        self._store: Final = store
-        self._spawn: Final = spawn
-        self._mine: Final = secrets.token_bytes(8)
-        self._timer: asyncio.TimerHandle | None = None
+        self.mine: Final = secrets.token_bytes(8)
+        """What lies under the key while this process holds it."""
+        self._claims: Final = claims
+        self._beat: _Beat | None = None
+        """What renews it while it is held."""
         self._alone = False
 
     async def take(self) -> Standing:
         """Claim the response unless another process has; ask for how things stand."""
-        lies = await self._store.claim(self.key, self._mine, keep_for=CLAIM_SECONDS)
-        if lies == self._mine:
-            self._hold()
+        lies = await self._claims.store.claim(self.key, self.mine, keep_for=CLAIM_SECONDS)
+        if lies == self.mine:
+            self._beat = self._claims.beat()
+            self._beat.renew(self)
             return Standing.LEAD
         standings = {None: Standing.UNKNOWN, CLAIM_ENDED: Standing.ENDED, _ALONE: Standing.ALONE}
         return standings.get(lies, Standing.WAIT)
@@ -70,23 +102,45 @@ class Claim:
 
     def end(self, *, written: bool) -> None:
         """Let the others go on; `written`: the response is being written, which ends the claim."""
-        if self._timer is None:
+        if self._beat is None:
             return
-        self._timer.cancel()
-        self._timer = None
+        self._beat.held.discard(self)
+        self._beat = None
+        claims = self._claims
         if self._alone:
             told = [(self.key, _ALONE)]
-            self._spawn(self._store.write(told, keep_for=self.alone_for, tokens={}))
+            claims.spawn(claims.store.write(told, keep_for=claims.alone_for, tokens={}))
         elif not written:
-            self._spawn(self._store.delete((self.key,)))
+            claims.spawn(claims.store.delete((self.key,)))
 
-    def _hold(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._beat)
 
-    def _beat(self) -> None:
-        mine = [(self.key, self._mine)]
-        self._spawn(self._store.write(mine, keep_for=CLAIM_SECONDS, tokens={}))
-        self._hold()
+@final
+class _Beat:
+    """Renews the claims that are held in one event loop, all of them together."""
+
+    __slots__ = ("_spawn", "_store", "_timer", "held")
+
+    def __init__(self, store: Store, spawn: Spawn) -> None:
+        self.held: Final[set[Claim]] = set()
+        self._store: Final = store
+        self._spawn: Final = spawn
+        self._timer: asyncio.TimerHandle | None = None
+
+    def renew(self, claim: Claim) -> None:
+        """Renew a claim from now on, as long as it is held."""
+        self.held.add(claim)
+        if self._timer is None:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self.held:
+            values = [(claim.key, claim.mine) for claim in self.held]
+            self._spawn(self._store.write(values, keep_for=CLAIM_SECONDS, tokens={}))
+            self._wait()
 
 
 def claim_key(namespace: str, key: bytes, tokens: Iterable[bytes | None]) -> bytes | None:
@@ -94,9 +148,10 @@ def claim_key(namespace: str, key: bytes, tokens: Iterable[bytes | None]) -> byt
 
     The tokens are part of it: who read other ones could not take the response.
     """
-    digest = blake2b(key, digest_size=16)
+    parts = [key]
     for token in tokens:
         if token is None:
             return None
-        digest.update(b"\0" + token)
-    return b"%b:f:%b" % (namespace.encode(), digest.hexdigest().encode())
+        parts.append(token)
+    digest = blake2b(b"\0".join(parts), digest_size=16).hexdigest()
+    return f"{namespace}:f:{digest}".encode()

@@ -227,8 +227,8 @@ async def test_a_process_that_died_keeps_the_others_waiting_for_a_second_at_most
         assert flight is not None
         for one in flight._by_key.values():
             assert one.claim is not None
-            assert one.claim._timer is not None
-            one.claim._timer.cancel()
+            assert one.claim._beat is not None
+            one.claim._beat.held.clear()
         began = time.monotonic()
         waiting = page.start(page.two)
         await page.ran(3)
