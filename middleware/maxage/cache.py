@@ -80,9 +80,9 @@ class Cache:
         self.draw: Final = draw
         self.flights: Final[Flights[Entry]] = Flights()
         self.counters: Final[Counters] = begin_counting()
-        self.shelf: Final = Shelf(settings, store, self.counters)
-        self.reader: Final = Reader(settings, self.shelf)
         self.background: Final = Background()
+        self.shelf: Final = Shelf(settings, store, self.counters, self.background.spawn)
+        self.reader: Final = Reader(settings, self.shelf)
         self.purges: Final = SharedPurges(store, self.background.spawn)
         self._claims: Final = Claims(store, self.background.spawn, alone_for=UNCACHEABLE_SECONDS)
 
@@ -343,7 +343,7 @@ class Cache:
         self.shelf.hold(entry)
         # Whatever this process keeps is older.
         self._forget(*{key, found.key})
-        self.background.spawn(self.shelf.write(entry, fill, claim))
+        self.shelf.write(entry, fill, claim)
         return entry
 
     def _primary_key(self, fill: Fill, stored: StoredResponse) -> bytes:

@@ -1,17 +1,25 @@
 """Where responses lie: in the store, and until they are written in this process."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Final, final
-from weakref import WeakValueDictionary
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, final
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from maxage.claim import Claim
 from maxage.counting import Counters
 from maxage.fill import Fill
 from maxage.found import Found
 from maxage.settings import CacheSettings
-from maxage.store import Reading, Store, Value
+from maxage.store import Reading, Store, Value, Writing
 from maxage.store.codec import Codec, Entry, VariantIndex
+
+logger = logging.getLogger("maxage")
+
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+_Turn = list[tuple[Entry, float, Claim | None]]
+"""Entries that are written together: for how long, and which claim ends with it."""
 
 
 @final
@@ -22,15 +30,22 @@ class Shelf:
     request does not race the write.
     """
 
-    def __init__(self, settings: CacheSettings, store: Store, counters: Counters) -> None:
+    def __init__(
+        self, settings: CacheSettings, store: Store, counters: Counters, spawn: Spawn
+    ) -> None:
         self._settings: Final = settings
         self._counters: Final = counters
+        self._spawn: Final = spawn
         self.store: Final = store
         secret = settings.cache_secret
         self._codec: Final = Codec(secret.get_secret_value().encode() if secret else None)
         self._held: dict[bytes, Entry] = {}
         self.held_bytes = 0
         """Bodies that are being copied or wait to be written, together."""
+        self._turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]] = (
+            WeakKeyDictionary()
+        )
+        """What is written next in each event loop."""
         self._index_locks: WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = (
             WeakValueDictionary()
         )
@@ -89,19 +104,59 @@ class Shelf:
             del self._held[entry.key]
             self.held_bytes -= len(entry.stored.body)
 
-    async def write(self, entry: Entry, fill: Fill, claim: Claim | None) -> None:
-        """Write an entry that is held, and let it go; the claim ends with it."""
+    def write(self, entry: Entry, fill: Fill, claim: Claim | None) -> None:
+        """Write an entry that is held, soon, and let it go; the claim ends with it.
+
+        All that is written in one turn of the event loop is written together.
+        """
+        if entry.stored.vary_names:
+            self._spawn(self._write_variant(entry, fill, claim))
+            return
+        loop = asyncio.get_running_loop()
+        turn = self._turns.get(loop)
+        if turn is None:
+            turn = self._turns[loop] = []
+            written = self._spawn(self._write_together(loop, turn))
+            written.add_done_callback(partial(self._written, loop, turn))
+        turn.append((entry, fill.verdict.keep_for, claim))
+
+    async def _write_together(self, loop: asyncio.AbstractEventLoop, turn: "_Turn") -> None:
+        """Write what was gathered; what comes from now on is too late for it."""
+        del self._turns[loop]
+        await self.store.write_all(
+            [
+                Writing(values, keep_for, dict(entry.tokens), claim and claim.key)
+                for entry, keep_for, claim in turn
+                if (values := self._encoded(entry))
+            ]
+        )
+
+    def _written(
+        self, loop: asyncio.AbstractEventLoop, turn: "_Turn", task: "asyncio.Task[None]"
+    ) -> None:
+        if task.cancelled() and self._turns.get(loop) is turn:
+            # It was cancelled before it began.
+            del self._turns[loop]
+        for entry, _, _ in turn:
+            self.release(entry)
+
+    def _encoded(self, entry: Entry) -> list[tuple[bytes, Value]]:
+        """Return the entry as it is written, with its key; nothing where it cannot be."""
         try:
-            values = [(entry.key, self._framed(entry))]
-            tokens = dict(entry.tokens)
-            keep_for, ended = fill.verdict.keep_for, None if claim is None else claim.key
-            if not entry.stored.vary_names:
-                await self.store.write(values, keep_for=keep_for, tokens=tokens, ended=ended)
-                return
+            return [(entry.key, self._framed(entry))]
+        except Exception:
+            # Such as a group whose name is no text. The others are written all the same.
+            logger.exception("A response could not be encoded.")
+            return []
+
+    async def _write_variant(self, entry: Entry, fill: Fill, claim: Claim | None) -> None:
+        """Write an entry that is held, and the index of its URL with it; let it go."""
+        try:
             async with self._index_lock(fill.found.key):
                 index, surplus = await self._index_with(entry, fill.found)
-                values.append((index.key, self._framed(index)))
-                await self.store.write(values, keep_for=keep_for, tokens=tokens, ended=ended)
+                values = [(it.key, self._framed(it)) for it in (entry, index)]
+                keep_for, ended = fill.verdict.keep_for, claim and claim.key
+                await self.store.write_all([Writing(values, keep_for, dict(entry.tokens), ended)])
                 await self.store.delete(surplus)
         finally:
             self.release(entry)

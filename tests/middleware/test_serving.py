@@ -1,6 +1,7 @@
 """How responses pass, are copied on the side, and come back from the store."""
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
 from maxage.message import Headers, Request
 from maxage.store import Reading
 from tests.support.asgi import (
@@ -412,11 +413,11 @@ async def test_a_fill_is_found_while_it_waits_to_be_written() -> None:
         authority = store
         open, close, ping, read = store.open, store.close, store.ping, store.read
         renew, delete, mutating = store.renew, store.delete, store.mutating
-        claim = store.claim
+        claim, write = store.claim, store.write
 
-        async def write(self, values: Any, **rest: Any) -> bool:
+        async def write_all(self, writings: Any) -> bool:
             await gate.wait()
-            return await store.write(values, **rest)
+            return await store.write_all(writings)
 
     app = CounterApp()
     middleware = CacheMiddleware(app, CacheSettings(), store=SlowStore())
@@ -427,6 +428,34 @@ async def test_a_fill_is_found_while_it_waits_to_be_written() -> None:
     gate.set()
     await settled(middleware)
     assert (await call(middleware)).body == b"run 3"
+
+
+async def test_responses_of_one_turn_are_written_together_and_none_takes_another_with_it(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of them belongs to a group that cannot be encoded."""
+    settings = CacheSettings(redis_url=redis_url, cache_namespace=f"t{uuid.uuid4().hex[:12]}")
+    store = RedisStore(redis_url, settings)
+    middleware = CacheMiddleware(CounterApp(), settings, store=store)
+    sent: list[int] = []
+    write_all = store.write_all
+
+    async def counting(writings: Any) -> bool:
+        sent.append(len(writings))
+        return await write_all(writings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "write_all", counting)
+        asked = (("/one", b"/one"), ("/two", b"/two"), ("/\udc80", b"/%80"))
+        await asyncio.gather(*(call(middleware, path=p, raw_path=raw) for p, raw in asked))
+        await settled(middleware)
+    assert sent == [2]
+    assert "could not be encoded" in caplog.text
+    assert middleware.cache is not None
+    assert len(middleware.cache.shelf) == 0
+    for path in ("/one", "/two"):
+        assert b"hit" in status_of(await call(middleware, path=path))
+    await middleware.aclose()
 
 
 @pytest.mark.parametrize("at", ["before", "start", "body", "end"])

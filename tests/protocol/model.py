@@ -42,7 +42,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from maxage import CacheMiddleware, CacheSettings
-from maxage.store import Reading
+from maxage.store import Reading, Writing
 from maxage.store.lease import LEASE_SECONDS, LOOK_INTERVAL, SUSPICION_SECONDS, Lease
 from maxage.store.sync import SyncRedisStore
 from maxage.store.upstream import upstream_for
@@ -94,9 +94,13 @@ class Awaited:
         """Take none: whoever waits for another process waits by a real clock."""
         return None
 
-    async def write(self, values: Any, *, keep_for: float, tokens: Any, **_: Any) -> bool:
+    async def write(self, values: Any, *, keep_for: float, tokens: Any) -> bool:
         """As the asynchronous half does."""
         return self.now.write_now(values, keep_for=keep_for, tokens=tokens)
+
+    async def write_all(self, writings: Sequence[Writing]) -> bool:
+        """As the asynchronous half does."""
+        return all([await self.write(v, keep_for=k, tokens=t) for v, k, t, _ in writings])
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         """As the asynchronous half does."""

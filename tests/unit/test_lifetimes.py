@@ -8,6 +8,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from maxage.settings import CacheSettings
+from maxage.store import Writing
 from maxage.store.lifetimes import TokenLifetimes
 from maxage.store.redis import RedisStore
 from maxage.store.sync import SyncRedisStore
@@ -33,7 +34,7 @@ class Process:
 
     def rounds(self, *, keep_for: float, token: bytes = b"token") -> Iterator[None]:
         """Write a value that carries the token; yield before each round but the first."""
-        writing = self.known.writing([(b"k", b"v")], keep_for=keep_for, tokens={GROUP: token})
+        writing = self.known.writing([Writing([(b"k", b"v")], keep_for, {GROUP: token})])
         commands = next(writing)
         while True:
             names = [command[0] for command in commands]
@@ -87,6 +88,24 @@ def test_a_token_outlives_what_carries_it(ask: Ask, namespace: str, keep_for: fl
     left = create(ask, namespace)
     Process(namespace, ask).write(keep_for=keep_for)
     assert left() >= keep_for
+
+
+async def test_a_token_outlives_the_longest_of_what_is_written_together(
+    ask: Ask, redis_url: str, namespace: str
+) -> None:
+    """Whichever comes first; no other token is extended for it."""
+    store = RedisStore(redis_url, CacheSettings(cache_namespace=namespace, cache_write_budget=5))
+    groups = (GROUP, "g:b", "g:c")
+    for group in groups:
+        ask(("SET", token_key(namespace, group), b"token", "EX", TOKEN_SECONDS))
+    lasting = ((30 * HOUR, GROUP), (60.0, GROUP), (60.0, "g:b"), (2 * HOUR, "g:c"))
+    writings = [Writing([(b"k", b"v")], keep_for, {g: b"token"}) for keep_for, g in lasting]
+    assert await store.write_all(writings)
+    left = [ask(("PTTL", token_key(namespace, group))) / 1000 for group in groups]
+    assert left[0] >= 30 * HOUR
+    assert left[1] <= HOUR
+    assert 2 * HOUR <= left[2] <= 4 * HOUR
+    await store.close()
 
 
 def test_a_process_that_knows_nothing_shortens_no_token(ask: Ask, namespace: str) -> None:

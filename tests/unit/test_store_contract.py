@@ -16,7 +16,7 @@ import pytest
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store import CLAIM_ENDED, Reading, Store
+from maxage.store import CLAIM_ENDED, Reading, Store, Writing
 from maxage.store.memory import MemoryStore
 from maxage.store.redis import RedisStore
 from maxage.store.sync import SyncRedisStore
@@ -75,6 +75,9 @@ class Awaited:
         return await asyncio.to_thread(
             self._store.write_now, values, keep_for=keep_for, tokens=tokens
         )
+
+    async def write_all(self, writings: Sequence[Writing]) -> bool:
+        raise NotImplementedError  # only the middleware writes several
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
         raise NotImplementedError  # only the middleware claims
@@ -382,7 +385,7 @@ async def test_what_is_written_ends_the_claim_to_it(memory_or_redis: Store) -> N
     """For a moment it says so: who looked just before finds that he is to look again."""
     store = memory_or_redis
     await store.claim(b"c", b"mine", keep_for=60)
-    assert await store.write([(b"k", b"v")], keep_for=60, tokens={}, ended=b"c")
+    assert await store.write_all([Writing([(b"k", b"v")], 60, {}, ended=b"c")])
     assert await store.claim(b"c", b"other", keep_for=60) == CLAIM_ENDED
     assert await values_of(store, b"k") == [b"v"]
 
@@ -678,6 +681,23 @@ async def test_on_redis_new_tokens_live_longer_where_responses_are_kept_for_long
     for group in ("g:a", "g:b"):
         key = token_key(on_redis.upstream.namespace, group)
         assert redis_server.call("TTL", key) > LONG_TOKEN_SECONDS - 60
+
+
+async def test_several_writes_at_once_are_kept_each_as_if_it_were_alone(
+    memory_or_redis: Store,
+) -> None:
+    """One that cannot be kept takes none of the others with it, and the whole says so."""
+    store = memory_or_redis
+    await store.claim(b"c", b"mine", keep_for=60)
+    one, none, other = (
+        Writing([(b"k", b"1"), (b"l", b"2")], 60, {"g:a": b"token"}),
+        Writing([(b"never", b"3")], 0, {"g:a": b"token"}),
+        Writing([(b"m", b"4")], 60, {"g:a": b"another"}, ended=b"c"),
+    )
+    assert await store.write_all([one, none, other]) is False
+    assert await values_of(store, b"k", b"l", b"never", b"m") == [b"1", b"2", None, b"4"]
+    assert await store.claim(b"c", b"other", keep_for=60) == CLAIM_ENDED
+    assert await store.write_all([one, other]) is True
 
 
 async def test_what_is_written_in_one_turn_shares_one_round_trip(on_redis: RedisStore) -> None:

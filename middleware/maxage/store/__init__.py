@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from maxage.store.codec import Entry, VariantIndex
 from maxage.store.copies import Copy
@@ -24,6 +24,19 @@ class Reading:
     """The current token of each group. A missing one was created; None: it could not be."""
     found: object = None
     """What the first who looked made of it, for those who share it. No store sets it."""
+
+
+class Writing(NamedTuple):
+    """What is written as one: values, how long they are kept, and what they depend on."""
+
+    values: Sequence[tuple[bytes, Value]]
+    """What to keep, with its keys."""
+    keep_for: float
+    """Seconds."""
+    tokens: Mapping[str, bytes]
+    """The token of each group that the values depend on, as they carry it."""
+    ended: bytes | None = None
+    """The key of a claim that ends with this."""
 
 
 class Near(Protocol):
@@ -126,7 +139,6 @@ class Store(Protocol):
         *,
         keep_for: float,
         tokens: Mapping[str, bytes],
-        ended: bytes | None = None,
     ) -> bool:
         """Keep the values for `keep_for` seconds, and the tokens that they carry as long.
 
@@ -134,11 +146,14 @@ class Store(Protocol):
             values: what to keep, with its keys.
             keep_for: seconds.
             tokens: the token of each group that the values depend on, as they carry it.
-            ended: the key of a claim that ends with this.
 
         Returns:
             Whether all values are kept.
         """
+        ...
+
+    async def write_all(self, writings: Sequence[Writing]) -> bool:
+        """Do what `write` does for each of them, together; return whether all values are kept."""
         ...
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
@@ -193,4 +208,4 @@ class Store(Protocol):
         ...
 
 
-__all__ = ["Near", "Reading", "Store", "Value"]
+__all__ = ["Near", "Reading", "Store", "Value", "Writing"]

@@ -10,18 +10,20 @@ what GT says.
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 # What redis-py reads is of any type until it is checked here.
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 from redis.exceptions import ResponseError
 
 from maxage.clock import Clock, monotonic_clock
-from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS
+from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Writing
 from maxage.store.commands import CONFIRMED, Command
 from maxage.store.tokens import LONG_TOKEN_SECONDS, TOKEN_SECONDS, token_key
 
-Write = Generator[list[Command], Sequence[Any], bool]
+Rounds = Generator[list[Command], Sequence[Any], bool]
 """Yields the commands of each round, one for each key, and is sent their answers."""
+_Token = tuple[str, bytes]
+"""A group with its token."""
 
 _MARGIN: Final = 5.0
 """Seconds by which a token outlives its entries: on a cluster they lie on different servers."""
@@ -29,6 +31,8 @@ _REMEMBERED: Final = 10_000
 """Tokens of which it is remembered until when they live."""
 _USUAL_NAME: Final = 200
 """The longest name of such a group."""
+_ENDED_MILLISECONDS: Final = int(CLAIM_ENDED_SECONDS * 1000)
+_UNKNOWN: Final = (b"", 0.0)
 _NO_EXPIRY: Final = -1
 """What PTTL answers about a key that lives for ever."""
 
@@ -50,69 +54,78 @@ class TokenLifetimes:
         self._ends: dict[str, tuple[bytes, float]] = {}
         """The token last seen of each group, and until when (monotonic) it lives at least."""
 
-    def writing(
+    def writing(self, writings: Iterable[Writing]) -> Rounds:
+        """Keep values, and the tokens that they carry longer; return whether all were kept."""
+        asked_at, lasting = self._clock(), True
+        sets: list[Command] = []
+        endings: list[Command] = []
+        unsure: dict[_Token, float] = {}
+        for values, keep_for, tokens, ended in writings:
+            milliseconds = int(keep_for * 1000)
+            if milliseconds <= 0:
+                lasting = False
+                continue
+            sets += [("SET", key, value, "PX", milliseconds) for key, value in values]
+            self._note_unsure(unsure, tokens, keep_for + _MARGIN, asked_at)
+            if ended is not None:
+                endings.append(("SET", ended, CLAIM_ENDED, "PX", _ENDED_MILLISECONDS))
+        if not sets:
+            return False
+        questions = [("PTTL", self._key(group)) for group, _ in unsure]
+        answers = yield [*sets, *questions, *endings]
+        kept = [said in CONFIRMED for said in answers[: len(sets)]]
+        if not any(kept):
+            return False
+        late: dict[_Token, float] = {}
+        for (token, needed), said in zip(unsure.items(), answers[len(sets) :], strict=False):
+            left = _seconds(said)
+            self._remember(token, asked_at + left)
+            if left < needed:
+                late[token] = needed
+        yield from self._extended(late)
+        return lasting and all(kept)
+
+    def _note_unsure(
         self,
-        values: Sequence[tuple[bytes, Any]],
-        *,
-        keep_for: float,
+        unsure: dict[_Token, float],
         tokens: Mapping[str, bytes],
-        ended: bytes | None = None,
-    ) -> Write:
-        """Keep the values for `keep_for` seconds, and the tokens that they carry longer.
-
-        Args:
-            values: what to keep, with its keys.
-            keep_for: seconds.
-            tokens: the token of each group that the values depend on.
-            ended: the key of a claim that ends with this.
-
-        Returns:
-            Whether all values were kept.
-        """
-        if keep_for + _MARGIN > TOKEN_SECONDS:
+        needed: float,
+        now: float,
+    ) -> None:
+        """Note the tokens that may not live for as long as they are needed, in seconds."""
+        if needed > TOKEN_SECONDS:
             # So that each new group's token need not be extended.
             self.token_seconds = LONG_TOKEN_SECONDS
-        unsure = [group for group in tokens if not self._outlives(group, tokens[group], keep_for)]
-        milliseconds, asked_at = int(keep_for * 1000), self._clock()
-        commands: list[Command] = [("SET", key, value, "PX", milliseconds) for key, value in values]
-        commands += [("PTTL", self._key(group)) for group in unsure]
-        if ended is not None:
-            commands.append(("SET", ended, CLAIM_ENDED, "PX", int(CLAIM_ENDED_SECONDS * 1000)))
-        answers = yield commands
-        if any(said not in CONFIRMED for said in answers[: len(values)]):
-            return False
-        told = answers[len(values) : len(values) + len(unsure)]
-        for group, said in zip(unsure, told, strict=True):
-            self._remember(group, tokens[group], asked_at + _seconds(said))
-        yield from self._extended({g: tokens[g] for g in unsure}, keep_for)
-        return True
+        for token in tokens.items():
+            group, value = token
+            known, ends = self._ends.get(group, _UNKNOWN)
+            if known != value or ends < now + needed:
+                unsure[token] = max(needed, unsure.get(token, 0.0))
 
-    def _extended(self, tokens: Mapping[str, bytes], keep_for: float) -> Write:
-        """Extend the tokens that would end too early; return whether all live long enough."""
-        late = [group for group in tokens if not self._outlives(group, tokens[group], keep_for)]
-        seconds, asked_at = int(2 * max(keep_for, TOKEN_SECONDS)), self._clock()
+    def _extended(self, late: Mapping[_Token, float]) -> Generator[list[Command], Sequence[Any]]:
+        """Extend tokens that would end too early."""
+        seconds = {t: int(2 * max(needed - _MARGIN, TOKEN_SECONDS)) for t, needed in late.items()}
+        asked_at = self._clock()
         for condition in (("GT",), ()):
-            if late:
-                answers = yield [("EXPIRE", self._key(g), seconds, *condition) for g in late]
-                for group, said in zip(late, answers, strict=True):
-                    if isinstance(said, int):
-                        self._remember(group, tokens[group], asked_at + seconds)
+            if not seconds:
+                return
+            answers = yield [("EXPIRE", self._key(t[0]), s, *condition) for t, s in seconds.items()]
+            for (token, for_long), said in zip(tuple(seconds.items()), answers, strict=True):
+                if isinstance(said, int):
+                    self._remember(token, asked_at + for_long)
                 # Redis 6.2 knows no GT. There, of two processes that extend a token in the same
                 # moment, the one that needs it for less may come last.
-                late = [g for g, said in zip(late, answers, strict=True) if _is_unknown(said)]
-        return not late
+                if not _is_unknown(said):
+                    del seconds[token]
 
-    def _outlives(self, group: str, token: bytes, keep_for: float) -> bool:
-        known, ends = self._ends.get(group, (b"", 0.0))
-        return known == token and ends >= self._clock() + keep_for + _MARGIN
-
-    def _remember(self, group: str, token: bytes, ends: float) -> None:
+    def _remember(self, token: _Token, ends: float) -> None:
+        group, value = token
         if len(group) > _USUAL_NAME:
             # A client may have made it up: it is asked for each time instead.
             return
         if len(self._ends) >= _REMEMBERED:
             self._ends.clear()
-        self._ends[group] = (token, ends)
+        self._ends[group] = (value, ends)
 
     def _key(self, group: str) -> bytes:
         return token_key(self._namespace, group)

@@ -9,7 +9,7 @@ from typing import final
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.errors import StoreUnavailableError
-from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Reading, Value
+from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Reading, Value, Writing
 from maxage.store.codec import Entry, VariantIndex
 from maxage.store.copies import Copy
 from maxage.store.tokens import fresh_mark, fresh_token, mark_place, purged_token
@@ -114,12 +114,17 @@ class MemoryStore:
         *,
         keep_for: float,
         tokens: Mapping[str, bytes],
-        ended: bytes | None = None,
     ) -> bool:
         """Keep the values, dropping the least recently used where there is no room."""
-        kept = self.write_now(values, keep_for=keep_for, tokens=tokens)
-        if ended is not None:
-            self.write_now([(ended, CLAIM_ENDED)], keep_for=CLAIM_ENDED_SECONDS, tokens={})
+        return self.write_now(values, keep_for=keep_for, tokens=tokens)
+
+    async def write_all(self, writings: Sequence[Writing]) -> bool:
+        """Keep the values of each."""
+        kept = True
+        for values, keep_for, tokens, ended in writings:
+            kept &= self.write_now(values, keep_for=keep_for, tokens=tokens)
+            if ended is not None:
+                self.write_now([(ended, CLAIM_ENDED)], keep_for=CLAIM_ENDED_SECONDS, tokens={})
         return kept
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:

@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store import Reading, Value
+from maxage.store import Reading, Value, Writing
 from maxage.store.batching import CommandBatcher, LookupBatcher
 from maxage.store.cluster import connections_to
 from maxage.store.commands import (
@@ -150,16 +150,17 @@ class RedisStore:
         *,
         keep_for: float,
         tokens: Mapping[str, bytes],
-        ended: bytes | None = None,
     ) -> bool:
         """Keep the values, and extend the tokens of their groups where they would end before."""
-        if int(keep_for * 1000) <= 0:
-            return False
+        return await self.write_all((Writing(values, keep_for, tokens),))
+
+    async def write_all(self, writings: Sequence[Writing]) -> bool:
+        """Do several writes in the same round trips."""
         if not self.upstream.settled and not await self._joined(self._settings.cache_write_budget):
             return False
-        rounds = self.upstream.writing(values, keep_for=keep_for, tokens=tokens, ended=ended)
-        commands = next(rounds)
+        rounds = self.upstream.writing(writings)
         try:
+            commands = next(rounds)
             while True:
                 commands = rounds.send(await self._side().commands.ask(commands))
         except StopIteration as end:

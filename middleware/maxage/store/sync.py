@@ -10,7 +10,7 @@ from typing import Final, Protocol, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store import Reading
+from maxage.store import Reading, Writing
 from maxage.store.cluster import sync_connections_to
 from maxage.store.commands import (
     Command,
@@ -95,11 +95,11 @@ class SyncRedisStore:
         tokens: Mapping[str, bytes],
     ) -> bool:
         """Keep the values, and extend the tokens of their groups where they would end before."""
-        if int(keep_for * 1000) <= 0 or not self._joined(self._settings.cache_write_budget):
+        if not self._joined(self._settings.cache_write_budget):
             return False
-        rounds = self.upstream.writing(values, keep_for=keep_for, tokens=tokens)
-        commands = next(rounds)
+        rounds = self.upstream.writing([Writing(values, keep_for, tokens)])
         try:
+            commands = next(rounds)
             while True:
                 keys = [command[1] for command in commands]
                 commands = rounds.send(self._connections.run(keys, as_written(commands)))

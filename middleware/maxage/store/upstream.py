@@ -10,15 +10,16 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, final
 
 from redis.exceptions import RedisError
 
+from maxage.store import Writing
 from maxage.store.commands import CONFIRMED, Command, token_command
 from maxage.store.journal import Journal
 from maxage.store.leasing import Leasing
-from maxage.store.lifetimes import TokenLifetimes, Write
+from maxage.store.lifetimes import Rounds, TokenLifetimes
 from maxage.store.node import Node, describe
 from maxage.store.tokens import NAMESPACE_GROUP, purged_token, token_key
 from maxage.store.topology import Single, topology_for
@@ -123,19 +124,12 @@ class Upstream:
         if unpaid:
             self.owe(unpaid)
 
-    def writing(
-        self,
-        values: Sequence[tuple[bytes, Any]],
-        *,
-        keep_for: float,
-        tokens: Mapping[str, bytes],
-        ended: bytes | None = None,
-    ) -> Write:
+    def writing(self, writings: Iterable[Writing]) -> Rounds:
         """Keep values, and the tokens of their groups as long; see `TokenLifetimes.writing`."""
         if self.replica_lag:
             # One may have become a token that is to settle, which is not to be kept alive.
-            tokens = {}
-        return self._lifetimes.writing(values, keep_for=keep_for, tokens=tokens, ended=ended)
+            writings = [writing._replace(tokens={}) for writing in writings]
+        return self._lifetimes.writing(writings)
 
     def watch_purges(self, watcher: PurgeWatcher) -> None:
         """Tell the watcher of every purge, for as long as it lives."""
