@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final, final
 
+from msgspec import Struct
+
 from maxage.policy import Control
 from maxage.store.tokens import collection_group, path_group
 
@@ -62,8 +64,7 @@ class RouteInfo:
         return self.methods is None or method in self.methods
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteMatch:
+class RouteMatch(Struct, frozen=True, kw_only=True):
     """A path laid against the template of its route."""
 
     route: RouteInfo

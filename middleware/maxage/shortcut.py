@@ -49,6 +49,9 @@ _ROUNDING: Final = 1e-6
 Line = tuple[bytes, bytes]
 _Form = tuple[str, bytes | None]
 """Method and If-None-Match: what tells the answers from one stored response apart."""
+_FORMS: Final[dict[str, _Form]] = {method: (method, None) for method in ("GET", "HEAD")}
+_NO_KEYS: Final[dict[tuple[Line, ...], bytes]] = {}
+"""Nothing is put into it: with names of selecting fields comes a dictionary of its own."""
 _Identity = tuple[str, bytes, bytes | None, bytes, bytes | None]
 """Method, host, raw path, query and If-None-Match."""
 
@@ -112,12 +115,13 @@ class Known:
         """The primary key."""
         self.variance: Final = target.search.variance
         """What the key was made by."""
-        self.form: Final[_Form] = (scope["method"], condition)
+        method = scope["method"]
+        self.form: Final[_Form] = _FORMS[method] if condition is None else (method, condition)
         self.path: Final[str] = scope["path"]
         self.scheme: Final[str] = scope.get("scheme", "http")
         self.root_path: Final[str] = scope.get("root_path", "")
         self.names: tuple[bytes, ...] = ()
-        self.keys: dict[tuple[Line, ...], bytes] = {}
+        self.keys: dict[tuple[Line, ...], bytes] = _NO_KEYS
 
 
 @final

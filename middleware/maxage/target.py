@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, final
 from urllib.parse import unquote
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from maxage.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts, primary_key
@@ -42,14 +43,10 @@ _BRACES: Final = re.compile(r"\{(\w+)\}")
 Scope = MutableMapping[str, Any]
 
 
-@final
-class Search:
+class Search(Struct, gc=False):
     """What the last response of a path said of its query; all queries of the path share it."""
 
-    __slots__ = ("variance",)
-
-    def __init__(self) -> None:
-        self.variance: SearchVariance | None = None
+    variance: SearchVariance | None = None
 
 
 @final
@@ -164,6 +161,7 @@ class Targets:
         self._routes_seen = 0
         self._targets: Memory[Target] = Memory()
         self._searches: Memory[Search] = Memory()
+        """Those of paths that were asked for with a query, by the URL without one."""
         self._touched: Memory[tuple[str, ...]] = Memory()
         self._rules_by_lifetime: dict[float, Policy] = {}
         self._terms: dict[tuple[RouteInfo | None, tuple[Rule, ...]], Terms] = {}
@@ -196,14 +194,12 @@ class Targets:
             path,
             *forwarded,
         )
-        method, query = scope["method"], scope.get("query_string", b"")
-        if method != "QUERY":
-            method = "GET"
-        identity = (method, query, *place)
+        method = "QUERY" if scope["method"] == "QUERY" else "GET"
+        identity = (method, scope.get("query_string", b""), *place)
         self._watch_routes(scope)
         target = self._targets.get(identity)
         if target is None:
-            target = self._new(method, place, query, scope)
+            target = self._new(identity, place, scope)
             self._targets.remember(identity, target)
         return target
 
@@ -268,7 +264,8 @@ class Targets:
             return True
         return self.match({**scope, "method": method}, headers) is not None
 
-    def _new(self, method: str, place: Place, query: bytes, scope: Scope) -> Target:
+    def _new(self, identity: tuple[Any, ...], place: Place, scope: Scope) -> Target:
+        method, query, *_ = identity
         path, inner = scope["path"], self._inner_path(scope)
         deep = path.count("/") > _DEEPEST
         found, groups = (None, ()) if deep else self._groups(method, inner, _host_name(place[1]))
@@ -288,8 +285,7 @@ class Targets:
             terms=terms,
             groups=(NAMESPACE_GROUP, *groups, *tags),
             generation=self.generation,
-            # The queries of a path share it.
-            search=self._search(place if method == "GET" else (method, *place)),
+            search=self._search(identity),
         )
 
     def _terms_at(self, path: str, inner: str, found: RouteMatch | None) -> Terms:
@@ -318,11 +314,17 @@ class Targets:
             self._rules_by_lifetime[lifetime] = rules
         return rules
 
-    def _search(self, path: tuple[str | bytes, ...]) -> Search:
-        search = self._searches.get(path)
+    def _search(self, identity: tuple[Any, ...]) -> Search:
+        """Return what the queries of the path share, and the URL without one."""
+        method, query, *place = identity
+        if not query:
+            return self._searches.get(identity) or Search()
+        bare = (method, b"", *place)
+        search = self._searches.get(bare)
         if search is None:
-            search = Search()
-            self._searches.remember(path, search)
+            target = self._targets.get(bare)
+            search = Search() if target is None else target.search
+            self._searches.remember(bare, search)
         return search
 
     def _groups(

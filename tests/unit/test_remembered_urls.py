@@ -68,3 +68,14 @@ def test_clients_behind_a_proxy_share_what_is_remembered_of_a_url() -> None:
 
     assert asked(b"for=192.0.2.1;host=h") is asked(b"for=192.0.2.2;host=h")
     assert asked(b"for=192.0.2.1;host=h") is not asked(b"for=192.0.2.1;host=i")
+
+
+@pytest.mark.parametrize("queries", [("", "a=1", "b=2"), ("a=1", "", "b=2"), ("a=1", "b=2", "")])
+def test_all_queries_of_a_path_share_what_it_said_of_them(queries: tuple[str, ...]) -> None:
+    """In whatever order they are asked for; another path knows nothing of it."""
+    known = targets()
+    first, second, third = (find(known, query) for query in queries)
+    assert first.search is second.search is third.search
+    assert find(known, "", path="/y").search is not first.search
+    asked = known.find(http_scope("QUERY", "/x", query="a=1"), HEADERS)
+    assert asked.search is not first.search
