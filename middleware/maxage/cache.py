@@ -7,6 +7,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from itertools import chain
 from math import inf
 from typing import Any, Final, final
 
@@ -193,10 +194,8 @@ class Cache:
         `earlier` are the groups of what is stored already and goes on in this response, `tags`
         those that the handler has put it into.
         """
-        if (
-            sum(len(n) + len(v) for n, v in response.headers.raw)
-            > self.settings.cache_max_header_bytes
-        ):
+        header_bytes = sum(map(len, chain.from_iterable(response.headers.raw)))
+        if header_bytes > self.settings.cache_max_header_bytes:
             return MayNotStore(reason="headers too long")
         verdict = may_store(
             request,
@@ -328,13 +327,15 @@ class Cache:
         key = variant_key(primary, names, stored.selecting) if names else primary
         # A typed read captured its group's token itself, before it read.
         captured = {group: found.tokens[group] or b"" for group in (*fill.groups, *late)}
-        # Purged between the lookup and that read, the response may mix both sides of the change.
-        if any(found.tokens.get(group, token) != token for group, token in read.items()):
-            return None
-        captured |= read
-        if any(map(is_settling, captured.values())):
-            return None
         if read:
+            # Purged between the lookup and that read, the response may mix both sides of the
+            # change.
+            if any(found.tokens.get(group, token) != token for group, token in read.items()):
+                return None
+            # Of the others it was seen before the response began.
+            if any(map(is_settling, read.values())):
+                return None
+            captured |= read
             target.remember_groups(read, self.settings.cache_max_tags)
         entry = Entry(key=key, stored=stored, tokens=tuple(captured.items()))
         target.vary_names = names

@@ -156,7 +156,7 @@ class Exchange:
             await self.reading.send(message)
 
     async def _start(self, message: Message) -> None:
-        raw: HeaderList = tuple((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
+        raw: HeaderList = tuple([(bytes(n), bytes(v)) for n, v in message.get("headers", ())])
         response = Response(status=message["status"], headers=Headers.of(raw))
         if response.status == 304 and self.decision.conditional:
             await self._validated(response)
@@ -207,7 +207,6 @@ class Exchange:
         start = {**message, "headers": self._downstream(response)}
         if isinstance(verdict, Fill):
             self._fill = verdict
-            self._declared = _length(response.headers)
             if self._declared is not None and b"etag" not in response.headers:
                 # Held until the first piece of the body: if that is all, it gets a validator.
                 self._held = start
@@ -251,7 +250,7 @@ class Exchange:
         reading = self.reading
         if self._spoiled or message.get("trailers"):
             return MayNotStore(reason="body" if self._spoiled else "trailers")
-        length = _length(response.headers)
+        length = self._declared = _length(response.headers)
         if length is None and b"content-length" in response.headers:
             # Whether the body is whole could not be told.
             return MayNotStore(reason="content-length")
@@ -375,8 +374,9 @@ class Exchange:
             await self._send_start(held)
 
     def _forget(self) -> None:
-        self.cache.shelf.give_back(sum(map(len, self._chunks)))
-        self._chunks = []
+        if self._chunks:
+            self.cache.shelf.give_back(sum(map(len, self._chunks)))
+            self._chunks = []
         self._fill = None
 
 

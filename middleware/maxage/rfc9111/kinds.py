@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from maxage.message import HeaderList, Headers, Request, Response
+from maxage.message import Headers, Request, Response
 from maxage.rfc9111.answers import MayNotStore, MayStore
 from maxage.rfc9111.directives import OWN_TARGET, governing
 from maxage.rfc9111.policy import Policy
@@ -29,6 +29,9 @@ _PRESENT: Final = frozenset({b"etag", b"set-cookie"})
 _REMEMBERED: Final = 512
 """Kinds."""
 
+_Fields = tuple[tuple[bytes, tuple[bytes, ...]], ...]
+"""Names in lower case, each with the values of its lines."""
+
 
 def may_store(
     request: Request,
@@ -39,8 +42,8 @@ def may_store(
     policy: Policy,
 ) -> MayStore | MayNotStore:
     """Say whether the response may be stored, and as what."""
-    lines = _deciding_lines(request, response, policy)
-    if lines is None:
+    fields = _deciding_fields(request, response, policy)
+    if fields is None:
         return may_store_alone(
             request,
             response,
@@ -48,7 +51,7 @@ def may_store(
             response_time=response_time,
             policy=policy,
         )
-    kind, dropped = _of_kind(response.status, lines, policy)
+    kind, dropped = _of_kind(response.status, fields, policy)
     # Without Date and Age its age is the time that it took.
     age = max(0.0, response_time - request_time)
     if isinstance(kind, MayNotStore):
@@ -66,8 +69,8 @@ def may_store(
     return MayStore(stored=stored, keep_for=kind.keep_for - age)
 
 
-def _deciding_lines(request: Request, response: Response, policy: Policy) -> HeaderList | None:
-    """Return the lines by which a response is of its kind; None where more than they decides."""
+def _deciding_fields(request: Request, response: Response, policy: Policy) -> _Fields | None:
+    """Return the fields by which a response is of its kind; None where more than they decides."""
     headers = response.headers
     if (
         request.method != "GET"
@@ -77,19 +80,22 @@ def _deciding_lines(request: Request, response: Response, policy: Policy) -> Hea
         or headers.has_any(_TELLING_TIME)
     ):
         return None
-    lines = ((name.lower(), value) for name, value in headers.raw)
+    targets = policy.cache_targets
     return tuple(
-        (name, value and b"*" if name in _PRESENT else value)
-        for name, value in lines
-        if name in _DECIDING or name in policy.cache_targets
+        [
+            (name, tuple([value and b"*" for value in values]) if name in _PRESENT else values)
+            for name, values in headers.fields()
+            if name in _DECIDING or name in targets
+        ]
     )
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def _of_kind(
-    status: int, lines: HeaderList, policy: Policy
+    status: int, fields: _Fields, policy: Policy
 ) -> tuple[MayStore | MayNotStore, frozenset[bytes]]:
     """Return the verdict on a response that takes no time, and the fields that are not kept."""
+    lines = tuple((name, value) for name, values in fields for value in values)
     response = Response(status=status, headers=Headers.of(lines))
     dropped = dropped_fields(
         response.headers, governing(response.headers, policy.cache_targets).directives, policy

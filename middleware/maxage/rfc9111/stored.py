@@ -27,6 +27,7 @@ _HOP_BY_HOP: Final = frozenset(
 )
 
 COOKIES: Final = frozenset({b"set-cookie"})
+_DATE: Final = frozenset({b"date"})
 
 
 def hop_by_hop(headers: Headers) -> frozenset[bytes]:
@@ -61,7 +62,7 @@ def kept_headers(
     # field to the message's header section if it is cached or forwarded downstream. A recipient
     # [...] that receives a response with an invalid Date header field value MAY replace that value
     # with the time that response was received."
-    kept = headers.without(dropped | {b"date"})
+    kept = headers.without(dropped).without(_DATE)
     return kept.adding((b"date", format_http_date(response_time)))
 
 

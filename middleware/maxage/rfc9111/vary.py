@@ -33,6 +33,8 @@ def selecting_values(
     """
     # Section 4.1: "If (after any normalization that might take place) a header field is absent from
     # a request, it can only match another request if it is also absent there."
+    if not names:
+        return ()
     return tuple(
         _normalised(name, request_headers.get_all(name), policy)
         if name in request_headers
