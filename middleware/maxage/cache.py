@@ -45,7 +45,7 @@ from maxage.settings import CacheSettings
 from maxage.shelf import Shelf
 from maxage.store import Store
 from maxage.store.codec import Entry
-from maxage.store.tokens import is_settling, tag_group
+from maxage.store.tokens import any_settling, tag_group
 from maxage.target import Target
 from maxage.together import SharedPurges
 
@@ -278,7 +278,7 @@ class Cache:
         tags = response_tags(response.headers)
         if len(tags) > self.settings.cache_max_tags or any(len(t) > LONGEST_TAG for t in tags):
             return MayNotStore(reason="too many tags")
-        if any(map(is_settling, filter(None, found.tokens.values()))):
+        if any_settling(found.tokens.values()):
             return MayNotStore(reason="replica may lag")
         named = (*extra, *map(tag_group, tags))
         if not self._remembers(target, found, named):
@@ -333,7 +333,7 @@ class Cache:
             if any(found.tokens.get(group, token) != token for group, token in read.items()):
                 return None
             # Of the others it was seen before the response began.
-            if any(map(is_settling, read.values())):
+            if any_settling(read.values()):
                 return None
             captured |= read
             target.remember_groups(read, self.settings.cache_max_tags)

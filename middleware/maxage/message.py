@@ -45,7 +45,7 @@ class Headers:
 
     def get_all(self, name: bytes) -> tuple[bytes, ...]:
         """Return the values of every line called `name` (lower case), in order."""
-        return self._by_name().get(name, ())
+        return (self._index or self._by_name()).get(name, ())
 
     def fields(self) -> ItemsView[bytes, tuple[bytes, ...]]:
         """Return each lower-case name with the values of its lines."""
@@ -53,12 +53,12 @@ class Headers:
 
     def first(self, name: bytes) -> bytes | None:
         """Return the first line's value, or None when there is no such line."""
-        lines = self._by_name().get(name)
+        lines = (self._index or self._by_name()).get(name)
         return lines[0] if lines else None
 
     def combined(self, name: bytes) -> bytes | None:
         """Return all lines joined by a comma (RFC 9110 section 5.3), or None when there is none."""
-        lines = self._by_name().get(name)
+        lines = (self._index or self._by_name()).get(name)
         return b", ".join(lines) if lines else None
 
     def without(self, names: Iterable[bytes]) -> "Headers":
@@ -79,10 +79,10 @@ class Headers:
 
     def has_any(self, names: frozenset[bytes]) -> bool:
         """Return whether there is a line of any of these names (lower case)."""
-        return not names.isdisjoint(self._by_name())
+        return not names.isdisjoint(self._index or self._by_name())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._by_name()
+        return name in (self._index or self._by_name())
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self.raw)

@@ -11,6 +11,7 @@ place into whatever token lies there, so that it needs no read before it and can
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -54,8 +55,13 @@ def purged_token(history: bytes, settle: float) -> bytes:
 
 def is_settling(token: bytes) -> bool:
     """Return whether the group was purged so lately that nothing is to be stored in it."""
+    return any_settling((token,))
+
+
+def any_settling(tokens: Iterable[bytes | None]) -> bool:
+    """Return whether any of the groups with these tokens was purged so lately."""
     # No other token has this character.
-    return _SETTLING in token
+    return _SETTLING in b"".join(filter(None, tokens))
 
 
 def fresh_mark() -> bytes:
