@@ -61,8 +61,13 @@ def _read_inner(app: Any, prefix: str, host: Host | None) -> Iterator[RouteInfo]
 
 def routes_of(app: Any) -> Sequence[Any] | None:
     """Return the routes of an application, through the middleware wrapped around it."""
-    routes = getattr(router_of(app), "routes", None)
-    return routes if isinstance(routes, Sequence) else None  # pyright: ignore[reportUnknownVariableType] -- Any from getattr
+    return routes_in(router_of(app))
+
+
+def routes_in(router: Any) -> Sequence[Any] | None:
+    """Return the routes that a router holds itself."""
+    routes = getattr(router, "routes", None)
+    return routes if isinstance(routes, (list, Sequence)) else None  # pyright: ignore[reportUnknownVariableType] -- Any from getattr
 
 
 def router_of(app: Any) -> Any:

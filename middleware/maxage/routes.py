@@ -96,6 +96,12 @@ class _Plan:
     """The templates of the other ones, by their segments."""
     is_tree: bool
 
+    def views(self, found: RouteMatch) -> Sequence[str]:
+        """Return the collections that the path shows a view of: itself, or a fixed name beneath."""
+        if not self.filled_views:
+            return self.fixed_views
+        return [*self.fixed_views, *(collection_group(_fill(v, found)) for v in self.filled_views)]
+
 
 def _planned(template: str, views: Sequence[list[str]]) -> _Plan:
     # Not the last segment: what a path ends with is its own.
@@ -163,7 +169,7 @@ class RouteTable:
         if plan.is_tree:
             # It may list what lies beneath it, as a directory does.
             groups.append(collection_group(found.path))
-        groups += self._viewed(found)
+        groups += plan.views(found)
         return tuple(dict.fromkeys(groups))
 
     def _allows_root(self, host: str) -> bool:
@@ -193,7 +199,7 @@ class RouteTable:
                 yield collection_group(_parent(found.path))
         elif not self._is_read(found.route.template):
             yield from self._acted_upon(found, segments)
-        yield from self._viewed(found)
+        yield from self._plan(found.route).views(found)
 
     def _elsewhere(self, found: RouteMatch) -> Iterator[RouteMatch]:
         """Yield the other places of the same route whose path is known from this one's."""
@@ -219,13 +225,6 @@ class RouteTable:
             if self._is_read("/".join(segments[:length])):
                 yield path_group(_fill(segments[:length], found))
                 return
-
-    def _viewed(self, found: RouteMatch) -> Sequence[str]:
-        """Return the collections that the path shows a view of: itself, or a fixed name beneath."""
-        plan = self._plan(found.route)
-        if not plan.filled_views:
-            return plan.fixed_views
-        return [*plan.fixed_views, *(collection_group(_fill(v, found)) for v in plan.filled_views)]
 
     def _plan(self, route: RouteInfo) -> _Plan:
         plan = self._plans.get(route)

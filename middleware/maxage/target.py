@@ -14,7 +14,7 @@ from maxage.policy import RoutePolicy, Rule, matching_rules, route_policy
 from maxage.remembered import Memory
 from maxage.rfc9111.decide import Policy
 from maxage.rfc9111.search import SearchVariance, simplified
-from maxage.router import read_routes, router_of, routes_of
+from maxage.router import read_routes, router_of, routes_in
 from maxage.routes import (
     RouteInfo,
     RouteMatch,
@@ -340,7 +340,7 @@ class Targets:
         """Read the routes when they are first needed, and again when some were added."""
         if self._router is None:
             self._router = router_of(self._app) or router_of(scope.get("app"))
-        routes = routes_of(self._router)
+        routes = routes_in(self._router)
         seen = len(routes) if routes is not None else 0
         if self._routes is not None and routes is self._routes_read and seen == self._routes_seen:
             return
