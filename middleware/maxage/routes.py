@@ -88,8 +88,8 @@ class _Plan:
 
     above: tuple[str, ...]
     """The groups of the paths above that have no parameter, all but the root."""
-    fixed: str
-    """The last of these paths."""
+    stem: str
+    """What the groups of the paths beneath these begin with."""
     fixed_views: tuple[str, ...]
     """The groups of the collections that it is a view of, as far as these have no parameter."""
     filled_views: tuple[list[str], ...]
@@ -109,7 +109,7 @@ def _planned(template: str, views: Sequence[list[str]]) -> _Plan:
     fixed = [view for view in views if not any(map(_is_parameter, view))]
     return _Plan(
         above=tuple(path_group(prefix) for prefix in _prefixes("/".join(above))[1:]),
-        fixed="".join("/" + segment for segment in above),
+        stem=path_group("/".join(above)).rstrip("/"),
         fixed_views=tuple(collection_group("/".join(view)) for view in fixed),
         # A collection with a parameter stands behind all that have none.
         filled_views=tuple(views[len(fixed) :]),
@@ -162,10 +162,10 @@ class RouteTable:
         # Every path lies beneath the root.
         groups = [_ROOT_GROUP] if not segments or self._allows_root(host) else []
         groups += plan.above
-        path = plan.fixed
+        group = plan.stem
         for segment in segments[len(plan.above) :]:
-            path = f"{path}/{segment}"
-            groups.append(path_group(path))
+            group = f"{group}/{segment}"
+            groups.append(group)
         if plan.is_tree:
             # It may list what lies beneath it, as a directory does.
             groups.append(collection_group(found.path))

@@ -115,7 +115,10 @@ class Target:
 
     def key(self, extra: Sequence[bytes]) -> bytes:
         """Return the primary key, with what distinguishes requests besides the URL."""
-        return self.key_under(self.search.variance, extra)
+        variance = self.search.variance
+        if variance is None and not extra:
+            return self.plain_key
+        return self.key_under(variance, extra)
 
     def key_under(self, variance: SearchVariance | None, extra: Sequence[bytes]) -> bytes:
         """Return the primary key of responses with this No-Vary-Search; None: of those without.
@@ -265,7 +268,7 @@ class Targets:
         return self.match({**scope, "method": method}, headers) is not None
 
     def _new(self, identity: tuple[Any, ...], place: Place, scope: Scope) -> Target:
-        method, query, *_ = identity
+        method, query = identity[:2]
         path, inner = scope["path"], self._inner_path(scope)
         deep = path.count("/") > _DEEPEST
         found, groups = (None, ()) if deep else self._groups(method, inner, _host_name(place[1]))
@@ -316,10 +319,9 @@ class Targets:
 
     def _search(self, identity: tuple[Any, ...]) -> Search:
         """Return what the queries of the path share, and the URL without one."""
-        method, query, *place = identity
-        if not query:
+        if not identity[1]:
             return self._searches.get(identity) or Search()
-        bare = (method, b"", *place)
+        bare = (identity[0], b"", *identity[2:])
         search = self._searches.get(bare)
         if search is None:
             target = self._targets.get(bare)
