@@ -84,7 +84,7 @@ class Cache:
         self.background: Final = Background()
         self.shelf: Final = Shelf(settings, store, self.counters, self.background.spawn)
         self.reader: Final = Reader(settings, self.shelf)
-        self.purges: Final = SharedPurges(store, self.background.spawn)
+        self.purges: Final = SharedPurges(store, self.background.spawn, self.counters)
         self._claims: Final = Claims(store, self.background.spawn, alone_for=UNCACHEABLE_SECONDS)
 
     # lookup
@@ -420,16 +420,16 @@ class Cache:
 
     # invalidate
 
-    async def invalidate(self, groups: Iterable[str]) -> bool:
-        """Purge the groups; return whether that is confirmed. Cannot be cancelled half way."""
-        return self._purged(confirmed=await self.purges.purge(groups))
+    def invalidate(self, groups: Iterable[str]) -> "asyncio.Future[bool]":
+        """Purge the groups, whether that is waited for or not; return whether it is confirmed."""
+        return self.purges.purge(groups)
 
     async def swap(
         self, groups: tuple[str, ...]
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
         """Purge the groups like `invalidate`; return the tokens before it, and those after it."""
         before, after = await self.in_full(self.store.swap(groups))
-        self._purged(confirmed=None not in after)
+        self.counters.count_purge(confirmed=None not in after)
         return before, after
 
     async def settle(self, dependencies: Dependencies, *, but: Iterable[str] = ()) -> bool:
@@ -447,16 +447,11 @@ class Cache:
         if not (touched or kept or dependencies.softened):
             return True
         settled = self._settle(touched, kept, tuple(dependencies.softened))
-        return self._purged(confirmed=await self.in_full(settled))
+        return self.counters.count_purge(confirmed=await self.in_full(settled))
 
-    async def in_full(self, work: Coroutine[Any, Any, Result]) -> Result:
+    def in_full(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Future[Result]":
         """Do a piece of work to its end, even if whoever waits for it is cancelled."""
-        return await asyncio.shield(self.background.spawn(work))
-
-    def _purged(self, *, confirmed: bool) -> bool:
-        self.counters.purges += 1
-        self.counters.unconfirmed_purges += not confirmed
-        return confirmed
+        return asyncio.shield(self.background.spawn(work))
 
     async def _settle(
         self, purged: Sequence[str], kept: Mapping[str, Kept | None], softened: Sequence[str]

@@ -40,6 +40,12 @@ class Counters:
     unconfirmed_purges: int = 0
     """Those that the store did not confirm; they are owed, and made up for."""
 
+    def count_purge(self, *, confirmed: bool) -> bool:
+        """Count a purge; return whether it is confirmed."""
+        self.purges += 1
+        self.unconfirmed_purges += not confirmed
+        return confirmed
+
 
 _all: Final[WeakSet[Counters]] = WeakSet()
 

@@ -5,7 +5,6 @@ with the token it saw before it read, and what it wrote. The object travels in a
 which follows the request into threads and background tasks.
 """
 
-import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, final
@@ -43,11 +42,11 @@ class Dependencies:
     """The groups that one response depends on, and those that its request touched.
 
     Where one middleware stands in another, the outer one's is told what the inner one's learns.
+    Threads need no lock: each note is one step of a set or a dictionary.
     """
 
     __slots__ = (
-        "_lock", "kept", "mutating", "outer", "read", "softened", "store", "tags", "touched",
-        "unprotected",
+        "kept", "mutating", "outer", "read", "softened", "store", "tags", "touched", "unprotected",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +68,6 @@ class Dependencies:
         """Groups that the handler put its response into."""
         self.unprotected = False
         """True when something was read whose token was not to be had: nothing may be stored."""
-        self._lock = threading.Lock()
 
     @property
     def authority(self) -> object:
@@ -83,12 +81,11 @@ class Dependencies:
 
     def depend(self, group: str, token: bytes | None) -> None:
         """Note that the response depends on the group, read under this token."""
-        with self._lock:
-            if token is None:
-                self.unprotected = True
-            elif self.read.setdefault(group, token) != token:
-                # Read twice with a purge in between: the response mixes both.
-                self.unprotected = True
+        if token is None:
+            self.unprotected = True
+        elif self.read.setdefault(group, token) != token:
+            # Read twice with a purge in between: the response mixes both.
+            self.unprotected = True
         if self.outer is not None:
             self.outer.depend_at(self.authority, group, token)
 
@@ -98,25 +95,21 @@ class Dependencies:
 
     def keep(self, group: str, kept: Kept | None = None) -> None:
         """Note that the request set what the group stands for, and how it is stored."""
-        with self._lock:
-            self.kept[group] = kept
+        self.kept[group] = kept
 
     def touch(self, group: str) -> None:
         """Note that the request changed what the group stands for."""
-        with self._lock:
-            self.touched.add(group)
+        self.touched.add(group)
         if self.outer is not None and self.outer.authority is self.authority:
             self.outer.touch(group)
 
     def soften(self, group: str) -> None:
         """Note that the request purged the group softly."""
-        with self._lock:
-            self.softened.add(group)
+        self.softened.add(group)
 
     def tag(self, group: str) -> None:
         """Note that the response belongs to the group."""
-        with self._lock:
-            self.tags.add(group)
+        self.tags.add(group)
         if self.outer is not None:
             self.outer.tag(group)
 

@@ -1,6 +1,6 @@
 """The responder of one request that may change something; it purges what that made untrue."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final, final
 
 from maxage.cache_status import CacheStatus
@@ -12,6 +12,7 @@ from maxage.responder import Message, Responder
 from maxage.rfc9111.invalidation import invalidates, same_origin_targets
 from maxage.rfc9111.structured import parse_strings
 from maxage.store.tokens import tag_group
+from maxage.waiting import WaitingAnswer
 
 _NOT_EXECUTED: Final = (
     b"Not executed: the cache's store is away, and what the request changes could not be purged "
@@ -25,6 +26,8 @@ _TOO_LONG: Final = (
     b"The fate of the request is unknown: it was executed, and its answer was too long to be held "
     b"back until that was known.\n"
 )
+
+_STATUS: Final = (b"cache-status", CacheStatus(fwd="method").header_value())
 
 _NAMING: Final = frozenset({b"cache-group-invalidation", b"location", b"content-location"})
 
@@ -44,13 +47,14 @@ class Mutation(Responder):
         # sent would otherwise have acknowledged before the purge could be confirmed.
         holds = settings.cache_strict_hold or self._refuses
         self._held = HeldAnswer(self.cache) if holds else None
+        self._waiting: WaitingAnswer | None = None
         self._too_long = False
         async with self.cache.store.mutating() as may_be_confirmed:
             if self._refuses and not may_be_confirmed:
                 await self._refuse(_NOT_EXECUTED)
                 return
             self._groups = self.service.targets.touched(self.scope, self.headers)
-            self._posted = await posted_answer(self)
+            self._posted = await posted_answer(self) if settings.store_post else None
             self._dependencies = self.noting(mutating=True)
             self._status: int | None = None
             try:
@@ -63,33 +67,45 @@ class Mutation(Responder):
         token = current_dependencies.set(self._dependencies)
         try:
             await self.service.app(self.scope, self.receive, self._send)
-        except BaseException:
+        except BaseException as error:
             # An exception or a cancellation after the handler began: nobody knows what it changed.
             if self._status is None or self._status >= 400:
                 self._status = 500
+            if self._waiting is not None and not isinstance(error, Exception):
+                self._waiting.drop()
+                self._waiting = None
             raise
         finally:
             current_dependencies.reset(token)
+            # It is asked for before the answer leaves, so that one purge may do for both.
             again = self._purge_again()
-            if self._posted is not None or self._dependencies.changed:
-                # As one piece of work: who is cancelled is cancelled at each await that is left.
-                again = self.cache.in_full(again)
-            await again
+            try:
+                if self._waiting is not None:
+                    await self._waiting.finish()
+            finally:
+                self._confirmed = again is None or await again
         if self._posted is not None:
             self._posted.store(self._dependencies)
 
-    async def _purge_again(self) -> None:
-        """Purge what is untrue now that all has run.
+    def _purge_again(self) -> Awaitable[bool] | None:
+        """Purge what is untrue now that all has run; return whether that is confirmed.
 
         Dependencies with `yield` commit after the response was sent, and background tasks change
         things then.
         """
         purged = self._untrue()
-        confirmed = await self._purge(purged)
+        confirmed = self._purge(purged)
+        if self._posted is None and not self._dependencies.changed:
+            return confirmed
+        # As one piece of work: who is cancelled is cancelled at each await that is left.
+        return self.cache.in_full(self._settle(purged, confirmed))
+
+    async def _settle(self, purged: Sequence[str], purge: Awaitable[bool] | None) -> bool:
+        confirmed = purge is None or await purge
         settled = await self.cache.settle(self._dependencies, but=purged)
-        self._confirmed = confirmed and settled
-        if self._posted is not None and not self._confirmed:
+        if self._posted is not None and not (confirmed and settled):
             self._posted.forget()
+        return confirmed and settled
 
     async def _let_go(self, held: list[Message]) -> None:
         """Send the answer that was held until the purge was confirmed, or 503 if it was not."""
@@ -107,7 +123,8 @@ class Mutation(Responder):
         self._held = None
         self._too_long = self._refuses
         if not self._too_long:
-            await self._purge(self._untrue())
+            if (purge := self._purge(self._untrue())) is not None:
+                await purge
             for one in messages:
                 await self.send(one)
 
@@ -124,23 +141,37 @@ class Mutation(Responder):
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-            lines = message.get("headers", ())
-            headers = Headers.of(tuple((bytes(n), bytes(v)) for n, v in lines))
-            self._groups += self._named(headers)
-            if self._held is None:
-                await self._purge(self._untrue())
-            if self._posted is not None:
-                self._posted.start(message)
-            out = self.service.outgoing(headers.raw, now=self.cache.clock())
-            message = {**message, "headers": self.with_status(out, CacheStatus(fwd="method"))}
+            message = await self._start(message)
         elif self._posted is not None and message["type"] == "http.response.body":
             self._posted.body(message)
         if self._held is not None:
             if not self._held.keep(message):
                 await self._cannot_hold(self._held, message)
+        elif self._waiting is not None:
+            await self._waiting.send(message)
         elif not self._too_long:
             await self.send(message)
+
+    async def _start(self, message: Message) -> Message:
+        """Purge what the request has made untrue; return the message as it leaves."""
+        self._status = message["status"]
+        lines = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+        if not _NAMING.isdisjoint([name.lower() for name, _ in lines]):
+            named = self._named(Headers.of(tuple(lines)))
+            self._groups = tuple(dict.fromkeys((*self._groups, *named)))
+        groups = self._untrue() if self._held is None else ()
+        if self._posted is not None:
+            if groups:
+                await self._posted.purge(groups)
+            self._posted.start(message)
+        elif groups and self._waiting is None:
+            purge = self.cache.invalidate(groups)
+            if not purge.done():
+                self._waiting = WaitingAnswer(purge, self.send)
+        lines = self.service.outgoing(lines, now=self.cache.clock())
+        if self.service.settings.cache_status_header:
+            lines.append(_STATUS)
+        return {**message, "headers": lines}
 
     def _named(self, headers: Headers) -> tuple[str, ...]:
         """Return the groups of what the answer names.
@@ -148,8 +179,6 @@ class Mutation(Responder):
         That is Location and Content-Location (RFC 9111 section 4.4), and the groups of
         Cache-Group-Invalidation (RFC 9875 section 3).
         """
-        if not headers.has_any(_NAMING):
-            return ()
         declared = parse_strings(headers.get_all(b"cache-group-invalidation"))
         # Deviation: RFC 9875 keeps the groups of different origins apart; tags are one space here,
         # so that such a purge may reach more than it names, and never less.
@@ -166,19 +195,22 @@ class Mutation(Responder):
         members = (group for path in named for group in self.service.targets.member(path, scope))
         return (*groups, *members)
 
-    async def _purge(self, groups: Sequence[str]) -> bool:
-        """Purge the groups; return whether that is confirmed."""
+    def _purge(self, groups: Sequence[str]) -> Awaitable[bool] | None:
+        """Purge the groups; return whether that is confirmed. None: there are none."""
+        if not groups:
+            return None
         purge = self.cache.invalidate if self._posted is None else self._posted.purge
-        return await purge(groups) if groups else True
+        return purge(groups)
 
     def _untrue(self) -> Sequence[str]:
         """Return the groups that the request has made untrue."""
         # An application that returned without an answer leaves its fate unknown too.
         status = 500 if self._status is None else self._status
-        touched: Sequence[str] = tuple(self._dependencies.touched)
-        if status >= 400:
-            # What was set may never have been committed.
-            touched = (*touched, *self._dependencies.kept)
-        if invalidates(status, errors_purge=self.service.settings.errors_purge):
-            touched = (*self._groups, *touched)
-        return tuple(dict.fromkeys(touched))
+        purges = invalidates(status, errors_purge=self.service.settings.errors_purge)
+        groups = self._groups if purges else ()
+        noted = self._dependencies
+        if not noted.changed:
+            return groups
+        # What was set may never have been committed where the request failed.
+        kept = noted.kept if status >= 400 else ()
+        return tuple(dict.fromkeys((*groups, *noted.touched, *kept)))

@@ -200,7 +200,7 @@ async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose
             await cache.settle(dependencies)
 
 
-async def pass_on(
+def pass_on(
     service: Service,
     cache: Cache,
     scope: Scope,
@@ -209,10 +209,11 @@ async def pass_on(
     *,
     status: bytes | None = None,
     unstorable: Target | None = None,
-) -> None:
+) -> Awaitable[None]:
     """Let the application answer a safe request of which nothing is looked up and nothing stored.
 
-    A typed `set` there is a fill all the same, not a change.
+    A typed `set` there is a fill all the same, not a change. Neither this function nor the `send`
+    that it passes on is a coroutine of its own: such requests are to cost next to nothing.
 
     Args:
         service: what the middleware knows.
@@ -224,7 +225,7 @@ async def pass_on(
         unstorable: what was found to be unstorable, for as long as its responses go on saying so.
     """
 
-    async def send_outgoing(message: Message) -> None:
+    def send_outgoing(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             headers = service.outgoing(message.get("headers", ()), now=cache.clock())
             if unstorable is not None:
@@ -232,16 +233,16 @@ async def pass_on(
             if status is not None and service.settings.cache_status_header:
                 headers.append((b"cache-status", status))
             message = {**message, "headers": headers}
-        await send(message)
+        return send(message)
 
     outer = current_dependencies.get()
     dependencies = Dependencies(mutating=False, store=cache.store, outer=outer)
-    await call_noting(service, cache, dependencies, scope, receive, send_outgoing)
+    return call_noting(service, cache, dependencies, scope, receive, send_outgoing)
 
 
-async def pass_unstorable(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
+def pass_unstorable(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
     service: Service, cache: Cache, target: Target, scope: Scope, receive: Receive, send: Send
-) -> None:
+) -> Awaitable[None]:
     """Let the application answer what is known to be unstorable."""
     cache.counters.misses += 1
-    await pass_on(service, cache, scope, receive, send, status=_URI_MISS, unstorable=target)
+    return pass_on(service, cache, scope, receive, send, status=_URI_MISS, unstorable=target)

@@ -224,8 +224,9 @@ class Targets:
     def touched(self, scope: Scope, headers: Headers) -> tuple[str, ...]:
         """Return the groups that a mutating request purges."""
         self._watch_routes(scope)
-        host = _host_name(headers.first(b"host") or b"")
-        identity = (scope["method"], self._inner_path(scope), host)
+        # Nothing else is asked of these headers as a rule, so that no index of them is made.
+        host = next((value for name, value in headers.raw if name.lower() == b"host"), b"")
+        identity = (scope["method"], self._inner_path(scope), _host_name(host))
         groups = self._touched.get(identity)
         if groups is None:
             groups = self._touched_at(*identity)

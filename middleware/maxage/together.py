@@ -6,10 +6,12 @@ purge at once is purged once.
 """
 
 import asyncio
-import weakref
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, final
+
+from maxage.counting import Counters
+from maxage.store.memory import MemoryStore
 
 
 class Purging(Protocol):
@@ -26,68 +28,78 @@ Spawn = Callable[[Coroutine[Any, Any, Unconfirmed]], "asyncio.Task[Unconfirmed]"
 
 @final
 class _Turn:
-    """What is purged in one turn, and who waits for it."""
+    """What is purged in one turn of an event loop, and who waits for it."""
 
-    __slots__ = ("groups", "waiting")
+    __slots__ = ("groups", "loop", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop: Final = loop
         self.groups: Final[dict[str, None]] = {}
-        self.waiting: Final[list[asyncio.Future[Unconfirmed]]] = []
-
-    def end(self, task: "asyncio.Task[Unconfirmed]") -> None:
-        """Tell everybody what came of it."""
-        for future in self.waiting:
-            if future.done():
-                continue
-            if task.cancelled():
-                # The cache was closed, or the event loop is coming to its end.
-                future.cancel()
-            elif (error := task.exception()) is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(task.result())
+        self.waiting: Final[list[tuple[asyncio.Future[bool], Sequence[str]]]] = []
 
 
 @final
 class SharedPurges:
-    """Gathers the purges of each event loop.
+    """Gathers the purges of each turn.
 
     Args:
         store: purges.
         spawn: runs work in the background, to its end.
+        counters: where purges are counted.
     """
 
-    def __init__(self, store: Purging, spawn: Spawn) -> None:
+    def __init__(self, store: Purging, spawn: Spawn, counters: Counters) -> None:
         self._store: Final = store
         self._spawn: Final = spawn
-        self._turns: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._counters: Final = counters
+        self._turn: _Turn | None = None
+        """The purges of one event loop's turn that are not sent yet. Two loops that run at once may
+        take this place from each other, which makes their turns shorter and nothing else."""
 
-    async def purge(self, groups: Iterable[str]) -> bool:
-        """Purge the groups; return whether that is confirmed. Cannot be cancelled half way."""
+    def purge(self, groups: Iterable[str]) -> "asyncio.Future[bool]":
+        """Purge the groups; return a future of whether that is confirmed.
+
+        Whoever is cancelled while he waits for it has purged all the same.
+        """
         groups = tuple(groups)
         loop = asyncio.get_running_loop()
-        turn = self._turns.get(loop)
-        if turn is None:
-            turn = self._turns[loop] = _Turn()
-            self._spawn(self._run(loop, turn)).add_done_callback(partial(self._end, loop, turn))
+        future: asyncio.Future[bool] = loop.create_future()
+        if isinstance(self._store, MemoryStore):
+            # There is nothing to be sent, nor to be waited for.
+            confirmed = None not in self._store.renew_now(groups)
+            future.set_result(self._counters.count_purge(confirmed=confirmed))
+            return future
+        turn = self._turn
+        if turn is None or turn.loop is not loop:
+            turn = self._turn = _Turn(loop)
+            self._spawn(self._run(turn)).add_done_callback(partial(self._end, turn))
         turn.groups.update(dict.fromkeys(groups))
-        future: asyncio.Future[Unconfirmed] = loop.create_future()
-        turn.waiting.append(future)
-        return (await future).isdisjoint(groups)
+        turn.waiting.append((future, groups))
+        return future
 
-    def _end(
-        self, loop: asyncio.AbstractEventLoop, turn: _Turn, task: "asyncio.Task[Unconfirmed]"
-    ) -> None:
-        if self._turns.get(loop) is turn:
-            # It was cancelled before it began.
-            del self._turns[loop]
-        turn.end(task)
+    def _close(self, turn: _Turn) -> None:
+        """Whoever asks from now on is too late for this turn."""
+        if self._turn is turn:
+            self._turn = None
 
-    async def _run(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> Unconfirmed:
-        """Purge what was gathered; whoever asks from now on is too late for it."""
-        del self._turns[loop]
+    def _end(self, turn: _Turn, task: "asyncio.Task[Unconfirmed]") -> None:
+        # It may have been cancelled before it began.
+        self._close(turn)
+        for future, groups in turn.waiting:
+            if task.cancelled():
+                # The cache was closed, or the event loop is coming to its end.
+                future.cancel()
+            elif (error := task.exception()) is not None:
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                confirmed = task.result().isdisjoint(groups)
+                self._counters.count_purge(confirmed=confirmed)
+                if not future.done():
+                    future.set_result(confirmed)
+
+    async def _run(self, turn: _Turn) -> Unconfirmed:
+        self._close(turn)
         groups = tuple(turn.groups)
         tokens = await self._store.renew(groups)
         return frozenset(g for g, token in zip(groups, tokens, strict=True) if token is None)

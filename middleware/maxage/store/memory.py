@@ -2,8 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import final
 
@@ -140,10 +139,9 @@ class MemoryStore:
         self.delete_now(keys)
         return True
 
-    @asynccontextmanager
-    async def mutating(self) -> AsyncGenerator[bool]:
+    def mutating(self) -> "_Mutating":
         """Enclose a request that may change something; its purge cannot fail."""
-        yield self.trusted
+        return _Mutating(self)
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Give each group a fresh token."""
@@ -351,6 +349,22 @@ class MemoryStore:
         while self._bytes > self._max_bytes and len(self._tokens) > 1:
             # Losing a token costs a miss, never a wrong answer.
             self._forget_token(next(iter(self._tokens)))
+
+
+@final
+class _Mutating:
+    """Encloses one request that may change something."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def __aenter__(self) -> bool:
+        return self._store.trusted
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
 
 
 def _size(value: bytes | VariantIndex | Copy) -> int:

@@ -54,10 +54,11 @@ class _Mutating:
 
     async def __aenter__(self) -> bool:
         lease = self._upstream.leasing.lease
-        if not lease.held:
+        if not (held := lease.held):
             await self._join()
+            held = lease.held
         lease.begin_mutation()
-        return self._upstream.trusted and lease.held
+        return held and self._upstream.trusted
 
     async def __aexit__(self, *_: object) -> None:
         self._upstream.leasing.lease.end_mutation()

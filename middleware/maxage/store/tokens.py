@@ -10,7 +10,8 @@ place into whatever token lies there, so that it needs no read before it and can
 """
 
 import hashlib
-import secrets
+import os
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
@@ -29,7 +30,7 @@ HIDDEN_HISTORY: Final = b"hidden"
 
 _HISTORY_LENGTH: Final = 12
 _RANDOM_BYTES: Final = 12
-_MARK_BYTES: Final = 6
+_MARK_BYTES: Final = 6  # both are multiples of 3, which need no padding
 _MARK: Final = b"~"
 _SETTLING: Final = b"!"
 _LONGEST_NAME: Final = 200
@@ -37,7 +38,7 @@ _LONGEST_NAME: Final = 200
 
 def fresh_token(history: bytes) -> bytes:
     """Return a token of this history that was never used before."""
-    return history + b"-" + secrets.token_urlsafe(_RANDOM_BYTES).encode()
+    return history + b"-" + urlsafe_b64encode(os.urandom(_RANDOM_BYTES))
 
 
 def purged_token(history: bytes, settle: float) -> bytes:
@@ -66,7 +67,7 @@ def any_settling(tokens: Iterable[bytes | None]) -> bool:
 
 def fresh_mark() -> bytes:
     """Return the mark of a soft purge; all are of the same length, as all tokens of a history."""
-    return _MARK + secrets.token_urlsafe(_MARK_BYTES).encode()
+    return _MARK + urlsafe_b64encode(os.urandom(_MARK_BYTES))
 
 
 def mark_place(history: bytes) -> int:
