@@ -136,6 +136,12 @@ class RouteTable:
             for route in self.routes
             if not route.opaque and not (route.methods is not None and route.methods <= _SAFE)
         )
+        self._by_origin: Final[dict[int, list[RouteInfo]]] = {}
+        for route in self.routes:
+            if route.origin is not None:
+                # By its identity: Starlette's routes are equal to others, and have no hash.
+                self._by_origin.setdefault(id(route.origin), []).append(route)
+        self._reads: Final = frozenset(_shape(r.template) for r in self.routes if r.accepts("GET"))
         self._plans: Final[dict[RouteInfo, _Plan]] = {}
 
     def match(self, method: str, path: str, host: str = "") -> RouteMatch | None:
@@ -203,9 +209,8 @@ class RouteTable:
 
     def _elsewhere(self, found: RouteMatch) -> Iterator[RouteMatch]:
         """Yield the other places of the same route whose path is known from this one's."""
-        origin = found.route.origin
-        for route in self.routes:
-            if origin is None or route.origin is not origin or route is found.route:
+        for route in self._by_origin.get(id(found.route.origin), ()):
+            if route is found.route:
                 continue
             segments = _split(route.template)
             names = {name for segment in segments for name in _PARAMETER.findall(segment)}
@@ -215,8 +220,9 @@ class RouteTable:
 
     def _acted_upon(self, found: RouteMatch, segments: Sequence[str]) -> Iterator[str]:
         """Yield the groups of the nearest member, or else of the nearest collection, above."""
+        members = found.members
         for prefix in reversed(_prefixes(found.path)[1:-1]):
-            if prefix in found.members:
+            if prefix in members:
                 yield path_group(prefix)
                 yield collection_group(_parent(prefix))
                 return
@@ -254,8 +260,7 @@ class RouteTable:
 
     def _is_read(self, template: str) -> bool:
         """Return whether there is a GET of the same template; a catch-all route is none of it."""
-        shape = _shape(template)
-        return any(r.accepts("GET") and _shape(r.template) == shape for r in self.routes)
+        return _shape(template) in self._reads
 
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
@@ -311,9 +316,9 @@ def _split(template: str) -> list[str]:
     return [segment for segment in template.split("/") if segment]
 
 
-def _shape(template: str) -> list[str]:
+def _shape(template: str) -> tuple[str, ...]:
     """Return the segments of a template without the names of its parameters."""
-    return [_PARAMETER.sub("{}", segment) for segment in _split(template)]
+    return tuple(_PARAMETER.sub("{}", segment) for segment in _split(template))
 
 
 def _is_parameter(segment: str) -> bool:
