@@ -189,12 +189,14 @@ class Targets:
         if headers.has_any(FORWARDED_HEADERS):
             forwarded = forwarded_parts(headers.raw)
         path = scope["path"].encode("utf-8", "surrogatepass")
+        raw_path = scope.get("raw_path") or path
         place = (
             scope.get("scheme", "http").encode(),
             headers.combined(b"host") or _server(scope),
             str(scope.get("root_path", "")).encode("utf-8", "surrogatepass"),
-            scope.get("raw_path") or path,
-            path,
+            raw_path,
+            # Kept once where nothing in it is encoded.
+            raw_path if raw_path == path else path,
             *forwarded,
         )
         method = "QUERY" if scope["method"] == "QUERY" else "GET"
