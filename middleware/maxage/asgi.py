@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from maxage.cache import Cache
-from maxage.errors import SettingsError
+from maxage.errors import SettingsError, StoreUnavailableError
 from maxage.mutation import Mutation
 from maxage.policy import Rule
 from maxage.querying import Querying
@@ -19,7 +19,7 @@ from maxage.responder import ASGIApp, Message, Receive, Send, Service, pass_on, 
 from maxage.rfc9111.invalidation import is_unsafe
 from maxage.server import adds_date, worker_count
 from maxage.settings import CacheSettings
-from maxage.shortcut import Ready, Shortcut
+from maxage.shortcut import Known, Ready, Shortcut
 from maxage.store import Store
 from maxage.store.memory import MemoryStore
 from maxage.stores import store_for
@@ -84,24 +84,42 @@ class CacheMiddleware:
             await self._service.app(scope, receive, send)
         elif scope["method"] in {"GET", "HEAD"}:
             known = self.shortcut.find(scope) if self.shortcut is not None else None
-            if isinstance(known, Ready):
-                if known.confirmed is None or await known.confirmed():
-                    self.cache.counters.hits += 1
-                    await known.send(send)
-                    return
-                known = None
-            elif known is not None and self.cache.is_unstorable(known.target):
-                await pass_unstorable(self._service, self.cache, known.target, scope, receive, send)
-                return
-            reading = Reading(self._service, self.cache, scope, receive, send)
-            reading.shortcut = self.shortcut
-            await reading.run(known)
+            if not isinstance(known, Ready):
+                await self._read(self.cache, known, scope, receive, send)
+            elif known.confirmed is None or await known.confirmed():
+                self.cache.counters.hits += 1
+                await known.send(send)
+            else:
+                await self._read(self.cache, None, scope, receive, send)
         elif scope["method"] == "QUERY" and self._service.settings.cache_query:
             await Querying(self._service, self.cache, scope, receive, send).run()
         elif is_unsafe(scope["method"]):
             await Mutation(self._service, self.cache, scope, receive, send).run()
         else:
             await pass_on(self._service, self.cache, scope, receive, send)
+
+    async def _read(
+        self, cache: Cache, known: Known | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a GET or HEAD for which no copy is near, by what is known of such requests."""
+        service, shortcut, found = self._service, self.shortcut, None
+        if known is not None and cache.is_unstorable(known.target):
+            await pass_unstorable(service, cache, known.target, scope, receive, send)
+            return
+        if known is not None and shortcut is not None:
+            try:
+                answer = await shortcut.look_up(known, scope["headers"])
+            except StoreUnavailableError:
+                await Reading(service, cache, scope, receive, send).bypass("store-away")
+                return
+            if isinstance(answer, Ready):
+                cache.counters.hits += 1
+                await answer.send(send)
+                return
+            found = answer
+        reading = Reading(service, cache, scope, receive, send)
+        reading.shortcut = shortcut
+        await reading.run(known, found)
 
     @property
     def targets(self) -> Targets:

@@ -6,7 +6,7 @@ This file knows stores and rules, and nothing of ASGI: `asgi` forwards and sends
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from itertools import chain
 from math import inf
 from typing import Any, Final, final
@@ -23,7 +23,7 @@ from maxage.expiry import is_due_early, shortened
 from maxage.fill import Fill, completed, response_tags
 from maxage.found import Found, suits
 from maxage.key import variant_key
-from maxage.message import Request, Response, StoredResponse
+from maxage.message import Headers, Request, Response, StoredResponse
 from maxage.reader import Reader
 from maxage.rfc9111.decide import (
     Decision,
@@ -43,7 +43,7 @@ from maxage.rfc9111.search import NO_VARY_SEARCH, search_variance
 from maxage.rfc9111.validation import conditional_fields
 from maxage.settings import CacheSettings
 from maxage.shelf import Shelf
-from maxage.store import Store
+from maxage.store import Near, Store
 from maxage.store.codec import Entry
 from maxage.store.tokens import any_settling, tag_group
 from maxage.target import Target
@@ -89,16 +89,23 @@ class Cache:
 
     # lookup
 
-    async def lookup(self, target: Target, key: bytes, request: Request) -> Found:
+    def lookup(self, target: Target, key: bytes, headers: Headers) -> Awaitable[Found]:
         """Return the stored response that fits the request and whose tokens are all current.
 
         Raises:
             StoreUnavailableError: nothing that the store says may be relied upon now.
         """
         near = self.store.near
-        since = near.begin() if near is not None else 0
-        found = await self.reader.read(target, key, request)
-        if near is not None and found.entry is not None and not found.softened:
+        if near is None:
+            return self.reader.read(target, key, headers)
+        return self._lookup_and_keep(near, target, key, headers)
+
+    async def _lookup_and_keep(
+        self, near: Near, target: Target, key: bytes, headers: Headers
+    ) -> Found:
+        since = near.begin()
+        found = await self.reader.read(target, key, headers)
+        if found.entry is not None and not found.softened:
             fresh_for = self._fresh_for(found.entry)
             if fresh_for > 0:
                 near.keep(found.entry, since=since, ends=self.monotonic() + fresh_for)
@@ -121,7 +128,7 @@ class Cache:
         if near is None:
             return None
         names = target.vary_names
-        selecting = self.reader.selecting(names, request, target)
+        selecting = self.reader.selecting(names, request.headers, target)
         copy = near.find(variant_key(key, names, selecting) if names else key)
         if copy is None or not suits(copy.entry, target, selecting):
             return None
@@ -316,7 +323,7 @@ class Cache:
         if target.vary_names not in ((), stored.vary_names):
             # The URL varied by more before: with all names together no variant is lost.
             names = tuple(sorted({*stored.vary_names, *target.vary_names}))
-            selecting = self.reader.selecting(names, fill.request, target)
+            selecting = self.reader.selecting(names, fill.request.headers, target)
             stored = replace(stored, vary_names=names, selecting=selecting)
         names = stored.vary_names
         primary = self._primary_key(fill, stored)

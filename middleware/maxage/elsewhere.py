@@ -49,7 +49,7 @@ async def _looked_up(reading: Answering) -> Serve | Forward | None:
     """Look for the response again; None: it cannot be had."""
     cache, target = reading.cache, reading.target
     try:
-        reading.found = await cache.lookup(target, reading.found.key, reading.request)
+        reading.found = await cache.lookup(target, reading.found.key, reading.request.headers)
     except StoreUnavailableError:
         return None
     decision = cache.decide(target, reading.request, reading.found)

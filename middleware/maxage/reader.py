@@ -4,7 +4,7 @@ from typing import Final, final
 
 from maxage.found import Found, is_current, is_softened
 from maxage.key import variant_key
-from maxage.message import Request
+from maxage.message import Headers
 from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
 from maxage.shelf import Shelf
@@ -29,13 +29,13 @@ class Reader:
         """The last readings, with the groups that were asked for: often the next one is the same,
         byte for byte, and need not be decoded and decided about again."""
 
-    async def read(self, target: Target, key: bytes, request: Request) -> Found:
+    async def read(self, target: Target, key: bytes, headers: Headers) -> Found:
         """Return what is stored for the request, with the tokens of now."""
         shelf, groups = self._shelf, target.all_groups
         names = target.vary_names
         index: Entry | VariantIndex | None = None
         if names:
-            guess = variant_key(key, names, self.selecting(names, request, target))
+            guess = variant_key(key, names, self.selecting(names, headers, target))
             pending = shelf.held(guess)
             reading = await self._shelf.store.read((guess, key), groups)
             value = self._shelf.value(guess, reading.values[0], pending)
@@ -44,10 +44,13 @@ class Reader:
             pending = shelf.held(key)
             reading = await self._shelf.store.read((key,), groups)
             if pending is None and shelf.held(key) is None:
-                return await self._found(reading, groups, target, key, request)
+                found = reading.found or self._same(key, groups, reading)
+                if isinstance(found, Found):
+                    return found
+                return await self._found(reading, groups, target, key, headers)
             value = self._shelf.value(key, reading.values[0], pending)
         tokens = dict(zip(groups, reading.tokens, strict=True))
-        return await self._chosen(tokens, target, key, request, value, index)
+        return await self._chosen(tokens, target, key, headers, value, index)
 
     async def _found(
         self,
@@ -55,15 +58,12 @@ class Reader:
         groups: tuple[str, ...],
         target: Target,
         key: bytes,
-        request: Request,
+        headers: Headers,
     ) -> Found:
-        """Return what was found where nothing varies, once for all who share the reading."""
-        found = reading.found or self._same(key, groups, reading)
-        if isinstance(found, Found):
-            return found
+        """Make of a reading what was found where nothing varies, for all who share it."""
         value = self._shelf.value(key, reading.values[0], None)
         tokens = dict(zip(groups, reading.tokens, strict=True))
-        found = await self._chosen(tokens, target, key, request, value, None)
+        found = await self._chosen(tokens, target, key, headers, value, None)
         if isinstance(value, Entry) and found.entry is value and not value.stored.vary_names:
             reading.found = found
             self._remember(key, groups, reading)
@@ -92,7 +92,7 @@ class Reader:
         tokens: dict[str, bytes | None],
         target: Target,
         key: bytes,
-        request: Request,
+        headers: Headers,
         value: "Entry | VariantIndex | None",
         index: "Entry | VariantIndex | None",
     ) -> Found:
@@ -103,33 +103,33 @@ class Reader:
                 # The URL does not vary any more.
                 value = found_index
             elif found_index is not None:
-                return await self._lookup_variant(target, key, request, found_index, tokens)
+                return await self._lookup_variant(target, key, headers, found_index, tokens)
         if isinstance(value, Entry) and value.key == key:
             target.vary_names = ()
-        return await self.checked(target, key, request, value, tokens, None)
+        return await self.checked(target, key, headers, value, tokens, None)
 
     async def _lookup_variant(
         self,
         target: Target,
         key: bytes,
-        request: Request,
+        headers: Headers,
         index: VariantIndex,
         tokens: dict[str, bytes | None],
     ) -> Found:
         if index.names == target.vary_names:
             return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
         target.vary_names = index.names
-        chosen = variant_key(key, index.names, self.selecting(index.names, request, target))
+        chosen = variant_key(key, index.names, self.selecting(index.names, headers, target))
         pending = self._shelf.held(chosen)
         reading = await self._shelf.store.read((chosen,), ())
         value = self._shelf.value(chosen, reading.values[0], pending)
-        return await self.checked(target, key, request, value, tokens, index)
+        return await self.checked(target, key, headers, value, tokens, index)
 
     async def checked(  # noqa: PLR0917 - what a lookup knows so far
         self,
         target: Target,
         key: bytes,
-        request: Request,
+        headers: Headers,
         value: "Entry | VariantIndex | None",
         tokens: dict[str, bytes | None],
         index: VariantIndex | None,
@@ -146,7 +146,7 @@ class Reader:
             reading = await self._shelf.store.read((), unread)
             tokens.update(zip(unread, reading.tokens, strict=True))
         stored = value.stored
-        if stored.selecting != self.selecting(stored.vary_names, request, target):
+        if stored.selecting != self.selecting(stored.vary_names, headers, target):
             return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
         valid = is_current(value, tokens, target.groups)
         soft = not valid and is_softened(value, tokens, target.groups)
@@ -154,10 +154,10 @@ class Reader:
         return Found(key=key, entry=entry, tokens=tokens, index=index, softened=soft)
 
     def selecting(
-        self, names: tuple[bytes, ...], request: Request, target: Target
+        self, names: tuple[bytes, ...], headers: Headers, target: Target
     ) -> tuple[bytes | None, ...]:
         """Return the values of the request's selecting fields."""
-        return selecting_values(names, request.headers, target.rules) if names else ()
+        return selecting_values(names, headers, target.rules) if names else ()
 
     async def variants(self, found: Found, most: int) -> list[Entry]:
         """Return variants of the URL, the newest first: those that wait to be written, and `most`.

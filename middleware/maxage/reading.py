@@ -19,7 +19,7 @@ from maxage.mutation import Mutation
 from maxage.refresh import begin_refresh, run_in_time
 from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, pass_on, pass_unstorable
 from maxage.rfc9111.decide import Decision, Forward, OnlyIfCached, answer
-from maxage.shortcut import Known, Ready, Shortcut
+from maxage.shortcut import Known, Shortcut
 from maxage.store.codec import Entry
 from maxage.target import Target
 
@@ -46,11 +46,12 @@ class Reading(Answering):
     _slow: bool = False
     """Whether it has waited long enough for a fill that is under way yet."""
 
-    async def run(self, known: Known | None = None) -> None:
+    async def run(self, known: Known | None = None, found: Found | None = None) -> None:
         """Serve from the store, or forward and perhaps store.
 
         Args:
             known: what was found out before about a request of the same kind.
+            found: what the store has for it, where that was looked up.
         """
         key = await self._admitted() if known is None else self._known(known)
         if key is None:
@@ -61,7 +62,9 @@ class Reading(Answering):
                 self.service, self.cache, self.target, self.scope, self.receive, self.send
             )
             return
-        near = await self.cache.nearby(self.target, key, self.request)
+        near = None
+        if found is None:
+            near = await self.cache.nearby(self.target, key, self.request)
         if near is not None:
             self.found, decision = near
             if decision.refresh:
@@ -71,24 +74,13 @@ class Reading(Answering):
             await self.serve(decision)
             return
         try:
-            self.found = await self._lookup(key)
+            self.found = await self._lookup(key, found)
         except StoreUnavailableError:
-            await self._bypass("store-away")
+            await self.bypass("store-away")
             return
         if self.found.entry is not None:
             self._learn(known)
-        ready = self._ready(known)
-        if ready is not None:
-            self.cache.counters.hits += 1
-            await ready.send(self.send)
-            return
         await self._answer()
-
-    def _ready(self, known: Known | None) -> Ready | None:
-        """Return the answer that is prepared for such requests."""
-        if known is None or self.shortcut is None:
-            return None
-        return self.shortcut.answer(known, self.found, self.headers)
 
     def _known(self, known: Known) -> bytes:
         """Take what is known of such requests; return the key."""
@@ -99,7 +91,7 @@ class Reading(Answering):
     async def _admitted(self) -> bytes | None:
         """Find out all about the request; return its key, or None where it was passed on."""
         if self._is_long():
-            await self._bypass("long-url")
+            await self.bypass("long-url")
             return None
         target = self.target = self.service.targets.find(self.scope, self.headers)
         reason = self._no_business_of_ours(target)
@@ -108,7 +100,7 @@ class Reading(Answering):
             await Mutation(self.service, self.cache, self.scope, self.receive, self.send).run()
             return None
         if reason is not None:
-            await self._bypass(reason)
+            await self.bypass(reason)
             return None
         try:
             extra = () if target.is_plain else await self._key_parts(target)
@@ -117,7 +109,7 @@ class Reading(Answering):
         except Exception as error:  # noqa: BLE001 - vary_by is the application's own code
             # The application's own checks answer a request that vary_by refuses.
             logger.debug("vary_by refused a request: %s", type(error).__name__)
-            await self._bypass("vary_by")
+            await self.bypass("vary_by")
             return None
         self.request = Request(
             method=self.scope["method"],
@@ -133,8 +125,9 @@ class Reading(Answering):
         if known is None and self.shortcut is not None and not self.request.carries_credentials:
             self.shortcut.learn(self.scope, self.target)
 
-    async def _lookup(self, key: bytes) -> Found:
-        found = await self.cache.lookup(self.target, key, self.request)
+    async def _lookup(self, key: bytes, found: Found | None) -> Found:
+        if found is None:
+            found = await self.cache.lookup(self.target, key, self.headers)
         if found.entry is None and self.target.rules.language_select:
             return await variant_in_language(self.cache, self.target, self.request, found)
         return found
@@ -273,7 +266,7 @@ class Reading(Answering):
 
     # forward
 
-    async def _bypass(self, detail: str) -> None:
+    async def bypass(self, detail: str) -> None:
         """Pass the request on; nothing is looked up and nothing stored."""
         self.cache.counters.bypasses[detail] += 1
         status = CacheStatus(fwd="bypass", detail=detail).header_value()
@@ -298,14 +291,14 @@ class Reading(Answering):
         try:
             if entry is not None and is_of(entry, key):
                 checked = await cache.reader.checked(
-                    self.target, key, self.request, entry, dict(found.tokens), found.index
+                    self.target, key, self.headers, entry, dict(found.tokens), found.index
                 )
                 if checked.entry is not None:
                     self.found = checked
                     return True
             if cache.may_collapse(self.target, self.request):
                 # It came to nothing: of all who waited, one asks, and may have asked already.
-                self.found = await cache.lookup(self.target, key, self.request)
+                self.found = await cache.lookup(self.target, key, self.headers)
         except StoreUnavailableError:
             logger.debug("The store went away while a request waited for another one.")
         return False

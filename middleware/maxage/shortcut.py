@@ -188,15 +188,26 @@ class Shortcut:
             ready = self._prepare(copy.entry, copy.ready, known, headers, now, confirmed)
         return ready
 
-    def answer(self, known: Known, found: Found, headers: Headers) -> Ready | None:
-        """Return what answers a known request whose lookup brought this, for all who share it."""
-        entry, now = found.entry, self._cache.clock()
-        if entry is None or found.softened or not self._is_alone():
+    async def look_up(self, known: Known, lines: list[Line]) -> Ready | Found | None:
+        """Look a known request up; return what answers it, or what else was found.
+
+        None: it is to be looked up as any other request.
+
+        Raises:
+            StoreUnavailableError: nothing that the store says may be relied upon now.
+        """
+        if not self._is_alone():
             return None
+        headers = Headers.of(tuple(map(pair, lines)))
+        found = await self._cache.lookup(known.target, known.key, headers)
+        entry, now = found.entry, self._cache.clock()
+        if entry is None or found.softened:
+            return found
+        # Prepared once for all who share what was found.
         ready: Ready | None = found.ready.get(known.form)
         if ready is None or not ready.suits(known.target, now):
             ready = self._prepare(entry, found.ready, known, headers.raw, now, None)
-        return ready
+        return ready or found
 
     def _is_alone(self) -> bool:
         """Return whether an answer may be prepared.

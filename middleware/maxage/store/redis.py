@@ -30,9 +30,12 @@ from maxage.store.upstream import Upstream, upstream_for
 class _LoopSide:
     """The connections of one event loop, and what is asked on them in one turn of it."""
 
-    __slots__ = ("commands", "connections", "lookups")
+    __slots__ = ("commands", "connections", "lookups", "loop")
 
-    def __init__(self, connections: Connections, lookups: LookupBatcher) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connections: Connections, lookups: LookupBatcher
+    ) -> None:
+        self.loop: Final = weakref.ref(loop)
         self.connections: Final = connections
         self.lookups: Final = lookups
         self.commands: Final = CommandBatcher(self._run)
@@ -84,6 +87,8 @@ class RedisStore:
         self._sides: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSide] = (
             weakref.WeakKeyDictionary()
         )
+        self._last_side: _LoopSide | None = None
+        """The one that was used last, which is mostly the only one."""
         self._near: NearCache | None = None
 
     def __repr__(self) -> str:
@@ -127,7 +132,7 @@ class RedisStore:
             self._near = None
             await near.listeners.stop()
         await asyncio.to_thread(self.upstream.leasing.sign_off)
-        side = self._sides.pop(asyncio.get_running_loop(), None)
+        side, self._last_side = self._sides.pop(asyncio.get_running_loop(), None), None
         if side is not None:
             await side.connections.close()
 
@@ -141,8 +146,6 @@ class RedisStore:
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
         """
-        if not self.upstream.settled and not await self._joined(self._settings.cache_read_budget):
-            raise StoreUnavailableError("a purge is owed")
         return await self._side().lookups.read(keys, groups)
 
     async def write(
@@ -257,6 +260,8 @@ class RedisStore:
 
     async def _fetch(self, keys: list[bytes], groups: list[str]) -> Found:
         """Ask once for the whole batch."""
+        if not self.upstream.settled and not await self._joined(self._settings.cache_read_budget):
+            raise StoreUnavailableError("a purge is owed")
         token_keys = [token_key(self._namespace, group) for group in groups]
         found = await self._side().connections.fetch(
             keys, token_keys, token_seconds=self.upstream.token_seconds
@@ -280,10 +285,13 @@ class RedisStore:
         self._near.listeners.start(connections.connector_to)
 
     def _side(self) -> _LoopSide:
-        loop = asyncio.get_running_loop()
+        loop, side = asyncio.get_running_loop(), self._last_side
+        if side is not None and side.loop() is loop:
+            return side
         side = self._sides.get(loop)
         if side is None:
             connections = connections_to(self.upstream.topology, self._settings)
-            side = self._sides[loop] = _LoopSide(connections, LookupBatcher(self._fetch))
+            side = self._sides[loop] = _LoopSide(loop, connections, LookupBatcher(self._fetch))
             self._listen(connections)
+        self._last_side = side
         return side
