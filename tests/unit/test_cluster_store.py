@@ -10,7 +10,7 @@ import pytest
 from redis.crc import key_slot
 
 from maxage.errors import StoreUnavailableError
-from maxage.store import CLAIM_ENDED, Reading
+from maxage.store import CLAIM_ENDED, Reading, Writing
 from maxage.store.node import UNMET, Node
 from maxage.store.redis import RedisStore
 from maxage.store.tokens import HIDDEN_HISTORY, NAMESPACE_GROUP, softened, token_key
@@ -79,7 +79,7 @@ async def test_soft_purges_and_claims_lie_on_any_master(store: RedisStore) -> No
         key = b"claim %d" % number
         assert await store.claim(key, b"mine", keep_for=60) == b"mine"
         assert await store.claim(key, b"other", keep_for=60) == b"mine"
-        assert await store.write([(b"%d" % number, b"v")], keep_for=60, tokens={}, ended=key)
+        assert await store.write_all([Writing([(b"%d" % number, b"v")], 60, {}, ended=key)])
         assert await store.claim(key, b"other", keep_for=60) == CLAIM_ENDED
 
 

@@ -700,6 +700,25 @@ async def test_several_writes_at_once_are_kept_each_as_if_it_were_alone(
     assert await store.write_all([one, other]) is True
 
 
+async def test_how_long_a_token_lives_is_not_asked_where_this_process_wrote_it(
+    proxied: RedisStore, fault_proxy: FaultProxy, redis_server: RedisServer
+) -> None:
+    """Created or purged; of another one, and for what is kept longer, it is asked."""
+    (created,), (purged,) = await tokens_of(proxied, "g:new"), await proxied.renew(["g:other"])
+    assert created is not None
+    assert purged is not None
+    tokens = {"g:new": created, "g:other": purged}
+    await proxied.write([(b"a", b"1")], keep_for=60, tokens=tokens)
+    assert fault_proxy.seen["PTTL"] == 0
+    await proxied.write([(b"a", b"1")], keep_for=60, tokens={"g:new": b"another"})
+    assert fault_proxy.seen["PTTL"] == 1
+    await proxied.write([(b"a", b"1")], keep_for=2 * TOKEN_SECONDS, tokens=tokens)
+    assert fault_proxy.seen["PTTL"] == 3
+    for group in tokens:
+        key = token_key(proxied.upstream.namespace, group)
+        assert redis_server.call("TTL", key) >= 2 * TOKEN_SECONDS
+
+
 async def test_what_is_written_in_one_turn_shares_one_round_trip(on_redis: RedisStore) -> None:
     """And each is told of his own."""
     assert await values_of(on_redis, b"a") == [None]

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from maxage.settings import CacheSettings
 from maxage.store.aside import aside
-from maxage.store.commands import Found, Plan
+from maxage.store.commands import Begin, Found, Plan
 from maxage.store.connections import Connections, NodeConnections
 from maxage.store.node import Node
 from maxage.store.routing import Packet, Rounds, fetching, running
@@ -42,10 +42,10 @@ class ClusterConnections:
         return bool(answers) and all(answers)
 
     async def fetch(
-        self, keys: Sequence[bytes], token_keys: Sequence[bytes], *, token_seconds: int
+        self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
     ) -> Found:
         """Read values and tokens; see `NodeConnections.fetch`."""
-        rounds = fetching(self._cluster, keys, token_keys, token_seconds)
+        rounds = fetching(self._cluster, keys, token_keys, begin)
         return await self._driven(rounds, self._settings.cache_read_budget)
 
     async def run(
@@ -120,9 +120,9 @@ class SyncClusterConnections:
         for node in list(self._of):
             self._of.pop(node).close()
 
-    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
+    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin) -> Found:
         """Read values and tokens; see `SyncNodeConnections.fetch`."""
-        rounds = fetching(self._cluster, keys, token_keys)
+        rounds = fetching(self._cluster, keys, token_keys, begin)
         return self._driven(rounds, self._settings.cache_read_budget, reading=True)
 
     def run(self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False) -> Sequence[Any]:

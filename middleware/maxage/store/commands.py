@@ -22,6 +22,9 @@ It is asked anew for each attempt, so that no attempt uses another one's random 
 Found = tuple[list[bytes | None], list[bytes | None]]
 """Values and tokens, in the order of their keys."""
 
+Begin = Callable[[bytes, bytes], int]
+"""Is told of a token that is about to be written, with its key; says for how many seconds."""
+
 CONFIRMED: Final = (b"OK", "OK")
 """What a server says to a SET that it did."""
 
@@ -61,32 +64,31 @@ def token_command(
 
 
 def creation_commands(
-    lacking: Sequence[tuple[bytes, bytes | None]], history: bytes, seconds: int = TOKEN_SECONDS
+    lacking: Sequence[tuple[bytes, bytes | None]], history: bytes, begin: Begin
 ) -> list[Command]:
     """Return commands which create tokens, given their keys and what lies there now.
 
     The last one reads them all.
     """
-    commands: list[Command] = [creation(key, present, history, seconds) for key, present in lacking]
+    commands: list[Command] = [creation(key, present, history, begin) for key, present in lacking]
     return [*commands, ("MGET", *(key for key, _ in lacking))]
 
 
-def creation(
-    key: bytes, present: bytes | None, history: bytes, seconds: int = TOKEN_SECONDS
-) -> Command:
-    """Return the command which creates a token, for so many seconds, where `present` lies now."""
+def creation(key: bytes, present: bytes | None, history: bytes, begin: Begin) -> Command:
+    """Return the command which creates a token where `present` lies now."""
     # Another worker may have created it meanwhile, hence NX; a token of another history is
     # overwritten: a new unique value is a purge, which is always safe.
     only_if_missing = ("NX",) if present is None else ()
-    return (*token_command(key, fresh_token(history), seconds=seconds), *only_if_missing)
+    token = fresh_token(history)
+    return (*token_command(key, token, seconds=begin(key, token)), *only_if_missing)
 
 
-def created_before(keys: Sequence[bytes], plan: Plan) -> Plan:
+def created_before(keys: Sequence[bytes], plan: Plan, begin: Begin) -> Plan:
     """Return the plan for `twice(keys)`: each token is created where it is missing, then `plan`."""
 
     def both(position: int, history: bytes) -> Command:
         index, created = divmod(position, 2)
-        return plan(index, history) if created else creation(keys[index], None, history)
+        return plan(index, history) if created else creation(keys[index], None, history, begin)
 
     return both
 

@@ -21,7 +21,15 @@ from redis.exceptions import InvalidResponse, ResponseError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store.commands import Command, Found, Plan, answers_of, creation_commands, strings
+from maxage.store.commands import (
+    Begin,
+    Command,
+    Found,
+    Plan,
+    answers_of,
+    creation_commands,
+    strings,
+)
 from maxage.store.link import FAILURES, Lane
 from maxage.store.node import Node, describe
 from maxage.store.tokens import belongs
@@ -39,9 +47,9 @@ class Connections(Protocol):
         ...
 
     async def fetch(
-        self, keys: Sequence[bytes], token_keys: Sequence[bytes], *, token_seconds: int
+        self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
     ) -> Found:
-        """Read values and tokens; missing tokens are created, for so many seconds."""
+        """Read values and tokens; missing tokens are created, for as long as `begin` says."""
         ...
 
     async def run(
@@ -91,14 +99,14 @@ class NodeConnections:
         return answers in ([b"PONG"], ["PONG"])
 
     async def fetch(
-        self, keys: Sequence[bytes], token_keys: Sequence[bytes], *, token_seconds: int
+        self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
     ) -> Found:
         """Read values and tokens in one round trip; missing tokens are created in a second one.
 
         Args:
             keys: of the values.
             token_keys: of the tokens.
-            token_seconds: for how long a token is created.
+            begin: is told of each token that is created.
 
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
@@ -107,7 +115,7 @@ class NodeConnections:
         if node.breaker.open:
             raise StoreUnavailableError("the store is away")
         try:
-            found = await self._fetch(keys, token_keys, token_seconds)
+            found = await self._fetch(keys, token_keys, begin)
         except FAILURES as error:
             raise StoreUnavailableError(describe(error)) from None
         node.succeeded()
@@ -178,7 +186,7 @@ class NodeConnections:
             return None
 
     async def _fetch(
-        self, keys: Sequence[bytes], token_keys: Sequence[bytes], token_seconds: int
+        self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
     ) -> Found:
         within = self._node.patience(self._settings.cache_read_budget)
         due = asyncio.get_running_loop().time() + within
@@ -191,7 +199,7 @@ class NodeConnections:
             if not all(belongs(token, link.history) for token in tokens):
                 lacking = [i for i, t in enumerate(tokens) if not belongs(t, link.history)]
                 commands = creation_commands(
-                    [(token_keys[i], tokens[i]) for i in lacking], link.history, token_seconds
+                    [(token_keys[i], tokens[i]) for i in lacking], link.history, begin
                 )
                 created = await link.ask(commands, due=due, within=within)
                 _put_created(tokens, lacking, created[-1], link.history)

@@ -22,15 +22,13 @@ from maxage.store.tokens import LONG_TOKEN_SECONDS, TOKEN_SECONDS, token_key
 
 Rounds = Generator[list[Command], Sequence[Any], bool]
 """Yields the commands of each round, one for each key, and is sent their answers."""
-_Token = tuple[str, bytes]
-"""A group with its token."""
+_Token = tuple[bytes, bytes]
+"""The key under which a group's token lies, and the token."""
 
 _MARGIN: Final = 5.0
 """Seconds by which a token outlives its entries: on a cluster they lie on different servers."""
 _REMEMBERED: Final = 10_000
 """Tokens of which it is remembered until when they live."""
-_USUAL_NAME: Final = 200
-"""The longest name of such a group."""
 _ENDED_MILLISECONDS: Final = int(CLAIM_ENDED_SECONDS * 1000)
 _UNKNOWN: Final = (b"", 0.0)
 _NO_EXPIRY: Final = -1
@@ -51,8 +49,16 @@ class TokenLifetimes:
         self._clock: Final = clock
         self.token_seconds: int = TOKEN_SECONDS
         """For how long tokens are written now."""
-        self._ends: dict[str, tuple[bytes, float]] = {}
-        """The token last seen of each group, and until when (monotonic) it lives at least."""
+        self._ends: dict[bytes, tuple[bytes, float]] = {}
+        """The token last known under each key, and until when (monotonic) it lives at least."""
+
+    def beginning(self, key: bytes, token: bytes) -> int:
+        """Return for how many seconds to write a token that was just drawn, and remember it.
+
+        Where another one lies there in the end, what is remembered is about nothing.
+        """
+        self._remember((key, token), self._clock() + self.token_seconds)
+        return self.token_seconds
 
     def writing(self, writings: Iterable[Writing]) -> Rounds:
         """Keep values, and the tokens that they carry longer; return whether all were kept."""
@@ -71,7 +77,7 @@ class TokenLifetimes:
                 endings.append(("SET", ended, CLAIM_ENDED, "PX", _ENDED_MILLISECONDS))
         if not sets:
             return False
-        questions = [("PTTL", self._key(group)) for group, _ in unsure]
+        questions = [("PTTL", key) for key, _ in unsure]
         answers = yield [*sets, *questions, *endings]
         kept = [said in CONFIRMED for said in answers[: len(sets)]]
         if not any(kept):
@@ -96,11 +102,11 @@ class TokenLifetimes:
         if needed > TOKEN_SECONDS:
             # So that each new group's token need not be extended.
             self.token_seconds = LONG_TOKEN_SECONDS
-        for token in tokens.items():
-            group, value = token
-            known, ends = self._ends.get(group, _UNKNOWN)
-            if known != value or ends < now + needed:
-                unsure[token] = max(needed, unsure.get(token, 0.0))
+        for group, token in tokens.items():
+            key = token_key(self._namespace, group)
+            known, ends = self._ends.get(key, _UNKNOWN)
+            if known != token or ends < now + needed:
+                unsure[key, token] = max(needed, unsure.get((key, token), 0.0))
 
     def _extended(self, late: Mapping[_Token, float]) -> Generator[list[Command], Sequence[Any]]:
         """Extend tokens that would end too early."""
@@ -109,7 +115,7 @@ class TokenLifetimes:
         for condition in (("GT",), ()):
             if not seconds:
                 return
-            answers = yield [("EXPIRE", self._key(t[0]), s, *condition) for t, s in seconds.items()]
+            answers = yield [("EXPIRE", t[0], s, *condition) for t, s in seconds.items()]
             for (token, for_long), said in zip(tuple(seconds.items()), answers, strict=True):
                 if isinstance(said, int):
                     self._remember(token, asked_at + for_long)
@@ -119,16 +125,9 @@ class TokenLifetimes:
                     del seconds[token]
 
     def _remember(self, token: _Token, ends: float) -> None:
-        group, value = token
-        if len(group) > _USUAL_NAME:
-            # A client may have made it up: it is asked for each time instead.
-            return
         if len(self._ends) >= _REMEMBERED:
             self._ends.clear()
-        self._ends[group] = (value, ends)
-
-    def _key(self, group: str) -> bytes:
-        return token_key(self._namespace, group)
+        self._ends[token[0]] = (token[1], ends)
 
 
 def _seconds(answer: object) -> float:

@@ -129,8 +129,7 @@ class Link(asyncio.Protocol):
             return future
         if not self._leaving:
             self._loop.call_soon(self._flush)
-        for command in commands:
-            self._leaving += packed(command)
+        self._leaving += packed(commands)
         self._questions.append(_Question(future, len(commands), due=due, within=within))
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._look)
@@ -151,11 +150,18 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what has come, and give complete answers to who waits for them."""
         self._received += len(data)
-        reader = self._reader
+        gets, questions = self._reader.gets, self._questions
         try:
-            reader.feed(data)
-            while (answer := reader.gets()) is not _NOTHING:
-                self._answered(answer)
+            self._reader.feed(data)
+            while (answer := gets()) is not _NOTHING:
+                if not questions:
+                    raise InvalidResponse("an answer that nobody has asked for")
+                if isinstance(answer, Exception):
+                    self._heed(answer)
+                question = questions[0]
+                question.answers.append(answer)
+                if len(question.answers) == question.count:
+                    self._answered(questions.popleft())
         except RedisError as error:
             self._give_up(error)
 
@@ -177,16 +183,7 @@ class Link(asyncio.Protocol):
             # uvloop's way to say that the transport is closed.
             self._give_up(RedisConnectionError(str(error)))
 
-    def _answered(self, answer: Any) -> None:
-        if not self._questions:
-            raise InvalidResponse("an answer that nobody has asked for")
-        if isinstance(answer, Exception):
-            self._heed(answer)
-        question = self._questions[0]
-        question.answers.append(answer)
-        if len(question.answers) < question.count:
-            return
-        self._questions.popleft()
+    def _answered(self, question: _Question) -> None:
         self._received = 0
         if self._given_up:
             self._given_up -= 1
@@ -261,13 +258,18 @@ class Link(asyncio.Protocol):
                 question.future.set_exception(error)
 
 
-def packed(command: Command) -> list[bytes]:
-    """Return the bytes of a command; a large value, its third part, is one of them as it is."""
-    value = command[2] if len(command) > 2 else b""
-    if not isinstance(value, bytes) or len(value) < _LARGE:
-        return [_pack(command)]
-    before, after = (_pack(parts).partition(b"\r\n")[2] for parts in (command[:2], command[3:]))
-    return [b"*%d\r\n%b$%d\r\n" % (len(command), before, len(value)), value, b"\r\n" + after]
+def packed(commands: Sequence[Command]) -> list[bytes]:
+    """Return the bytes of commands; a large value, the third part of one, is as it is in them."""
+    pieces: list[bytes] = []
+    for command in commands:
+        value = command[2] if len(command) > 2 else b""
+        if not isinstance(value, bytes) or len(value) < _LARGE:
+            pieces.append(_pack(command))
+            continue
+        first, rest = (_pack(part).partition(b"\r\n")[2] for part in (command[:2], command[3:]))
+        head = b"*%d\r\n%b$%d\r\n" % (len(command), first, len(value))
+        pieces += (head, value, b"\r\n" + rest)
+    return pieces
 
 
 def _taken_from(connection: AbstractConnection) -> asyncio.StreamWriter:

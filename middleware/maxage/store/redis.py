@@ -235,7 +235,7 @@ class RedisStore:
         try:
             if not self.upstream.leasing.lease.held:
                 await self._joined(self._settings.cache_write_budget)
-            commands = created_before(keys, marking(keys))
+            commands = created_before(keys, marking(keys), self.upstream.lifetimes.beginning)
             answers = await self._side().connections.run(twice(keys), commands)
             confirmed = [is_marked(length) for length in answers[1::2]]
         finally:
@@ -264,7 +264,7 @@ class RedisStore:
             raise StoreUnavailableError("a purge is owed")
         token_keys = [token_key(self._namespace, group) for group in groups]
         found = await self._side().connections.fetch(
-            keys, token_keys, token_seconds=self.upstream.token_seconds
+            keys, token_keys, self.upstream.lifetimes.beginning
         )
         if not self.upstream.settled:
             # A purge came to be owed while the answer was under way.

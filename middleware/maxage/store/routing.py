@@ -10,9 +10,9 @@ from typing import Any, Final, TypeVar, final
 from redis.exceptions import AskError, MovedError, ResponseError
 
 from maxage.errors import StoreUnavailableError
-from maxage.store.commands import Command, Found, Plan, creation, is_replicated
+from maxage.store.commands import Begin, Command, Found, Plan, creation, is_replicated
 from maxage.store.node import Node, describe
-from maxage.store.tokens import TOKEN_SECONDS, belongs
+from maxage.store.tokens import belongs
 from maxage.store.topology import Cluster
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def fetching(
     cluster: Cluster,
     keys: Sequence[bytes],
     token_keys: Sequence[bytes],
-    token_seconds: int = TOKEN_SECONDS,
+    begin: Begin,
 ) -> Rounds[Found]:
     """Read values and tokens, and create the tokens that are missing.
 
@@ -81,18 +81,18 @@ def fetching(
     lacking = [i for i, token in enumerate(tokens) if token is None]
     if lacking:
         present = [(token_keys[i], found[len(keys) + i][1]) for i in lacking]
-        created = yield from _created(cluster, present, token_seconds)
+        created = yield from _created(cluster, present, begin)
         for i, token in zip(lacking, created, strict=True):
             tokens[i] = token
     return values, tokens
 
 
 def _created(
-    cluster: Cluster, present: Sequence[tuple[bytes, bytes | None]], seconds: int
+    cluster: Cluster, present: Sequence[tuple[bytes, bytes | None]], begin: Begin
 ) -> Rounds[list[bytes | None]]:
     """Create tokens, given their keys and what lies there, and read them as they are then."""
     keys = [key for key, _ in present]
-    yield from _asked(cluster, keys, lambda i, history: creation(*present[i], history, seconds))
+    yield from _asked(cluster, keys, lambda i, history: creation(*present[i], history, begin))
     found = yield from _read(cluster, keys)
     return [token if belongs(token, history) else None for history, token in found]
 

@@ -82,7 +82,9 @@ class SyncRedisStore:
         """
         if self._joined(self._settings.cache_read_budget):
             token_keys = [token_key(self.upstream.namespace, group) for group in groups]
-            values, tokens = self._connections.fetch(keys, token_keys)
+            values, tokens = self._connections.fetch(
+                keys, token_keys, self.upstream.lifetimes.beginning
+            )
             if self.upstream.settled:
                 return Reading(values, tokens)
         raise StoreUnavailableError("a purge is owed")
@@ -147,7 +149,7 @@ class SyncRedisStore:
     def soften_now(self, groups: Sequence[str]) -> bool:
         """Mark the token of each group; owe whole purges where that failed."""
         keys = [token_key(self.upstream.namespace, group) for group in groups]
-        commands = created_before(keys, marking(keys))
+        commands = created_before(keys, marking(keys), self.upstream.lifetimes.beginning)
         self.upstream.purging(groups)
         confirmed = [False] * len(groups)
         try:

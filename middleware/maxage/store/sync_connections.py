@@ -15,7 +15,15 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store.commands import Command, Found, Plan, answers_of, creation_commands, strings
+from maxage.store.commands import (
+    Begin,
+    Command,
+    Found,
+    Plan,
+    answers_of,
+    creation_commands,
+    strings,
+)
 from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe, send
 from maxage.store.tokens import belongs
 
@@ -27,7 +35,7 @@ class SyncConnections(Protocol):
         """Close the connections."""
         ...
 
-    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
+    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin) -> Found:
         """Read values and tokens; missing tokens are created."""
         ...
 
@@ -98,7 +106,7 @@ class SyncNodeConnections:
         self._reader.close()
         self._writer.close()
 
-    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Found:
+    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin) -> Found:
         """Read values and tokens in one round trip; missing tokens are created in a second one.
 
         Raises:
@@ -113,7 +121,7 @@ class SyncNodeConnections:
             self._node.failed(error)
             raise StoreUnavailableError(describe(error)) from None
         self._node.succeeded()
-        return answer[: len(keys)], self._with_created(token_keys, answer[len(keys) :])
+        return answer[: len(keys)], self._with_created(token_keys, answer[len(keys) :], begin)
 
     def run(self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False) -> Sequence[Any]:
         """Send one command for each key in one round trip, within the write budget.
@@ -160,7 +168,7 @@ class SyncNodeConnections:
             return None
 
     def _with_created(
-        self, keys: Sequence[bytes], tokens: Sequence[bytes | None]
+        self, keys: Sequence[bytes], tokens: Sequence[bytes | None], begin: Begin
     ) -> list[bytes | None]:
         history = self._node.history or b""
         lacking = [i for i, token in enumerate(tokens) if not belongs(token, history)]
@@ -168,7 +176,7 @@ class SyncNodeConnections:
         if not lacking:
             return result
         answers = self.exchange(
-            lambda now: creation_commands([(keys[i], tokens[i]) for i in lacking], now)
+            lambda now: creation_commands([(keys[i], tokens[i]) for i in lacking], now, begin)
         )
         created: Any = answers[-1] if answers and isinstance(answers[-1], list) else []
         for position, i in enumerate(lacking):

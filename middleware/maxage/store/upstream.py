@@ -48,7 +48,7 @@ class Upstream:
         self.namespace: Final = namespace
         self.journal: Final = Journal()
         self.topology: Final = topology_for(url, self)
-        self._lifetimes: Final = TokenLifetimes(namespace)
+        self.lifetimes: Final = TokenLifetimes(namespace)
         self._lock = threading.Lock()
         self._recovery: threading.Thread | None = None
         self._closing = threading.Event()
@@ -103,16 +103,12 @@ class Upstream:
         """Return how long to wait where any of the servers may be asked; see `Node.patience`."""
         return min((node.patience(seconds) for node in self.nodes), default=seconds)
 
-    @property
-    def token_seconds(self) -> int:
-        """For how long tokens are written now."""
-        return self._lifetimes.token_seconds
-
     def purge_command(self, key: bytes, history: bytes) -> tuple[Command, bytes]:
         """Return the command which purges a group, and the token that it writes."""
         token = purged_token(history, self.replica_lag)
-        command = token_command(key, token, self.replica_lag, seconds=self.token_seconds)
-        return command, token
+        # One that is to settle ends by itself, and nothing is stored under it.
+        seconds = 0 if self.replica_lag else self.lifetimes.beginning(key, token)
+        return token_command(key, token, self.replica_lag, seconds=seconds), token
 
     def unconfirmed(self, groups: Sequence[str], answers: Sequence[Any]) -> list[str]:
         """Return the groups whose new token was not confirmed."""
@@ -129,7 +125,7 @@ class Upstream:
         if self.replica_lag:
             # One may have become a token that is to settle, which is not to be kept alive.
             writings = [writing._replace(tokens={}) for writing in writings]
-        return self._lifetimes.writing(writings)
+        return self.lifetimes.writing(writings)
 
     def watch_purges(self, watcher: PurgeWatcher) -> None:
         """Tell the watcher of every purge, for as long as it lives."""
