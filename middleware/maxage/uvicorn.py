@@ -177,7 +177,8 @@ class FastLaneProtocol(HttpToolsProtocol):
         head = None if ready is None else self._head(lane, ready, scope["method"])
         if ready is None or head is None:
             return False
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._send(lane, scope, ready, head, version="1.1", keeps=True)
         return True
 
