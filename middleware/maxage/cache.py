@@ -260,7 +260,8 @@ class Cache:
         fill = self._filling(target, request, found, head, verdict)
         if isinstance(fill, Fill):
             nothing_read = Dependencies(mutating=False, store=self.store)
-            nothing_read.read.update(found.entry.tokens)
+            for group, token in found.entry.tokens:
+                nothing_read.depend(group, token)
             self.store_response(fill, found.entry.stored.body, nothing_read)
 
     def drop(self, found: Found) -> None:

@@ -5,11 +5,15 @@ with the token it saw before it read, and what it wrote. The object travels in a
 which follows the request into threads and background tasks.
 """
 
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final, final
+from types import MappingProxyType
+from typing import Final, TypeVar, final
 
 from maxage.store import Store
+
+Collected = TypeVar("Collected")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +49,18 @@ class Dependencies:
     Threads need no lock: each note is one step of a set or a dictionary.
     """
 
-    __slots__ = (
-        "kept", "mutating", "outer", "read", "softened", "store", "tags", "touched", "unprotected",
-    )  # fmt: skip
+    read: Mapping[str, bytes] = MappingProxyType({})
+    """Each group read, with the token as it was before the read."""
+    touched: set[str] | frozenset[str] = frozenset()
+    """Groups that were purged; purged again when the application call has returned."""
+    softened: set[str] | frozenset[str] = frozenset()
+    """Groups that were purged softly; again when the application call has returned."""
+    kept: Mapping[str, Kept | None] = MappingProxyType({})
+    """Groups of typed values that were set, and how; None: it was not stored."""
+    tags: set[str] | frozenset[str] = frozenset()
+    """Groups that the handler put its response into."""
+    unprotected = False
+    """True when something was read whose token was not to be had: nothing may be stored."""
 
     def __init__(
         self, *, mutating: bool, store: Store, outer: "Dependencies | None" = None
@@ -56,18 +69,14 @@ class Dependencies:
         """Where the middleware keeps its tokens; those of another place prove nothing to it."""
         self.mutating: Final = mutating
         self.outer: Final = outer
-        self.read: Final[dict[str, bytes]] = {}
-        """Each group read, with the token as it was before the read."""
-        self.touched: Final[set[str]] = set()
-        """Groups that were purged; purged again when the application call has returned."""
-        self.softened: Final[set[str]] = set()
-        """Groups that were purged softly; again when the application call has returned."""
-        self.kept: Final[dict[str, Kept | None]] = {}
-        """Groups of typed values that were set, and how; None: it was not stored."""
-        self.tags: Final[set[str]] = set()
-        """Groups that the handler put its response into."""
-        self.unprotected = False
-        """True when something was read whose token was not to be had: nothing may be stored."""
+
+    def _noted(self, name: str, kind: Callable[[], Collected]) -> Collected:
+        """Return what is collected under this name; most requests never need it.
+
+        It is made in one step, since several threads may be the first.
+        """
+        collected: Collected = self.__dict__.setdefault(name, kind())
+        return collected
 
     @property
     def authority(self) -> object:
@@ -83,7 +92,7 @@ class Dependencies:
         """Note that the response depends on the group, read under this token."""
         if token is None:
             self.unprotected = True
-        elif self.read.setdefault(group, token) != token:
+        elif self._noted("read", dict[str, bytes]).setdefault(group, token) != token:
             # Read twice with a purge in between: the response mixes both.
             self.unprotected = True
         if self.outer is not None:
@@ -95,21 +104,21 @@ class Dependencies:
 
     def keep(self, group: str, kept: Kept | None = None) -> None:
         """Note that the request set what the group stands for, and how it is stored."""
-        self.kept[group] = kept
+        self._noted("kept", dict[str, Kept | None])[group] = kept
 
     def touch(self, group: str) -> None:
         """Note that the request changed what the group stands for."""
-        self.touched.add(group)
+        self._noted("touched", set[str]).add(group)
         if self.outer is not None and self.outer.authority is self.authority:
             self.outer.touch(group)
 
     def soften(self, group: str) -> None:
         """Note that the request purged the group softly."""
-        self.softened.add(group)
+        self._noted("softened", set[str]).add(group)
 
     def tag(self, group: str) -> None:
         """Note that the response belongs to the group."""
-        self.tags.add(group)
+        self._noted("tags", set[str]).add(group)
         if self.outer is not None:
             self.outer.tag(group)
 

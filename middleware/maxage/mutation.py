@@ -61,7 +61,8 @@ class Mutation(Responder):
                 await self._call()
             finally:
                 held = [] if self._held is None else self._held.release()
-            await self._let_go(held)
+            if holds:
+                await self._let_go(held)
 
     async def _call(self) -> None:
         token = current_dependencies.set(self._dependencies)

@@ -227,17 +227,21 @@ class Targets:
         """Return the groups that a mutating request purges."""
         self._watch_routes(scope)
         # Nothing else is asked of these headers as a rule, so that no index of them is made.
-        host = next((value for name, value in headers.raw if name.lower() == b"host"), b"")
-        identity = (scope["method"], self._inner_path(scope), _host_name(host))
+        host = b""
+        for name, value in headers.raw:
+            if name.lower() == b"host":
+                host = value
+                break
+        identity = (scope["method"], self._inner_path(scope), host)
         groups = self._touched.get(identity)
         if groups is None:
             groups = self._touched_at(*identity)
             self._touched.remember(identity, groups)
         return groups
 
-    def _touched_at(self, method: str, path: str, host: str) -> tuple[str, ...]:
+    def _touched_at(self, method: str, path: str, host: bytes) -> tuple[str, ...]:
         table = self._routes
-        found = table.match(method, path, host) if table is not None else None
+        found = table.match(method, path, _host_name(host)) if table is not None else None
         if table is None or found is None:
             groups = fallback_touched(path)
         else:

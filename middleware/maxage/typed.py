@@ -270,7 +270,7 @@ class RedisCache(Generic[Model]):
 
     def _seen(self, fills: Iterable[Identity]) -> dict[str, bytes | None]:
         dependencies = self._dependencies()
-        read = dependencies.read if dependencies is not None else {}
+        read: Mapping[str, bytes] = dependencies.read if dependencies is not None else {}
         groups = [NAMESPACE_GROUP, *(self._group(id) for id in fills)]
         return {group: _unless_settling(read.get(group)) for group in groups}
 

@@ -52,6 +52,8 @@ class WaitingAnswer:
         """See that the answer leaves, now that the application has returned."""
         self._returned = True
         if self._leaving is None:
+            # It is no use any more; where the purge is just done, it is called all the same.
+            self._purge.remove_done_callback(self._purged)
             await self._send_all()
         elif not self._heeded:
             await self._leaving

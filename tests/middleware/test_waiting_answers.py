@@ -114,6 +114,19 @@ async def test_the_purge_after_the_return_does_not_hold_the_answer() -> None:
     assert site.happened[4:] == ["sent", "sent"]
 
 
+@pytest.mark.parametrize("count", range(8))
+async def test_every_message_leaves_once(count: int) -> None:
+    """Whether the application returns before the purge is done, after it or in the same turn."""
+    site = Site(START, piece(b"done"), then=lambda: turns(count))
+    site.store.answering.set()
+
+    async def slowly(number: int, message: Any) -> None:
+        await turns(3)
+
+    answer = await site.put(on_send=slowly).finish()
+    assert answer.messages == [{**START, "headers": answer.messages[0]["headers"]}, piece(b"done")]
+
+
 @pytest.mark.parametrize("pieces", [3, 50])
 async def test_longer_answers_wait_with_the_application(pieces: int) -> None:
     """Nothing but the start is held: a stream has its pace."""

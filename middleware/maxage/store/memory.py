@@ -291,14 +291,21 @@ class MemoryStore:
         return key in self._values
 
     def _renewed(self, groups: Sequence[str]) -> list[bytes | None]:
-        for group in groups:
-            self._forget_token(group)
         return [self._purged_token(group) for group in groups]
 
     def _purged_token(self, group: str) -> bytes:
+        token, before = purged_token(_HISTORY, self._replica_lag), self._tokens.get(group)
+        if before is None or len(before) != len(token):
+            self._forget_token(group)
+            self._keep_token(group, token)
+        else:
+            # It takes the same room.
+            self._state = object()
+            self._tokens[group] = token
+            self._tokens.move_to_end(group)
         if self._replica_lag:
             self._settling[group] = self._clock() + self._replica_lag
-        return self._keep_token(group, purged_token(_HISTORY, self._replica_lag))
+        return token
 
     def _forget_token(self, group: str) -> None:
         token = self._tokens.pop(group, None)

@@ -11,7 +11,7 @@ place into whatever token lies there, so that it needs no read before it and can
 
 import hashlib
 import os
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
@@ -31,14 +31,20 @@ HIDDEN_HISTORY: Final = b"hidden"
 _HISTORY_LENGTH: Final = 12
 _RANDOM_BYTES: Final = 12
 _MARK_BYTES: Final = 6  # both are multiples of 3, which need no padding
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _MARK: Final = b"~"
 _SETTLING: Final = b"!"
 _LONGEST_NAME: Final = 200
 
 
+def _random(count: int) -> bytes:
+    """Return what so many random bytes are in base64, of letters, digits, `-` and `_`."""
+    return b2a_base64(os.urandom(count), newline=False).translate(_URL_SAFE)
+
+
 def fresh_token(history: bytes) -> bytes:
     """Return a token of this history that was never used before."""
-    return history + b"-" + urlsafe_b64encode(os.urandom(_RANDOM_BYTES))
+    return history + b"-" + _random(_RANDOM_BYTES)
 
 
 def purged_token(history: bytes, settle: float) -> bytes:
@@ -67,7 +73,7 @@ def any_settling(tokens: Iterable[bytes | None]) -> bool:
 
 def fresh_mark() -> bytes:
     """Return the mark of a soft purge; all are of the same length, as all tokens of a history."""
-    return _MARK + urlsafe_b64encode(os.urandom(_MARK_BYTES))
+    return _MARK + _random(_MARK_BYTES)
 
 
 def mark_place(history: bytes) -> int:

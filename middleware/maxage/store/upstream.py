@@ -92,7 +92,10 @@ class Upstream:
     @property
     def _all_answer(self) -> bool:
         nodes = self.nodes
-        return bool(nodes) and not any(node.breaker.open for node in nodes)
+        for node in nodes:
+            if node.breaker.open:
+                return False
+        return bool(nodes)
 
     @property
     def _is_well(self) -> bool:
