@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -28,12 +29,17 @@ HEADERS = [
 ]
 """What the application sends; the floors answer the same."""
 
+ADDED = [(b"etag", b'W/"0123456789abcdef01234567"'), (b"age", b"10"), (b"cache-status", b"x" * 22)]
+"""As long as what a hit adds."""
+
 # --- floors -------------------------------------------------------------------------------------
 
 
-def raw() -> Any:
+def raw(added: Sequence[tuple[bytes, bytes]] = ()) -> Any:
     """Answer a constant of the right size, without looking at anything but the path."""
-    answers = {path: _messages(body) for path, body in (("/items", ITEMS_BODY), *LARGE.items())}
+    answers = {
+        path: _messages(body, added) for path, body in (("/items", ITEMS_BODY), *LARGE.items())
+    }
     not_modified = {"type": "http.response.start", "status": 304, "headers": [(b"etag", b'"1"')]}
     small, empty = answers["/items"], {"type": "http.response.body", "body": b""}
 
@@ -49,6 +55,26 @@ def raw() -> Any:
         await send(start)
         await send(body)
 
+    return app
+
+
+def raw_like_a_hit() -> Any:
+    """Answer a constant with as many headers as a hit has."""
+    return raw(ADDED)
+
+
+def raw_added() -> FastAPI:
+    """Answer a constant from a middleware that FastAPI adds, with its own layers around it."""
+    constant = raw()
+
+    def middleware(inner: Any) -> Any:
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            await (constant if scope["type"] == "http" else inner)(scope, receive, send)
+
+        return answer
+
+    app = bare()
+    app.add_middleware(middleware)
     return app
 
 
@@ -93,8 +119,10 @@ def redis_get() -> Any:
     return app
 
 
-def _messages(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    headers = [*HEADERS, (b"content-length", b"%d" % len(body))]
+def _messages(
+    body: bytes, added: Sequence[tuple[bytes, bytes]] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    headers = [*HEADERS, (b"content-length", b"%d" % len(body)), *added]
     return (
         {"type": "http.response.start", "status": 200, "headers": headers},
         {"type": "http.response.body", "body": body},

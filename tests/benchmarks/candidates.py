@@ -66,6 +66,18 @@ CANDIDATES = {
     one.name: one
     for one in (
         Candidate(name="raw", kind="floor", title="raw ASGI, a constant", app="raw"),
+        Candidate(
+            name="raw-like-a-hit",
+            kind="floor",
+            title="raw ASGI, a constant with the headers of a hit",
+            app="raw_like_a_hit",
+        ),
+        Candidate(
+            name="raw-added",
+            kind="floor",
+            title="a constant, `add_middleware`",
+            app="raw_added",
+        ),
         Candidate(name="dict", kind="floor", title="raw ASGI, a dictionary", app="in_dictionary"),
         Candidate(
             name="redis-get",

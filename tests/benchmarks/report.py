@@ -131,7 +131,7 @@ def _against_peers(results: Mapping[str, Samples]) -> Iterable[str]:
             found = statistics.median(one.per_second / other.per_second for one, other in rounds)
             yield _budget(
                 "hit-1k, requests/s", ours, f"the fastest peer on Redis, {best}",
-                f"at least {at_least:.1f}", f"{found:.1f}", kept=found >= at_least,
+                f"at least {at_least:.1f}", f"{found:.2f}", kept=found >= at_least,
             )  # fmt: skip
 
 

@@ -72,6 +72,8 @@ WORKLOADS = {
             title="Hits of 1 KB, 32 connections",
             candidates=(
                 "raw",
+                "raw-like-a-hit",
+                "raw-added",
                 "dict",
                 "redis-get",
                 "fastapi",
