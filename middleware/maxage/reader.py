@@ -66,7 +66,9 @@ class Reader:
         found = await self._chosen(tokens, target, key, headers, value, None)
         if isinstance(value, Entry) and found.entry is value and not value.stored.vary_names:
             reading.found = found
-            self._remember(key, groups, reading)
+            if tokens.keys() <= set(groups):
+                # What was asked besides, a reading that is the same says nothing of.
+                self._remember(key, groups, reading)
         return found
 
     def _same(self, key: bytes, groups: tuple[str, ...], reading: Reading) -> object:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from maxage import CacheMiddleware, CacheSettings
+from maxage import CacheMiddleware, CacheSettings, apurge_tags
 from maxage.reader import _LARGEST_RECENT, _MOST_RECENT
 from maxage.store.codec import Codec, Entry, VariantIndex
 from tests.support.asgi import Receive, Scope, Send, call
@@ -50,8 +50,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return keys
 
 
-async def body_of(middleware: CacheMiddleware, path: str, method: str = "GET") -> bytes:
-    answer = await call(middleware, method, path)
+async def body_of(
+    middleware: CacheMiddleware, path: str, method: str = "GET", *, query: str = ""
+) -> bytes:
+    answer = await call(middleware, method, path, query)
     await settled(middleware)
     return answer.body
 
@@ -90,3 +92,26 @@ async def test_what_is_remembered_is_bounded(
     for _ in range(3):
         await body_of(middleware, "/large")
     assert len(decoded) == before + 3
+
+
+class Tagged(App):
+    """All queries of its paths are one response, which says itself by what it is purged."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.runs += 1
+        headers = ((b"cache-control", b"max-age=60"), (b"no-vary-search", b"params"))
+        await send(start(*headers, (b"cache-tag", b"stock")))
+        await send(piece(b"%d" % self.runs))
+
+
+async def test_a_url_that_is_new_sees_the_purges_of_a_response_that_is_known(
+    redis_url: str,
+) -> None:
+    """The tags of the response are not among what its first reading asks for."""
+    settings = CacheSettings(redis_url=redis_url, cache_namespace=uuid.uuid4().hex)
+    made = CacheMiddleware(Tagged(), settings)
+    assert [await body_of(made, "/a", query="q=1") for _ in range(3)] == [b"1", b"2", b"2"]
+    assert await body_of(made, "/a", query="q=2") == b"2"
+    assert await apurge_tags("stock", settings=settings)
+    assert await body_of(made, "/a", query="q=3") == b"3"
+    await made.aclose()
