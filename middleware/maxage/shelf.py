@@ -113,12 +113,12 @@ class Shelf:
             self._spawn(self._write_variant(entry, fill, claim))
             return
         loop = asyncio.get_running_loop()
-        turn = self._turns.get(loop)
-        if turn is None:
-            turn = self._turns[loop] = []
+        turn = self._turns.setdefault(loop, [])
+        turn.append((entry, fill.verdict.keep_for, claim))
+        if len(turn) == 1:
+            # Only now: there are event loops whose tasks begin at once.
             written = self._spawn(self._write_together(loop, turn))
             written.add_done_callback(partial(self._written, loop, turn))
-        turn.append((entry, fill.verdict.keep_for, claim))
 
     async def _write_together(self, loop: asyncio.AbstractEventLoop, turn: "_Turn") -> None:
         """Write what was gathered; what comes from now on is too late for it."""

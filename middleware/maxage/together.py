@@ -69,12 +69,14 @@ class SharedPurges:
             confirmed = None not in self._store.renew_now(groups)
             future.set_result(self._counters.count_purge(confirmed=confirmed))
             return future
-        turn = self._turn
+        turn = under_way = self._turn
         if turn is None or turn.loop is not loop:
             turn = self._turn = _Turn(loop)
-            self._spawn(self._run(turn)).add_done_callback(partial(self._end, turn))
         turn.groups.update(dict.fromkeys(groups))
         turn.waiting.append((future, groups))
+        if turn is not under_way:
+            # Only now: there are event loops whose tasks begin at once.
+            self._spawn(self._run(turn)).add_done_callback(partial(self._end, turn))
         return future
 
     def _close(self, turn: _Turn) -> None:

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
+from maxage.background import Background
 from maxage.message import Headers, Request
 from maxage.store import Reading
 from tests.support.asgi import (
@@ -28,7 +29,7 @@ from tests.support.asgi import (
     lifespan,
     read_body,
 )
-from tests.support.caching import cache_of, piece, settled, start, status_of
+from tests.support.caching import begun_at_once, cache_of, piece, settled, start, status_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -428,6 +429,17 @@ async def test_a_fill_is_found_while_it_waits_to_be_written() -> None:
     gate.set()
     await settled(middleware)
     assert (await call(middleware)).body == b"run 3"
+
+
+async def test_tasks_that_begin_at_once_hold_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of `asyncio.eager_task_factory`: what is written is let go."""
+    monkeypatch.setattr(Background, "spawn", staticmethod(begun_at_once))
+    middleware = CacheMiddleware(CounterApp(), CacheSettings(), store=MemoryStore())
+    assert middleware.cache is not None
+    await call(middleware)
+    await asyncio.sleep(0)
+    assert len(middleware.cache.shelf) == 0
+    assert b"hit" in status_of(await call(middleware))
 
 
 async def test_responses_of_one_turn_are_written_together_and_none_takes_another_with_it(

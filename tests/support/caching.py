@@ -1,6 +1,7 @@
 """The middleware on an embedded store, and what its tests say again and again."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
@@ -44,3 +45,13 @@ async def settled(middleware: CacheMiddleware) -> None:
     assert middleware.cache is not None
     while tasks := set(middleware.cache.background.tasks):
         await asyncio.wait(tasks)
+
+
+def begun_at_once(work: Coroutine[Any, Any, Any]) -> Any:
+    """What an event loop whose tasks begin at once makes of work that waits for nothing."""
+    task: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    try:
+        work.send(None)
+    except StopIteration as end:
+        task.set_result(end.value)
+    return task

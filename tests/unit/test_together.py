@@ -9,6 +9,7 @@ import pytest
 from maxage.background import Background
 from maxage.counting import Counters
 from maxage.together import SharedPurges
+from tests.support.caching import begun_at_once
 
 pytestmark = pytest.mark.anyio
 
@@ -100,3 +101,17 @@ def test_an_event_loop_that_ended_in_the_middle_holds_up_no_other() -> None:
     for _ in range(3):
         asyncio.run(begin(purges))
         assert asyncio.run(purge(purges)) is True
+
+
+async def test_tasks_that_begin_at_once_lose_no_purge() -> None:
+    """As those of `asyncio.eager_task_factory`."""
+    written: list[str] = []
+
+    class Writing:
+        async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
+            written.extend(groups)
+            return [b"token"] * len(groups)
+
+    purges = SharedPurges(Writing(), begun_at_once, Counters())
+    assert await asyncio.gather(purges.purge(["a"]), purges.purge(["b"])) == [True, True]
+    assert written == ["a", "b"]
