@@ -305,7 +305,9 @@ class Reading(Answering):
 
     async def _served_from_elsewhere(self, decision: Forward, flight: Flight[Entry]) -> bool:
         """Wait for another process that is fetching the same; return whether that was served."""
-        if not self.cache.store.shared:
+        store, outer = self.cache.store, self.outer
+        if not store.shared or (outer is not None and outer.authority is store.authority):
+            # A middleware around this one asks for all processes, and would be waited for in vain.
             return False
         try:
             fetched = await fetched_elsewhere(self, flight, self._wait(decision))

@@ -196,6 +196,14 @@ async def test_nobody_waits_for_ever(redis_url: str) -> None:
     await page.close()
 
 
+async def test_a_middleware_around_another_one_is_not_waited_for(page: Page) -> None:
+    """It has claimed the response, and waits for it itself."""
+    for _ in range(2):
+        page.app.add_middleware(CacheMiddleware, settings=page.settings)
+    answer = await call(page.app, path="/page", within=3)
+    assert answer.body == b"0"
+
+
 async def test_without_collapsing_nobody_claims(redis_url: str, redis_server: RedisServer) -> None:
     """CACHE_COLLAPSE_WAIT=0."""
     page = Page(redis_url, cache_collapse_wait=0)
