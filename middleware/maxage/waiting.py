@@ -39,7 +39,8 @@ class WaitingAnswer:
             self._messages.append(message)
             return
         self._heeded = True
-        await self._leave()
+        # Who gives this piece up gives up nothing of what was sent before it.
+        await asyncio.shield(self._leave())
         await self._send(message)
 
     def _takes(self, message: Message) -> bool:

@@ -189,6 +189,23 @@ async def test_a_client_that_has_gone_is_an_error_of_the_request(then: Any, piec
     assert site.happened.count("purge") >= 1
 
 
+async def test_who_gives_up_sending_goes_on_with_the_next_piece() -> None:
+    """As with a time limit of the application's own: nobody has cancelled the request."""
+    site = Site()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(send(piece(b"late", more=True)), 0.01)
+        site.store.answering.set()
+        await send(piece(b"done"))
+
+    site.middleware = CacheMiddleware(app, CacheSettings(), store=site.store)  # type: ignore[arg-type]
+    answer = await site.put().finish()
+    assert answer.exception is None
+    assert answer.body == b"done"
+
+
 async def test_an_application_that_starts_twice_is_told_by_the_server() -> None:
     """Whatever waits: the first start is the one that leaves."""
     site = Site(START, START, piece(b"done"))
