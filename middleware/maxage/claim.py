@@ -118,25 +118,27 @@ class Claim:
 class _Beat:
     """Renews the claims that are held in one event loop, all of them together."""
 
-    __slots__ = ("_spawn", "_store", "_timer", "held")
+    __slots__ = ("_awaited", "_spawn", "_store", "held")
 
     def __init__(self, store: Store, spawn: Spawn) -> None:
         self.held: Final[set[Claim]] = set()
         self._store: Final = store
         self._spawn: Final = spawn
-        self._timer: asyncio.TimerHandle | None = None
+        self._awaited = False
+        """Whether a renewal is to come. Its timer would hold on to an event loop that has ended."""
 
     def renew(self, claim: Claim) -> None:
         """Renew a claim from now on, as long as it is held."""
         self.held.add(claim)
-        if self._timer is None:
+        if not self._awaited:
             self._wait()
 
     def _wait(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._tick)
+        self._awaited = True
+        asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
+        self._awaited = False
         if self.held:
             values = [(claim.key, claim.mine) for claim in self.held]
             self._spawn(self._store.write(values, keep_for=CLAIM_SECONDS, tokens={}))

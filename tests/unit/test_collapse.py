@@ -1,12 +1,17 @@
 """Collapsed forwarding: who may take another request's response, and for how long he waits."""
 
 import asyncio
+import gc
 import time
+import weakref
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maxage import MemoryStore
+from maxage.background import Background
+from maxage.claim import Claims, Standing
 from maxage.collapse import Flight, Flights
 
 TOKENS: dict[str, bytes | None] = {"n": b"1", "p:/x": b"2"}
@@ -156,3 +161,18 @@ async def test_a_fill_of_another_event_loop_is_not_joined() -> None:
         return asyncio.run(joined())
 
     assert await asyncio.to_thread(elsewhere) is False
+
+
+def test_an_event_loop_that_ended_is_let_go_of_by_its_claims() -> None:
+    """Though it ended before they were to be renewed: tests make a new one each time."""
+
+    async def claim_and_end(claims: Claims) -> weakref.ref[asyncio.AbstractEventLoop]:
+        claim = claims.to(b"claim")
+        assert await claim.take() is Standing.LEAD
+        claim.end(written=True)
+        return weakref.ref(asyncio.get_running_loop())
+
+    claims = Claims(MemoryStore(), Background().spawn, alone_for=1.0)
+    ended = asyncio.run(claim_and_end(claims))
+    gc.collect()
+    assert ended() is None
