@@ -138,6 +138,15 @@ async def test_a_purge_while_the_handler_runs_is_not_lost(store: Store, hold: bo
     await middleware.aclose()
 
 
+@pytest.mark.parametrize("hold", [False, True])
+async def test_nothing_is_kept_while_a_replica_may_lag(hold: bool) -> None:
+    """The handler may have read what it answers with from there, and the POST itself purges."""
+    settings = settings_of(cache_strict_hold=hold, replica_lag=60)
+    middleware = CacheMiddleware(Echo(), settings, store=MemoryStore(replica_lag=60))
+    assert await body_of(middleware, "POST", body=b"1") == b"POST 1"
+    assert await body_of(middleware) == b"GET 2"
+
+
 async def test_a_purge_between_the_answer_and_its_end_is_not_lost(store: Store) -> None:
     """The POST's answer is out, its application call has not returned, and a PUT is answered."""
     app = Echo(after=asyncio.Event())
