@@ -31,7 +31,7 @@ def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterat
         original: BaseRoute = getattr(context, "original_route", context)
         if isinstance(original, Mount):
             # By the context: an included router puts its prefix before its mounts.
-            yield from _read_inner(original.app, prefix + context.path, host)
+            yield from _read_inner(original.app, _joined(prefix, context.path), host)
         elif isinstance(original, Host):
             yield from _read_inner(original.app, prefix, original)
         elif isinstance(original, Route):
@@ -39,6 +39,25 @@ def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterat
         elif original.__class__.__name__ == "_FrontendRouteGroup":
             # Static files served behind everything else: FastAPI's `app.frontend`.
             yield _opaque(prefix, host)
+
+
+def _joined(prefix: str, path: str) -> str:
+    """Return the template of a path that is mounted under a prefix.
+
+    Of two parameters of one name the inner one counts, as for Starlette; the outer one is renamed.
+    """
+    inner = {name for name, _ in _NAME.findall(path)}
+    taken = {name for name, _ in _NAME.findall(prefix + path)}
+
+    def outer(found: re.Match[str]) -> str:
+        name = found[1]
+        if name in inner:
+            while name in taken:
+                name += "_"
+            taken.add(name)
+        return f"{{{name}{found[2] or ''}}}"
+
+    return _NAME.sub(outer, prefix) + path
 
 
 def _contexts(routes: Iterable[BaseRoute]) -> Iterable[Any]:
@@ -80,16 +99,16 @@ def router_of(app: Any) -> Any:
 
 
 def _opaque(prefix: str, host: Host | None) -> RouteInfo:
-    template = prefix + "/{path:path}"
+    template = _joined(prefix, "/{path:path}")
     return RouteInfo(
-        template=template, methods=None, opaque=True, regex=_regex(prefix + "/{path:path}"),
+        template=template, methods=None, opaque=True, regex=_regex(template),
         host=host.host if host else "",
         host_regex=host.host_regex if host else None,
     )  # fmt: skip
 
 
 def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
-    template = prefix + context.path
+    template = _joined(prefix, context.path)
     dependants = list(_dependants(getattr(context, "dependant", None)))
     security = [d.call for d in dependants if _security_model(d.call) is not None]
     sources = tuple(dict.fromkeys(_source(_security_model(call)) for call in security))

@@ -362,6 +362,22 @@ def test_a_mount_with_a_parameter_keeps_its_members_apart() -> None:
 async def _opaque(scope: Any, receive: Any, send: Any) -> None: ...
 
 
+def test_a_mount_may_have_a_parameter_of_the_same_name_as_what_is_in_it() -> None:
+    """Starlette gives the endpoint the inner one; the paths of both are kept apart."""
+    inner = [
+        Route("/items/{id}", endpoint, methods=["GET", "PUT"]),
+        Mount("/teams/{id}", app=_opaque),
+    ]
+    table = read_routes([Mount("/users/{id}", routes=inner)])
+    found = table.match("PUT", "/users/1/items/2")
+    assert found is not None
+    assert found.params["id"] == "2"
+    assert table.touched_by(found) == ("p:/users/1/items/2", "c:/users/1/items")
+    opaque = table.match("PUT", "/users/1/teams/2/a")
+    assert opaque is not None
+    assert opaque.route.opaque
+
+
 def test_a_mounted_application_that_cannot_be_read_is_taken_by_its_segments() -> None:
     """Any method, any path beneath; a write touches the path above too."""
     app = Starlette(routes=[Route("/a", endpoint), Mount("/files", app=_opaque)])
