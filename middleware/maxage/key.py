@@ -77,9 +77,11 @@ def variant_key(primary: bytes, names: Sequence[bytes], values: Sequence[bytes |
 
 def forwarded_parts(lines: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
     """Return name and value of each header of `FORWARDED_HEADERS`, one behind the other."""
+    # A middleware around this one may have written a name in another case.
+    lowered = ((name.lower(), value) for name, value in lines)
     return tuple(
         part
-        for name, value in lines
+        for name, value in lowered
         if name in FORWARDED_HEADERS
         for part in (name, without_client(value) if name == b"forwarded" else value)
     )

@@ -169,7 +169,7 @@ class Reading(Answering):
         headers = self.headers
         values = headers.get_all(b"host")
         if headers.has_any(FORWARDED_HEADERS):
-            values += tuple(value for name, value in headers.raw if name in FORWARDED_HEADERS)
+            values += tuple(value for name in FORWARDED_HEADERS for value in headers.get_all(name))
         return sum(map(len, values)) > limit
 
     async def _key_parts(self, target: Target) -> tuple[bytes, ...]:

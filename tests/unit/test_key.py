@@ -165,6 +165,7 @@ def test_joined_parts_can_be_told_apart(one: list[bytes], other: list[bytes]) ->
         (Asked(forwarded=((b"x-forwarded-host", b"a"),)), Asked(extra=(b"x-forwarded-host", b"a"))),
         (Asked(forwarded=((b"x-host", b"a"),)), Asked(forwarded=((b"x-host", b"b"),))),
         (Asked(forwarded=((b"x-host", b""),)), Asked()),
+        (Asked(forwarded=((b"X-Forwarded-Host", b"a"),)), Asked()),
         (
             Asked(forwarded=((b"x-host", b"a"), (b"x-scheme", b"b"))),
             Asked(forwarded=((b"x-scheme", b"b"), (b"x-host", b"a"))),
