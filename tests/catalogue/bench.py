@@ -115,13 +115,16 @@ class Setup:
     name: str
     nodes: int
     near: Literal["exact", "prompt"] | None = None
+    lane: bool = False
+    """Whether uvicorn's fast lane answers what it can."""
 
     @property
     def settings(self) -> dict[str, str]:
         """The environment that it takes."""
         if self.near is None:
             return {}
-        return {"NEAR_CACHE_BYTES": str(8 * 1024 * 1024), "NEAR_CACHE": self.near}
+        lane = {"UVICORN_HTTP": "maxage.uvicorn:FastLaneProtocol"} if self.lane else {}
+        return {"NEAR_CACHE_BYTES": str(8 * 1024 * 1024), "NEAR_CACHE": self.near, **lane}
 
 
 PATIENT = {"CACHE_READ_BUDGET": "5", "CACHE_WRITE_BUDGET": "5"}
@@ -131,7 +134,7 @@ SETUPS = (
     Setup(name="one node", nodes=1),
     Setup(name="two nodes", nodes=2),
     Setup(name="one node, near exact", nodes=1, near="exact"),
-    Setup(name="two nodes, near prompt", nodes=2, near="prompt"),
+    Setup(name="two nodes, near prompt, fast lane", nodes=2, near="prompt", lane=True),
 )
 
 
