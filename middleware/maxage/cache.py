@@ -335,15 +335,13 @@ class Cache:
         key = variant_key(primary, names, stored.selecting) if names else primary
         # A typed read captured its group's token itself, before it read.
         captured = {group: found.tokens[group] or b"" for group in (*fill.groups, *late)}
+        # Purged between the lookup and that read, the response may mix both sides of the change.
+        if read and any(found.tokens.get(group, token) != token for group, token in read.items()):
+            return None
+        captured |= read
+        if any_settling(captured.values()):
+            return None
         if read:
-            # Purged between the lookup and that read, the response may mix both sides of the
-            # change.
-            if any(found.tokens.get(group, token) != token for group, token in read.items()):
-                return None
-            # Of the others it was seen before the response began.
-            if any_settling(read.values()):
-                return None
-            captured |= read
             target.remember_groups(read, self.settings.cache_max_tags)
         entry = Entry(key=key, stored=stored, tokens=tuple(captured.items()))
         target.vary_names = names

@@ -16,7 +16,6 @@ from maxage.found import Found
 from maxage.message import Headers, Request, Response
 from maxage.responder import OVERRIDES, Message, Responder
 from maxage.rfc9111.posting import answers_get
-from maxage.store.tokens import any_settling
 from maxage.target import Target
 
 
@@ -123,9 +122,7 @@ class PostedAnswer:
         typed = dependencies.read or dependencies.touched or dependencies.kept
         if fill is None or not complete or typed or dependencies.unprotected:
             return
-        tokens = [self._tokens.get(group) for group in fill.groups]
-        # What was considered before the last purge is not to be stored under a token that settles.
-        if None not in tokens and not any_settling(tokens):
+        if all(self._tokens.get(group) is not None for group in fill.groups):
             self._responder.cache.store_response(fill, body, dependencies)
 
     def forget(self) -> None:

@@ -159,7 +159,7 @@ class Reader:
         self, names: tuple[bytes, ...], headers: Headers, target: Target
     ) -> tuple[bytes | None, ...]:
         """Return the values of the request's selecting fields."""
-        return selecting_values(names, headers, target.rules) if names else ()
+        return selecting_values(names, headers, target.rules)
 
     async def variants(self, found: Found, most: int) -> list[Entry]:
         """Return variants of the URL, the newest first: those that wait to be written, and `most`.
