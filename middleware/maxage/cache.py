@@ -23,24 +23,17 @@ from maxage.expiry import is_due_early, shortened
 from maxage.fill import Fill, completed, response_tags
 from maxage.found import Found, suits
 from maxage.key import variant_key
-from maxage.message import Headers, Request, Response, StoredResponse
 from maxage.reader import Reader
-from maxage.rfc9111.decide import (
-    Decision,
-    Forward,
-    MayNotStore,
-    MayStore,
-    Policy,
-    Reason,
-    Serve,
-    decide,
-    freshen,
-    freshen_from_head,
-    may_store,
-)
+from maxage.rfc9111.decide import decide
+from maxage.rfc9111.decisions import Decision, Forward, Serve
+from maxage.rfc9111.freshening import freshen, freshen_from_head
 from maxage.rfc9111.freshness import current_age
-from maxage.rfc9111.search import NO_VARY_SEARCH, search_variance
+from maxage.rfc9111.may_store import may_store
+from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
+from maxage.rfc9111.no_vary_search import NO_VARY_SEARCH, search_variance
+from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.validation import conditional_fields
+from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 from maxage.settings import CacheSettings
 from maxage.shelf import Shelf
 from maxage.store import Near, Store

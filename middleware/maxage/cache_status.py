@@ -4,7 +4,7 @@ import re
 
 from msgspec import Struct
 
-from maxage.rfc9111.decide import ForwardReason
+from maxage.rfc9111.decisions import ForwardReason
 
 CACHE_NAME = b"maxage"
 

@@ -2,10 +2,10 @@
 
 from msgspec.structs import replace
 
-from maxage.message import Request, Response
-from maxage.rfc9111.answers import MayStore
-from maxage.rfc9111.decide import may_store
+from maxage.rfc9111.may_store import may_store
+from maxage.rfc9111.message import Request, Response
 from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.verdicts import MayStore
 
 
 def has_our_lifetime(request: Request, response: Response, *, now: float, policy: Policy) -> bool:

@@ -7,7 +7,7 @@ from maxage.claim import Claim, Standing
 from maxage.collapse import Flight
 from maxage.errors import StoreUnavailableError
 from maxage.responder import Answering
-from maxage.rfc9111.decide import Forward, OnlyIfCached, Serve
+from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
 from maxage.store.codec import Entry
 
 _POLL_SECONDS: Final = 0.02

@@ -10,11 +10,13 @@ from maxage.claim import Claim
 from maxage.collapse import Flight
 from maxage.downstream import has_our_lifetime
 from maxage.fill import Fill
-from maxage.message import HeaderList, Headers, Response
 from maxage.responder import Answering, Message, call_noting
 from maxage.rfc9111.combining import completed_by
-from maxage.rfc9111.decide import Forward, MayNotStore, Reason, answer
+from maxage.rfc9111.decide import answer
+from maxage.rfc9111.decisions import Forward
+from maxage.rfc9111.message import HeaderList, Headers, Response
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
+from maxage.rfc9111.verdicts import MayNotStore, Reason
 from maxage.store.codec import Entry
 from maxage.target import Scope
 

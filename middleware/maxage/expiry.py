@@ -5,8 +5,8 @@ Pure: what is drawn at random is passed in, as a number from 0 up to but not inc
 
 import math
 
-from maxage.message import StoredResponse
 from maxage.rfc9111.freshness import current_age
+from maxage.rfc9111.message import StoredResponse
 
 
 def is_due_early(stored: StoredResponse, *, now: float, factor: float, draw: float) -> bool:

@@ -7,9 +7,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from maxage.found import Found
-from maxage.message import Headers, Request, StoredResponse
-from maxage.rfc9111.decide import MayStore
+from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.rfc9111.structured import parse_strings
+from maxage.rfc9111.verdicts import MayStore
 from maxage.target import Target
 
 _TAGGING: Final = frozenset({b"cache-tag", b"surrogate-key", b"cache-groups"})

@@ -6,8 +6,8 @@ from msgspec.structs import replace
 
 from maxage.cache import Cache
 from maxage.found import Found, is_current
-from maxage.message import Request
 from maxage.rfc9111.language import ACCEPT_LANGUAGE, is_in_language, preferred_language
+from maxage.rfc9111.message import Request
 from maxage.rfc9111.vary import selecting_values
 from maxage.target import Target
 

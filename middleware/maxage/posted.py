@@ -13,8 +13,8 @@ from maxage.dependencies import Dependencies
 from maxage.errors import StoreUnavailableError
 from maxage.fill import Fill
 from maxage.found import Found
-from maxage.message import Headers, Request, Response
 from maxage.responder import OVERRIDES, Message, Responder
+from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.posting import answers_get
 from maxage.target import Target
 

@@ -4,7 +4,7 @@ from typing import Final, final
 
 from maxage.found import Found, is_current, is_softened
 from maxage.key import variant_key
-from maxage.message import Headers
+from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
 from maxage.shelf import Shelf

@@ -14,11 +14,12 @@ from maxage.exchange import Exchange
 from maxage.found import Found, is_of
 from maxage.key import FORWARDED_HEADERS
 from maxage.language import variant_in_language
-from maxage.message import Request
 from maxage.mutation import Mutation
 from maxage.refresh import begin_refresh, run_in_time
 from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, pass_on, pass_unstorable
-from maxage.rfc9111.decide import Decision, Forward, OnlyIfCached, answer
+from maxage.rfc9111.decide import answer
+from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
+from maxage.rfc9111.message import Request
 from maxage.shortcut import Known, Shortcut
 from maxage.store.codec import Entry
 from maxage.target import Target

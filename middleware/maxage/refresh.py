@@ -9,9 +9,10 @@ from maxage.cache_status import CacheStatus
 from maxage.collapse import Flight
 from maxage.elsewhere import may_refresh
 from maxage.exchange import CONDITIONAL, Exchange
-from maxage.message import Headers, Request
 from maxage.responder import Answering, Message
-from maxage.rfc9111.decide import MayNotStore, Reason, Serve
+from maxage.rfc9111.decisions import Serve
+from maxage.rfc9111.message import Headers, Request
+from maxage.rfc9111.verdicts import MayNotStore, Reason
 from maxage.store.codec import Entry
 from maxage.target import Scope
 

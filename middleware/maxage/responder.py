@@ -7,10 +7,10 @@ from maxage.cache import Cache
 from maxage.cache_status import CacheStatus, hit_value
 from maxage.dependencies import Dependencies, current_dependencies
 from maxage.found import Found
-from maxage.message import Headers, Request
 from maxage.rfc9111.dates import format_http_date
-from maxage.rfc9111.decide import ForwardReason, Serve
+from maxage.rfc9111.decisions import ForwardReason, Serve
 from maxage.rfc9111.directives import OWN_TARGET
+from maxage.rfc9111.message import Headers, Request
 from maxage.settings import CacheSettings
 from maxage.target import Scope, Target, Targets
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from maxage.asgi import CacheMiddleware
-from maxage.message import Headers
+from maxage.rfc9111.message import Headers
 from maxage.routes import RouteInfo
 from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.target import Targets

@@ -16,10 +16,11 @@ from maxage.cache import Cache
 from maxage.dependencies import current_dependencies
 from maxage.found import Found, suits
 from maxage.key import FORWARDED_HEADERS, variant_key
-from maxage.message import HeaderList, Headers, Request, StoredResponse
 from maxage.responder import OVERRIDES, Send, Service, pair
-from maxage.rfc9111.decide import Serve, decide
+from maxage.rfc9111.decide import decide
+from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.freshness import current_age
+from maxage.rfc9111.message import HeaderList, Headers, Request, StoredResponse
 from maxage.rfc9111.vary import selecting_values
 from maxage.store import Near
 from maxage.store.codec import Entry

@@ -9,11 +9,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from maxage.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts, primary_key
-from maxage.message import Headers
 from maxage.policy import RoutePolicy, Rule, matching_rules, route_policy
 from maxage.remembered import Memory
-from maxage.rfc9111.decide import Policy
-from maxage.rfc9111.search import SearchVariance, simplified
+from maxage.rfc9111.message import Headers
+from maxage.rfc9111.no_vary_search import SearchVariance, simplified
+from maxage.rfc9111.policy import Policy
 from maxage.router import read_routes, router_of, routes_in
 from maxage.routes import (
     RouteInfo,

@@ -8,8 +8,8 @@ Nothing is run: the answer is that of the application's routes, decorators and r
 
 from typing import Any, Final
 
-from maxage.message import Headers
 from maxage.rfc9111.invalidation import is_unsafe
+from maxage.rfc9111.message import Headers
 from maxage.route_map import RouteMap, route_map, scope_of, targets_of
 from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.target import Targets

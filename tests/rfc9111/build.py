@@ -4,8 +4,11 @@ from email.utils import formatdate
 
 from msgspec.structs import replace
 
-from maxage.message import Headers, Request, Response, StoredResponse
-from maxage.rfc9111.decide import MayNotStore, MayStore, Policy, Serve, may_store
+from maxage.rfc9111.decisions import Serve
+from maxage.rfc9111.may_store import may_store
+from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
+from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.verdicts import MayNotStore, MayStore
 
 NOW = 1_800_000_000.0
 """Friday, 15 January 2027, 08:00:00 GMT."""

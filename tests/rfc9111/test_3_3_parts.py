@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.message import Headers
-from maxage.rfc9111.decide import Forward, MayStore, OnlyIfCached, Policy, Serve, decide
+from maxage.rfc9111.decide import decide
+from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
+from maxage.rfc9111.message import Headers
 from maxage.rfc9111.partial import content_span
+from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.verdicts import MayStore
 from tests.rfc9111.build import NOW, get, head, lines, refusal, stored, storing, values
 
 PARTS = Policy(store_partial=True)

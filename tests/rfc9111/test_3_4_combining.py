@@ -2,9 +2,11 @@
 
 import pytest
 
-from maxage.message import StoredResponse
 from maxage.rfc9111.combining import completed_by, completing_fields
-from maxage.rfc9111.decide import Forward, Policy, decide
+from maxage.rfc9111.decide import decide
+from maxage.rfc9111.decisions import Forward
+from maxage.rfc9111.message import StoredResponse
+from maxage.rfc9111.policy import Policy
 from tests.rfc9111.build import NOW, date, get, head, reply, stored, values
 
 PARTS = Policy(store_partial=True)

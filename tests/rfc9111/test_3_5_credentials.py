@@ -2,7 +2,9 @@
 
 import pytest
 
-from maxage.rfc9111.decide import Forward, OnlyIfCached, Policy, Serve, decide
+from maxage.rfc9111.decide import decide
+from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
+from maxage.rfc9111.policy import Policy
 from tests.rfc9111.build import NOW, date, get, refusal, stored, storing
 
 SHARED = ["max-age=60, public", "max-age=60, must-revalidate", "s-maxage=60"]

@@ -2,8 +2,9 @@
 
 import pytest
 
-from maxage.message import Request
-from maxage.rfc9111.decide import MayStore, Policy
+from maxage.rfc9111.message import Request
+from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.verdicts import MayStore
 from tests.rfc9111.build import BODY, NOW, date, get, lines, refusal, reply, stored, storing, values
 
 MODIFIED = f"Last-Modified: {date(-1000)}"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.message import Headers
 from maxage.rfc9111.language import is_in_language, preferred_language
+from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import selecting_values
 from tests.rfc9111.build import Policy, get, lines, stored
 

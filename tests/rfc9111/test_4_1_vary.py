@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.message import Headers
-from maxage.rfc9111.decide import Policy
+from maxage.rfc9111.message import Headers
+from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.vary import selecting_values, vary_names
 from tests.rfc9111.build import lines
 

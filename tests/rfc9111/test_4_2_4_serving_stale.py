@@ -2,7 +2,9 @@
 
 import pytest
 
-from maxage.rfc9111.decide import Forward, Policy, Serve, decide
+from maxage.rfc9111.decide import decide
+from maxage.rfc9111.decisions import Forward, Serve
+from maxage.rfc9111.policy import Policy
 from tests.rfc9111.build import NOW, get, stored
 
 POLICY = Policy()

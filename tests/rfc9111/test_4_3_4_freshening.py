@@ -3,17 +3,12 @@
 import pytest
 from msgspec.structs import replace
 
-from maxage.message import Request, StoredResponse
-from maxage.rfc9111.decide import (
-    MayNotStore,
-    MayStore,
-    Policy,
-    Serve,
-    answer,
-    decide,
-    freshen,
-    freshen_from_head,
-)
+from maxage.rfc9111.decide import answer, decide
+from maxage.rfc9111.decisions import Serve
+from maxage.rfc9111.freshening import freshen, freshen_from_head
+from maxage.rfc9111.message import Request, StoredResponse
+from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.verdicts import MayNotStore, MayStore
 from tests.rfc9111.build import BODY, NOW, date, get, head, lines, refusal, reply, stored, values
 
 LATER = NOW + 1000

@@ -3,8 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from maxage.message import StoredResponse
-from maxage.rfc9111.decide import Forward, OnlyIfCached, Policy, Serve, answer, decide
+from maxage.rfc9111.decide import answer, decide
+from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
+from maxage.rfc9111.message import StoredResponse
+from maxage.rfc9111.policy import Policy
 from tests.rfc9111.build import BODY, NOW, date, get, head, lines, stored, values
 
 FRESH = "Cache-Control: max-age=60"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxage.rfc9111.directives import NO_DIRECTIVES, Directives, parse_cache_control
-from maxage.rfc9111.fieldlist import is_token, list_members, split_members
+from maxage.rfc9111.field_list import is_token, list_members, split_members
 
 
 def parse(*lines: str) -> Directives:

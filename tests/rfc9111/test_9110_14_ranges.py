@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.message import Headers, Request
-from maxage.rfc9111.decide import Policy, Serve, decide
+from maxage.rfc9111.decide import decide
+from maxage.rfc9111.decisions import Serve
+from maxage.rfc9111.message import Headers, Request
+from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.ranges import MAX_PARTS, parse_range, partial_response
 from tests.rfc9111.build import BODY, NOW, date, get, head, lines, stored, values
 

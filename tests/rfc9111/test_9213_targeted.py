@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.rfc9111.decide import Forward, MayStore, Policy, Serve, decide
+from maxage.rfc9111.decide import decide
+from maxage.rfc9111.decisions import Forward, Serve
 from maxage.rfc9111.directives import governing, parse_targeted
+from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.verdicts import MayStore
 from tests.rfc9111.build import NOW, date, get, lines, refusal, stored, storing, values
 
 PLAIN = "Cache-Control: max-age=60"

@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.rfc9111.decide import Forward, MayStore, Policy, decide
+from maxage.rfc9111.decide import decide
+from maxage.rfc9111.decisions import Forward
+from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.verdicts import MayStore
 from tests.rfc9111.build import NOW, date, get, refusal, storing
 
 DAY = 86_400

@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from maxage.message import Headers, Request, Response
-from maxage.rfc9111.decide import MayNotStore, MayStore, Policy, may_store
+from maxage.rfc9111.may_store import may_store
+from maxage.rfc9111.message import Headers, Request, Response
+from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.storing import may_store_alone
+from maxage.rfc9111.verdicts import MayNotStore, MayStore
 from tests.rfc9111.build import NOW, date, get, reply
 
 LINES = [

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.message import Headers
-from maxage.rfc9111.search import SearchVariance, search_variance, simplified
+from maxage.rfc9111.message import Headers
+from maxage.rfc9111.no_vary_search import SearchVariance, search_variance, simplified
 from tests.rfc9111.build import lines
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from maxage.message import Headers, StoredResponse
+from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.store.codec import Codec, Entry, VariantIndex
 
 _lines = st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=60)), max_size=12)

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 from msgspec.structs import replace
 
-from maxage.message import Headers, StoredResponse
+from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.store.codec import Codec, Entry
 from maxage.store.copies import Copies, Copy
 

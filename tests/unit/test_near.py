@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio.connection import Connection
 
-from maxage.message import Headers, StoredResponse
+from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.settings import CacheSettings
 from maxage.store.codec import Entry
 from maxage.store.listener import TokenListener

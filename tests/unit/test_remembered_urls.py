@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from maxage import CacheSettings
-from maxage.message import Headers
+from maxage.rfc9111.message import Headers
 from maxage.target import Target, Targets
 from tests.support.asgi import http_scope
 

@@ -1,9 +1,9 @@
 """Completing a stored part: what to ask for, and how the two become one (RFC 9111 section 3.4)."""
 
-from maxage.message import HeaderList, Headers, Request, Response, StoredResponse
+from maxage.rfc9111.freshening import merged
+from maxage.rfc9111.message import HeaderList, Headers, Request, Response, StoredResponse
 from maxage.rfc9111.partial import ABOUT_THE_PART, CONDITIONS, content_span
 from maxage.rfc9111.ranges import is_strong_date
-from maxage.rfc9111.updating import merged
 from maxage.rfc9111.validation import is_weak
 
 

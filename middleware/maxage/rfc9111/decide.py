@@ -4,44 +4,16 @@ import math
 from dataclasses import dataclass
 from typing import Final, final
 
-from maxage.message import HeaderList, Headers, Request, StoredResponse
-from maxage.rfc9111.answers import (
-    Decision,
-    Forward,
-    ForwardReason,
-    MayNotStore,
-    MayStore,
-    OnlyIfCached,
-    Serve,
-)
 from maxage.rfc9111.combining import completing_fields
+from maxage.rfc9111.decisions import Decision, Forward, ForwardReason, OnlyIfCached, Serve
 from maxage.rfc9111.directives import OWN_TARGET, Directives, parse_cache_control
-from maxage.rfc9111.fieldlist import lower_names
+from maxage.rfc9111.field_list import lower_names
 from maxage.rfc9111.freshness import current_age
-from maxage.rfc9111.kinds import may_store
+from maxage.rfc9111.message import HeaderList, Headers, Request, StoredResponse
 from maxage.rfc9111.partial import part_within
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.ranges import partial_response
-from maxage.rfc9111.storing import Reason
-from maxage.rfc9111.updating import freshen, freshen_from_head
 from maxage.rfc9111.validation import conditional_fields, is_not_modified, not_modified_headers
-
-__all__ = [
-    "Decision",
-    "Forward",
-    "ForwardReason",
-    "MayNotStore",
-    "MayStore",
-    "OnlyIfCached",
-    "Policy",
-    "Reason",
-    "Serve",
-    "answer",
-    "decide",
-    "freshen",
-    "freshen_from_head",
-    "may_store",
-]
 
 
 @final

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, final
 
-from maxage.message import Headers
-from maxage.rfc9111.fieldlist import OWS, is_token, split_members
+from maxage.rfc9111.field_list import OWS, is_token, split_members
+from maxage.rfc9111.message import Headers
 from maxage.rfc9111.structured import Item, Token, parse_dictionary
 
 VERY_LONG: Final = 2**31

@@ -5,10 +5,10 @@ from typing import Final, Literal, final
 
 from msgspec import Struct
 
-from maxage.message import Headers, StoredResponse
 from maxage.rfc9111.dates import parse_http_date
 from maxage.rfc9111.directives import Control, delta_seconds
-from maxage.rfc9111.fieldlist import OWS
+from maxage.rfc9111.field_list import OWS
+from maxage.rfc9111.message import Headers, StoredResponse
 
 ONE_DAY: Final = 86_400.0
 

@@ -3,7 +3,7 @@
 from typing import Final
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from maxage.message import Headers
+from maxage.rfc9111.message import Headers
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}

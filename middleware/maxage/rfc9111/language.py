@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from maxage.message import Headers, StoredResponse
-from maxage.rfc9111.fieldlist import list_members
+from maxage.rfc9111.field_list import list_members
+from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.rfc9111.vary import preference_weights
 
 ACCEPT_LANGUAGE: Final = b"accept-language"

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, final
 
-from maxage.message import HeaderList, Headers, Request, Response, StoredResponse
-from maxage.rfc9111.fieldlist import OWS
+from maxage.rfc9111.field_list import OWS
+from maxage.rfc9111.message import HeaderList, Headers, Request, Response, StoredResponse
 from maxage.rfc9111.ranges import ByteRange, Partial, if_range_holds, parse_range
 
 _CONTENT_RANGE: Final = re.compile(rb"bytes +([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")

@@ -1,9 +1,9 @@
 """Answers to POST that may answer later GETs (RFC 9110 section 9.3.3)."""
 
-from maxage.message import Headers, Response
 from maxage.rfc9111.directives import governing
 from maxage.rfc9111.freshness import explicit_lifetime
 from maxage.rfc9111.invalidation import same_origin_targets
+from maxage.rfc9111.message import Headers, Response
 from maxage.rfc9111.policy import Policy
 
 

@@ -5,10 +5,10 @@ import re
 from dataclasses import dataclass
 from typing import Final, final
 
-from maxage.message import HeaderList, Headers
 from maxage.rfc9111.dates import parse_http_date
-from maxage.rfc9111.fieldlist import OWS
+from maxage.rfc9111.field_list import OWS
 from maxage.rfc9111.freshness import last_modified
+from maxage.rfc9111.message import HeaderList, Headers
 from maxage.rfc9111.validation import matches_strongly
 
 MAX_PARTS: Final = 16

@@ -1,55 +1,36 @@
 """Storing responses: whether, and for how long (RFC 9111 section 3)."""
 
-from enum import StrEnum
 from typing import Final
 
 from msgspec.structs import replace
 
-from maxage.message import Headers, Request, Response, StoredResponse
-from maxage.rfc9111.answers import MayNotStore, MayStore
 from maxage.rfc9111.directives import Control, Directives, governing, parse_cache_control
-from maxage.rfc9111.fieldlist import lower_names
+from maxage.rfc9111.field_list import lower_names
 from maxage.rfc9111.freshness import ONE_DAY, Lifetime, freshness_lifetime
+from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.partial import may_keep_part
 from maxage.rfc9111.policy import Policy
-from maxage.rfc9111.stored import COOKIES, as_stored, is_shareable
+from maxage.rfc9111.stored_response import COOKIES, as_stored, is_shareable
 from maxage.rfc9111.validation import has_validator
 from maxage.rfc9111.vary import vary_names
-
-
-class Reason(StrEnum):
-    """Why a response is not stored."""
-
-    METHOD = "method"
-    STATUS = "status"
-    PARTIAL = "partial"
-    CONDITIONAL = "conditional"
-    REQUEST_NO_STORE = "request no-store"
-    NO_STORE = "no-store"
-    PRIVATE = "private"
-    CREDENTIALS = "credentials"
-    VARY = "vary"
-    SET_COOKIE = "set-cookie"
-    EVENT_STREAM = "event stream"
-    SERVER_ERROR = "server error"
-    CLIENT_ERROR = "client error"
-    NO_LIFETIME = "no lifetime"
-    USELESS = "never usable"
-    MISMATCH = "validator mismatch"
-    NO_VALIDATOR = "no validator"
-
+from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 
 WINDOW: Final = 60.0
 """How long a stale response is kept at least, for max-stale, HEAD and validation, in seconds."""
 
+
 # RFC 6585: "Responses with the 428 [429, 431, 511] status code MUST NOT be stored by a cache."
 _NEVER_STORED: Final = frozenset({428, 429, 431, 511})
 
+
 _UNDERSTOOD_METHODS: Final = frozenset({"GET", "QUERY"})
 """QUERY (RFC 10008) comes this far only where a setting says so; its key holds its content."""
+
+
 _OF_ONE_REQUEST: Final = frozenset(range(400, 432)) - {404, 405, 410, 414}
 """Client errors whose cause may be a header field of one request. That of the others is the URL; a
 status that is in no registry, such as 499, is the application's own word for something."""
+
 
 _UNDERSTOOD: Final = (
     frozenset({*range(200, 206), *range(300, 304), 307, 308})
@@ -104,9 +85,6 @@ def verdict(
     return MayStore(stored=stored, keep_for=keep_for)
 
 
-# --- The lifetime -------------------------------------------------------------------------------
-
-
 def lifetime_of(
     request: Request, response: Response, control: Control, response_time: float, policy: Policy
 ) -> Lifetime:
@@ -138,9 +116,6 @@ def _takes_default(request: Request, response: Response, control: Control, polic
         and not says_more
         and not refuses
     )
-
-
-# --- What forbids storing -----------------------------------------------------------------------
 
 
 def objection(
@@ -235,9 +210,6 @@ def _forbidden_by_policy(
     if response.status in _OF_ONE_REQUEST and not policy.store_client_errors:
         return Reason.CLIENT_ERROR
     return None
-
-
-# --- What is worth storing ----------------------------------------------------------------------
 
 
 def _is_worth_it(stored: StoredResponse, policy: Policy) -> bool:

@@ -4,8 +4,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from maxage.message import Headers
-from maxage.rfc9111.fieldlist import is_token, list_members, split_members
+from maxage.rfc9111.field_list import is_token, list_members, split_members
+from maxage.rfc9111.message import Headers
 from maxage.rfc9111.policy import Policy
 
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from typing_extensions import Buffer
 
-from maxage.message import HeaderList, Headers, StoredResponse
+from maxage.rfc9111.message import HeaderList, Headers, StoredResponse
 
 _MAGIC = b"mxa1"
 _PREFIX = struct.Struct(">4sc16sI")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from maxage.message import HeaderList, StoredResponse
+from maxage.rfc9111.message import HeaderList
 
 ForwardReason = Literal[
     "bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"
@@ -45,20 +45,3 @@ class OnlyIfCached(Struct, frozen=True, kw_only=True, gc=False):
 
 
 Decision = Serve | Forward | OnlyIfCached
-
-
-class MayStore(Struct, frozen=True, kw_only=True, gc=False):
-    """The response may be stored; `stored` lacks only the body that is still to come."""
-
-    stored: StoredResponse
-    keep_for: float
-    """How long it can be of use, stale uses and validation included; the store adds nothing."""
-
-
-class MayNotStore(Struct, frozen=True, kw_only=True, gc=False):
-    """The response must not or need not be stored."""
-
-    reason: str
-    """One or two words, from a fixed vocabulary (`storing.Reason`)."""
-    freshened: StoredResponse | None = None
-    """After a 304 that ends the storing: what answers this one request and is then forgotten."""

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from maxage.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.dates import format_http_date, parse_http_date
 from maxage.rfc9111.directives import OWN_TARGET, Control, Directives
-from maxage.rfc9111.fieldlist import lower_names
+from maxage.rfc9111.field_list import lower_names
 from maxage.rfc9111.freshness import Lifetime, corrected_initial_age
+from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.vary import selecting_values, vary_names
 

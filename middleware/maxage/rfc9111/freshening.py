@@ -4,13 +4,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from maxage.message import Headers, Request, Response, StoredResponse
-from maxage.rfc9111.answers import MayNotStore, MayStore
 from maxage.rfc9111.directives import governing
+from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.policy import Policy
-from maxage.rfc9111.stored import as_stored, hop_by_hop
-from maxage.rfc9111.storing import Reason, lifetime_of, objection, verdict
+from maxage.rfc9111.stored_response import as_stored, hop_by_hop
+from maxage.rfc9111.storing import lifetime_of, objection, verdict
 from maxage.rfc9111.validation import compare_validators
+from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 
 _VALIDATORS: Final = (b"etag", b"last-modified")
 

@@ -9,13 +9,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from maxage.message import Headers, Request, Response
-from maxage.rfc9111.answers import MayNotStore, MayStore
 from maxage.rfc9111.directives import OWN_TARGET, governing
+from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.policy import Policy
-from maxage.rfc9111.stored import dropped_fields, kept_headers
-from maxage.rfc9111.storing import Reason, may_store_alone
+from maxage.rfc9111.stored_response import dropped_fields, kept_headers
+from maxage.rfc9111.storing import may_store_alone
 from maxage.rfc9111.vary import selecting_values
+from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 
 _TELLING_TIME: Final = frozenset({b"age", b"date", b"expires", b"last-modified"})
 """Fields by which a verdict depends on when the response came."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final, final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from maxage.message import Headers
+from maxage.rfc9111.message import Headers
 from maxage.rfc9111.structured import InnerList, Item, parse_dictionary
 
 NO_VARY_SEARCH: Final = b"no-vary-search"
