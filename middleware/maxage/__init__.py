@@ -16,7 +16,7 @@ from maxage.purging import (
     tag,
 )
 from maxage.settings import CacheSettings
-from maxage.store import Store
+from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
 from maxage.store.redis import RedisStore
 from maxage.stores import store_from_url

@@ -20,7 +20,7 @@ from maxage.rfc9111.invalidation import is_unsafe
 from maxage.server import adds_date, worker_count
 from maxage.settings import CacheSettings
 from maxage.shortcut import Known, Ready, Shortcut
-from maxage.store import Store
+from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
 from maxage.stores import store_for
 from maxage.target import Scope, Targets

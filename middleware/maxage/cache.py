@@ -18,7 +18,7 @@ from maxage.claim import Claim, Claims, claim_key
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
 from maxage.counting import Counters, begin_counting
-from maxage.dependencies import Dependencies, Kept
+from maxage.dependencies import Dependencies
 from maxage.expiry import is_due_early, shortened
 from maxage.fill import Fill, completed, response_tags
 from maxage.found import Found, suits
@@ -36,8 +36,9 @@ from maxage.rfc9111.validation import conditional_fields
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 from maxage.settings import CacheSettings
 from maxage.shelf import Shelf
-from maxage.store import Near, Store
-from maxage.store.codec import Entry
+from maxage.store.base import Near, Store
+from maxage.store.entry import Entry
+from maxage.store.seal import Kept
 from maxage.store.tokens import any_settling, tag_group
 from maxage.target import Target
 from maxage.together import SharedPurges

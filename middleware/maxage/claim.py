@@ -18,7 +18,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any, Final, final
 
-from maxage.store import CLAIM_ENDED, Store
+from maxage.store.base import CLAIM_ENDED, Store
 
 CLAIM_SECONDS: Final = 0.8
 """How long others wait for a process that has died."""

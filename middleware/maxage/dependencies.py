@@ -7,38 +7,13 @@ which follows the request into threads and background tasks.
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeVar, final
 
-from maxage.store import Store
+from maxage.store.base import Store
+from maxage.store.seal import Kept
 
 Collected = TypeVar("Collected")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A typed value that a request has set, and what binds it to its tokens."""
-
-    token: bytes
-    """The group's token that the value was stored under."""
-    namespace: bytes
-    """The namespace's token that it was stored under."""
-    key: bytes
-    """Where its seal lies."""
-    digest: bytes
-    """Of the value."""
-    keep_for: float
-    """Seconds."""
-
-    def seal(self, token: bytes) -> bytes:
-        """Return what binds the same value to another token of its group."""
-        return bind(self.digest, self.namespace, token)
-
-
-def bind(digest: bytes, namespace: bytes, token: bytes) -> bytes:
-    """Return what binds a value, by its digest, to the tokens it was stored under."""
-    return b" ".join((digest, namespace, token))
 
 
 @final

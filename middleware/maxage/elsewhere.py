@@ -8,7 +8,7 @@ from maxage.collapse import Flight
 from maxage.errors import StoreUnavailableError
 from maxage.responder import Answering
 from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
-from maxage.store.codec import Entry
+from maxage.store.entry import Entry
 
 _POLL_SECONDS: Final = 0.02
 """Between two looks for the response of another process."""

@@ -17,7 +17,7 @@ from maxage.rfc9111.decisions import Forward
 from maxage.rfc9111.message import HeaderList, Headers, Response
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
 from maxage.rfc9111.verdicts import MayNotStore, Reason
-from maxage.store.codec import Entry
+from maxage.store.entry import Entry
 from maxage.target import Scope
 
 logger = logging.getLogger("maxage")

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from maxage.store.codec import Entry, VariantIndex
+from maxage.store.entry import Entry, VariantIndex
 from maxage.store.tokens import softened
 from maxage.target import Target
 

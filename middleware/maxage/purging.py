@@ -14,8 +14,7 @@ from collections.abc import Iterable, Sequence
 from maxage.dependencies import Dependencies, current_dependencies
 from maxage.errors import SettingsError
 from maxage.settings import CacheSettings, settings_from_environment
-from maxage.store import Store
-from maxage.store.sync import SyncStore
+from maxage.store.base import Store, SyncStore
 from maxage.store.tokens import NAMESPACE_GROUP, named_groups, tag_group
 from maxage.stores import store_for, sync_half
 

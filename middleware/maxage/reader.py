@@ -8,8 +8,8 @@ from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
 from maxage.shelf import Shelf
-from maxage.store import Reading
-from maxage.store.codec import Entry, VariantIndex
+from maxage.store.base import Reading
+from maxage.store.entry import Entry, VariantIndex
 from maxage.target import Target
 
 _MOST_RECENT: Final = 64

@@ -21,7 +21,7 @@ from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
 from maxage.rfc9111.message import Request
 from maxage.shortcut import Known, Shortcut
-from maxage.store.codec import Entry
+from maxage.store.entry import Entry
 from maxage.target import Target
 
 logger = logging.getLogger("maxage")

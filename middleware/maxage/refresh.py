@@ -13,7 +13,7 @@ from maxage.responder import Answering, Message
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request
 from maxage.rfc9111.verdicts import MayNotStore, Reason
-from maxage.store.codec import Entry
+from maxage.store.entry import Entry
 from maxage.target import Scope
 
 _OF_THE_CLIENT: Final = CONDITIONAL | {b"cache-control", b"pragma"}

@@ -12,8 +12,9 @@ from maxage.counting import Counters
 from maxage.fill import Fill
 from maxage.found import Found
 from maxage.settings import CacheSettings
-from maxage.store import Reading, Store, Value, Writing
-from maxage.store.codec import Codec, Entry, VariantIndex
+from maxage.store.base import Reading, Store, Value, Writing
+from maxage.store.codec import Codec
+from maxage.store.entry import Entry, VariantIndex
 
 logger = logging.getLogger("maxage")
 

@@ -22,9 +22,9 @@ from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.freshness import current_age
 from maxage.rfc9111.message import HeaderList, Headers, Request, StoredResponse
 from maxage.rfc9111.vary import selecting_values
-from maxage.store import Near
-from maxage.store.codec import Entry
-from maxage.store.copies import Copy
+from maxage.store.base import Near
+from maxage.store.entry import Entry
+from maxage.store.near_copy import Copy
 from maxage.target import Scope, Target
 
 _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {

@@ -4,10 +4,10 @@ from functools import lru_cache
 
 from maxage.errors import SettingsError
 from maxage.settings import CacheSettings
-from maxage.store import Store
+from maxage.store.base import Store, SyncStore
 from maxage.store.memory import MemoryStore
 from maxage.store.redis import RedisStore
-from maxage.store.sync import SyncRedisStore, SyncStore
+from maxage.store.sync import SyncRedisStore
 from maxage.url import check_store_url, server_url
 
 

@@ -6,7 +6,6 @@ there, is not its own, or names tokens that changed, is a miss; so a purge that 
 loss of one, reaches typed values as it reaches responses.
 """
 
-import hashlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -14,17 +13,22 @@ from typing import Any, Final, Generic, TypeVar, cast, final
 
 from pydantic import TypeAdapter, ValidationError
 
-from maxage.dependencies import Dependencies, Kept, bind, current_dependencies
+from maxage.dependencies import Dependencies, current_dependencies
 from maxage.errors import SettingsError, StoreUnavailableError
 from maxage.settings import CacheSettings, settings_from_environment
-from maxage.store import Reading, Store
-from maxage.store.sync import SyncStore
+from maxage.store.base import Reading, Store, SyncStore
+from maxage.store.seal import Kept, digest_of, is_sealed, seal_of
 from maxage.store.tokens import NAMESPACE_GROUP, is_settling, tag_group
 from maxage.stores import store_for, sync_store_for
 
 Model = TypeVar("Model")
+
+
 Id = TypeVar("Id", bound=str | int)
+
+
 Identity = str | int
+
 
 logger = logging.getLogger("maxage")
 
@@ -246,7 +250,7 @@ class RedisCache(Generic[Model]):
             value, seal = reading.values[2 * position : 2 * position + 2]
             if not isinstance(value, bytes) or not isinstance(seal, bytes):
                 continue
-            if not _is_sealed(value, seal, tokens[NAMESPACE_GROUP], tokens[group]):
+            if not is_sealed(value, seal, tokens[NAMESPACE_GROUP], tokens[group]):
                 continue
             try:
                 found[id] = self._adapter.validate_json(value)
@@ -308,7 +312,7 @@ class RedisCache(Generic[Model]):
                 return []
             encoded = self._adapter.dump_json(value)
             key, seal_key = self._keys(id)
-            entries += ((key, encoded), (seal_key, _seal(encoded, namespace, token)))
+            entries += ((key, encoded), (seal_key, seal_of(encoded, namespace, token)))
         return entries
 
     def _with_namespace(
@@ -354,7 +358,7 @@ class RedisCache(Generic[Model]):
                     token=token,
                     namespace=namespace,
                     key=self._keys(id)[1],
-                    digest=_digest(self._adapter.dump_json(value)),
+                    digest=digest_of(self._adapter.dump_json(value)),
                     keep_for=self._keep_for(ttl),
                 )
                 dependencies.keep(group, kept)
@@ -413,24 +417,6 @@ class RedisCache(Generic[Model]):
 def _unless_settling(token: bytes | None) -> bytes | None:
     """Return the token that a fill may be stored under."""
     return None if token is None or is_settling(token) else token
-
-
-def _seal(value: bytes, namespace: bytes, token: bytes) -> bytes:
-    """Return what binds a value to the tokens it was stored under."""
-    return bind(_digest(value), namespace, token)
-
-
-def _digest(value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=16).hexdigest().encode()
-
-
-def _is_sealed(
-    value: bytes, seal: bytes | None, namespace: bytes | None, token: bytes | None
-) -> bool:
-    """Return whether the seal is this value's own, and its tokens are the current ones."""
-    if seal is None or namespace is None or token is None:
-        return False
-    return seal == _seal(value, namespace, token)
 
 
 def _known(tokens: Mapping[str, bytes | None]) -> dict[str, bytes]:

@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from maxage.store.codec import Codec, VariantIndex
+from maxage.store.codec import Codec
+from maxage.store.entry import VariantIndex
 from tests.catalogue.bench import Bench
 from tests.catalogue.case import Case, get, script
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
-from maxage.store import Store
+from maxage.store.base import Store
 from tests.support.asgi import Receive, Scope, Send, call, read_body
 
 pytestmark = pytest.mark.anyio

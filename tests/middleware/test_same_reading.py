@@ -7,7 +7,8 @@ import pytest
 
 from maxage import CacheMiddleware, CacheSettings, apurge_tags
 from maxage.reader import _LARGEST_RECENT, _MOST_RECENT
-from maxage.store.codec import Codec, Entry, VariantIndex
+from maxage.store.codec import Codec
+from maxage.store.entry import Entry, VariantIndex
 from tests.support.asgi import Receive, Scope, Send, call
 from tests.support.caching import piece, settled, start
 

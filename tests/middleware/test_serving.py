@@ -13,7 +13,7 @@ from starlette.routing import Route
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
 from maxage.background import Background
 from maxage.rfc9111.message import Headers, Request
-from maxage.store import Reading
+from maxage.store.base import Reading
 from tests.support.asgi import (
     CounterApp,
     Exchange,

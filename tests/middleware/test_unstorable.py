@@ -6,7 +6,7 @@ import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from maxage.cache import UNCACHEABLE_SECONDS
-from maxage.store import Reading
+from maxage.store.base import Reading
 from tests.support.asgi import CounterApp, call
 from tests.support.caching import settled, status_of
 from tests.support.clock import ManualClock

@@ -42,7 +42,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from maxage import CacheMiddleware, CacheSettings
-from maxage.store import Reading, Writing
+from maxage.store.base import Reading, Writing
 from maxage.store.lease import LEASE_SECONDS, LOOK_INTERVAL, SUSPICION_SECONDS, Lease
 from maxage.store.sync import SyncRedisStore
 from maxage.store.upstream import upstream_for

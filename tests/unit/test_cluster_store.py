@@ -10,7 +10,7 @@ import pytest
 from redis.crc import key_slot
 
 from maxage.errors import StoreUnavailableError
-from maxage.store import CLAIM_ENDED, Reading, Writing
+from maxage.store.base import CLAIM_ENDED, Reading, Writing
 from maxage.store.node import UNMET, Node
 from maxage.store.redis import RedisStore
 from maxage.store.tokens import HIDDEN_HISTORY, NAMESPACE_GROUP, softened, token_key

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from maxage.rfc9111.message import Headers, StoredResponse
-from maxage.store.codec import Codec, Entry, VariantIndex
+from maxage.store.codec import Codec
+from maxage.store.entry import Entry, VariantIndex
 
 _lines = st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=60)), max_size=12)
 _seconds = st.floats(min_value=-1e12, max_value=1e12)

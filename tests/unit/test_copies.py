@@ -8,8 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from maxage.rfc9111.message import Headers, StoredResponse
-from maxage.store.codec import Codec, Entry
-from maxage.store.copies import Copies, Copy
+from maxage.store.codec import Codec
+from maxage.store.copies import Copies
+from maxage.store.entry import Entry
+from maxage.store.near_copy import Copy
 
 HEADERS = tuple((f"x-header-{n}".encode(), f"value {n} of some length".encode()) for n in range(6))
 

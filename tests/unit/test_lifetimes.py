@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from maxage.settings import CacheSettings
-from maxage.store import Writing
+from maxage.store.base import Writing
 from maxage.store.lifetimes import TokenLifetimes
 from maxage.store.redis import RedisStore
 from maxage.store.sync import SyncRedisStore

@@ -11,7 +11,7 @@ from redis.asyncio.connection import Connection
 
 from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.settings import CacheSettings
-from maxage.store.codec import Entry
+from maxage.store.entry import Entry
 from maxage.store.listener import TokenListener
 from maxage.store.near import SILENCE, NearCache
 from maxage.store.redis import RedisStore

@@ -16,7 +16,7 @@ import pytest
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store import CLAIM_ENDED, Reading, Store, Writing
+from maxage.store.base import CLAIM_ENDED, Reading, Store, Writing
 from maxage.store.memory import MemoryStore
 from maxage.store.redis import RedisStore
 from maxage.store.sync import SyncRedisStore

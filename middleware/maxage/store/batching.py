@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, final
 
 from maxage.errors import StoreUnavailableError
-from maxage.store import Reading
+from maxage.store.base import Reading
 from maxage.store.commands import Command
 
 Fetch = Callable[[list[bytes], list[str]], Awaitable[tuple[list[bytes | None], list[bytes | None]]]]

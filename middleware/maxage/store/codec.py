@@ -11,35 +11,21 @@ import zlib
 from typing import final
 
 import msgspec
-from msgspec import Struct
 from typing_extensions import Buffer
 
 from maxage.rfc9111.message import HeaderList, Headers, StoredResponse
+from maxage.store.entry import Entry, VariantIndex
 
 _MAGIC = b"mxa1"
+
+
 _PREFIX = struct.Struct(">4sc16sI")
+
+
 _RESPONSE = b"R"
+
+
 _VARIANTS = b"V"
-
-
-class Entry(Struct, frozen=True, kw_only=True, gc=False):
-    """A stored response with the key it was stored under and the tokens it depends on."""
-
-    key: bytes
-    """The whole key, compared on every read, so that no other key's value is ever used."""
-    stored: StoredResponse
-    tokens: tuple[tuple[str, bytes], ...]
-    """Each group with its token as captured before the handler ran."""
-
-
-class VariantIndex(Struct, frozen=True, kw_only=True, gc=False):
-    """What lies under the key of a URL whose responses vary."""
-
-    key: bytes
-    names: tuple[bytes, ...]
-    """The selecting header fields, lower case, sorted."""
-    variants: tuple[bytes, ...] = ()
-    """Keys of the variants, oldest first; bounded."""
 
 
 class _EntryHead(msgspec.Struct, array_like=True):
@@ -66,8 +52,14 @@ class _VariantsHead(msgspec.Struct, array_like=True):
 
 
 _OURS, _VALIDATE, _NEVER_STALE, _SHAREABLE = 1, 2, 4, 8
+
+
 _encode = msgspec.msgpack.Encoder().encode
+
+
 _decode_entry = msgspec.msgpack.Decoder(_EntryHead).decode
+
+
 _decode_variants = msgspec.msgpack.Decoder(_VariantsHead).decode
 
 

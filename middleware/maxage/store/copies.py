@@ -10,71 +10,32 @@ counts, so that it needs no lock and moves nothing.
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from sys import getsizeof
-from typing import Any, Final, final
+from typing import Final, final
 
-from maxage.store.codec import Entry
+from maxage.store.near_copy import Copy
 
 _SMALL_PART: Final = 10
 """The small queue's share of all bytes: one part in so many."""
+
+
 _LARGEST_PART: Final = 4
 """No copy takes more than one part in so many."""
+
+
 _MOST_USES: Final = 3
 """Uses that are counted; a copy is spared as often in the main queue."""
+
+
 _GHOST_BYTES: Final = 160
 """What the name of a copy that has left costs: an integer and its place in the queue."""
-_PLACES: Final = 1600
-"""What a copy costs besides its entry: the object, its places in tables and queues, what is
-prepared to be sent, and what is remembered of the requests that it answers."""
+
+
 _SET_BYTES: Final = 320
 """What a token costs of which copies are kept: its key, a set, and the place of both."""
-_MEMBER_BYTES: Final = 80
-"""What it costs that one copy depends on one token."""
-_LINE_BYTES: Final = getsizeof((b"", b"")) + 2 * getsizeof(b"")
-"""What a header line costs besides its characters: the pair, and both of its objects."""
+
+
 _MARKS: Final = 512
 """Tokens of which it is remembered that they changed lately."""
-
-
-@final
-class Copy:
-    """One response that is kept, and what was prepared to send it. It changes as it is used."""
-
-    __slots__ = (
-        "checked", "checked_until", "ends", "entry", "in_main", "kept", "ready", "size", "tokens",
-        "uses",
-    )  # fmt: skip
-
-    def __init__(self, entry: Entry, *, ends: float, tokens: tuple[bytes, ...] = ()) -> None:
-        self.entry: Final = entry
-        self.ends: Final = ends
-        """Until when (monotonic) it may be used."""
-        self.tokens: Final = tokens
-        """The keys of its tokens."""
-        self.size: Final = size_of(entry)
-        self.uses = 0
-        self.in_main = False
-        self.kept = True
-        """False as soon as it was purged or has left: it must not be used any more."""
-        self.ready: dict[Any, Any] = {}
-        """What was prepared to be sent; see `maxage.shortcut`."""
-        self.checked: object = None
-        """The state of the tokens for which the embedded store found it valid."""
-        self.checked_until = 0.0
-
-
-def size_of(entry: Entry) -> int:
-    """Return the bytes that a copy of this entry takes in memory, rather too many than too few."""
-    stored = entry.stored
-    raw = stored.headers.raw
-    lines = len(raw) * _LINE_BYTES + sum([len(name) + len(value) for name, value in raw])
-    selecting = sum(map(getsizeof, (*stored.vary_names, *stored.selecting)))
-    tokens = sum([getsizeof(g) + getsizeof(t) + _MEMBER_BYTES for g, t in entry.tokens])
-    # Names and lines stand a second time in the list that is ready to be sent.
-    prepared = getsizeof(raw) * 2
-    times = 6 * getsizeof(stored.request_time)
-    own = getsizeof(stored) + getsizeof(entry) + 2 * getsizeof(entry.key)
-    return getsizeof(stored.body) + lines + selecting + tokens + prepared + times + own + _PLACES
 
 
 @final

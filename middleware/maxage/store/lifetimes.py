@@ -16,7 +16,7 @@ from typing import Any, Final, final
 from redis.exceptions import ResponseError
 
 from maxage.clock import Clock, monotonic_clock
-from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Writing
+from maxage.store.base import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Writing
 from maxage.store.commands import CONFIRMED, Command
 from maxage.store.tokens import LONG_TOKEN_SECONDS, TOKEN_SECONDS, token_key
 

@@ -8,9 +8,9 @@ from typing import final
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.errors import StoreUnavailableError
-from maxage.store import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Reading, Value, Writing
-from maxage.store.codec import Entry, VariantIndex
-from maxage.store.copies import Copy
+from maxage.store.base import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Reading, Value, Writing
+from maxage.store.entry import Entry, VariantIndex
+from maxage.store.near_copy import Copy
 from maxage.store.tokens import fresh_mark, fresh_token, mark_place, purged_token
 
 _OVERHEAD = 200

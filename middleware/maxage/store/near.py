@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from typing import Final, Literal, final
 
 from maxage.clock import Clock, monotonic_clock
-from maxage.store.codec import Entry
-from maxage.store.copies import Copies, Copy
+from maxage.store.copies import Copies
+from maxage.store.entry import Entry
 from maxage.store.listeners import Listeners
+from maxage.store.near_copy import Copy
 from maxage.store.tokens import token_key
 from maxage.store.upstream import Upstream
 

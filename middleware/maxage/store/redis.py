@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store import Reading, Value, Writing
+from maxage.store.base import Reading, Value, Writing
 from maxage.store.batching import CommandBatcher, LookupBatcher
 from maxage.store.cluster import connections_to
 from maxage.store.commands import (

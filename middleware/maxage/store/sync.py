@@ -6,11 +6,11 @@ the budget.
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
-from typing import Final, Protocol, final
+from typing import Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.settings import CacheSettings
-from maxage.store import Reading, Writing
+from maxage.store.base import Reading, Writing
 from maxage.store.cluster import sync_connections_to
 from maxage.store.commands import (
     Command,
@@ -22,41 +22,6 @@ from maxage.store.commands import (
 )
 from maxage.store.tokens import token_key
 from maxage.store.upstream import Upstream, upstream_for
-
-
-class SyncStore(Protocol):
-    """What the typed cache asks of a store without awaiting; see `maxage.store.Store`."""
-
-    @property
-    def authority(self) -> object:
-        """What keeps the tokens."""
-        ...
-
-    def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
-        """Return values and tokens in one round trip."""
-        ...
-
-    def write_now(
-        self,
-        values: Sequence[tuple[bytes, bytes]],
-        *,
-        keep_for: float,
-        tokens: Mapping[str, bytes],
-    ) -> bool:
-        """Keep the values."""
-        ...
-
-    def delete_now(self, keys: Sequence[bytes]) -> bool:
-        """Remove the values."""
-        ...
-
-    def renew_now(self, groups: Sequence[str]) -> Sequence[bytes | None]:
-        """Purge each group."""
-        ...
-
-    def soften_now(self, groups: Sequence[str]) -> bool:
-        """Purge each group softly; return whether that is confirmed."""
-        ...
 
 
 @final

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, final
 
 from redis.exceptions import RedisError
 
-from maxage.store import Writing
+from maxage.store.base import Writing
 from maxage.store.commands import CONFIRMED, Command, token_command
 from maxage.store.journal import Journal
 from maxage.store.leasing import Leasing
