@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 from hypothesis import HealthCheck, settings
 
-from maxage.store.upstream import _upstreams
+from maxage.redis_store.shared_state import _redis_states
 from tests.catalogue.report import CatalogueReport
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import NoRedisServerError, RedisServer, find_server
@@ -134,8 +134,8 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 def _no_lease_outlives_its_test() -> Iterator[None]:
     """End what the process knows of servers: their keepers would go on looking after peers."""
     yield
-    for upstream in tuple(_upstreams.values()):
-        upstream.close()
-        for node in upstream.nodes:
+    for redis_state in tuple(_redis_states.values()):
+        redis_state.close()
+        for node in redis_state.nodes:
             # A test that restarted the shared server makes no other one purge.
             node._history = None

@@ -15,10 +15,10 @@ from maxage.purging import (
     purge_tags,
     tag,
 )
+from maxage.redis_store.redis_store import RedisStore
 from maxage.settings import CacheSettings
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
-from maxage.store.redis import RedisStore
 from maxage.stores import store_from_url
 
 __version__ = "0.1.0"

@@ -39,7 +39,7 @@ from maxage.shelf import Shelf
 from maxage.store.base import Near, Store
 from maxage.store.entry import Entry
 from maxage.store.seal import Kept
-from maxage.store.tokens import any_settling, tag_group
+from maxage.store.tokens import any_quarantined, tag_group
 from maxage.target import Target
 from maxage.together import SharedPurges
 
@@ -280,7 +280,7 @@ class Cache:
         tags = response_tags(response.headers)
         if len(tags) > self.settings.cache_max_tags or any(len(t) > LONGEST_TAG for t in tags):
             return MayNotStore(reason="too many tags")
-        if any_settling(found.tokens.values()):
+        if any_quarantined(found.tokens.values()):
             return MayNotStore(reason="replica may lag")
         named = (*extra, *map(tag_group, tags))
         if not self._remembers(target, found, named):
@@ -333,7 +333,7 @@ class Cache:
         if read and any(found.tokens.get(group, token) != token for group, token in read.items()):
             return None
         captured |= read
-        if any_settling(captured.values()):
+        if any_quarantined(captured.values()):
             return None
         if read:
             target.remember_groups(read, self.settings.cache_max_tags)
@@ -432,7 +432,7 @@ class Cache:
         self.counters.count_purge(confirmed=None not in after)
         return before, after
 
-    async def settle(self, dependencies: Dependencies, *, but: Iterable[str] = ()) -> bool:
+    async def purge_again(self, dependencies: Dependencies, *, but: Iterable[str] = ()) -> bool:
         """Purge again what a request purged, now that its application call has returned.
 
         Args:
@@ -446,14 +446,14 @@ class Cache:
         kept = {g: value for g, value in dependencies.kept.items() if g not in {*but, *touched}}
         if not (touched or kept or dependencies.softened):
             return True
-        settled = self._settle(touched, kept, tuple(dependencies.softened))
-        return self.counters.count_purge(confirmed=await self.in_full(settled))
+        purged = self._purge_again_whole(touched, kept, tuple(dependencies.softened))
+        return self.counters.count_purge(confirmed=await self.in_full(purged))
 
     def in_full(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Future[Result]":
         """Do a piece of work to its end, even if whoever waits for it is cancelled."""
         return asyncio.shield(self.background.spawn(work))
 
-    async def _settle(
+    async def _purge_again_whole(
         self, purged: Sequence[str], kept: Mapping[str, Kept | None], softened: Sequence[str]
     ) -> bool:
         confirmed = not purged or None not in await self.store.renew(purged)

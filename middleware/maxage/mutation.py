@@ -99,14 +99,16 @@ class Mutation(Responder):
         if self._posted is None and not self._dependencies.changed:
             return confirmed
         # As one piece of work: who is cancelled is cancelled at each await that is left.
-        return self.cache.in_full(self._settle(purged, confirmed))
+        return self.cache.in_full(self._purge_again_whole(purged, confirmed))
 
-    async def _settle(self, purged: Sequence[str], purge: Awaitable[bool] | None) -> bool:
+    async def _purge_again_whole(
+        self, purged: Sequence[str], purge: Awaitable[bool] | None
+    ) -> bool:
         confirmed = purge is None or await purge
-        settled = await self.cache.settle(self._dependencies, but=purged)
-        if self._posted is not None and not (confirmed and settled):
+        again = await self.cache.purge_again(self._dependencies, but=purged)
+        if self._posted is not None and not (confirmed and again):
             self._posted.forget()
-        return confirmed and settled
+        return confirmed and again
 
     async def _let_go(self, held: list[Message]) -> None:
         """Send the answer that was held until the purge was confirmed, or 503 if it was not."""

@@ -21,7 +21,7 @@ from redis.exceptions import (
 )
 
 from maxage.errors import UnsupportedWhileAwayError
-from maxage.store.node import Node
+from maxage.redis_store.servers.node import Node
 
 AWAY: Final = (
     AuthenticationError, AuthorizationError, BusyLoadingError, ClusterDownError, MasterDownError,

@@ -8,7 +8,7 @@ from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
 from maxage.shelf import Shelf
-from maxage.store.base import Reading
+from maxage.store.base import StoreReply
 from maxage.store.entry import Entry, VariantIndex
 from maxage.target import Target
 
@@ -25,7 +25,7 @@ class Reader:
     def __init__(self, settings: CacheSettings, shelf: Shelf) -> None:
         self._settings: Final = settings
         self._shelf: Final = shelf
-        self._recent: Final[dict[bytes, tuple[tuple[str, ...], Reading]]] = {}
+        self._recent: Final[dict[bytes, tuple[tuple[str, ...], StoreReply]]] = {}
         """The last readings, with the groups that were asked for: often the next one is the same,
         byte for byte, and need not be decoded and decided about again."""
 
@@ -54,7 +54,7 @@ class Reader:
 
     async def _found(
         self,
-        reading: Reading,
+        reading: StoreReply,
         groups: tuple[str, ...],
         target: Target,
         key: bytes,
@@ -71,7 +71,7 @@ class Reader:
                 self._remember(key, groups, reading)
         return found
 
-    def _same(self, key: bytes, groups: tuple[str, ...], reading: Reading) -> object:
+    def _same(self, key: bytes, groups: tuple[str, ...], reading: StoreReply) -> object:
         """Return what was made of the last reading, if this one is the same."""
         recent = self._recent.get(key)
         if recent is None or recent[0] != groups:
@@ -81,7 +81,7 @@ class Reader:
         reading.found = last.found if same else None
         return reading.found
 
-    def _remember(self, key: bytes, groups: tuple[str, ...], reading: Reading) -> None:
+    def _remember(self, key: bytes, groups: tuple[str, ...], reading: StoreReply) -> None:
         value = reading.values[0]
         if not isinstance(value, bytes) or len(value) > _LARGEST_RECENT:
             return

@@ -24,9 +24,9 @@ from redis.retry import Retry
 
 from maxage.pretended import AWAY, WAITING, note, pretended, refuse
 from maxage.redis_cluster import RedisCluster, async_cluster_client, cluster_client
+from maxage.redis_store.servers.node import Node
+from maxage.redis_store.shared_state import RedisState, redis_state_for
 from maxage.settings import CacheSettings, settings_from_environment
-from maxage.store.node import Node
-from maxage.store.upstream import Upstream, upstream_for
 from maxage.typed import RedisCache
 from maxage.url import ServerGroup, server_group, server_url
 
@@ -263,21 +263,23 @@ def get_redis() -> Redis:
     not keep it for longer than a request.
     """
     settings = settings_from_environment()
-    upstream = _upstream(settings)
+    redis_state = _redis_state(settings)
     group = server_group(settings.redis_url or "")
-    if upstream is not None and group is not None and group.kind == "cluster":
+    if redis_state is not None and group is not None and group.kind == "cluster":
         # redis-py has no common base for the two; their commands are the same.
-        return cast("Redis", _cluster_client(settings, group, upstream) or Redis())
+        return cast("Redis", _cluster_client(settings, group, redis_state) or Redis())
     return _client(settings)
 
 
 def get_async_redis() -> AsyncRedis:
     """Return an awaitable client, the twin of `get_redis`, for the running event loop."""
     settings = settings_from_environment()
-    upstream = _upstream(settings)
+    redis_state = _redis_state(settings)
     group = server_group(settings.redis_url or "")
-    if upstream is not None and group is not None and group.kind == "cluster":
-        return cast("AsyncRedis", async_cluster_client(group, upstream, settings.cache_read_budget))
+    if redis_state is not None and group is not None and group.kind == "cluster":
+        return cast(
+            "AsyncRedis", async_cluster_client(group, redis_state, settings.cache_read_budget)
+        )
     return _async_client(settings)
 
 
@@ -285,11 +287,11 @@ _cluster_clients: dict[CacheSettings, RedisCluster] = {}
 
 
 def _cluster_client(
-    settings: CacheSettings, group: ServerGroup, upstream: Upstream
+    settings: CacheSettings, group: ServerGroup, redis_state: RedisState
 ) -> RedisCluster | None:
     client = _cluster_clients.get(settings)
     if client is None:
-        client = cluster_client(group, upstream, settings.cache_read_budget)
+        client = cluster_client(group, redis_state, settings.cache_read_budget)
         if client is not None:
             _cluster_clients[settings] = client
     return client
@@ -330,12 +332,12 @@ def _options(settings: CacheSettings, retry: object) -> dict[str, Any]:
 
 
 def _node(settings: CacheSettings) -> Node | None:
-    upstream = _upstream(settings)
-    return None if upstream is None else upstream.node
+    redis_state = _redis_state(settings)
+    return None if redis_state is None else redis_state.node
 
 
-def _upstream(settings: CacheSettings) -> Upstream | None:
+def _redis_state(settings: CacheSettings) -> RedisState | None:
     url = server_url(settings.redis_url)
     if not settings.use_redis_cache or url is None:
         return None
-    return upstream_for(url, settings.cache_namespace)
+    return redis_state_for(url, settings.cache_namespace)

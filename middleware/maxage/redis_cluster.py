@@ -26,8 +26,8 @@ from redis.lock import Lock as BlockingLock
 from redis.retry import Retry
 
 from maxage.pretended import AWAY, WAITING, note, pretended, refuse
-from maxage.store.node import Node
-from maxage.store.upstream import Upstream
+from maxage.redis_store.servers.node import Node
+from maxage.redis_store.shared_state import RedisState
 from maxage.url import ServerGroup
 
 _UNREACHABLE: Final = ("Redis Cluster cannot be connected", "All slots are not covered")
@@ -37,16 +37,16 @@ _UNREACHABLE: Final = ("Redis Cluster cannot be connected", "All slots are not c
 class _Manners:
     """What both clients share: who is asked, and whether he is away."""
 
-    upstream: Upstream | None = None
+    redis_state: RedisState | None = None
     """What is known of the nodes; None while redis-py's own constructor asks for the commands."""
 
     @property
     def away(self) -> bool:
         """Whether no node answers, so that commands are answered without asking."""
-        if self.upstream is None or self.upstream.topology.is_untried:
+        if self.redis_state is None or self.redis_state.topology.is_untried:
             # Nobody has asked yet: redis-py finds the nodes.
             return False
-        return all(node.breaker.open for node in self.upstream.nodes)
+        return all(node.breaker.open for node in self.redis_state.nodes)
 
     def _is_away(self, args: tuple[Any, ...]) -> bool:
         node = self._node(args)
@@ -54,19 +54,19 @@ class _Manners:
 
     def _node(self, args: tuple[Any, ...]) -> Node | None:
         """Return the master that keeps the first key; None: it cannot be told that easily."""
-        if self.upstream is None:
+        if self.redis_state is None:
             return None
         key = args[1] if len(args) > 1 else None
         if isinstance(key, str):
             key = key.encode()
-        return self.upstream.topology.node_for(key) if isinstance(key, bytes) else None
+        return self.redis_state.topology.node_for(key) if isinstance(key, bytes) else None
 
     def _blame(self, args: tuple[Any, ...], error: Exception) -> None:
         node = self._node(args)
         if node is not None:
             note(node, error)
-        if self.upstream is not None and isinstance(error, RedisClusterException):
-            self.upstream.recover()
+        if self.redis_state is not None and isinstance(error, RedisClusterException):
+            self.redis_state.recover()
 
 
 class _Lock(BlockingLock):
@@ -107,12 +107,12 @@ class RedisCluster(_Manners, _RedisCluster):
             return pretended(args[0], len(args) - 1)
         run: Any = super().execute_command
         try:
-            if self.upstream is not None and self._has_forgotten():
+            if self.redis_state is not None and self._has_forgotten():
                 self.nodes_manager.initialize()
             return run(*args, **kwargs)
         except (*AWAY, RedisClusterException, AttributeError) as error:
             is_absence = _is_absence(error, args) or self._has_forgotten()
-            if self.upstream is None or not is_absence:
+            if self.redis_state is None or not is_absence:
                 raise
             self._blame(args, error)
             return pretended(args[0], len(args) - 1)
@@ -165,7 +165,7 @@ class AsyncRedisCluster(_Manners, _AsyncRedisCluster):  # type: ignore[misc] # r
         try:
             return await super().execute_command(*args, **kwargs)
         except (*AWAY, RedisClusterException) as error:
-            if self.upstream is None or not _is_absence(error, args):
+            if self.redis_state is None or not _is_absence(error, args):
                 raise
             self._blame(args, error)
             return pretended(args[0], len(args) - 1)
@@ -205,7 +205,9 @@ class AsyncClusterPipeline(_AsyncClusterPipeline):
             return [None] * count
 
 
-def cluster_client(group: ServerGroup, upstream: Upstream, timeout: float) -> RedisCluster | None:
+def cluster_client(
+    group: ServerGroup, redis_state: RedisState, timeout: float
+) -> RedisCluster | None:
     """Return a client; None while no node of the cluster can be reached.
 
     Args:
@@ -214,11 +216,11 @@ def cluster_client(group: ServerGroup, upstream: Upstream, timeout: float) -> Re
         timeout: seconds that connecting, and each answer, may take.
     """
     try:
-        if upstream.topology.is_untried:
+        if redis_state.topology.is_untried:
             # Later the background thread looks for it.
-            upstream.topology.learn(timeout)
-        if all(node.breaker.open for node in upstream.nodes):
-            upstream.recover()
+            redis_state.topology.learn(timeout)
+        if all(node.breaker.open for node in redis_state.nodes):
+            redis_state.recover()
             return None
         client: Any = RedisCluster.from_url(
             group.server_url(*group.hosts[0]),
@@ -229,14 +231,14 @@ def cluster_client(group: ServerGroup, upstream: Upstream, timeout: float) -> Re
             protocol=2,
         )
     except (*AWAY, RedisClusterException):
-        upstream.recover()
+        redis_state.recover()
         return None
-    client.upstream = upstream
+    client.redis_state = redis_state
     return cast("RedisCluster", client)
 
 
 def async_cluster_client(
-    group: ServerGroup, upstream: Upstream, timeout: float
+    group: ServerGroup, redis_state: RedisState, timeout: float
 ) -> AsyncRedisCluster:
     """Return a new awaitable client for the running event loop; it connects when it is used."""
     client: Any = AsyncRedisCluster.from_url(
@@ -247,5 +249,5 @@ def async_cluster_client(
         socket_connect_timeout=timeout,
         protocol=2,
     )
-    client.upstream = upstream
+    client.redis_state = redis_state
     return cast("AsyncRedisCluster", client)

@@ -197,7 +197,7 @@ async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose
     finally:
         current_dependencies.reset(token)
         if dependencies.changed:
-            await cache.settle(dependencies)
+            await cache.purge_again(dependencies)
 
 
 def pass_on(

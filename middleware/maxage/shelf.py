@@ -12,7 +12,7 @@ from maxage.counting import Counters
 from maxage.fill import Fill
 from maxage.found import Found
 from maxage.settings import CacheSettings
-from maxage.store.base import Reading, Store, Value, Writing
+from maxage.store.base import Store, StoreReply, StoreWrite, Value
 from maxage.store.codec import Codec
 from maxage.store.entry import Entry, VariantIndex
 
@@ -126,7 +126,7 @@ class Shelf:
         del self._turns[loop]
         await self.store.write_all(
             [
-                Writing(values, keep_for, dict(entry.tokens), claim and claim.key)
+                StoreWrite(values, keep_for, dict(entry.tokens), claim and claim.key)
                 for entry, keep_for, claim in turn
                 if (values := self._encoded(entry))
             ]
@@ -157,7 +157,9 @@ class Shelf:
                 index, surplus = await self._index_with(entry, fill.found)
                 values = [(it.key, self._framed(it)) for it in (entry, index)]
                 keep_for, ended = fill.verdict.keep_for, claim and claim.key
-                await self.store.write_all([Writing(values, keep_for, dict(entry.tokens), ended)])
+                await self.store.write_all(
+                    [StoreWrite(values, keep_for, dict(entry.tokens), ended)]
+                )
                 await self.store.delete(surplus)
         finally:
             self.release(entry)
@@ -193,7 +195,7 @@ class Shelf:
         variants = (*older[len(surplus) :], entry.key)
         return VariantIndex(key=found.key, names=names, variants=variants), surplus
 
-    async def _read_quietly(self, key: bytes) -> Reading | None:
+    async def _read_quietly(self, key: bytes) -> StoreReply | None:
         try:
             return await self.store.read((key,), ())
         except Exception:  # noqa: BLE001 - without the index the variant is written all the same

@@ -3,11 +3,11 @@
 from functools import lru_cache
 
 from maxage.errors import SettingsError
+from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.settings import CacheSettings
 from maxage.store.base import Store, SyncStore
 from maxage.store.memory import MemoryStore
-from maxage.store.redis import RedisStore
-from maxage.store.sync import SyncRedisStore
 from maxage.url import check_store_url, server_url
 
 

@@ -16,9 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 from maxage.dependencies import Dependencies, current_dependencies
 from maxage.errors import SettingsError, StoreUnavailableError
 from maxage.settings import CacheSettings, settings_from_environment
-from maxage.store.base import Reading, Store, SyncStore
+from maxage.store.base import Store, StoreReply, SyncStore
 from maxage.store.seal import Kept, digest_of, is_sealed, seal_of
-from maxage.store.tokens import NAMESPACE_GROUP, is_settling, tag_group
+from maxage.store.tokens import NAMESPACE_GROUP, is_quarantined, tag_group
 from maxage.stores import store_for, sync_store_for
 
 Model = TypeVar("Model")
@@ -236,7 +236,7 @@ class RedisCache(Generic[Model]):
         return {}, {}
 
     def _found(
-        self, ids: Sequence[Id], reading: Reading
+        self, ids: Sequence[Id], reading: StoreReply
     ) -> tuple[dict[Id, Model], dict[str, bytes | None]]:
         tokens = dict(zip(self._asked(ids)[1], reading.tokens, strict=True))
         dependencies = self._dependencies()
@@ -257,7 +257,7 @@ class RedisCache(Generic[Model]):
             except ValidationError:
                 # It was stored for another version of the model.
                 logger.debug("A cached %s does not fit its model any more.", self.prefix)
-        return found, {group: _unless_settling(token) for group, token in tokens.items()}
+        return found, {group: _unless_quarantined(token) for group, token in tokens.items()}
 
     # writing
 
@@ -276,7 +276,7 @@ class RedisCache(Generic[Model]):
         dependencies = self._dependencies()
         read: Mapping[str, bytes] = dependencies.read if dependencies is not None else {}
         groups = [NAMESPACE_GROUP, *(self._group(id) for id in fills)]
-        return {group: _unless_settling(read.get(group)) for group in groups}
+        return {group: _unless_quarantined(read.get(group)) for group in groups}
 
     def _fill(
         self,
@@ -414,9 +414,9 @@ class RedisCache(Generic[Model]):
         return store_for(self._resolved)
 
 
-def _unless_settling(token: bytes | None) -> bytes | None:
+def _unless_quarantined(token: bytes | None) -> bytes | None:
     """Return the token that a fill may be stored under."""
-    return None if token is None or is_settling(token) else token
+    return None if token is None or is_quarantined(token) else token
 
 
 def _known(tokens: Mapping[str, bytes | None]) -> dict[str, bytes]:

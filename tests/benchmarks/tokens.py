@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from maxage import reader
-from maxage.store.redis import RedisStore
+from maxage.redis_store.redis_store import RedisStore
 from tests.benchmarks import apps, inprocess
 from tests.support.asgi import call
 from tests.support.redis_server import RedisServer

@@ -647,7 +647,7 @@ async def test_an_old_snapshot_that_comes_back_with_new_workers_revives_nothing(
         old = own_redis.snapshot()
         await call(middleware, "PUT", "/row", "value=1")
     own_redis.restart(keep_data=True, snapshot=old)
-    monkeypatch.setattr("maxage.store.upstream._upstreams", {})
+    monkeypatch.setattr("maxage.redis_store.shared_state._redis_states", {})
     async with on(own_redis.url, row.app) as middleware:
         assert [await body(middleware), await body(middleware)] == [b"1", b"1"]
 

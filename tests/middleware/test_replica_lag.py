@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore, apurge_all, cached
 from maxage.redis import RedisCache
-from maxage.store.tokens import is_settling, token_key
+from maxage.store.tokens import is_quarantined, token_key
 from maxage.stores import store_for
 from tests.support.asgi import Exchange, call, http_scope
 from tests.support.clock import ManualClock
@@ -177,13 +177,13 @@ async def test_a_purge_that_was_made_up_for_counts_too(own_redis: RedisServer) -
     settings = settings_for(own_redis.url, 5.0)
     store = RedisStore(own_redis.url, settings)
     await store.read((), ("g:row",))
-    store.upstream.owe(["g:row"])
+    store.redis_state.owe(["g:row"])
     async with asyncio.timeout(10):
         while not store.trusted:  # noqa: ASYNC110 - a thread sets it
             await asyncio.sleep(0.01)
     (token,) = (await store.read((), ("g:row",))).tokens
     assert token is not None
-    assert is_settling(token)
+    assert is_quarantined(token)
     await store.close()
 
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
 from maxage.background import Background
 from maxage.rfc9111.message import Headers, Request
-from maxage.store.base import Reading
+from maxage.store.base import StoreReply
 from tests.support.asgi import (
     CounterApp,
     Exchange,
@@ -880,7 +880,7 @@ async def test_a_lookup_that_hangs_up_in_the_store_is_an_ordinary_miss_for_the_h
         authority, near = object(), None
         reads = 0
 
-        async def read(self, keys: Any, groups: Any) -> Reading:
+        async def read(self, keys: Any, groups: Any) -> StoreReply:
             from maxage import StoreUnavailableError
 
             self.reads += 1

@@ -6,7 +6,7 @@ import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from maxage.cache import UNCACHEABLE_SECONDS
-from maxage.store.base import Reading
+from maxage.store.base import StoreReply
 from tests.support.asgi import CounterApp, call
 from tests.support.caching import settled, status_of
 from tests.support.clock import ManualClock
@@ -19,7 +19,7 @@ class CountingStore(MemoryStore):
 
     reads = 0
 
-    async def read(self, keys: Any, groups: Any) -> Reading:
+    async def read(self, keys: Any, groups: Any) -> StoreReply:
         self.reads += 1
         return await super().read(keys, groups)
 

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from maxage.store.lease import leased
-from maxage.store.process import process_identity
-from maxage.store.registry import registry_key
+from maxage.redis_store.leases.lease import leased
+from maxage.redis_store.leases.process_identity import process_identity
+from maxage.redis_store.leases.registry import registry_key
 from tests.support.raw_http import RawConnection
 from tests.support.redis_server import RedisServer
 from tests.support.workers import Worker
@@ -42,7 +42,9 @@ async def read(page: int) -> int:
 
 def ended_here() -> str:
     """Return the name of a process of this machine that has ended."""
-    show = "from maxage.store.process import process_identity; print(process_identity())"
+    show = (
+        "from maxage.redis_store.leases import process_identity as p; print(p.process_identity())"
+    )
     root = Path(__file__).parents[2] / "middleware"
     env = {**os.environ, "PYTHONPATH": str(root)}
     run = subprocess.run([sys.executable, "-c", show], capture_output=True, env=env, check=True)

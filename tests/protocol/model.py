@@ -42,10 +42,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from maxage import CacheMiddleware, CacheSettings
-from maxage.store.base import Reading, Writing
-from maxage.store.lease import LEASE_SECONDS, LOOK_INTERVAL, SUSPICION_SECONDS, Lease
-from maxage.store.sync import SyncRedisStore
-from maxage.store.upstream import upstream_for
+from maxage.redis_store.leases.lease import LEASE_SECONDS, LOOK_INTERVAL, SUSPICION_SECONDS, Lease
+from maxage.redis_store.shared_state import redis_state_for
+from maxage.redis_store.sync_redis_store import SyncRedisStore
+from maxage.store.base import StoreReply, StoreWrite
 from tests.protocol.fake_server import FakeLink, FakeServer
 from tests.support.asgi import Exchange, http_scope
 
@@ -74,7 +74,7 @@ class Awaited:
     @property
     def trusted(self) -> bool:
         """As the asynchronous half has it."""
-        return self.now.upstream.trusted
+        return self.now.redis_state.trusted
 
     async def open(self) -> None:
         """Do nothing; the first request looks."""
@@ -86,7 +86,7 @@ class Awaited:
         """Be there."""
         return True
 
-    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
+    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """As the asynchronous half does."""
         return self.now.read_now(keys, groups)
 
@@ -98,7 +98,7 @@ class Awaited:
         """As the asynchronous half does."""
         return self.now.write_now(values, keep_for=keep_for, tokens=tokens)
 
-    async def write_all(self, writings: Sequence[Writing]) -> bool:
+    async def write_all(self, writings: Sequence[StoreWrite]) -> bool:
         """As the asynchronous half does."""
         return all([await self.write(v, keep_for=k, tokens=t) for v, k, t, _ in writings])
 
@@ -109,14 +109,14 @@ class Awaited:
     @asynccontextmanager
     async def mutating(self) -> AsyncIterator[bool]:
         """As the asynchronous half does."""
-        upstream = self.now.upstream
-        if not upstream.leasing.lease.held:
-            upstream.leasing.join()
-        upstream.leasing.lease.begin_mutation()
+        redis_state = self.now.redis_state
+        if not redis_state.lease_manager.lease.held:
+            redis_state.lease_manager.join()
+        redis_state.lease_manager.lease.begin_mutation()
         try:
-            yield upstream.trusted and upstream.leasing.lease.held
+            yield redis_state.trusted and redis_state.lease_manager.lease.held
         finally:
-            upstream.leasing.lease.end_mutation()
+            redis_state.lease_manager.lease.end_mutation()
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """As the asynchronous half does."""
@@ -124,7 +124,7 @@ class Awaited:
 
 
 class Leaving(Protocol):
-    """What `Leasing` does when its thread ends."""
+    """What `LeaseManager` does when its thread ends."""
 
     def _leave(self) -> None: ...
 
@@ -136,10 +136,10 @@ class Process:
         self.link = FakeLink(world.server)
         store = SyncRedisStore.__new__(SyncRedisStore)
         url = f"redis://model-{next(_numbers)}"
-        self.upstream = upstream_for(url, settings.cache_namespace)
+        self.redis_state = redis_state_for(url, settings.cache_namespace)
         # The recovery is a step of the model, not a thread.
-        self.upstream._closing.set()
-        cast("Any", self.upstream.node).pool = self.link.pool
+        self.redis_state._closing.set()
+        cast("Any", self.redis_state.node).pool = self.link.pool
         self._fit_leasing(world)
         store.__init__(url, settings)  # type: ignore[misc]
         self.store = Awaited(store)
@@ -150,24 +150,24 @@ class Process:
         cache.clock = cache.monotonic = world.clock
 
     def _fit_leasing(self, world: "Model") -> None:
-        leasing = cast("Any", self.upstream.leasing)
-        leasing.lease = Lease(clock=world.clock)
-        leasing.lease.identity = f"worker-{next(_numbers)}"
-        leasing._clock = world.clock
-        leasing.keeper.start = self._join
+        lease_manager = cast("Any", self.redis_state.lease_manager)
+        lease_manager.lease = Lease(clock=world.clock)
+        lease_manager.lease.identity = f"worker-{next(_numbers)}"
+        lease_manager._clock = world.clock
+        lease_manager.heartbeat.start = self._join
         self._first: Future[bool] | None = None
 
     def _join(self) -> Future[bool]:
         """Look for the first time as the keeper does; later looks are steps of the model."""
         if self._first is None:
             self._first = Future()
-            self._first.set_result(self.upstream.leasing._look())
+            self._first.set_result(self.redis_state.lease_manager._look())
         return self._first
 
     @property
     def watched(self) -> bool:
         """Whether the bound holds for what this process acknowledges and cannot purge."""
-        return self.upstream.leasing.lease.watched
+        return self.redis_state.lease_manager.lease.watched
 
 
 @dataclass(kw_only=True)
@@ -239,7 +239,7 @@ class Model(RuleBasedStateMachine):
         """Start the workers; each has looked once."""
         self.workers = [Process(self, self.settings) for _ in range(WORKERS)]
         for worker in self.workers:
-            worker.upstream.leasing.join()
+            worker.redis_state.lease_manager.join()
 
     # the application
 
@@ -332,7 +332,7 @@ class Model(RuleBasedStateMachine):
     def look(self, worker: int) -> None:
         """Let a worker look at the leases, as its keeper does once a second."""
         self._next_step()
-        self.workers[worker].upstream.leasing._look()
+        self.workers[worker].redis_state.lease_manager._look()
         self._settle()
 
     @rule(worker=WORKER, pays=st.booleans())
@@ -345,7 +345,7 @@ class Model(RuleBasedStateMachine):
     def recover(self, worker: int) -> None:
         """Let a worker pay what it owes, as its recovery does."""
         self._next_step()
-        self.workers[worker].upstream._recovered()
+        self.workers[worker].redis_state._recovered()
         self._settle()
 
     def break_link(self, worker: int, fault: str) -> None:
@@ -358,7 +358,7 @@ class Model(RuleBasedStateMachine):
         self._next_step()
         process = self.workers[worker]
         if signs_off:
-            cast("Leaving", process.upstream.leasing)._leave()
+            cast("Leaving", process.redis_state.lease_manager)._leave()
         for request in [r for r in self.requests if r.by is process]:
             self.requests.remove(request)
             if request.exchange._task is not None:
@@ -366,7 +366,7 @@ class Model(RuleBasedStateMachine):
                 request.exchange.cancel()
         self._settle()
         self.workers[worker] = Process(self, self.settings)
-        self.workers[worker].upstream.leasing.join()
+        self.workers[worker].redis_state.lease_manager.join()
 
     # the server
 
@@ -454,15 +454,15 @@ class Model(RuleBasedStateMachine):
                 self.requests.remove(request)
                 self._acknowledge(request)
         for write in self.writes:
-            if write.owed and write.by.upstream.journal.empty:
+            if write.owed and write.by.redis_state.owed_purges.empty:
                 # Paid: from now on nobody may miss it.
                 write.owed, write.bound = False, 0.0
                 write.at, write.step = self.now, self.step
 
     def _acknowledge(self, request: Request) -> None:
-        owed = not request.by.upstream.journal.empty
+        owed = not request.by.redis_state.owed_purges.empty
         # Each clock that was set forward may have taken a lease from the suspicion.
-        lease = request.by.upstream.leasing.lease
+        lease = request.by.redis_state.lease_manager.lease
         given_up = lease._held_until + SUSPICION_SECONDS - LEASE_SECONDS * (self.clock_steps + 1)
         bound = (BOUND + _SECONDS if self.now < given_up else float("inf")) if owed else 0.0
         assert request.version is not None

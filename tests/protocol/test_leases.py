@@ -14,10 +14,10 @@ import pytest
 
 from maxage import CacheSettings
 from maxage.errors import StoreUnavailableError
-from maxage.store.lease import LEASE_SECONDS, LOOK_INTERVAL, Record, Standing
-from maxage.store.redis import RedisStore
-from maxage.store.registry import REGISTRY_SECONDS, registry_key
-from maxage.store.sync import SyncRedisStore
+from maxage.redis_store.leases.lease import LEASE_SECONDS, LOOK_INTERVAL, Record, Standing
+from maxage.redis_store.leases.registry import REGISTRY_SECONDS, registry_key
+from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.store.tokens import NAMESPACE_GROUP, token_key
 from tests.support import raw_http
 from tests.support.fault_proxy import FaultProxy
@@ -81,7 +81,7 @@ async def _store(url: str, settings: CacheSettings) -> AsyncIterator[RedisStore]
     await store.open()
     yield store
     await store.close()
-    await asyncio.to_thread(store.upstream.close)
+    await asyncio.to_thread(store.redis_state.close)
 
 
 # taking part
@@ -92,7 +92,7 @@ async def test_an_open_store_holds_a_lease_and_is_trusted_at_once(
 ) -> None:
     """The first request of a worker finds it done; the registry has an end, a late one."""
     assert near.trusted
-    assert near.upstream.leasing.lease.held
+    assert near.redis_state.lease_manager.lease.held
     assert standings(redis_server, settings.cache_namespace) == ["leased"]
     kept = redis_server.call("TTL", registry_key(settings.cache_namespace))
     assert REGISTRY_SECONDS - 60 < kept <= REGISTRY_SECONDS
@@ -116,7 +116,7 @@ async def test_without_open_a_mutating_request_holds_a_lease_before_it_runs(
     store = RedisStore(redis_url, settings)
     async with store.mutating() as may_be_confirmed:
         assert may_be_confirmed
-        assert store.upstream.leasing.lease.held
+        assert store.redis_state.lease_manager.lease.held
     await store.close()
 
 
@@ -277,7 +277,7 @@ async def test_who_cannot_look_trusts_no_hit(
 ) -> None:
     """Though the server answers lookups: it does not know who else is gone."""
     fault_proxy.error("NOPERM", commands={"HGETALL"})
-    await eventually(lambda: not far.upstream.settled)
+    await eventually(lambda: not far.redis_state.settled)
     with pytest.raises(StoreUnavailableError):
         await far.read((), (NAMESPACE_GROUP,))
     fault_proxy.pass_through()
@@ -289,10 +289,10 @@ async def test_a_server_that_becomes_another_one_is_noticed_by_the_next_look(
 ) -> None:
     """On a connection that stays open: a replica is promoted, a primary demoted and promoted."""
     (before,) = (await near.read((), (NAMESPACE_GROUP,))).tokens
-    history = near.upstream.node.history
+    history = near.redis_state.node.history
     redis_server.call("REPLICAOF", "127.0.0.1", 1)
     redis_server.call("REPLICAOF", "NO", "ONE")
-    await eventually(lambda: near.upstream.node.history != history and near.trusted)
+    await eventually(lambda: near.redis_state.node.history != history and near.trusted)
     (after,) = (await near.read((), (NAMESPACE_GROUP,))).tokens
     assert before is not None
     assert after is not None
@@ -310,10 +310,10 @@ async def test_a_process_that_starts_without_redis_serves_and_counts_its_writes(
         async with store.mutating() as may_be_confirmed:
             assert not may_be_confirmed
             assert await store.renew(("g:a",)) == [None]
-    assert store.upstream.unwatched_purges == 2
+    assert store.redis_state.unwatched_purges == 2
     assert caplog.text.count("that no other watches") == 1
     fault_proxy.pass_through()
-    await eventually(lambda: store.trusted and store.upstream.leasing.lease.held)
+    await eventually(lambda: store.trusted and store.redis_state.lease_manager.lease.held)
     await store.close()
 
 

@@ -17,12 +17,14 @@ from maxage.dependencies import Dependencies
 from maxage.errors import StoreUnavailableError
 from maxage.fill import Fill
 from maxage.mutation import Mutation
-from maxage.store import commands, lease, sync_connections, upstream
-from maxage.store.journal import Journal
-from maxage.store.lease import Findings, Lease, Record
-from maxage.store.leasing import Leasing
-from maxage.store.node import Node
-from maxage.store.upstream import Upstream
+from maxage.redis_store import shared_state as redis_state
+from maxage.redis_store.leases import lease
+from maxage.redis_store.leases.lease import Findings, Lease, Record
+from maxage.redis_store.leases.lease_manager import LeaseManager
+from maxage.redis_store.owed_purges import OwedPurges
+from maxage.redis_store.servers import commands, sync_connections
+from maxage.redis_store.servers.node import Node
+from maxage.redis_store.shared_state import RedisState
 from tests.protocol.model import Model
 
 
@@ -61,7 +63,7 @@ Mutant = Callable[[pytest.MonkeyPatch, Trace], None]
 
 
 def journal_before_trust(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    patch.setattr(Upstream, "settled", property(lambda self: self.leasing.lease.trusts))
+    patch.setattr(RedisState, "trustworthy", property(lambda self: self.lease_manager.lease.trusts))
 
 
 def _own_writes_unpaid(trace: Trace) -> None:
@@ -74,7 +76,7 @@ def _own_writes_unpaid(trace: Trace) -> None:
 
 def unique_tokens(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     patch.setattr(commands, "fresh_token", lambda history: history + b"-0")
-    patch.setattr(upstream, "purged_token", lambda history, settle: history + b"-0")
+    patch.setattr(redis_state, "purged_token", lambda history, settle: history + b"-0")
 
 
 def compared_tokens(patch: pytest.MonkeyPatch, trace: Trace) -> None:
@@ -91,7 +93,7 @@ def fresh_value_for_a_retry(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     def same_for_each_attempt(history: bytes, settle: float) -> bytes:
         return history + b"-%d" % trace.row
 
-    patch.setattr(upstream, "purged_token", same_for_each_attempt)
+    patch.setattr(redis_state, "purged_token", same_for_each_attempt)
 
 
 def _late_first_attempt(trace: Trace) -> None:
@@ -194,16 +196,16 @@ def _cut_off_and_nobody_looks(trace: Trace) -> None:
 
 
 def empty_journal_to_renew(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    original = Leasing._renew
+    original = LeaseManager._renew
 
-    def renew(self: Leasing, *args: Any) -> bool:
-        owed, self._journal = self._journal, Journal()  # type: ignore[misc]
+    def renew(self: LeaseManager, *args: Any) -> bool:
+        owed, self._owed_purges = self._owed_purges, OwedPurges()  # type: ignore[misc]
         try:
             return original(self, *args)
         finally:
-            self._journal = owed  # type: ignore[misc]
+            self._owed_purges = owed  # type: ignore[misc]
 
-    patch.setattr(Leasing, "_renew", renew)
+    patch.setattr(LeaseManager, "_renew", renew)
 
 
 def _one_shard_away(trace: Trace) -> None:
@@ -243,12 +245,12 @@ def _records_lost(trace: Trace) -> None:
 
 
 def empty_journal_to_sign_off(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    def leave(self: Leasing) -> None:
+    def leave(self: LeaseManager) -> None:
         with suppress(RedisError):
             now = self._registry.read().server_now
             self._registry.write({self.lease.identity: lease.tombstone(now)})
 
-    patch.setattr(Leasing, "_leave", leave)
+    patch.setattr(LeaseManager, "_leave", leave)
 
 
 def _end_with_a_purge_owed(trace: Trace) -> None:

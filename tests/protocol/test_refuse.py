@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 Handler = Callable[[], Awaitable[None]]
 
 
-class Writing:
+class StoreWrite:
     """Answers PUT with 200 after what the test gives it to do; counts how often it ran."""
 
     def __init__(self, before: Handler | None = None, after: Handler | None = None) -> None:
@@ -84,7 +84,7 @@ def assert_fate_unknown(answer: Recorded) -> None:
 
 async def test_a_confirmed_purge_is_answered_as_ever(fault_proxy: FaultProxy) -> None:
     """The usual case, and again after an outage."""
-    app = Writing()
+    app = StoreWrite()
     async with refusing(fault_proxy.url, app) as middleware:
         assert (await put(middleware)).status == 200
         fault_proxy.refuse()
@@ -106,7 +106,7 @@ async def test_a_purge_that_fails_after_the_handler_ran_is_answered_503(
         else:
             fault_proxy.error(fault, commands={"SET"})
 
-    app = Writing(before=break_down)
+    app = StoreWrite(before=break_down)
     async with refusing(fault_proxy.url, app) as middleware:
         assert_fate_unknown(await put(middleware))
         assert app.runs == 1
@@ -123,7 +123,7 @@ async def test_a_purge_that_was_made_but_not_confirmed_is_answered_503(
     async def lose_the_answer() -> None:
         fault_proxy.hang(commands={"SET"}, deliver=True)
 
-    app = Writing(before=lose_the_answer)
+    app = StoreWrite(before=lose_the_answer)
     async with refusing(fault_proxy.url, app) as middleware:
         assert_fate_unknown(await put(middleware))
         fault_proxy.pass_through()
@@ -132,7 +132,7 @@ async def test_a_purge_that_was_made_but_not_confirmed_is_answered_503(
 async def test_before_the_first_lease_nothing_is_executed(fault_proxy: FaultProxy) -> None:
     """Redis answers, yet nobody would notice if this process lost a purge."""
     fault_proxy.error("NOPERM", commands={"HSET"})
-    app = Writing()
+    app = StoreWrite()
     async with refusing(fault_proxy.url, app) as middleware:
         assert middleware.cache is not None
         assert middleware.cache.store.trusted
@@ -148,7 +148,7 @@ async def test_a_process_that_starts_without_redis_executes_nothing(
 ) -> None:
     """With and without a lifespan that opens the store."""
     fault_proxy.refuse()
-    app = Writing()
+    app = StoreWrite()
     async with refusing(fault_proxy.url, app) as middleware:
         assert_not_executed(await put(middleware))
     unopened = CacheMiddleware(app, settings_for(fault_proxy.url))
@@ -166,7 +166,7 @@ async def test_nothing_of_the_answer_leaves_before_the_application_has_returned(
     async def commit() -> None:
         await gate.wait()
 
-    async with refusing(redis_url, Writing(after=commit)) as middleware:
+    async with refusing(redis_url, StoreWrite(after=commit)) as middleware:
         exchange = Exchange(middleware, http_scope("PUT", "/row")).start()
         await asyncio.sleep(0.2)
         assert not exchange.recorded.started
@@ -193,7 +193,7 @@ async def test_a_typed_write_whose_purge_is_confirmed_at_last_is_answered_with_s
         while not middleware_store.trusted:  # noqa: ASYNC110 - a thread sets it
             await asyncio.sleep(0.01)
 
-    async with refusing(fault_proxy.url, Writing(before=write)) as middleware:
+    async with refusing(fault_proxy.url, StoreWrite(before=write)) as middleware:
         assert (await put(middleware)).status == 200
 
 
@@ -212,7 +212,7 @@ async def test_a_typed_write_whose_purge_is_never_confirmed_is_answered_503(
         else:
             await asyncio.to_thread(getattr(numbers, method), *arguments)
 
-    async with refusing(fault_proxy.url, Writing(before=write)) as middleware:
+    async with refusing(fault_proxy.url, StoreWrite(before=write)) as middleware:
         assert_fate_unknown(await put(middleware))
         fault_proxy.pass_through()
 
@@ -234,7 +234,7 @@ async def test_a_purge_that_no_replica_has_is_not_confirmed(
 ) -> None:
     """A primary that is deposed confirms what is lost with it."""
     primary, replica = replicated
-    app = Writing()
+    app = StoreWrite()
     async with refusing(primary.url, app) as middleware:
         assert (await put(middleware)).status == 200
         replica.pause()
@@ -264,7 +264,7 @@ async def test_nothing_but_a_number_of_replicas_confirms_a_purge(
     primary, _ = replicated
     with FaultProxy(primary.port) as proxy:
         numbers = RedisCache[int](int, prefix="n", settings=settings_for(proxy.url))
-        async with refusing(proxy.url, Writing()) as middleware:
+        async with refusing(proxy.url, StoreWrite()) as middleware:
             assert (await put(middleware)).status == 200
             proxy.garbage(data=said, commands=("WAIT",))
             assert_fate_unknown(await put(middleware))
@@ -279,7 +279,7 @@ async def test_after_the_answer_the_replica_has_the_purge(
 ) -> None:
     """Whatever happens to the primary then: the token that it shows is the new one."""
     primary, replica = replicated
-    async with refusing(primary.url, Writing()) as middleware:
+    async with refusing(primary.url, StoreWrite()) as middleware:
         key = token_key("maxage", "p:/row")
         for _ in range(20):
             assert (await put(middleware)).status == 200
@@ -303,10 +303,10 @@ async def test_a_typed_write_waits_for_the_replica_too(
 
 async def test_a_replica_that_comes_later_is_waited_for(own_redis: RedisServer) -> None:
     """The next look at the leases finds it, on connections that were made before."""
-    async with refusing(own_redis.url, Writing()) as middleware:
+    async with refusing(own_redis.url, StoreWrite()) as middleware:
         assert (await put(middleware)).status == 200
         assert middleware.cache is not None
-        node: Any = middleware.cache.store.upstream.node  # type: ignore[attr-defined]
+        node: Any = middleware.cache.store.redis_state.node  # type: ignore[attr-defined]
         assert not node.has_replicas
         follow = ("--replicaof", own_redis.host, str(own_redis.port))
         with RedisServer.start(args=follow) as replica:

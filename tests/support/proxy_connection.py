@@ -223,7 +223,7 @@ class Connection:
         self._replies: asyncio.Queue[_Reply | None] = asyncio.Queue()
         self._expected: deque[_Expected] = deque()
         self._all_answered = asyncio.Event()
-        self._upstream: asyncio.StreamWriter | None = None
+        self._redis_state: asyncio.StreamWriter | None = None
         self._upstream_task: asyncio.Task[None] | None = None
         self._passed: dict[Fault, int] = {}
         self._resp3 = False
@@ -282,13 +282,18 @@ class Connection:
 
     def _forward_now(self, command: Command) -> bool:
         """The short way: nothing is waiting, nothing is to be done to the command."""
-        upstream = self._upstream
-        if upstream is None or upstream.is_closing() or self._requests_waiting or self.withheld:
+        redis_state = self._redis_state
+        if (
+            redis_state is None
+            or redis_state.is_closing()
+            or self._requests_waiting
+            or self.withheld
+        ):
             return False
-        if not self._rules.quiet or upstream.transport.get_write_buffer_size():
+        if not self._rules.quiet or redis_state.transport.get_write_buffer_size():
             return False
         self._expect_reply(command, None)
-        upstream.write(command.raw)
+        redis_state.write(command.raw)
         return True
 
     def _command(self, raw: bytes) -> Command:
@@ -312,7 +317,7 @@ class Connection:
         except OSError:
             self._abort_upstream()  # the server is not there, or has gone
         finally:
-            if self._upstream is None:
+            if self._redis_state is None:
                 self._replies.put_nowait(None)
 
     async def _handle(self, command: Command) -> None:
@@ -330,12 +335,12 @@ class Connection:
                 await self._forward(command, fault)
 
     async def _forward(self, command: Command, fault: Fault | None) -> None:
-        if self._upstream is None:
-            reader, self._upstream = await self._rules.connect()
+        if self._redis_state is None:
+            reader, self._redis_state = await self._rules.connect()
             self._upstream_task = self._loop.create_task(self._read_upstream(reader))
         self._expect_reply(command, fault)
-        self._upstream.write(command.raw)
-        await self._upstream.drain()
+        self._redis_state.write(command.raw)
+        await self._redis_state.drain()
 
     def _expect_reply(self, command: Command, fault: Fault | None) -> None:
         if not command.words or (self._resp3 and command.name in _ANSWERED_BY_PUSHES):
@@ -343,19 +348,19 @@ class Connection:
         self._expect(_Expected(command=command, fault=fault))
 
     async def _end_upstream(self) -> None:
-        if self._upstream is None or self._upstream.is_closing():
+        if self._redis_state is None or self._redis_state.is_closing():
             return
         if self._expected and not self._subscribed:
             # A server may drop what it has not read when it sees the end: let it answer first.
             self._all_answered.clear()
             async with asyncio.timeout(5.0):
                 await self._all_answered.wait()
-        if not self._upstream.is_closing():
-            self._upstream.write_eof()
+        if not self._redis_state.is_closing():
+            self._redis_state.write_eof()
 
     def _abort_upstream(self) -> None:
-        if self._upstream is not None:
-            self._upstream.transport.abort()
+        if self._redis_state is not None:
+            self._redis_state.transport.abort()
 
     async def _read_upstream(self, reader: asyncio.StreamReader) -> None:
         buffer = bytearray()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from maxage.errors import StoreUnavailableError
-from maxage.store.batching import CommandBatcher, LookupBatcher
-from maxage.store.commands import Command
+from maxage.redis_store.batching import CommandBatcher, LookupBatcher
+from maxage.redis_store.servers.commands import Command
 from tests.support.cancelling import answered_rightly
 
 pytestmark = pytest.mark.anyio

@@ -10,11 +10,11 @@ import pytest
 from redis.crc import key_slot
 
 from maxage.errors import StoreUnavailableError
-from maxage.store.base import CLAIM_ENDED, Reading, Writing
-from maxage.store.node import UNMET, Node
-from maxage.store.redis import RedisStore
+from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.servers.node import UNMET, Node
+from maxage.redis_store.shared_state import ping_server
+from maxage.store.base import CLAIM_ENDED, StoreReply, StoreWrite
 from maxage.store.tokens import HIDDEN_HISTORY, NAMESPACE_GROUP, softened, token_key
-from maxage.store.upstream import ping_server
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, start_cluster
 from tests.unit.test_store_contract import eventually, eventually_read, fresh_settings, tokens_of
@@ -40,13 +40,13 @@ async def store(cluster_url: str) -> AsyncIterator[RedisStore]:
 
 async def end(made: RedisStore) -> None:
     await made.close()
-    await asyncio.to_thread(made.upstream.close)
+    await asyncio.to_thread(made.redis_state.close)
 
 
 def group_on(made: RedisStore, cluster: RedisCluster, master: RedisServer) -> str:
     """A group whose token lies on this master."""
     names = (f"g:{number}" for number in range(1000))
-    keys = ((name, token_key(made.upstream.namespace, name)) for name in names)
+    keys = ((name, token_key(made.redis_state.namespace, name)) for name in names)
     return next(name for name, key in keys if cluster.master_of(key) is master)
 
 
@@ -79,7 +79,7 @@ async def test_soft_purges_and_claims_lie_on_any_master(store: RedisStore) -> No
         key = b"claim %d" % number
         assert await store.claim(key, b"mine", keep_for=60) == b"mine"
         assert await store.claim(key, b"other", keep_for=60) == b"mine"
-        assert await store.write_all([Writing([(b"%d" % number, b"v")], 60, {}, ended=key)])
+        assert await store.write_all([StoreWrite([(b"%d" % number, b"v")], 60, {}, ended=key)])
         assert await store.claim(key, b"other", keep_for=60) == CLAIM_ENDED
 
 
@@ -147,14 +147,14 @@ async def test_a_purge_that_one_master_did_not_take_stops_every_hit(
     await end(made)
 
 
-async def read_again(made: RedisStore, groups: Sequence[str]) -> Reading:
+async def read_again(made: RedisStore, groups: Sequence[str]) -> StoreReply:
     return await eventually_read(made, [], groups, within=30)
 
 
 async def test_a_replica_that_takes_over_revives_nothing(own_cluster: RedisCluster) -> None:
     """Its tokens are of another history, and the namespace is purged before anything is trusted."""
     made = RedisStore(own_cluster.url, fresh_settings(cache_read_budget=0.2))
-    dead = own_cluster.master_of(token_key(made.upstream.namespace, NAMESPACE_GROUP))
+    dead = own_cluster.master_of(token_key(made.redis_state.namespace, NAMESPACE_GROUP))
     other = next(master for master in own_cluster.masters if master is not dead)
     groups = [NAMESPACE_GROUP, group_on(made, own_cluster, dead)]
     before = (await read_again(made, groups)).tokens
@@ -168,7 +168,7 @@ async def test_a_replica_that_takes_over_revives_nothing(own_cluster: RedisClust
     after = (await read_again(made, groups)).tokens
     assert not set(before) & set(after)
     assert (await read_again(made, [kept])).tokens == [unmoved]
-    assert len(made.upstream.nodes) == 3
+    assert len(made.redis_state.nodes) == 3
     await end(made)
 
 
@@ -213,7 +213,7 @@ async def test_while_a_slot_moves_tokens_are_created_and_purged_where_they_will_
     store: RedisStore, shared_cluster: RedisCluster
 ) -> None:
     """The old master answers ASK for what it has no more or never had."""
-    key = token_key(store.upstream.namespace, "g:a")
+    key = token_key(store.redis_state.namespace, "g:a")
     await store.read([], [NAMESPACE_GROUP])
     move = Move(shared_cluster, key)
     (created,) = await tokens_of(store, "g:a")
@@ -232,7 +232,7 @@ async def test_a_token_that_moved_counts_as_missing_and_nothing_else_is_lost(
     store: RedisStore, shared_cluster: RedisCluster
 ) -> None:
     """MOVED costs no request its answer; what depended on the token is a miss."""
-    key = token_key(store.upstream.namespace, "g:a")
+    key = token_key(store.redis_state.namespace, "g:a")
     before, kept = await tokens_of(store, "g:a", NAMESPACE_GROUP)
     assert await store.write([(b"k", b"v")], keep_for=60, tokens={"g:a": b"token"}) is True
     move = Move(shared_cluster, key)
@@ -252,10 +252,10 @@ async def test_another_workers_purge_after_a_move_is_seen(
     """However old the other's map of the slots."""
     settings = fresh_settings()
     one, other = RedisStore(cluster_url, settings), RedisStore(cluster_url, fresh_settings())
-    other.upstream.namespace  # noqa: B018 - a map of its own, of another namespace
+    other.redis_state.namespace  # noqa: B018 - a map of its own, of another namespace
     await tokens_of(one, "g:a")
     await tokens_of(other, "g:a")
-    move = Move(shared_cluster, token_key(one.upstream.namespace, "g:a"))
+    move = Move(shared_cluster, token_key(one.redis_state.namespace, "g:a"))
     await asyncio.to_thread(move.finish)
     (renewed,) = await one.renew(["g:a"])
     assert renewed is not None
@@ -272,7 +272,7 @@ async def test_a_master_that_joins_empties_the_cache_once(own_cluster: RedisClus
     own_cluster.replicas[0].call("CLUSTER", "MEET", "127.0.0.1", own_cluster.masters[1].port)
     await asyncio.to_thread(own_cluster.wait_ok)
     own_cluster.masters.append(own_cluster.replicas[0])
-    key = token_key(made.upstream.namespace, "g:a")
+    key = token_key(made.redis_state.namespace, "g:a")
     move = Move(own_cluster, key, target=own_cluster.replicas[0])
     assert None not in (await read_again(made, ["g:a"])).tokens
     after = (await read_again(made, [NAMESPACE_GROUP, "g:a"])).tokens
@@ -288,9 +288,9 @@ async def test_a_master_that_joins_empties_the_cache_once(own_cluster: RedisClus
 
 def test_a_server_that_took_over_is_another_one_even_where_histories_are_hidden() -> None:
     """Nobody has lost a connection to it, for nobody had one."""
-    upstream = RedisStore("redis+cluster://127.0.0.1:1", fresh_settings()).upstream
-    first = Node("redis://127.0.0.1:1", upstream)
-    later = Node("redis://127.0.0.1:1", upstream, history=UNMET)
+    redis_state = RedisStore("redis+cluster://127.0.0.1:1", fresh_settings()).redis_state
+    first = Node("redis://127.0.0.1:1", redis_state)
+    later = Node("redis://127.0.0.1:1", redis_state, history=UNMET)
     assert first.changed(HIDDEN_HISTORY) is False
     assert later.changed(HIDDEN_HISTORY) is True
     assert later.changed(HIDDEN_HISTORY) is False

@@ -7,9 +7,9 @@ import tracemalloc
 import pytest
 from msgspec.structs import replace
 
+from maxage.redis_store.near.s3_fifo import Copies
 from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.store.codec import Codec
-from maxage.store.copies import Copies
 from maxage.store.entry import Entry
 from maxage.store.near_copy import Copy
 

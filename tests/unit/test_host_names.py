@@ -14,11 +14,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage.errors import StoreUnavailableError
 from maxage.fastapi.health import LONGEST_WAIT, redis_available
+from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.servers.blocking_calls import run_blocking, start_blocking
+from maxage.redis_store.servers.sentinel import Sentinels
+from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.settings import CacheSettings
-from maxage.store.aside import aside, ask_aside
-from maxage.store.redis import RedisStore
-from maxage.store.sentinel import Sentinels
-from maxage.store.sync import SyncRedisStore
 from maxage.url import server_group
 from tests.support.redis_server import RedisServer
 from tests.support.resp import wait_until
@@ -101,7 +101,7 @@ async def test_a_resolver_that_fails_from_the_start(
     resolver.answer()
     await eventually_read(store, [], ["n"])
     await store.close()
-    await asyncio.to_thread(store.upstream.close)
+    await asyncio.to_thread(store.redis_state.close)
 
 
 async def test_a_resolver_that_hangs_later(resolver: Resolver, own_redis: RedisServer) -> None:
@@ -116,7 +116,7 @@ async def test_a_resolver_that_hangs_later(resolver: Resolver, own_redis: RedisS
     resolver.answer()
     await eventually_read(store, [], ["n"])
     await store.close()
-    await asyncio.to_thread(store.upstream.close)
+    await asyncio.to_thread(store.redis_state.close)
 
 
 def test_plain_functions_wait_for_a_resolver_within_the_budget(
@@ -137,7 +137,7 @@ def test_plain_functions_wait_for_a_resolver_within_the_budget(
     assert resolver.hanging <= 1
     resolver.answer()
     store.close()
-    store.upstream.close()
+    store.redis_state.close()
 
 
 async def test_health_does_not_wait_for_a_resolver(
@@ -177,8 +177,8 @@ async def test_who_asks_the_same_shares_the_answer_and_who_leaves_takes_it_from_
         free.wait(30)
         return name * 2
 
-    first, second = (asyncio.create_task(aside(question, "a")) for _ in range(2))
-    other = asyncio.create_task(aside(question, "b"))
+    first, second = (asyncio.create_task(run_blocking(question, "a")) for _ in range(2))
+    other = asyncio.create_task(run_blocking(question, "b"))
     await asyncio.to_thread(wait_until, lambda: len(asked) == 2, "both are asked")
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -187,15 +187,15 @@ async def test_who_asks_the_same_shares_the_answer_and_who_leaves_takes_it_from_
     assert await second == "aa"
     assert await other == "bb"
     assert sorted(asked) == ["a", "b"]
-    assert await aside(question, "a") == "aa"
+    assert await run_blocking(question, "a") == "aa"
     assert sorted(asked) == ["a", "a", "b"]
 
 
 def test_an_error_is_raised_where_the_answer_is_waited_for() -> None:
     """And is forgotten with it."""
     with pytest.raises(ZeroDivisionError):
-        ask_aside(divmod, 1, 0).result(AMPLE)
-    assert ask_aside(divmod, 7, 2).result(AMPLE) == (3, 1)
+        start_blocking(divmod, 1, 0).result(AMPLE)
+    assert start_blocking(divmod, 7, 2).result(AMPLE) == (3, 1)
 
 
 async def test_without_a_thread_it_fails_like_a_connection(
@@ -209,8 +209,8 @@ async def test_without_a_thread_it_fails_like_a_connection(
     with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", start)
         with pytest.raises(OSError, match="no thread"):
-            await aside(divmod, 7, 2)
-    assert await aside(divmod, 7, 2) == (3, 1)
+            await run_blocking(divmod, 7, 2)
+    assert await run_blocking(divmod, 7, 2) == (3, 1)
 
 
 def in_a_fork(play: Callable[[], bool]) -> bool:
@@ -235,9 +235,9 @@ def test_a_forked_process_asks_anew() -> None:
 
     def asked_again() -> bool:
         free.set()
-        return ask_aside(question).result(AMPLE) == os.getpid()
+        return start_blocking(question).result(AMPLE) == os.getpid()
 
-    parents = ask_aside(question)
+    parents = start_blocking(question)
     assert in_a_fork(asked_again)
     free.set()
     assert parents.result(AMPLE) == os.getpid()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.store.lease import (
+from maxage.redis_store.leases.lease import (
     LEASE_SECONDS,
     LOOK_INTERVAL,
     SUSPICION_SECONDS,
@@ -23,7 +23,7 @@ from maxage.store.lease import (
     leased,
     tombstone,
 )
-from maxage.store.process import process_identity, surely_ended
+from maxage.redis_store.leases.process_identity import process_identity, surely_ended
 from tests.support.clock import ManualClock
 
 NOW = 1_700_000_000_000
@@ -295,7 +295,10 @@ def test_mutating_requests_are_counted(me: Looking) -> None:
 
 # processes of this machine
 
-SCRIPT = "from maxage.store.process import process_identity as p; print(p(), flush=True); input()"
+SCRIPT = (
+    "from maxage.redis_store.leases.process_identity import process_identity as p;"
+    " print(p(), flush=True); input()"
+)
 SHOWS_PROCESSES = Path("/proc/self/stat").exists()
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
+from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.sync_redis_store import SyncRedisStore
+from maxage.redis_store.token_lifetimes import TokenLifetimes
 from maxage.settings import CacheSettings
-from maxage.store.base import Writing
-from maxage.store.lifetimes import TokenLifetimes
-from maxage.store.redis import RedisStore
-from maxage.store.sync import SyncRedisStore
+from maxage.store.base import StoreWrite
 from maxage.store.tokens import TOKEN_SECONDS, token_key
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer
@@ -34,7 +34,7 @@ class Process:
 
     def rounds(self, *, keep_for: float, token: bytes = b"token") -> Iterator[None]:
         """Write a value that carries the token; yield before each round but the first."""
-        writing = self.known.writing([Writing([(b"k", b"v")], keep_for, {GROUP: token})])
+        writing = self.known.writing([StoreWrite([(b"k", b"v")], keep_for, {GROUP: token})])
         commands = next(writing)
         while True:
             names = [command[0] for command in commands]
@@ -99,7 +99,7 @@ async def test_a_token_outlives_the_longest_of_what_is_written_together(
     for group in groups:
         ask(("SET", token_key(namespace, group), b"token", "EX", TOKEN_SECONDS))
     lasting = ((30 * HOUR, GROUP), (60.0, GROUP), (60.0, "g:b"), (2 * HOUR, "g:c"))
-    writings = [Writing([(b"k", b"v")], keep_for, {g: b"token"}) for keep_for, g in lasting]
+    writings = [StoreWrite([(b"k", b"v")], keep_for, {g: b"token"}) for keep_for, g in lasting]
     assert await store.write_all(writings)
     left = [ask(("PTTL", token_key(namespace, group))) / 1000 for group in groups]
     assert left[0] >= 30 * HOUR

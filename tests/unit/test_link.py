@@ -11,8 +11,8 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage import CacheSettings
-from maxage.store.link import _LARGE, Link, Told, packed
-from maxage.store.redis import RedisStore
+from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.servers.pipeline import _LARGE, PipelinedConnection, Told, packed
 from tests.support.cancelling import answered_rightly
 from tests.support.redis_server import RedisServer
 
@@ -22,30 +22,34 @@ LONG = 10.0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def linked(server: RedisServer, told: Told = lambda _: None) -> Link:
+async def linked(server: RedisServer, told: Told = lambda _: None) -> PipelinedConnection:
     """Return a link to the server, which tells that way how the server failed."""
     connection = Connection(host=server.host, port=server.port, protocol=2)
     await connection.connect()
-    return Link(connection, told)
+    return PipelinedConnection(connection, told)
 
 
 @contextlib.asynccontextmanager
-async def linked_to(serve: Serve, told: Told = lambda _: None) -> AsyncGenerator[Link]:
+async def linked_to(
+    serve: Serve, told: Told = lambda _: None
+) -> AsyncGenerator[PipelinedConnection]:
     """A link to what answers without being a Redis server."""
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         connection = Connection(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
         connection._reader, connection._writer = await asyncio.open_connection(
             "127.0.0.1", connection.port
         )
-        yield Link(connection, told)
+        yield PipelinedConnection(connection, told)
 
 
 @pytest.fixture
-async def link(redis_url: str, redis_server: RedisServer) -> AsyncGenerator[Link]:
+async def pipelined(
+    redis_url: str, redis_server: RedisServer
+) -> AsyncGenerator[PipelinedConnection]:
     del redis_url  # it empties the server
-    link = await linked(redis_server)
-    yield link
-    link.close()
+    pipelined = await linked(redis_server)
+    yield pipelined
+    pipelined.close()
     await asyncio.sleep(0)
 
 
@@ -53,45 +57,49 @@ def due(seconds: float = LONG) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def test_answers_come_in_the_order_of_the_commands(link: Link) -> None:
+async def test_answers_come_in_the_order_of_the_commands(pipelined: PipelinedConnection) -> None:
     """An error stands in its place."""
-    answers = await link.ask(
+    answers = await pipelined.ask(
         [("SET", b"k", b"v"), ("INCR", b"k"), ("GET", b"k")], due=due(), within=LONG
     )
     assert answers[0] == b"OK"
     assert isinstance(answers[1], Exception)
     assert answers[2] == b"v"
-    assert link.usable
+    assert pipelined.usable
 
 
 @pytest.mark.parametrize("size", [0, _LARGE - 1, _LARGE, _LARGE + 1, 5 * 2**20])
-async def test_a_value_of_any_size_arrives_as_it_is(link: Link, size: int) -> None:
+async def test_a_value_of_any_size_arrives_as_it_is(
+    pipelined: PipelinedConnection, size: int
+) -> None:
     """Among others of the same turn; a large one is handed to the transport without a copy."""
     value = random.Random(size).randbytes(size)
     commands = [("SET", b"k", value, "PX", 60_000), ("SET", b"l", value), ("GET", b"k")]
-    one = link.ask(commands, due=due(), within=LONG)
-    other = link.ask([("MGET", b"l", b"none")], due=due(), within=LONG)
+    one = pipelined.ask(commands, due=due(), within=LONG)
+    other = pipelined.ask([("MGET", b"l", b"none")], due=due(), within=LONG)
     assert await one == [b"OK", b"OK", value]
     assert await other == [[value, None]]
     kept = [piece is value for piece in packed(commands)]
     assert any(kept) is (size >= _LARGE)
 
 
-async def test_nothing_is_answered_at_once(link: Link) -> None:
+async def test_nothing_is_answered_at_once(pipelined: PipelinedConnection) -> None:
     """It takes no other question's answer."""
     nothing, something = (
-        link.ask(commands, due=due(), within=LONG) for commands in ([], [("ECHO", b"x")])
+        pipelined.ask(commands, due=due(), within=LONG) for commands in ([], [("ECHO", b"x")])
     )
     assert [await nothing, await something] == [[], [b"x"]]
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_whoever_is_cancelled_everybody_gets_his_own_answer(link: Link, seed: int) -> None:
+async def test_whoever_is_cancelled_everybody_gets_his_own_answer(
+    pipelined: PipelinedConnection, seed: int
+) -> None:
     """The answer of a question that nobody waits for any more is read and dropped."""
     chance = random.Random(seed)
 
     async def ask(number: int) -> bool:
-        answers = await link.ask([("ECHO", b"%d" % number)], due=due(), within=LONG)
+        answers = await pipelined.ask([("ECHO", b"%d" % number)], due=due(), within=LONG)
         return answers == [b"%d" % number]
 
     tasks: list[asyncio.Task[bool]] = []
@@ -107,53 +115,59 @@ async def test_whoever_is_cancelled_everybody_gets_his_own_answer(link: Link, se
 async def test_a_hanging_server_is_given_up_within_the_budget(own_redis: RedisServer) -> None:
     """All who wait are told; when it goes on, late answers are dropped and none is shifted."""
     told: list[Exception] = []
-    link = await linked(own_redis, told.append)
+    pipelined = await linked(own_redis, told.append)
     own_redis.pause()
-    asked = [link.ask([("ECHO", b"a")], due=due(0.1), within=0.1) for _ in range(3)]
+    asked = [pipelined.ask([("ECHO", b"a")], due=due(0.1), within=0.1) for _ in range(3)]
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(result, TimeoutError) for result in results)
     assert len(told) == 1
-    again = link.ask([("ECHO", b"b")], due=due(0.1), within=0.1)
+    again = pipelined.ask([("ECHO", b"b")], due=due(0.1), within=0.1)
     assert isinstance((await asyncio.gather(again, return_exceptions=True))[0], TimeoutError)
     own_redis.resume()
-    assert await link.ask([("ECHO", b"c")], due=due(), within=LONG) == [b"c"]
+    assert await pipelined.ask([("ECHO", b"c")], due=due(), within=LONG) == [b"c"]
     assert len(told) == 2
-    link.close()
+    pipelined.close()
     await asyncio.sleep(0)
 
 
 async def test_a_failure_is_told_once_however_many_wait(own_redis: RedisServer) -> None:
     """Three who waited for one answer are no three failures in a row."""
     told: list[Exception] = []
-    link = await linked(own_redis, told.append)
-    asked = [link.ask([("PING",)], due=due(), within=LONG) for _ in range(3)]
+    pipelined = await linked(own_redis, told.append)
+    asked = [pipelined.ask([("PING",)], due=due(), within=LONG) for _ in range(3)]
     own_redis.pause()
-    asked += [link.ask([("DEBUG", "SLEEP", "0")], due=due(), within=LONG)]
+    asked += [pipelined.ask([("DEBUG", "SLEEP", "0")], due=due(), within=LONG)]
     own_redis.kill()
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(results[-1], RedisConnectionError)
     assert len(told) == 1
 
 
-async def test_a_link_that_is_lost_while_nobody_waits_is_no_failure(link: Link) -> None:
+async def test_a_link_that_is_lost_while_nobody_waits_is_no_failure(
+    pipelined: PipelinedConnection,
+) -> None:
     """Servers close connections that were idle for long."""
-    link.connection_lost(None)
-    assert not link.usable
-    assert link.ask([("PING",)], due=due(), within=LONG).exception() is not None
+    pipelined.connection_lost(None)
+    assert not pipelined.usable
+    assert pipelined.ask([("PING",)], due=due(), within=LONG).exception() is not None
 
 
-async def test_an_answer_that_came_while_the_loop_stood_still_counts(link: Link) -> None:
+async def test_an_answer_that_came_while_the_loop_stood_still_counts(
+    pipelined: PipelinedConnection,
+) -> None:
     """It lies there unread when the budget is over."""
-    asked = link.ask([("ECHO", b"x")], due=due(0.05), within=0.05)
+    asked = pipelined.ask([("ECHO", b"x")], due=due(0.05), within=0.05)
     await asyncio.sleep(0)  # it is sent
     time.sleep(0.2)  # noqa: ASYNC251 - that is the point
     assert await asked == [b"x"]
 
 
-async def test_an_answer_that_nobody_asked_for_ends_the_link(link: Link) -> None:
+async def test_an_answer_that_nobody_asked_for_ends_the_link(
+    pipelined: PipelinedConnection,
+) -> None:
     """Whoever sends it is not to be believed about anything else."""
-    link.data_received(b"+OK\r\n")
-    assert not link.usable
+    pipelined.data_received(b"+OK\r\n")
+    assert not pipelined.usable
 
 
 @pytest.mark.parametrize(("piece", "arrives"), [(100 * 1024, True), (1024, False)])
@@ -173,10 +187,10 @@ async def test_a_large_answer_is_waited_for_while_much_of_it_arrives(
         writer.close()
         ended.set()
 
-    async with linked_to(serve) as link:
-        asked = link.ask([("GET", b"k")], due=due(0.25), within=0.25)
+    async with linked_to(serve) as pipelined:
+        asked = pipelined.ask([("GET", b"k")], due=due(0.25), within=0.25)
         (answer,) = await asyncio.gather(asked, return_exceptions=True)
-        link.close()
+        pipelined.close()
         await ended.wait()
     assert (answer == [bytes(pieces * piece)]) == arrives
     assert isinstance(answer, TimeoutError) != arrives
@@ -201,15 +215,15 @@ async def test_an_answer_that_is_too_large_for_all_budgets_is_no_failure(
         writer.close()
         ended.set()
 
-    async with linked_to(serve, failures.append) as link:
-        asked = link.ask([("GET", b"k")], due=due(0.4), within=0.4)
-        behind = link.ask([("PING",)], due=due(0.4), within=0.4)
+    async with linked_to(serve, failures.append) as pipelined:
+        asked = pipelined.ask([("GET", b"k")], due=due(0.4), within=0.4)
+        behind = pipelined.ask([("PING",)], due=due(0.4), within=0.4)
         answers = await asyncio.gather(asked, behind, return_exceptions=True)
         assert all(isinstance(answer, TimeoutError) for answer in answers)
         assert len(failures) == failed
         # Nobody is to wait for the rest of it.
-        assert link.usable is bool(failed)
-        link.close()
+        assert pipelined.usable is bool(failed)
+        pipelined.close()
         await ended.wait()
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from redis.asyncio.connection import Connection
 
+from maxage.redis_store.near.listener import TokenListener
+from maxage.redis_store.near.near_cache import SILENCE, NearCache
+from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.settings import CacheSettings
 from maxage.store.entry import Entry
-from maxage.store.listener import TokenListener
-from maxage.store.near import SILENCE, NearCache
-from maxage.store.redis import RedisStore
-from maxage.store.sync import SyncRedisStore
 from maxage.store.tokens import NAMESPACE_GROUP, fresh_token, token_key
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
@@ -75,7 +75,7 @@ async def begin(chosen: CacheSettings) -> tuple[RedisStore, NearCache]:
 
 async def end(store: RedisStore) -> None:
     await store.close()
-    await asyncio.to_thread(store.upstream.close)
+    await asyncio.to_thread(store.redis_state.close)
 
 
 async def keep(store: RedisStore, near: NearCache, key: bytes = b"k") -> bool:
@@ -136,8 +136,8 @@ def end_tracking(server: RedisServer) -> None:
 
 def renew(server: RedisServer, store: RedisStore, group: str) -> None:
     """Purge a group as another worker does."""
-    token = fresh_token(store.upstream.node.history or b"")
-    server.call("SET", token_key(store.upstream.namespace, group), token)
+    token = fresh_token(store.redis_state.node.history or b"")
+    server.call("SET", token_key(store.redis_state.namespace, group), token)
 
 
 async def test_another_workers_purge_is_seen(
@@ -214,7 +214,7 @@ async def test_a_purge_by_the_typed_cache_in_a_thread_drops_the_copy(
     assert await keep(store, near)
     chosen = store._settings
     other = SyncRedisStore(fault_proxy.url, chosen)
-    assert other.upstream is store.upstream
+    assert other.redis_state is store.redis_state
     await asyncio.to_thread(other.renew_now, ["g:a"])
     assert near.copies.find(b"k") is None
     other.close()
@@ -339,7 +339,7 @@ async def test_after_a_failover_nothing_of_the_first_server_is_found(
         await eventually(lambda: usable(near), within=30)
         assert listening(near).history != first
         assert near.find(b"k") is None
-        assert listening(near).history == store.upstream.node.history
+        assert listening(near).history == store.redis_state.node.history
 
 
 async def test_a_stopped_server_gives_no_hits(mode_of_a_server_of_its_own: str) -> None:
@@ -381,10 +381,10 @@ async def test_nothing_is_found_while_a_purge_is_owed(
     """Not only of what the purge was about."""
     store, near = pair
     assert await keep(store, near)
-    store.upstream.journal.add(["g:other"])
+    store.redis_state.owed_purges.add(["g:other"])
     await asyncio.sleep(0.02)
     assert near.find(b"k") is None
-    store.upstream.journal.settle(["g:other"], 10**9)
+    store.redis_state.owed_purges.strike(["g:other"], 10**9)
     assert near.find(b"k") is not None
 
 
@@ -392,7 +392,7 @@ async def test_an_owed_purge_drops_the_copy(pair: tuple[RedisStore, NearCache]) 
     """It is not there any more when the journal is empty again."""
     store, near = pair
     assert await keep(store, near)
-    store.upstream.owe(["g:a"])
+    store.redis_state.owe(["g:a"])
     assert near.copies.find(b"k") is None
 
 
@@ -402,7 +402,7 @@ async def test_nothing_is_found_while_another_server_is_listened_to(
     """Purges go to the one that the newest connection has met."""
     store, near = pair
     assert await keep(store, near)
-    store.upstream.node._history = b"another"
+    store.redis_state.node._history = b"another"
     await asyncio.sleep(0.02)
     assert near.find(b"k") is None
     await eventually(lambda: near.copies.find(b"k") is None)

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.crc import key_slot
 
-from maxage.store.listeners import names_in_all_slots
-from maxage.store.near import SILENCE, NearCache
-from maxage.store.redis import RedisStore
+from maxage.redis_store.near.listeners import names_in_all_slots
+from maxage.redis_store.near.near_cache import SILENCE, NearCache
+from maxage.redis_store.redis_store import RedisStore
 from maxage.store.tokens import NAMESPACE_GROUP, fresh_token, token_key
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, start_cluster, wait_acknowledging
@@ -90,7 +90,7 @@ async def kept(store: RedisStore, near: NearCache, group: str) -> None:
 
 def renew(cluster: RedisCluster, store: RedisStore, group: str) -> None:
     """Purge a group as another worker does, on whatever master keeps it now."""
-    key = token_key(store.upstream.namespace, group)
+    key = token_key(store.redis_state.namespace, group)
     master = cluster.master_of(key)
     history = master.info("replication")["master_replid"][:12].encode()
     master.call("SET", key, fresh_token(history))
@@ -179,7 +179,7 @@ async def test_a_master_that_dies_and_the_replica_that_takes_over(
     await asyncio.to_thread(own_cluster.wait_ok)
     await kept(store, near, group)
     heard = {node for node, listener in near.listeners._of.items() if listener.hears()}
-    assert heard == set(store.upstream.nodes)
+    assert heard == set(store.redis_state.nodes)
     await asyncio.to_thread(renew, own_cluster, store, group)
     await eventually(lambda: near.copies.find(b"k") is None)
     await end(store)
@@ -220,7 +220,7 @@ async def test_a_slot_that_moves_takes_its_copies_with_it(
     store, near = pair
     group = group_on(store, shared_cluster, shared_cluster.masters[0])
     await kept(store, near, group)
-    move = Move(shared_cluster, token_key(store.upstream.namespace, group))
+    move = Move(shared_cluster, token_key(store.redis_state.namespace, group))
     await asyncio.to_thread(move.finish)
     await eventually(lambda: near.copies.find(b"k") is None)
     await kept(store, near, group)
@@ -243,7 +243,7 @@ async def test_a_master_that_joins_is_listened_to_before_anything_of_it_is_kept(
     joined.call("CLUSTER", "MEET", "127.0.0.1", own_cluster.masters[1].port)
     await asyncio.to_thread(own_cluster.wait_ok)
     own_cluster.masters.append(joined)
-    move = Move(own_cluster, token_key(store.upstream.namespace, "g:b"), target=joined)
+    move = Move(own_cluster, token_key(store.redis_state.namespace, "g:b"), target=joined)
     for _ in range(20):
         await eventually_read(store, [], [NAMESPACE_GROUP, "g:b"], within=WITHIN)
         assert not await keep(store, near, "g:b")

@@ -18,7 +18,7 @@ async def store(fault_proxy: FaultProxy):
     await store.read((b"key",), ("n",))
     yield store
     fault_proxy.pass_through()
-    store.upstream.close()
+    store.redis_state.close()
     await store.close()
 
 

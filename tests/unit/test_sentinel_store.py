@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from maxage.errors import StoreUnavailableError
-from maxage.store.redis import RedisStore
-from maxage.store.sentinel import Sentinels
+from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.servers.sentinel import Sentinels
+from maxage.redis_store.shared_state import ping_server
 from maxage.store.tokens import NAMESPACE_GROUP, token_key
-from maxage.store.upstream import ping_server
 from maxage.url import server_group
 from tests.support.ports import free_port
 from tests.support.redis_topology import SentinelGroup, start_sentinel, wait_acknowledging
@@ -30,7 +30,7 @@ def group() -> Iterator[SentinelGroup]:
 
 async def end(made: RedisStore) -> None:
     await made.close()
-    await asyncio.to_thread(made.upstream.close)
+    await asyncio.to_thread(made.redis_state.close)
 
 
 async def test_the_primary_is_found_again_after_it_died(group: SentinelGroup) -> None:
@@ -47,7 +47,7 @@ async def test_the_primary_is_found_again_after_it_died(group: SentinelGroup) ->
     assert None not in after
     assert not set(before) & set(after)
     assert group.primary is not old
-    key = token_key(made.upstream.namespace, "g:a")
+    key = token_key(made.redis_state.namespace, "g:a")
     assert group.primary.call("GET", key) == after[1]
     await end(made)
 
@@ -65,7 +65,7 @@ async def test_a_purge_that_a_failover_loses_is_not_lost(group: SentinelGroup) -
     replica.call("REPLICAOF", "127.0.0.1", free_port())
     (renewed,) = await made.renew(["g:a"])
     assert renewed is not None
-    key = token_key(made.upstream.namespace, "g:a")
+    key = token_key(made.redis_state.namespace, "g:a")
     assert replica.call("GET", key) == before[1]
     old.kill()
     await asyncio.to_thread(group.wait_promoted, old)
@@ -85,7 +85,7 @@ async def test_a_planned_failover_is_followed(group: SentinelGroup) -> None:
         while set(before) & set(after):
             after = (await eventually_read(made, [], GROUPS)).tokens
     (renewed,) = await made.renew(["g:a"])
-    assert new.call("GET", token_key(made.upstream.namespace, "g:a")) == renewed
+    assert new.call("GET", token_key(made.redis_state.namespace, "g:a")) == renewed
     await end(made)
 
 

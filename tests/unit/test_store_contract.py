@@ -15,11 +15,11 @@ from typing import Any, cast
 import pytest
 
 from maxage.errors import StoreUnavailableError
+from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.settings import CacheSettings
-from maxage.store.base import CLAIM_ENDED, Reading, Store, Writing
+from maxage.store.base import CLAIM_ENDED, Store, StoreReply, StoreWrite
 from maxage.store.memory import MemoryStore
-from maxage.store.redis import RedisStore
-from maxage.store.sync import SyncRedisStore
 from maxage.store.tokens import (
     LONG_TOKEN_SECONDS,
     NAMESPACE_GROUP,
@@ -52,15 +52,15 @@ class Awaited:
 
     @property
     def trusted(self) -> bool:
-        return self._store.upstream.trusted
+        return self._store.redis_state.trusted
 
     @property
     def authority(self) -> object:
         return self._store.authority
 
     async def open(self) -> None:
-        self._store.upstream.reopen()
-        await asyncio.wrap_future(self._store.upstream.leasing.join())
+        self._store.redis_state.reopen()
+        await asyncio.wrap_future(self._store.redis_state.lease_manager.join())
 
     async def close(self) -> None:
         self._store.close()
@@ -68,7 +68,7 @@ class Awaited:
     async def ping(self) -> bool:
         return True
 
-    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
+    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         return await asyncio.to_thread(self._store.read_now, keys, groups)
 
     async def write(self, values: Any, *, keep_for: float, tokens: Any) -> bool:
@@ -76,7 +76,7 @@ class Awaited:
             self._store.write_now, values, keep_for=keep_for, tokens=tokens
         )
 
-    async def write_all(self, writings: Sequence[Writing]) -> bool:
+    async def write_all(self, writings: Sequence[StoreWrite]) -> bool:
         raise NotImplementedError  # only the middleware writes several
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
@@ -198,7 +198,7 @@ class _Records(logging.Handler):
 
 async def _end(made: RedisStore) -> None:
     await made.close()
-    await asyncio.to_thread(made.upstream.close)
+    await asyncio.to_thread(made.redis_state.close)
 
 
 async def eventually(condition: Callable[[], object], *, within: float = 10.0) -> float:
@@ -212,7 +212,7 @@ async def eventually(condition: Callable[[], object], *, within: float = 10.0) -
 
 async def eventually_read(
     made: Store, keys: Sequence[bytes], groups: Sequence[str], *, within: float = 10.0
-) -> Reading:
+) -> StoreReply:
     """Read as requests do, again and again, until the store answers."""
     async with asyncio.timeout(within):
         while True:
@@ -385,7 +385,7 @@ async def test_what_is_written_ends_the_claim_to_it(memory_or_redis: Store) -> N
     """For a moment it says so: who looked just before finds that he is to look again."""
     store = memory_or_redis
     await store.claim(b"c", b"mine", keep_for=60)
-    assert await store.write_all([Writing([(b"k", b"v")], 60, {}, ended=b"c")])
+    assert await store.write_all([StoreWrite([(b"k", b"v")], 60, {}, ended=b"c")])
     assert await store.claim(b"c", b"other", keep_for=60) == CLAIM_ENDED
     assert await values_of(store, b"k") == [b"v"]
 
@@ -667,7 +667,7 @@ async def test_on_redis_a_token_lives_as_long_as_what_depends_on_it(
     """Else entries would end early."""
     await on_redis.read([], ["g:a"])
     await on_redis.write([(b"a", b"1")], keep_for=keep_for, tokens={"g:a": b"token"})
-    key = token_key(on_redis.upstream.namespace, "g:a")
+    key = token_key(on_redis.redis_state.namespace, "g:a")
     assert redis_server.call("TTL", key) >= keep_for
 
 
@@ -679,7 +679,7 @@ async def test_on_redis_new_tokens_live_longer_where_responses_are_kept_for_long
     await on_redis.read([], ["g:a"])
     await on_redis.renew(["g:b"])
     for group in ("g:a", "g:b"):
-        key = token_key(on_redis.upstream.namespace, group)
+        key = token_key(on_redis.redis_state.namespace, group)
         assert redis_server.call("TTL", key) > LONG_TOKEN_SECONDS - 60
 
 
@@ -690,9 +690,9 @@ async def test_several_writes_at_once_are_kept_each_as_if_it_were_alone(
     store = memory_or_redis
     await store.claim(b"c", b"mine", keep_for=60)
     one, none, other = (
-        Writing([(b"k", b"1"), (b"l", b"2")], 60, {"g:a": b"token"}),
-        Writing([(b"never", b"3")], 0, {"g:a": b"token"}),
-        Writing([(b"m", b"4")], 60, {"g:a": b"another"}, ended=b"c"),
+        StoreWrite([(b"k", b"1"), (b"l", b"2")], 60, {"g:a": b"token"}),
+        StoreWrite([(b"never", b"3")], 0, {"g:a": b"token"}),
+        StoreWrite([(b"m", b"4")], 60, {"g:a": b"another"}, ended=b"c"),
     )
     assert await store.write_all([one, none, other]) is False
     assert await values_of(store, b"k", b"l", b"never", b"m") == [b"1", b"2", None, b"4"]
@@ -715,7 +715,7 @@ async def test_how_long_a_token_lives_is_not_asked_where_this_process_wrote_it(
     await proxied.write([(b"a", b"1")], keep_for=2 * TOKEN_SECONDS, tokens=tokens)
     assert fault_proxy.seen["PTTL"] == 3
     for group in tokens:
-        key = token_key(proxied.upstream.namespace, group)
+        key = token_key(proxied.redis_state.namespace, group)
         assert redis_server.call("TTL", key) >= 2 * TOKEN_SECONDS
 
 
@@ -852,7 +852,7 @@ def test_one_store_serves_several_event_loops(redis_url: str) -> None:
         return tokens
 
     assert asyncio.run(once()) == asyncio.run(once())
-    made.upstream.close()
+    made.redis_state.close()
 
 
 # Redis only: other histories
@@ -862,7 +862,7 @@ async def test_a_token_of_another_history_is_renewed(
     on_redis: RedisStore, redis_server: RedisServer
 ) -> None:
     """It came with an old snapshot or from a deposed server: nothing may hang on it."""
-    key = token_key(on_redis.upstream.namespace, "g:a")
+    key = token_key(on_redis.redis_state.namespace, "g:a")
     await on_redis.read([], ["g:b"])
     redis_server.call("SET", key, b"0123456789ab-theirs")
     (token,) = await tokens_of(on_redis, "g:a")
@@ -877,7 +877,7 @@ async def test_what_is_no_token_of_ours_is_renewed(
     on_redis: RedisStore, redis_server: RedisServer, foreign: bytes
 ) -> None:
     """Whatever lies under its key."""
-    redis_server.call("SET", token_key(on_redis.upstream.namespace, "g:a"), foreign)
+    redis_server.call("SET", token_key(on_redis.redis_state.namespace, "g:a"), foreign)
     (token,) = await tokens_of(on_redis, "g:a")
     assert token not in (None, foreign)
 
@@ -949,7 +949,7 @@ async def test_a_purge_while_redis_is_away_is_owed_and_made_up_for(
     hurried: RedisStore, fault_proxy: FaultProxy, redis_server: RedisServer, how: str
 ) -> None:
     """No hit is trusted until it is; and that is within a second after the server is back."""
-    key = token_key(hurried.upstream.namespace, "g:a")
+    key = token_key(hurried.redis_state.namespace, "g:a")
     before = redis_server.call("GET", key)
     getattr(fault_proxy, how)()
     began = time.monotonic()
@@ -970,7 +970,7 @@ async def test_a_soft_purge_that_is_not_confirmed_is_owed_as_a_whole_one(
     hurried: RedisStore, fault_proxy: FaultProxy, redis_server: RedisServer
 ) -> None:
     """Nothing that was purged in whatever way is forgotten."""
-    key = token_key(hurried.upstream.namespace, "g:a")
+    key = token_key(hurried.redis_state.namespace, "g:a")
     before = redis_server.call("GET", key)
     fault_proxy.refuse()
     assert not await hurried.soften(["g:a"])
@@ -1000,10 +1000,10 @@ async def test_purges_in_the_dark_are_not_lost_however_many(
     fault_proxy.refuse()
     for start in range(0, 3000, 500):
         await hurried.renew([f"g:{start + n}" for n in range(500)])
-    assert len(hurried.upstream.journal) <= 1000
+    assert len(hurried.redis_state.owed_purges) <= 1000
     fault_proxy.pass_through()
     await eventually(lambda: hurried.trusted)
-    key = token_key(hurried.upstream.namespace, NAMESPACE_GROUP)
+    key = token_key(hurried.redis_state.namespace, NAMESPACE_GROUP)
     assert redis_server.call("GET", key) not in (None, before)
 
 
@@ -1118,7 +1118,7 @@ async def test_a_token_of_the_wrong_type_is_none_until_it_is_purged(
     on_redis: RedisStore, redis_server: RedisServer
 ) -> None:
     """Nothing can be stored under it, nothing is served, and a purge puts it right."""
-    redis_server.call("RPUSH", token_key(on_redis.upstream.namespace, "g:a"), "1")
+    redis_server.call("RPUSH", token_key(on_redis.redis_state.namespace, "g:a"), "1")
     first, other = await tokens_of(on_redis, "g:a", "g:b")
     assert first is None
     assert other is not None
@@ -1137,7 +1137,7 @@ async def test_nothing_but_ok_confirms_a_purge_or_a_write(
     assert await hurried.write([(b"k", b"v")], keep_for=60, tokens={}) is False
     fault_proxy.garbage(data=data, commands=("SET",), times=1)
     assert await hurried.renew(["g:a"]) == [None]
-    assert not hurried.upstream.journal.empty
+    assert not hurried.redis_state.owed_purges.empty
     fault_proxy.pass_through()
     await eventually(lambda: hurried.trusted)
 
@@ -1168,7 +1168,7 @@ async def test_a_purge_that_is_cancelled_before_it_is_sent_is_owed(
     await asyncio.sleep(0.05)
     purge.cancel()
     await asyncio.wait({purge})
-    assert not made.upstream.journal.empty
+    assert not made.redis_state.owed_purges.empty
     fault_proxy.pass_through()
     await eventually(lambda: made.trusted)
     await _end(made)
@@ -1187,7 +1187,7 @@ def test_a_purge_that_is_interrupted_in_a_plain_function_is_owed(
 
     monkeypatch.setattr(made._connections, "run", interrupted)
     owed: list[str] = []
-    monkeypatch.setattr(made.upstream, "owe", owed.extend)
+    monkeypatch.setattr(made.redis_state, "owe", owed.extend)
     with pytest.raises(KeyboardInterrupt):
         (made.soften_now if soft else made.renew_now)(["g:a"])
     assert owed == ["g:a"]
@@ -1225,7 +1225,7 @@ async def check_answers(made: RedisStore) -> None:
         (token,) = await made.renew(["g:a"])
         assert token is None or isinstance(token, bytes)
         if token is None:
-            assert not made.trusted or made.upstream.journal.empty
+            assert not made.trusted or made.redis_state.owed_purges.empty
 
 
 async def check_recovery(made: RedisStore, proxy: FaultProxy) -> None:
@@ -1357,7 +1357,7 @@ async def test_a_password_is_never_in_repr_or_log(caplog: pytest.LogCaptureFixtu
 
 async def _refused(made: RedisStore) -> list[str]:
     """Use a store that cannot work; return all that it says about itself."""
-    said = [repr(made), str(made), repr(made.upstream)]
+    said = [repr(made), str(made), repr(made.redis_state)]
     for _ in range(4):
         with pytest.raises(StoreUnavailableError) as caught:
             await made.read([b"a"], ["g:a"])

@@ -93,11 +93,11 @@ def test_an_event_loop_that_ended_in_the_middle_holds_up_no_other() -> None:
     async def purge(purges: SharedPurges) -> bool:
         return await purges.purge(["a"])
 
-    class Writing:
+    class StoreWrite:
         async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
             return [b"token"] * len(groups)
 
-    purges = SharedPurges(Writing(), Background().spawn, Counters())
+    purges = SharedPurges(StoreWrite(), Background().spawn, Counters())
     for _ in range(3):
         asyncio.run(begin(purges))
         assert asyncio.run(purge(purges)) is True
@@ -107,11 +107,11 @@ async def test_tasks_that_begin_at_once_lose_no_purge() -> None:
     """As those of `asyncio.eager_task_factory`."""
     written: list[str] = []
 
-    class Writing:
+    class StoreWrite:
         async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
             written.extend(groups)
             return [b"token"] * len(groups)
 
-    purges = SharedPurges(Writing(), begun_at_once, Counters())
+    purges = SharedPurges(StoreWrite(), begun_at_once, Counters())
     assert await asyncio.gather(purges.purge(["a"]), purges.purge(["b"])) == [True, True]
     assert written == ["a", "b"]

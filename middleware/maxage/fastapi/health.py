@@ -8,9 +8,9 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from maxage.policy import uncached
+from maxage.redis_store.servers.blocking_calls import run_blocking
+from maxage.redis_store.shared_state import ping_server
 from maxage.settings import CacheSettings
-from maxage.store.aside import aside
-from maxage.store.upstream import ping_server
 from maxage.url import server_url
 
 PING_TIMEOUT: Final = 0.25
@@ -66,6 +66,6 @@ async def redis_available(settings: CacheSettings) -> bool:
         return False
     try:
         async with asyncio.timeout(LONGEST_WAIT):
-            return await aside(ping_server, url, PING_TIMEOUT)
+            return await run_blocking(ping_server, url, PING_TIMEOUT)
     except TimeoutError:
         return False

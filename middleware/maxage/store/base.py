@@ -13,7 +13,7 @@ Value = bytes | Entry | VariantIndex
 
 
 @dataclass(slots=True)
-class Reading:
+class StoreReply:
     """One round trip's answer, in the order of what was asked.
 
     Several who asked the same in one turn of the event loop may share it.
@@ -26,7 +26,7 @@ class Reading:
     """What the first who looked made of it, for those who share it. No store sets it."""
 
 
-class Writing(NamedTuple):
+class StoreWrite(NamedTuple):
     """What is written as one: values, how long they are kept, and what they depend on."""
 
     values: Sequence[tuple[bytes, Value]]
@@ -123,7 +123,7 @@ class Store(Protocol):
         """Return whether the store really answers now, within a short budget of its own."""
         ...
 
-    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
+    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Return the values of the keys and the tokens of the groups, in one round trip.
 
         A token that is missing, or was written in another history of the server, is created.
@@ -152,7 +152,7 @@ class Store(Protocol):
         """
         ...
 
-    async def write_all(self, writings: Sequence[Writing]) -> bool:
+    async def write_all(self, writings: Sequence[StoreWrite]) -> bool:
         """Do what `write` does for each of them, together; return whether all values are kept."""
         ...
 
@@ -216,7 +216,7 @@ class SyncStore(Protocol):
         """What keeps the tokens."""
         ...
 
-    def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
+    def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Return values and tokens in one round trip."""
         ...
 

@@ -8,7 +8,7 @@ from typing import final
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.errors import StoreUnavailableError
-from maxage.store.base import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Reading, Value, Writing
+from maxage.store.base import CLAIM_ENDED, CLAIM_ENDED_SECONDS, StoreReply, StoreWrite, Value
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.near_copy import Copy
 from maxage.store.tokens import fresh_mark, fresh_token, mark_place, purged_token
@@ -46,7 +46,7 @@ class MemoryStore:
     ) -> None:
         self._max_bytes = max_bytes
         self._replica_lag = replica_lag
-        self._settling: dict[str, float] = {}
+        self._quarantined_until: dict[str, float] = {}
         """Until when nothing is to be stored in groups that were purged lately."""
         self._clock = clock
         self._lock = threading.Lock()
@@ -103,7 +103,7 @@ class MemoryStore:
         """Return True: memory is always there."""
         return True
 
-    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
+    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Return values and tokens; missing tokens are created."""
         return self.read_now(keys, groups)
 
@@ -117,7 +117,7 @@ class MemoryStore:
         """Keep the values, dropping the least recently used where there is no room."""
         return self.write_now(values, keep_for=keep_for, tokens=tokens)
 
-    async def write_all(self, writings: Sequence[Writing]) -> bool:
+    async def write_all(self, writings: Sequence[StoreWrite]) -> bool:
         """Keep the values of each."""
         kept = True
         for values, keep_for, tokens, ended in writings:
@@ -201,12 +201,12 @@ class MemoryStore:
 
     # without awaiting
 
-    def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
+    def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Do what `read` does, without awaiting."""
         if self._off:
             raise StoreUnavailableError("the embedded store is switched off")
         with self._lock:
-            return Reading(
+            return StoreReply(
                 [self._value(key) for key in keys], [self._token(group) for group in groups]
             )
 
@@ -239,11 +239,11 @@ class MemoryStore:
         """Do what `soften` does, without awaiting."""
         with self._lock:
             for group in groups:
-                token, settling = self._token(group), self._settling.get(group)
+                token, quarantined = self._token(group), self._quarantined_until.get(group)
                 self._forget_token(group)
                 self._keep_token(group, token[: mark_place(_HISTORY)] + fresh_mark())
-                if settling is not None:
-                    self._settling[group] = settling
+                if quarantined is not None:
+                    self._quarantined_until[group] = quarantined
         return True
 
     def switch_off(self) -> None:
@@ -257,7 +257,7 @@ class MemoryStore:
             self._state = object()
             self._values.clear()
             self._tokens.clear()
-            self._settling.clear()
+            self._quarantined_until.clear()
             self._bytes = self._token_bytes = 0
 
     def _value(self, key: bytes) -> Value | None:
@@ -304,12 +304,12 @@ class MemoryStore:
             self._tokens[group] = token
             self._tokens.move_to_end(group)
         if self._replica_lag:
-            self._settling[group] = self._clock() + self._replica_lag
+            self._quarantined_until[group] = self._clock() + self._replica_lag
         return token
 
     def _forget_token(self, group: str) -> None:
         token = self._tokens.pop(group, None)
-        self._settling.pop(group, None)
+        self._quarantined_until.pop(group, None)
         if token is not None:
             cost = len(group) + len(token) + _OVERHEAD
             self._state = object()
@@ -318,7 +318,11 @@ class MemoryStore:
 
     def _token(self, group: str) -> bytes:
         token = self._tokens.get(group)
-        if token is not None and self._settling and self._settling.get(group, inf) <= self._clock():
+        if (
+            token is not None
+            and self._quarantined_until
+            and self._quarantined_until.get(group, inf) <= self._clock()
+        ):
             self._forget_token(group)
             token = None
         if token is not None:

@@ -33,7 +33,7 @@ _RANDOM_BYTES: Final = 12
 _MARK_BYTES: Final = 6  # both are multiples of 3, which need no padding
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _MARK: Final = b"~"
-_SETTLING: Final = b"!"
+_QUARANTINED: Final = b"!"
 _LONGEST_NAME: Final = 200
 
 
@@ -47,28 +47,28 @@ def fresh_token(history: bytes) -> bytes:
     return history + b"-" + _random(_RANDOM_BYTES)
 
 
-def purged_token(history: bytes, settle: float) -> bytes:
-    """Return the token that a purge writes; nothing is stored under it where it is to settle.
+def purged_token(history: bytes, quarantine: float) -> bytes:
+    """Return the token that a purge writes; nothing is stored under it in quarantine.
 
-    Such a token lives for `settle` seconds in the store itself, so that no two clocks are compared;
-    whoever finds it gone creates an ordinary one.
+    Such a token lives for `quarantine` seconds in the store itself, so that no two clocks are
+    compared. The next lookup that finds it gone creates an ordinary one.
     """
     token = fresh_token(history)
-    if not settle:
+    if not quarantine:
         return token
     place = len(history) + 1
-    return token[:place] + _SETTLING + token[place + 1 :]
+    return token[:place] + _QUARANTINED + token[place + 1 :]
 
 
-def is_settling(token: bytes) -> bool:
+def is_quarantined(token: bytes) -> bool:
     """Return whether the group was purged so lately that nothing is to be stored in it."""
-    return any_settling((token,))
+    return any_quarantined((token,))
 
 
-def any_settling(tokens: Iterable[bytes | None]) -> bool:
+def any_quarantined(tokens: Iterable[bytes | None]) -> bool:
     """Return whether any of the groups with these tokens was purged so lately."""
     # No other token has this character.
-    return _SETTLING in b"".join(filter(None, tokens))
+    return _QUARANTINED in b"".join(filter(None, tokens))
 
 
 def fresh_mark() -> bytes:

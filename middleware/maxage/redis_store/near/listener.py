@@ -6,10 +6,6 @@ before it answers the write that caused it, and answers in order: what was purge
 was sent has been heard when its answer is there.
 """
 
-# pyright: reportUnknownMemberType=false, reportPrivateUsage=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
-# redis-py leaves part of its own signatures without types.
-
 import asyncio
 import logging
 from collections import deque
@@ -18,29 +14,40 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import InvalidResponse, RedisError
 
 from maxage.clock import Clock, monotonic_clock
-from maxage.store.copies import Copies
-from maxage.store.node import Node, connection_history, describe
+from maxage.redis_store.near.s3_fifo import Copies
+from maxage.redis_store.near.wire import Wire
+from maxage.redis_store.servers.node import Node, connection_history, describe
 
 logger = logging.getLogger("maxage")
+
 
 Connect = Callable[[], AbstractConnection]
 """Returns a new connection, not yet connected, that learns the server's history when it is."""
 
+
 _BUSY_INTERVAL: Final = 0.03
 """Seconds between two PINGs while copies are used."""
+
+
 _IDLE_INTERVAL: Final = 0.5
+
+
 _DEAD_AFTER: Final = 2.0
 """Seconds without an answer after which the connection is given up."""
+
+
 _CONNECT_WITHIN: Final = 1.0
+
+
 _FIRST_PAUSE: Final = 0.1
+
+
 _LONGEST_PAUSE: Final = 3.0
 
-_INCOMPLETE: Final = object()
 
 Waiting = list["asyncio.Future[bool]"]
 
@@ -184,7 +191,7 @@ class TokenListener:
             # there was.
             writer: Any = connection._writer  # noqa: SLF001 - redis-py has no other way to it
             transport: asyncio.Transport = writer.transport
-            transport.set_protocol(_Wire(self._hear, self._answered, begun, lost))
+            transport.set_protocol(Wire(self._hear, self._answered, begun, lost))
             transport.write(_packed(connection, "HELLO", 3))
             tracking = ("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._prefix)
             transport.write(_packed(connection, *tracking))
@@ -280,66 +287,6 @@ class TokenListener:
             self._timer.cancel()
         interval = _IDLE_INTERVAL if self._idle else _BUSY_INTERVAL
         self._timer = self._loop.call_later(interval, self._tick)
-
-
-@final
-class _Wire(asyncio.Protocol):
-    """The bytes of the connection, once it listens."""
-
-    def __init__(
-        self,
-        hear: Callable[[bytes, Any], None],
-        answered: Callable[[Any], None],
-        begun: "asyncio.Future[None]",
-        lost: "asyncio.Future[None]",
-    ) -> None:
-        # By default it says False when no message is complete, which RESP3 knows as a message too.
-        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
-        self._hear = hear
-        self._answered = answered
-        self._begun = begun
-        self._gone = lost
-        self._greeted = False
-
-    def data_received(self, data: bytes) -> None:
-        """Work off every message that is complete."""
-        try:
-            self._reader.feed(data)
-            while (message := self._reader.gets()) is not _INCOMPLETE:
-                self._one(message)
-        except (hiredis.HiredisError, RedisError, TypeError, ValueError) as error:
-            self._end(error)
-
-    def _one(self, message: Any) -> None:
-        if isinstance(message, hiredis.ReplyError):
-            raise message
-        if isinstance(message, hiredis.PushNotification):
-            kind, keys = message
-            self._hear(kind, keys)
-        elif self._begun.done():
-            self._answered(message)
-        else:
-            self._greet(message)
-
-    def _greet(self, message: Any) -> None:
-        """Take the answers to HELLO, which is a map, and to CLIENT TRACKING."""
-        if self._greeted and message == b"OK":
-            self._begun.set_result(None)
-        elif self._greeted or not isinstance(message, dict):
-            command = "CLIENT TRACKING" if self._greeted else "HELLO"
-            raise InvalidResponse(f"the answer is not that to {command}")
-        self._greeted = True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Say that it is over."""
-        self._end(exc)
-
-    def _end(self, error: Exception | None) -> None:
-        cause = ConnectionError(f"the connection was lost ({error})")
-        if not self._begun.done():
-            self._begun.set_exception(cause)
-        elif not self._gone.done():
-            self._gone.set_exception(cause)
 
 
 def _tell(waiting: Waiting, *, answered: bool) -> None:

@@ -23,10 +23,10 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 
-from maxage.store.commands import Command
-from maxage.store.guard import Breaker
-from maxage.store.named import by_name, never_resending
-from maxage.store.sentinel import Sentinels, following
+from maxage.redis_store.servers.circuit_breaker import CircuitBreaker
+from maxage.redis_store.servers.commands import Command
+from maxage.redis_store.servers.dns import by_name, never_resending
+from maxage.redis_store.servers.sentinel import Sentinels, following
 from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of
 from maxage.url import mask_password
 
@@ -84,7 +84,7 @@ class Node:
         self._url: Final = url
         self._sentinels: Final = sentinels
         self.is_in_cluster: Final = is_in_cluster
-        self.breaker: Final = Breaker()
+        self.breaker: Final = CircuitBreaker()
         self.has_replicas = False
         """Whether replicas were connected to the server when it was asked last."""
         self._owner = owner

@@ -8,14 +8,14 @@ from typing import Any, Final, TypeVar, final
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from maxage.redis_store.servers.blocking_calls import run_blocking
+from maxage.redis_store.servers.cluster_routing import Packet, Rounds, fetching, running
+from maxage.redis_store.servers.commands import Begin, Fetched, Plan
+from maxage.redis_store.servers.connections import Connections, NodeConnections
+from maxage.redis_store.servers.node import Node
+from maxage.redis_store.servers.sync_connections import SyncConnections, SyncNodeConnections
+from maxage.redis_store.servers.topology import Cluster, Topology
 from maxage.settings import CacheSettings
-from maxage.store.aside import aside
-from maxage.store.commands import Begin, Found, Plan
-from maxage.store.connections import Connections, NodeConnections
-from maxage.store.node import Node
-from maxage.store.routing import Packet, Rounds, fetching, running
-from maxage.store.sync_connections import SyncConnections, SyncNodeConnections
-from maxage.store.topology import Cluster, Topology
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class ClusterConnections:
 
     async def fetch(
         self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
-    ) -> Found:
+    ) -> Fetched:
         """Read values and tokens; see `NodeConnections.fetch`."""
         rounds = fetching(self._cluster, keys, token_keys, begin)
         return await self._driven(rounds, self._settings.cache_read_budget)
@@ -83,7 +83,7 @@ class ClusterConnections:
         if self._cluster.is_untried:
             try:
                 async with asyncio.timeout(seconds):
-                    await aside(self._cluster.learn, seconds)
+                    await run_blocking(self._cluster.learn, seconds)
             except (RedisError, TimeoutError):
                 return
         if self._served is not self._cluster.nodes:
@@ -120,7 +120,7 @@ class SyncClusterConnections:
         for node in list(self._of):
             self._of.pop(node).close()
 
-    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin) -> Found:
+    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin) -> Fetched:
         """Read values and tokens; see `SyncNodeConnections.fetch`."""
         rounds = fetching(self._cluster, keys, token_keys, begin)
         return self._driven(rounds, self._settings.cache_read_budget, reading=True)

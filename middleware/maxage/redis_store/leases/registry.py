@@ -10,8 +10,8 @@ from typing import Any, Final, final
 
 from redis.exceptions import InvalidResponse, ResponseError
 
-from maxage.store.commands import Command
-from maxage.store.lease import Record
+from maxage.redis_store.leases.lease import Record
+from maxage.redis_store.servers.commands import Command
 
 REGISTRY_SECONDS: Final = 400 * 86_400
 """Seconds for which the server keeps the registry of a namespace that nobody uses any more.

@@ -7,10 +7,6 @@ sees what was written before. Answers come in that order too, each to its own fu
 whoever is cancelled shifts nobody's answer: it is read and dropped.
 """
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
-# redis-py and hiredis leave part of their own signatures without types.
-
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,29 +17,47 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 
-from maxage.store.commands import Command
-from maxage.store.guard import budget
-from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe, note_history
+from maxage.redis_store.servers.commands import Command
+from maxage.redis_store.servers.node import (
+    SERVER_IS_ELSEWHERE,
+    connection_history,
+)
 
 FAILURES: Final = (RedisError, OSError, TimeoutError)
 """What a server that does not answer as it should makes redis-py, and a link, raise."""
 
+
 _NOTHING: Final = object()
+
+
 _pack: Final[Callable[[Command], bytes]] = cast("Any", hiredis.pack_command)
 """hiredis' own signature takes tuples of one part."""
+
+
 _GRACE: Final = 0.002
 """Seconds in which the event loop reads what lies there already when a budget is over."""
+
+
 _PROGRESS: Final = 64 * 1024
 """Bytes that have to arrive within a budget where a large answer is to be waited for longer."""
+
+
 _MOST_LOOKS: Final = 5
 """For how many budgets such an answer is waited for."""
+
+
 _TOO_MUCH: Final = 8 * 1024 * 1024
 """Bytes after which a server that is still answering has been asked for too much at once."""
+
+
 _LARGE: Final = 64 * 1024
 """Bytes from which on a value is not copied to stand in one piece with what is sent around it."""
+
+
 _KEPT_BUFFER: Final = 4 * 1024 * 1024
 """Bytes that hiredis may keep for the next answers. By default it gives back what is beyond 16 KB
 after each, and taking a megabyte anew costs as much time as all copies of it together."""
+
 
 Told = Callable[[Exception], None]
 """Is told how a server failed."""
@@ -69,7 +83,7 @@ class _Question:
 
 
 @final
-class Link(asyncio.Protocol):
+class PipelinedConnection(asyncio.Protocol):
     """One connection of redis-py's, from now on ours.
 
     Args:
@@ -278,102 +292,3 @@ def _taken_from(connection: AbstractConnection) -> asyncio.StreamWriter:
     writer: asyncio.StreamWriter = made._writer  # noqa: SLF001 - nothing public tells
     made._reader = made._writer = None  # noqa: SLF001 - else it would close it when it is dropped
     return writer
-
-
-@final
-class Lane:
-    """The link to a server: made when it is needed, and anew when it was lost.
-
-    Args:
-        node: the server. It is told of each failure once, however many waited.
-        connect: returns a connection of redis-py's that is not made yet.
-        seconds: what making it may take.
-    """
-
-    def __init__(
-        self, node: Node, connect: Callable[[], AbstractConnection], *, seconds: float
-    ) -> None:
-        self._node: Final = node
-        self._connect: Final = connect
-        self._seconds: Final = seconds
-        self._link: Link | None = None
-        self._making: asyncio.Task[Link] | None = None
-        self._lost = b""
-        """The history of a link that was lost, until another one has taken its place."""
-
-    @property
-    def link(self) -> Link | None:
-        """The link, if there is one to the server of the history that was met last."""
-        link = self._link
-        if link is None or (link.usable and link.history == self._node.history):
-            return link
-        self._drop(link)
-        link.retire()
-        return None
-
-    def _drop(self, link: Link) -> None:
-        self._link, self._lost = None, link.history
-
-    async def made(self, due: float) -> Link:
-        """Return the link, made by then if there is none; see `link`.
-
-        Raises:
-            one of `FAILURES`: there is none; that is counted.
-        """
-        if (link := self.link) is not None:
-            return link
-        if self._making is None:
-            self._making = asyncio.get_running_loop().create_task(self._make())
-            self._making.add_done_callback(self._was_made)
-        try:
-            async with budget(max(0.0, due - asyncio.get_running_loop().time())):
-                # Others wait for it too, and the next one will want it.
-                return await asyncio.shield(self._making)
-        except TimeoutError as error:
-            self._node.failed(error)
-            raise
-
-    async def close(self) -> None:
-        """Close the link; another one is made when it is needed."""
-        making = self._making
-        if making is not None:
-            making.cancel()
-            await asyncio.wait([making])
-        if self._link is not None:
-            self._link.close()
-            self._link = None
-
-    async def _make(self) -> Link:
-        connection = self._connect()
-        if self._lost:
-            note_history(connection, self._lost)
-            self._lost = b""
-        try:
-            async with budget(self._seconds):
-                await connection.connect()
-        except BaseException as error:
-            await connection.disconnect(nowait=True)
-            if isinstance(error, Exception) and not isinstance(error, FAILURES):
-                # Garbage makes redis-py raise anything.
-                raise RedisConnectionError(describe(error)) from error
-            raise
-        return Link(connection, self._failed)
-
-    def _failed(self, error: Exception) -> None:
-        self._node.failed(error)
-        if self._node.breaker.open and self._link is not None:
-            # Whatever ends the outage, it may not bring this connection back.
-            link = self._link
-            self._drop(link)
-            link.close()
-
-    def _was_made(self, making: "asyncio.Task[Link]") -> None:
-        self._making = None
-        if making.cancelled():
-            return
-        error = making.exception()
-        if error is None:
-            self._link = making.result()
-        elif not isinstance(error, TimeoutError):
-            # Those who waited have counted that it took too long.
-            self._node.failed(error)

@@ -42,7 +42,7 @@ async def budget(seconds: float) -> AsyncGenerator[None]:
 
 
 @final
-class Breaker:
+class CircuitBreaker:
     """Opens after three failures in a row; only a background probe closes it, never a request."""
 
     __slots__ = ("_failures", "_lock", "_open")

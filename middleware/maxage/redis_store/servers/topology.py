@@ -12,8 +12,8 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, InvalidResponse, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from maxage.store.node import UNMET, Node, Owner
-from maxage.store.sentinel import Sentinels
+from maxage.redis_store.servers.node import UNMET, Node, Owner
+from maxage.redis_store.servers.sentinel import Sentinels
 from maxage.url import ServerGroup, redis_py_url, server_group
 
 Address = tuple[str, int]

@@ -16,8 +16,8 @@ import redis.connection as blocking
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from maxage.store.aside import aside
-from maxage.store.named import (
+from maxage.redis_store.servers.blocking_calls import run_blocking
+from maxage.redis_store.servers.dns import (
     LONGEST_WAIT,
     Awaitable,
     AwaitableTls,
@@ -103,7 +103,7 @@ class _Awaitable(Awaitable):
 
     async def _connect(self) -> None:
         timeout = self.socket_connect_timeout or LONGEST_WAIT
-        self.host, self.port = await aside(self._sentinels.primary, timeout)
+        self.host, self.port = await run_blocking(self._sentinels.primary, timeout)
         await super()._connect()
 
 

@@ -8,7 +8,7 @@ from maxage.store.tokens import NAMESPACE_GROUP
 
 
 @final
-class Journal:
+class OwedPurges:
     """Groups whose purge was not confirmed. Overflow collapses into "everything"."""
 
     __slots__ = ("_limit", "_lock", "_owed", "_serial")
@@ -38,12 +38,12 @@ class Journal:
                 # The namespace token is part of every entry: its purge covers all the others.
                 self._owed = {NAMESPACE_GROUP: self._serial}
 
-    def owed(self) -> tuple[tuple[str, ...], int]:
-        """Return what is owed now, with a mark that `settle` takes."""
+    def snapshot(self) -> tuple[tuple[str, ...], int]:
+        """Return what is owed now, with a mark that `strike` takes."""
         with self._lock:
             return tuple(self._owed), self._serial
 
-    def settle(self, groups: Iterable[str], mark: int) -> None:
+    def strike(self, groups: Iterable[str], mark: int) -> None:
         """Strike out groups whose purge was confirmed, unless they were owed again since `mark`."""
         with self._lock:
             for group in groups:

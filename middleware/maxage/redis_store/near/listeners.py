@@ -7,11 +7,11 @@ from typing import Final, final
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage.clock import Clock, monotonic_clock
-from maxage.store.copies import Copies
-from maxage.store.listener import PING, Connect, Question, TokenListener
-from maxage.store.node import Node
+from maxage.redis_store.near.listener import PING, Connect, Question, TokenListener
+from maxage.redis_store.near.s3_fifo import Copies
+from maxage.redis_store.servers.node import Node
+from maxage.redis_store.servers.topology import Topology
 from maxage.store.tokens import token_prefix
-from maxage.store.topology import Topology
 
 
 def names_in_all_slots(namespace: str) -> Iterator[bytes]:

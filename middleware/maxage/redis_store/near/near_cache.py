@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import Final, Literal, final
 
 from maxage.clock import Clock, monotonic_clock
-from maxage.store.copies import Copies
+from maxage.redis_store.near.listeners import Listeners
+from maxage.redis_store.near.s3_fifo import Copies
+from maxage.redis_store.shared_state import RedisState
 from maxage.store.entry import Entry
-from maxage.store.listeners import Listeners
 from maxage.store.near_copy import Copy
 from maxage.store.tokens import token_key
-from maxage.store.upstream import Upstream
 
 SILENCE: Final = 0.1
 """Seconds by which a `prompt` hit may lag: a question sent no longer ago was answered."""
@@ -38,7 +38,7 @@ class NearCache:
 
     def __init__(
         self,
-        upstream: Upstream,
+        redis_state: RedisState,
         *,
         mode: Literal["exact", "prompt"],
         max_bytes: int,
@@ -48,14 +48,14 @@ class NearCache:
         self.exact: Final = mode == "exact"
         self.copies: Final = Copies(max_bytes)
         self.listeners: Final = Listeners(
-            upstream.topology, upstream.namespace, self.copies, clock=clock
+            redis_state.topology, redis_state.namespace, self.copies, clock=clock
         )
-        self._upstream: Final = upstream
+        self._redis_state: Final = redis_state
         self._confirm_within: Final = confirm_within
         self._clock: Final = clock
         self._good_until = float("-inf")
         """Until when it need not be looked again whether copies may be used."""
-        upstream.watch_purges(self)
+        redis_state.watch_purges(self)
 
     def __len__(self) -> int:
         """Return the number of copies."""
@@ -72,10 +72,10 @@ class NearCache:
     def _usable(self, now: float) -> bool:
         """Look at all on which it depends, and remember for a moment that copies may be used."""
         self._good_until = float("-inf")
-        listeners, upstream = self.listeners, self._upstream
-        if not listeners.hear() or not upstream.trusted:
+        listeners, redis_state = self.listeners, self._redis_state
+        if not listeners.hear() or not redis_state.trusted:
             return False
-        until = min(now + _LOOK_INTERVAL, upstream.leasing.lease.trusted_until)
+        until = min(now + _LOOK_INTERVAL, redis_state.lease_manager.lease.trusted_until)
         if not self.exact:
             until = min(until, listeners.heard_at() + SILENCE)
         self._good_until = until
@@ -96,7 +96,7 @@ class NearCache:
         return bool(answers) and (now < self._good_until or self._usable(now))
 
     def _patience(self) -> float:
-        return self._upstream.patience(self._confirm_within)
+        return self._redis_state.patience(self._confirm_within)
 
     def begin(self) -> int:
         """Return what `keep` takes; to be called before the first byte of a lookup is sent."""
@@ -110,7 +110,7 @@ class NearCache:
         overtaken by the answer.
         """
         if self._usable(self._clock()):
-            names = (token_key(self._upstream.namespace, group) for group, _ in entry.tokens)
+            names = (token_key(self._redis_state.namespace, group) for group, _ in entry.tokens)
             self.copies.put(Copy(entry, ends=ends, tokens=tuple(names)), since=since)
 
     def forget(self, keys: Iterable[bytes]) -> None:
@@ -120,4 +120,4 @@ class NearCache:
     def purging(self, groups: Iterable[str]) -> None:
         """Drop what this process is about to purge; may be called from any thread."""
         self._good_until = float("-inf")
-        self.copies.purge(token_key(self._upstream.namespace, group) for group in groups)
+        self.copies.purge(token_key(self._redis_state.namespace, group) for group in groups)

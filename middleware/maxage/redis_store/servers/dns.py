@@ -1,8 +1,8 @@
 """Connections of redis-py to a host by its name: a resolver that hangs costs no more than a server.
 
 Neither `socket.getaddrinfo` nor an event loop's twin of it can be bounded. So the name is looked up
-`aside` first, within the time for connecting; redis-py, which looks it up again, is let at it only
-when that went well.
+first by `run_blocking`, within the time for connecting. redis-py looks it up again, and is called
+only when that succeeded.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -19,7 +19,7 @@ import redis.connection as blocking
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from maxage.store.aside import aside, ask_aside
+from maxage.redis_store.servers.blocking_calls import run_blocking, start_blocking
 
 LONGEST_WAIT: Final = 1.0
 """Seconds for looking up a name where nothing bounds connecting."""
@@ -30,7 +30,7 @@ class Blocking(blocking.Connection):
 
     def _connect(self) -> Any:
         if not _is_address(self.host):
-            lookup = ask_aside(socket.getaddrinfo, self.host, self.port)
+            lookup = start_blocking(socket.getaddrinfo, self.host, self.port)
             lookup.result(self.socket_connect_timeout or LONGEST_WAIT)
         return super()._connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 
@@ -45,7 +45,7 @@ class Awaitable(awaitable.Connection):
     async def _connect(self) -> None:
         if not _is_address(self.host):
             async with asyncio.timeout(self.socket_connect_timeout or LONGEST_WAIT):
-                await aside(socket.getaddrinfo, self.host, self.port)
+                await run_blocking(socket.getaddrinfo, self.host, self.port)
         await super()._connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 
 

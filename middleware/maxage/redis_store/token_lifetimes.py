@@ -16,8 +16,8 @@ from typing import Any, Final, final
 from redis.exceptions import ResponseError
 
 from maxage.clock import Clock, monotonic_clock
-from maxage.store.base import CLAIM_ENDED, CLAIM_ENDED_SECONDS, Writing
-from maxage.store.commands import CONFIRMED, Command
+from maxage.redis_store.servers.commands import CONFIRMED, Command
+from maxage.store.base import CLAIM_ENDED, CLAIM_ENDED_SECONDS, StoreWrite
 from maxage.store.tokens import LONG_TOKEN_SECONDS, TOKEN_SECONDS, token_key
 
 Rounds = Generator[list[Command], Sequence[Any], bool]
@@ -60,7 +60,7 @@ class TokenLifetimes:
         self._remember((key, token), self._clock() + self.token_seconds)
         return self.token_seconds
 
-    def writing(self, writings: Iterable[Writing]) -> Rounds:
+    def writing(self, writings: Iterable[StoreWrite]) -> Rounds:
         """Keep values, and the tokens that they carry longer; return whether all were kept."""
         asked_at, lasting = self._clock(), True
         sets: list[Command] = []

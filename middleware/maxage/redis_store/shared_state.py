@@ -1,8 +1,7 @@
 """What a process knows of one store on Redis: its servers, the purges it owes, the way back.
 
-The asynchronous and the synchronous half of the library share one `Upstream`, so that a purge that
-one half could not make stops the other half from trusting what it reads. What is known of each
-server by itself is a `Node`.
+The asynchronous and the synchronous store share one `RedisState`: a purge that one of them owes
+stops the other from trusting what it reads. A `Node` holds what is known of one server.
 """
 
 import atexit
@@ -15,14 +14,14 @@ from typing import Any, Final, Protocol, final
 
 from redis.exceptions import RedisError
 
-from maxage.store.base import Writing
-from maxage.store.commands import CONFIRMED, Command, token_command
-from maxage.store.journal import Journal
-from maxage.store.leasing import Leasing
-from maxage.store.lifetimes import Rounds, TokenLifetimes
-from maxage.store.node import Node, describe
+from maxage.redis_store.leases.lease_manager import LeaseManager
+from maxage.redis_store.owed_purges import OwedPurges
+from maxage.redis_store.servers.commands import CONFIRMED, Command, token_command
+from maxage.redis_store.servers.node import Node, describe
+from maxage.redis_store.servers.topology import Single, topology_for
+from maxage.redis_store.token_lifetimes import Rounds, TokenLifetimes
+from maxage.store.base import StoreWrite
 from maxage.store.tokens import NAMESPACE_GROUP, purged_token, token_key
-from maxage.store.topology import Single, topology_for
 
 logger = logging.getLogger("maxage")
 
@@ -41,23 +40,23 @@ class PurgeWatcher(Protocol):
 
 
 @final
-class Upstream:
+class RedisState:
     """What the process knows about one store and one namespace."""
 
     def __init__(self, url: str, namespace: str) -> None:
         self.namespace: Final = namespace
-        self.journal: Final = Journal()
+        self.owed_purges: Final = OwedPurges()
         self.topology: Final = topology_for(url, self)
         self.lifetimes: Final = TokenLifetimes(namespace)
         self._lock = threading.Lock()
         self._recovery: threading.Thread | None = None
         self._closing = threading.Event()
-        self.leasing: Final = Leasing(
+        self.lease_manager: Final = LeaseManager(
             namespace,
             survey=self.topology.learn,
             node_for=self.topology.node_for,
-            journal=self.journal,
-            pay=lambda: self._recovered() or self.journal.empty,
+            owed_purges=self.owed_purges,
+            pay=lambda: self._recovered() or self.owed_purges.empty,
             purge=self._purge_everything,
         )
         self.replica_lag = 0.0
@@ -77,17 +76,17 @@ class Upstream:
         return self.topology.nodes
 
     @property
-    def settled(self) -> bool:
+    def trustworthy(self) -> bool:
         """Whether what a server answers may be served.
 
         This process owes no purge, and has looked lately whether others may.
         """
-        return self.journal.empty and self.leasing.lease.trusts
+        return self.owed_purges.empty and self.lease_manager.lease.trusts
 
     @property
     def trusted(self) -> bool:
         """Whether hits may be served: every server answers, and what it answers is settled."""
-        return self.settled and self._all_answer
+        return self.trustworthy and self._all_answer
 
     @property
     def _all_answer(self) -> bool:
@@ -100,7 +99,7 @@ class Upstream:
     @property
     def _is_well(self) -> bool:
         """Whether the background probe has nothing to do."""
-        return self.journal.empty and self.topology.is_current and self._all_answer
+        return self.owed_purges.empty and self.topology.is_current and self._all_answer
 
     def patience(self, seconds: float) -> float:
         """Return how long to wait where any of the servers may be asked; see `Node.patience`."""
@@ -123,7 +122,7 @@ class Upstream:
         if unpaid:
             self.owe(unpaid)
 
-    def writing(self, writings: Iterable[Writing]) -> Rounds:
+    def writing(self, writings: Iterable[StoreWrite]) -> Rounds:
         """Keep values, and the tokens of their groups as long; see `TokenLifetimes.writing`."""
         if self.replica_lag:
             # One may have become a token that is to settle, which is not to be kept alive.
@@ -143,14 +142,14 @@ class Upstream:
         """Put purges that are not confirmed into the journal and begin to make up for them."""
         groups = tuple(groups)
         self.purging(groups)
-        if self.journal.empty:
+        if self.owed_purges.empty:
             logger.warning(
                 "A purge could not be confirmed: nothing is served from Redis until it is."
             )
-        self.journal.add(groups)
+        self.owed_purges.add(groups)
         # Once more, for what was looked up and kept before the journal said that it is not empty.
         self.purging(groups)
-        if not self.leasing.lease.watched:
+        if not self.lease_manager.lease.watched:
             self.unwatched_purges += 1
             if self.unwatched_purges == 1:
                 logger.warning(
@@ -166,8 +165,8 @@ class Upstream:
     def _purge_everything(self) -> bool:
         """Purge the namespace now; return whether that was confirmed."""
         self.purging([NAMESPACE_GROUP])
-        self.journal.add([NAMESPACE_GROUP])
-        confirmed = self._recovered() or self.journal.empty
+        self.owed_purges.add([NAMESPACE_GROUP])
+        confirmed = self._recovered() or self.owed_purges.empty
         if not confirmed:
             self.recover()
         return confirmed
@@ -183,7 +182,7 @@ class Upstream:
 
     def close(self) -> None:
         """Sign off and stop the background probe; `reopen` allows it again."""
-        self.leasing.sign_off()
+        self.lease_manager.sign_off()
         self._closing.set()
         recovery = self._recovery
         if recovery is not None and recovery is not threading.current_thread():
@@ -200,7 +199,7 @@ class Upstream:
         self._lock = threading.Lock()
         self._recovery = None
         self.topology.after_fork()
-        self.leasing.after_fork()
+        self.lease_manager.after_fork()
 
     def _probe(self) -> None:
         while not self._closing.is_set():
@@ -229,7 +228,7 @@ class Upstream:
         met = [node for node in nodes if self._reached(node, self._meet)]
         # Only now: whoever is met may be another server, which is one more purge.
         paid = [node for node in met if self._reached(node, self._pay)]
-        self.leasing.keeper.wake()
+        self.lease_manager.heartbeat.wake()
         return 0 < len(nodes) == len(paid)
 
     def _reached(self, node: Node, use: Callable[[Node], None]) -> bool:
@@ -247,7 +246,7 @@ class Upstream:
         state = [("CLUSTER", "INFO")] if node.is_in_cluster else []
         info, *answers = node.ask([("INFO", "replication"), ("PING",), *state], PROBE_TIMEOUT)
         if node.changed(node.history_in(info)):
-            self.journal.add([NAMESPACE_GROUP])
+            self.owed_purges.add([NAMESPACE_GROUP])
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
@@ -256,7 +255,7 @@ class Upstream:
 
     def _pay(self, node: Node) -> None:
         """Make the purges that are owed to the server, then let requests through to it."""
-        owed, mark = self.journal.owed()
+        owed, mark = self.owed_purges.snapshot()
         keys = {group: token_key(self.namespace, group) for group in owed}
         groups = [group for group, key in keys.items() if self.topology.node_for(key) is node]
         if groups:
@@ -267,7 +266,7 @@ class Upstream:
             for answer in node.ask(commands, PROBE_TIMEOUT):
                 if answer not in CONFIRMED:
                     raise answer if isinstance(answer, Exception) else RedisError("not written")
-            self.journal.settle(groups, mark)
+            self.owed_purges.strike(groups, mark)
         if node.breaker.open:
             node.breaker.close()
             logger.warning("The cache is in use again: Redis answers.")
@@ -275,24 +274,24 @@ class Upstream:
         node.succeeded()
 
 
-_upstreams: dict[tuple[str, str], Upstream] = {}
+_redis_states: dict[tuple[str, str], RedisState] = {}
 _upstreams_lock = threading.Lock()
 
 
-def upstream_for(url: str, namespace: str) -> Upstream:
-    """Return the one `Upstream` of this process for a server and a namespace."""
+def redis_state_for(url: str, namespace: str) -> RedisState:
+    """Return the one `RedisState` of this process for a server and a namespace."""
     with _upstreams_lock:
-        return _upstreams.setdefault((url, namespace), Upstream(url, namespace))
+        return _redis_states.setdefault((url, namespace), RedisState(url, namespace))
 
 
 def _sign_off() -> None:
-    for upstream in tuple(_upstreams.values()):
-        upstream.leasing.sign_off()
+    for redis_state in tuple(_redis_states.values()):
+        redis_state.lease_manager.sign_off()
 
 
 def _after_fork() -> None:
-    for upstream in tuple(_upstreams.values()):
-        upstream.after_fork()
+    for redis_state in tuple(_redis_states.values()):
+        redis_state.after_fork()
 
 
 atexit.register(_sign_off)

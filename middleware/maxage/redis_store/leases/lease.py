@@ -6,7 +6,7 @@ Who looks at the registry and finds a lease that has lapsed takes its owner for 
 be acknowledging writes whose purges nobody sees, or may have died with such purges unpaid: the
 namespace is purged, and again once per lease until the suspect is back or is given up.
 
-Here are the rules, over values and a clock that is passed; `leasing` carries them out.
+Here are the rules, over values and a clock that is passed; `lease_manager` carries them out.
 """
 
 import threading
@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Final, Self, final
 
 from maxage.clock import Clock, monotonic_clock
-from maxage.store.process import process_identity, surely_ended
+from maxage.redis_store.leases.process_identity import process_identity, surely_ended
 
 LEASE_SECONDS: Final = 4.0
 LOOK_INTERVAL: Final = 1.0

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @final
-class _Aside:
+class _BlockingCalls:
     """The questions that are under way in this process."""
 
     def __init__(self) -> None:
@@ -63,12 +63,12 @@ class _Aside:
             self._under_way.pop(question, None)
 
 
-_aside: Final = _Aside()
+_blocking_calls: Final = _BlockingCalls()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_aside.after_fork)
+    os.register_at_fork(after_in_child=_blocking_calls.after_fork)
 
 
-def ask_aside(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> Future[T]:
+def start_blocking(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> Future[T]:
     """Call the function in a thread of its own, or wait for the same call that is under way.
 
     Args:
@@ -80,9 +80,9 @@ def ask_aside(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> Futu
         OSError: no thread is to be had.
     """
     question = (function, args, tuple(more.items()))
-    return _aside.ask(question, lambda: function(*args, **more))
+    return _blocking_calls.ask(question, lambda: function(*args, **more))
 
 
-async def aside(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-    """Await what `ask_aside` returns; to be cancelled ends only the waiting."""
-    return await asyncio.wrap_future(ask_aside(function, *args, **more))
+async def run_blocking(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Await what `start_blocking` returns; to be cancelled ends only the waiting."""
+    return await asyncio.wrap_future(start_blocking(function, *args, **more))

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, final
 
-from maxage.store.lease import LOOK_INTERVAL
+from maxage.redis_store.leases.lease import LOOK_INTERVAL
 
 RETRY_INTERVAL: Final = 0.2
 """Seconds after a look that failed."""
 
 
 @final
-class Keeper:
+class Heartbeat:
     """Runs one look after the other, from `start` to `stop`, in a thread of its own.
 
     Args:
@@ -64,14 +64,14 @@ class Keeper:
                     # Under the lock, so that `start` finds either this thread going on or none.
                     if self._stopping:
                         self._thread = None
-                        _settle(self._first, good=False)
+                        _resolve(self._first, good=False)
                         return
             first, good = self._first, self._look()
-            _settle(first, good=good)
+            _resolve(first, good=good)
             self._wake.wait(LOOK_INTERVAL if good else RETRY_INTERVAL)
             self._wake.clear()
 
 
-def _settle(first: Future[bool], *, good: bool) -> None:
+def _resolve(first: Future[bool], *, good: bool) -> None:
     if not first.done():
         first.set_result(good)

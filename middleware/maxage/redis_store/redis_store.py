@@ -6,24 +6,24 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
-from maxage.settings import CacheSettings
-from maxage.store.base import Reading, Value, Writing
-from maxage.store.batching import CommandBatcher, LookupBatcher
-from maxage.store.cluster import connections_to
-from maxage.store.commands import (
+from maxage.redis_store.batching import CommandBatcher, LookupBatcher
+from maxage.redis_store.leases.lease_manager import LOOK_TIMEOUT
+from maxage.redis_store.near.near_cache import NearCache
+from maxage.redis_store.servers.cluster_connections import connections_to
+from maxage.redis_store.servers.commands import (
     Command,
-    Found,
+    Fetched,
     as_written,
     created_before,
     is_marked,
     marking,
     twice,
 )
-from maxage.store.connections import Connections
-from maxage.store.leasing import LOOK_TIMEOUT
-from maxage.store.near import NearCache
+from maxage.redis_store.servers.connections import Connections
+from maxage.redis_store.shared_state import RedisState, redis_state_for
+from maxage.settings import CacheSettings
+from maxage.store.base import StoreReply, StoreWrite, Value
 from maxage.store.tokens import token_key
-from maxage.store.upstream import Upstream, upstream_for
 
 
 @final
@@ -49,22 +49,22 @@ class _LoopSide:
 class _Mutating:
     """Encloses one request that may change something."""
 
-    __slots__ = ("_join", "_upstream")
+    __slots__ = ("_join", "_redis_state")
 
-    def __init__(self, upstream: Upstream, join: Callable[[], Awaitable[bool]]) -> None:
-        self._upstream: Final = upstream
+    def __init__(self, redis_state: RedisState, join: Callable[[], Awaitable[bool]]) -> None:
+        self._redis_state: Final = redis_state
         self._join: Final = join
 
     async def __aenter__(self) -> bool:
-        lease = self._upstream.leasing.lease
+        lease = self._redis_state.lease_manager.lease
         if not (held := lease.held):
             await self._join()
             held = lease.held
         lease.begin_mutation()
-        return held and self._upstream.trusted
+        return held and self._redis_state.trusted
 
     async def __aexit__(self, *_: object) -> None:
-        self._upstream.leasing.lease.end_mutation()
+        self._redis_state.lease_manager.lease.end_mutation()
 
 
 @final
@@ -82,8 +82,8 @@ class RedisStore:
         self.settings: Final = settings
         self._settings = settings
         self._namespace: Final = settings.cache_namespace
-        self.upstream: Final[Upstream] = upstream_for(url, settings.cache_namespace)
-        self.upstream.replica_lag = settings.replica_lag
+        self.redis_state: Final[RedisState] = redis_state_for(url, settings.cache_namespace)
+        self.redis_state.replica_lag = settings.replica_lag
         self._sides: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSide] = (
             weakref.WeakKeyDictionary()
         )
@@ -97,7 +97,7 @@ class RedisStore:
     @property
     def trusted(self) -> bool:
         """Whether the server answers and no purge is owed to it."""
-        return self.upstream.trusted
+        return self.redis_state.trusted
 
     @property
     def shared(self) -> bool:
@@ -107,7 +107,7 @@ class RedisStore:
     @property
     def authority(self) -> object:
         """The server and namespace as this process knows them."""
-        return self.upstream
+        return self.redis_state
 
     @property
     def keeps_objects(self) -> bool:
@@ -121,7 +121,7 @@ class RedisStore:
 
     async def open(self) -> None:
         """Take part in the leases, and connect, if the server answers."""
-        self.upstream.reopen()
+        self.redis_state.reopen()
         await self._joined(LOOK_TIMEOUT)
         await self.ping()
 
@@ -131,7 +131,7 @@ class RedisStore:
         if near is not None and near.listeners.belong_to(asyncio.get_running_loop()):
             self._near = None
             await near.listeners.stop()
-        await asyncio.to_thread(self.upstream.leasing.sign_off)
+        await asyncio.to_thread(self.redis_state.lease_manager.sign_off)
         side, self._last_side = self._sides.pop(asyncio.get_running_loop(), None), None
         if side is not None:
             await side.connections.close()
@@ -140,7 +140,7 @@ class RedisStore:
         """Ask the server itself, within the read budget, an open breaker notwithstanding."""
         return await self._side().connections.ping()
 
-    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
+    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Return values and tokens; every read of this turn of the loop shares one round trip.
 
         Raises:
@@ -156,13 +156,15 @@ class RedisStore:
         tokens: Mapping[str, bytes],
     ) -> bool:
         """Keep the values, and extend the tokens of their groups where they would end before."""
-        return await self.write_all((Writing(values, keep_for, tokens),))
+        return await self.write_all((StoreWrite(values, keep_for, tokens),))
 
-    async def write_all(self, writings: Sequence[Writing]) -> bool:
+    async def write_all(self, writings: Sequence[StoreWrite]) -> bool:
         """Do several writes in the same round trips."""
-        if not self.upstream.settled and not await self._joined(self._settings.cache_write_budget):
+        if not self.redis_state.trustworthy and not await self._joined(
+            self._settings.cache_write_budget
+        ):
             return False
-        rounds = self.upstream.writing(writings)
+        rounds = self.redis_state.writing(writings)
         try:
             commands = next(rounds)
             while True:
@@ -173,7 +175,7 @@ class RedisStore:
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
         """Write the value unless one lies there, and read what does, in one round trip."""
-        if not self.upstream.settled:
+        if not self.redis_state.trustworthy:
             return None
         commands = [("SET", key, value, "NX", "PX", int(keep_for * 1000)), ("GET", key)]
         _, lies = await self._side().commands.ask(commands)
@@ -202,27 +204,27 @@ class RedisStore:
         """Purge the groups; return the server's answers, and the tokens."""
         keys = [token_key(self._namespace, group) for group in groups]
         tokens: list[bytes | None] = [None] * len(groups)
-        self.upstream.purging(groups)
+        self.redis_state.purging(groups)
 
         def plan(position: int, history: bytes) -> Command:
             # Drawn when it is sent: no attempt ever uses another one's value.
-            command, tokens[position] = self.upstream.purge_command(keys[position], history)
+            command, tokens[position] = self.redis_state.purge_command(keys[position], history)
             return (*command, *options)
 
         unpaid: Sequence[str] = groups
         replicated = self._settings.on_lost_purge == "refuse"
         try:
-            if not self.upstream.leasing.lease.held:
+            if not self.redis_state.lease_manager.lease.held:
                 await self._joined(self._settings.cache_write_budget)
             answers = await self._side().connections.run(keys, plan, replicated=replicated)
             # With GET the answer to a SET that was done is what it replaced.
             told = [b"OK" if options and isinstance(a, bytes) else a for a in answers]
-            unpaid = self.upstream.unconfirmed(groups, told)
+            unpaid = self.redis_state.unconfirmed(groups, told)
         finally:
-            self.upstream.purging(groups)
+            self.redis_state.purging(groups)
             # Cancelled or failed in whatever way: what is not known to be written is owed.
             if unpaid:
-                self.upstream.owe(unpaid)
+                self.redis_state.owe(unpaid)
         owed = frozenset(unpaid)
         known = [None if group in owed else tokens[i] for i, group in enumerate(groups)]
         return answers, known
@@ -230,43 +232,45 @@ class RedisStore:
     async def soften(self, groups: Sequence[str]) -> bool:
         """Mark the token of each group in one round trip; owe whole purges where that failed."""
         keys = [token_key(self._namespace, group) for group in groups]
-        self.upstream.purging(groups)
+        self.redis_state.purging(groups)
         confirmed = [False] * len(groups)
         try:
-            if not self.upstream.leasing.lease.held:
+            if not self.redis_state.lease_manager.lease.held:
                 await self._joined(self._settings.cache_write_budget)
-            commands = created_before(keys, marking(keys), self.upstream.lifetimes.beginning)
+            commands = created_before(keys, marking(keys), self.redis_state.lifetimes.beginning)
             answers = await self._side().connections.run(twice(keys), commands)
             confirmed = [is_marked(length) for length in answers[1::2]]
         finally:
-            self.upstream.purging(groups)
-            self.upstream.owe_unless(groups, confirmed)
+            self.redis_state.purging(groups)
+            self.redis_state.owe_unless(groups, confirmed)
         return all(confirmed)
 
     def mutating(self) -> "_Mutating":
         """Enclose a request that may change something; see `Store.mutating`."""
-        return _Mutating(self.upstream, self._joined_in_time)
+        return _Mutating(self.redis_state, self._joined_in_time)
 
     async def _joined_in_time(self) -> bool:
         return await self._joined(self._settings.cache_write_budget)
 
     async def _joined(self, patience: float) -> bool:
         """Take part in the leases; return whether, after a first look, the store is settled."""
-        first = self.upstream.leasing.join()
+        first = self.redis_state.lease_manager.join()
         if not first.done():
-            patience = self.upstream.patience(patience)
+            patience = self.redis_state.patience(patience)
             await asyncio.wait([asyncio.wrap_future(first)], timeout=patience)
-        return self.upstream.settled
+        return self.redis_state.trustworthy
 
-    async def _fetch(self, keys: list[bytes], groups: list[str]) -> Found:
+    async def _fetch(self, keys: list[bytes], groups: list[str]) -> Fetched:
         """Ask once for the whole batch."""
-        if not self.upstream.settled and not await self._joined(self._settings.cache_read_budget):
+        if not self.redis_state.trustworthy and not await self._joined(
+            self._settings.cache_read_budget
+        ):
             raise StoreUnavailableError("a purge is owed")
         token_keys = [token_key(self._namespace, group) for group in groups]
         found = await self._side().connections.fetch(
-            keys, token_keys, self.upstream.lifetimes.beginning
+            keys, token_keys, self.redis_state.lifetimes.beginning
         )
-        if not self.upstream.settled:
+        if not self.redis_state.trustworthy:
             # A purge came to be owed while the answer was under way.
             raise StoreUnavailableError("a purge is owed")
         return found
@@ -277,7 +281,7 @@ class RedisStore:
         if not settings.near_cache_bytes or (self._near and self._near.listeners.alive):
             return
         self._near = NearCache(
-            self.upstream,
+            self.redis_state,
             mode=settings.near_cache,
             max_bytes=settings.near_cache_bytes,
             confirm_within=settings.cache_read_budget,
@@ -290,7 +294,7 @@ class RedisStore:
             return side
         side = self._sides.get(loop)
         if side is None:
-            connections = connections_to(self.upstream.topology, self._settings)
+            connections = connections_to(self.redis_state.topology, self._settings)
             side = self._sides[loop] = _LoopSide(loop, connections, LookupBatcher(self._fetch))
             self._listen(connections)
         self._last_side = side

@@ -9,13 +9,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from maxage.clock import Clock, monotonic_clock
-from maxage.store.commands import Command
-from maxage.store.journal import Journal
-from maxage.store.keeper import Keeper
-from maxage.store.lease import Lease, leased, tombstone
-from maxage.store.node import Node, describe
-from maxage.store.registry import Registry
-from maxage.store.sync_connections import SyncLink
+from maxage.redis_store.leases.heartbeat import Heartbeat
+from maxage.redis_store.leases.lease import Lease, leased, tombstone
+from maxage.redis_store.leases.registry import Registry
+from maxage.redis_store.owed_purges import OwedPurges
+from maxage.redis_store.servers.commands import Command
+from maxage.redis_store.servers.node import Node, describe
+from maxage.redis_store.servers.sync_connections import SyncLink
 
 LOOK_TIMEOUT: Final = 0.4
 """Seconds that each step of a look may take."""
@@ -24,7 +24,7 @@ logger = logging.getLogger("maxage")
 
 
 @final
-class Leasing:
+class LeaseManager:
     """Keeps the lease of this process, and looks after those of the others.
 
     Args:
@@ -42,25 +42,25 @@ class Leasing:
         *,
         survey: Callable[[float], None],
         node_for: Callable[[bytes], Node | None],
-        journal: Journal,
+        owed_purges: OwedPurges,
         pay: Callable[[], bool],
         purge: Callable[[], bool],
         clock: Clock = monotonic_clock,
     ) -> None:
         self.lease: Final = Lease(clock=clock)
-        self.keeper: Final = Keeper(self._look, self._leave)
+        self.heartbeat: Final = Heartbeat(self._look, self._leave)
         self._survey: Final = survey
         self._node_for: Final = node_for
-        self._journal: Final = journal
+        self._owed_purges: Final = owed_purges
         self._pay: Final = pay
         self._purge: Final = purge
         self._clock: Final = clock
         self._registry: Final = Registry(namespace, self._ask)
-        self._link: SyncLink | None = None
+        self._pipelined: SyncLink | None = None
 
     def join(self) -> Future[bool]:
         """Take part from now on; return what comes of the first look."""
-        return self.keeper.start()
+        return self.heartbeat.start()
 
     def sign_off(self) -> None:
         """Leave, so that nobody suspects this process; blocks for a second or so at most.
@@ -68,20 +68,20 @@ class Leasing:
         A process that owes a purge, or is in the middle of a mutating request, leaves nothing but
         a lease that will lapse. Use begins all anew.
         """
-        self.keeper.stop(LOOK_TIMEOUT * 3)
+        self.heartbeat.stop(LOOK_TIMEOUT * 3)
 
     def after_fork(self) -> None:
         """Begin anew in a forked process: thread, connections and lease are the parent's."""
-        self._link = None
-        self.keeper.after_fork()
+        self._pipelined = None
+        self.heartbeat.after_fork()
         self.lease.after_fork()
 
     def _look(self) -> bool:
         try:
             return self._look_once()
         except Exception as error:  # noqa: BLE001 - garbage makes redis-py raise anything
-            if self._link is not None:
-                self._link.node.failed(error)
+            if self._pipelined is not None:
+                self._pipelined.node.failed(error)
             self._hang_up()
             return False
 
@@ -90,7 +90,7 @@ class Leasing:
         self._survey(LOOK_TIMEOUT)
         asked_at = self._clock()
         seen = self._registry.read()
-        if self._link is None or not self._link.node.is_still(seen.info):
+        if self._pipelined is None or not self._pipelined.node.is_still(seen.info):
             raise RedisConnectionError("another server history on an old connection")
         found = self.lease.look(seen.records, server_now=seen.server_now, asked_at=asked_at)
         if found.purge:
@@ -103,7 +103,7 @@ class Leasing:
 
     def _renew(self, removed: Iterable[str], asked_at: float, server_now: int) -> bool:
         """Renew the lease, but not while a purge is owed: the others must notice if it is lost."""
-        if not self._journal.empty:
+        if not self._owed_purges.empty:
             return False
         try:
             self._registry.write({self.lease.identity: leased(server_now)}, removed)
@@ -119,9 +119,9 @@ class Leasing:
         identity, was_held = self.lease.identity, self.lease.held
         self.lease.leave()
         try:
-            if was_held and self.lease.idle and (self._journal.empty or self._pay()):
+            if was_held and self.lease.idle and (self._owed_purges.empty or self._pay()):
                 now = self._registry.read().server_now
-                if self.lease.idle and self._journal.empty:
+                if self.lease.idle and self._owed_purges.empty:
                     self._registry.write({identity: tombstone(now)})
         except Exception as error:  # noqa: BLE001 - garbage makes redis-py raise anything
             logger.debug("The lease is left to lapse: %s", describe(error))
@@ -129,15 +129,15 @@ class Leasing:
             self._hang_up()
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        node, link = self._node_for(self._registry.key), self._link
+        node, pipelined = self._node_for(self._registry.key), self._pipelined
         if node is None:
             raise RedisConnectionError("nobody keeps the registry")
-        if link is None or link.node is not node:
+        if pipelined is None or pipelined.node is not node:
             self._hang_up()
-            link = self._link = SyncLink(node, LOOK_TIMEOUT)
-        return link.exchange(lambda _: commands)
+            pipelined = self._pipelined = SyncLink(node, LOOK_TIMEOUT)
+        return pipelined.exchange(lambda _: commands)
 
     def _hang_up(self) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        if self._pipelined is not None:
+            self._pipelined.close()
+            self._pipelined = None

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, final
 
 from maxage.errors import StoreUnavailableError
-from maxage.store.base import Reading
-from maxage.store.commands import Command
+from maxage.redis_store.servers.commands import Command
+from maxage.store.base import StoreReply
 
 Fetch = Callable[[list[bytes], list[str]], Awaitable[tuple[list[bytes | None], list[bytes | None]]]]
 """Asks the store once, for distinct keys and distinct groups."""
@@ -29,9 +29,9 @@ class _Batch:
     def __init__(self) -> None:
         self.keys: dict[bytes, int] = {}
         self.groups: dict[str, int] = {}
-        self.waiting: dict[_Question, list[asyncio.Future[Reading]]] = {}
+        self.waiting: dict[_Question, list[asyncio.Future[StoreReply]]] = {}
 
-    def add(self, question: _Question, future: asyncio.Future[Reading]) -> None:
+    def add(self, question: _Question, future: asyncio.Future[StoreReply]) -> None:
         """Add a question, and whom to answer."""
         waiting = self.waiting.get(question)
         if waiting is not None:
@@ -47,7 +47,7 @@ class _Batch:
     def answer(self, values: Sequence[bytes | None], tokens: Sequence[bytes | None]) -> None:
         """Answer everybody; who asked the same shares one reading."""
         for (keys, groups), waiting in self.waiting.items():
-            reading = Reading(
+            reading = StoreReply(
                 [values[self.keys[key]] for key in keys],
                 [tokens[self.groups[group]] for group in groups],
             )
@@ -73,14 +73,14 @@ class LookupBatcher:
         self._batch: _Batch | None = None
         self._running: set[asyncio.Task[None]] = set()
 
-    def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> asyncio.Future[Reading]:
+    def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> asyncio.Future[StoreReply]:
         """Return a future of the answer; it fails with `StoreUnavailableError`."""
         batch = self._batch
         loop = asyncio.get_running_loop()
         if batch is None:
             batch = self._batch = _Batch()
             loop.call_soon(self._send)
-        future: asyncio.Future[Reading] = loop.create_future()
+        future: asyncio.Future[StoreReply] = loop.create_future()
         batch.add((tuple(keys), tuple(groups)), future)
         return future
 

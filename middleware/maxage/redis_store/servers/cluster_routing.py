@@ -10,10 +10,17 @@ from typing import Any, Final, TypeVar, final
 from redis.exceptions import AskError, MovedError, ResponseError
 
 from maxage.errors import StoreUnavailableError
-from maxage.store.commands import Begin, Command, Found, Plan, creation, is_replicated
-from maxage.store.node import Node, describe
+from maxage.redis_store.servers.commands import (
+    Begin,
+    Command,
+    Fetched,
+    Plan,
+    creation,
+    is_replicated,
+)
+from maxage.redis_store.servers.node import Node, describe
+from maxage.redis_store.servers.topology import Cluster
 from maxage.store.tokens import belongs
-from maxage.store.topology import Cluster
 
 T = TypeVar("T")
 Rounds = Generator[list["Packet"], None, T]
@@ -69,7 +76,7 @@ def fetching(
     keys: Sequence[bytes],
     token_keys: Sequence[bytes],
     begin: Begin,
-) -> Rounds[Found]:
+) -> Rounds[Fetched]:
     """Read values and tokens, and create the tokens that are missing.
 
     Raises:

@@ -20,18 +20,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ResponseError
 
 from maxage.errors import StoreUnavailableError
-from maxage.settings import CacheSettings
-from maxage.store.commands import (
+from maxage.redis_store.servers.commands import (
     Begin,
     Command,
-    Found,
+    Fetched,
     Plan,
     answers_of,
     creation_commands,
     strings,
 )
-from maxage.store.link import FAILURES, Lane
-from maxage.store.node import Node, describe
+from maxage.redis_store.servers.dialer import Dialer
+from maxage.redis_store.servers.node import Node, describe
+from maxage.redis_store.servers.pipeline import FAILURES
+from maxage.settings import CacheSettings
 from maxage.store.tokens import belongs
 
 
@@ -48,7 +49,7 @@ class Connections(Protocol):
 
     async def fetch(
         self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
-    ) -> Found:
+    ) -> Fetched:
         """Read values and tokens; missing tokens are created, for as long as `begin` says."""
         ...
 
@@ -72,14 +73,14 @@ class NodeConnections:
         self._settings = settings
         self._maker = self._new_maker()
         seconds = max(settings.cache_read_budget, settings.cache_write_budget)
-        self._lane = Lane(node, self._new_connection, seconds=seconds)
+        self._dialer = Dialer(node, self._new_connection, seconds=seconds)
         # WAIT holds back whatever is asked after it.
-        self._waiting_lane = Lane(node, self._new_connection, seconds=seconds)
+        self._waiting_dialer = Dialer(node, self._new_connection, seconds=seconds)
 
     async def close(self) -> None:
         """Close the connections; new ones are made when they are needed."""
-        await self._lane.close()
-        await self._waiting_lane.close()
+        await self._dialer.close()
+        await self._waiting_dialer.close()
 
     def connector_to(self, node: Node) -> Callable[[], AbstractConnection]:
         """Return what makes connections to the server, the only one that there is."""
@@ -94,13 +95,13 @@ class NodeConnections:
     async def ping(self) -> bool:
         """Ask the server itself, within the read budget, an open breaker notwithstanding."""
         answers = await self._answers(
-            self._lane, lambda _: [("PING",)], self._settings.cache_read_budget
+            self._dialer, lambda _: [("PING",)], self._settings.cache_read_budget
         )
         return answers in ([b"PONG"], ["PONG"])
 
     async def fetch(
         self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
-    ) -> Found:
+    ) -> Fetched:
         """Read values and tokens in one round trip; missing tokens are created in a second one.
 
         Args:
@@ -168,45 +169,45 @@ class NodeConnections:
             return None
         confirmation = node.confirmation(within if replicated else None)
         if not confirmation:
-            return await self._answers(self._lane, commands, node.patience(within))
+            return await self._answers(self._dialer, commands, node.patience(within))
         return await self._answers(
-            self._waiting_lane,
+            self._waiting_dialer,
             lambda history: [*commands(history), *confirmation],
             node.patience(within),
         )
 
     async def _answers(
-        self, lane: Lane, commands: Callable[[bytes], list[Command]], within: float
+        self, dialer: Dialer, commands: Callable[[bytes], list[Command]], within: float
     ) -> list[Any] | None:
         due = asyncio.get_running_loop().time() + within
         try:
-            link = lane.link or await lane.made(due)
-            return await link.ask(commands(link.history), due=due, within=within)
+            pipelined = dialer.pipelined or await dialer.made(due)
+            return await pipelined.ask(commands(pipelined.history), due=due, within=within)
         except FAILURES:
             return None
 
     async def _fetch(
         self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
-    ) -> Found:
+    ) -> Fetched:
         within = self._node.patience(self._settings.cache_read_budget)
         due = asyncio.get_running_loop().time() + within
-        link = self._lane.link or await self._lane.made(due)
+        pipelined = self._dialer.pipelined or await self._dialer.made(due)
         asked = [*keys, *token_keys]
-        (answer,) = await link.ask([("MGET", *asked)], due=due, within=within)
+        (answer,) = await pipelined.ask([("MGET", *asked)], due=due, within=within)
         try:
             found = strings(answer, len(asked))
             values, tokens = found[: len(keys)], found[len(keys) :]
-            if not all(belongs(token, link.history) for token in tokens):
-                lacking = [i for i, t in enumerate(tokens) if not belongs(t, link.history)]
+            if not all(belongs(token, pipelined.history) for token in tokens):
+                lacking = [i for i, t in enumerate(tokens) if not belongs(t, pipelined.history)]
                 commands = creation_commands(
-                    [(token_keys[i], tokens[i]) for i in lacking], link.history, begin
+                    [(token_keys[i], tokens[i]) for i in lacking], pipelined.history, begin
                 )
-                created = await link.ask(commands, due=due, within=within)
-                _put_created(tokens, lacking, created[-1], link.history)
+                created = await pipelined.ask(commands, due=due, within=within)
+                _put_created(tokens, lacking, created[-1], pipelined.history)
         except (ResponseError, InvalidResponse) as error:
             # Whoever answers like that is not to be asked on.
             self._node.failed(error)
-            link.retire()
+            pipelined.retire()
             raise
         return values, tokens
 

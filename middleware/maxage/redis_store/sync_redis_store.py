@@ -9,10 +9,8 @@ from concurrent.futures import wait
 from typing import Final, final
 
 from maxage.errors import StoreUnavailableError
-from maxage.settings import CacheSettings
-from maxage.store.base import Reading, Writing
-from maxage.store.cluster import sync_connections_to
-from maxage.store.commands import (
+from maxage.redis_store.servers.cluster_connections import sync_connections_to
+from maxage.redis_store.servers.commands import (
     Command,
     as_written,
     created_before,
@@ -20,8 +18,10 @@ from maxage.store.commands import (
     marking,
     twice,
 )
+from maxage.redis_store.shared_state import RedisState, redis_state_for
+from maxage.settings import CacheSettings
+from maxage.store.base import StoreReply, StoreWrite
 from maxage.store.tokens import token_key
-from maxage.store.upstream import Upstream, upstream_for
 
 
 @final
@@ -29,29 +29,29 @@ class SyncRedisStore:
     """Reads and writes without awaiting; safe to use from several threads."""
 
     def __init__(self, url: str, settings: CacheSettings) -> None:
-        self.upstream: Final[Upstream] = upstream_for(url, settings.cache_namespace)
-        self.upstream.replica_lag = settings.replica_lag
+        self.redis_state: Final[RedisState] = redis_state_for(url, settings.cache_namespace)
+        self.redis_state.replica_lag = settings.replica_lag
         self._settings: Final = settings
-        self._connections = sync_connections_to(self.upstream.topology, settings)
+        self._connections = sync_connections_to(self.redis_state.topology, settings)
 
     @property
     def authority(self) -> object:
         """The server and namespace as this process knows them."""
-        return self.upstream
+        return self.redis_state
 
-    def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> Reading:
+    def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Return values and tokens; missing tokens are created.
 
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
         """
         if self._joined(self._settings.cache_read_budget):
-            token_keys = [token_key(self.upstream.namespace, group) for group in groups]
+            token_keys = [token_key(self.redis_state.namespace, group) for group in groups]
             values, tokens = self._connections.fetch(
-                keys, token_keys, self.upstream.lifetimes.beginning
+                keys, token_keys, self.redis_state.lifetimes.beginning
             )
-            if self.upstream.settled:
-                return Reading(values, tokens)
+            if self.redis_state.trustworthy:
+                return StoreReply(values, tokens)
         raise StoreUnavailableError("a purge is owed")
 
     def write_now(
@@ -64,7 +64,7 @@ class SyncRedisStore:
         """Keep the values, and extend the tokens of their groups where they would end before."""
         if not self._joined(self._settings.cache_write_budget):
             return False
-        rounds = self.upstream.writing([Writing(values, keep_for, tokens)])
+        rounds = self.redis_state.writing([StoreWrite(values, keep_for, tokens)])
         try:
             commands = next(rounds)
             while True:
@@ -82,49 +82,51 @@ class SyncRedisStore:
 
     def renew_now(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Write a fresh token for each group; owe what was not confirmed."""
-        keys = [token_key(self.upstream.namespace, group) for group in groups]
+        keys = [token_key(self.redis_state.namespace, group) for group in groups]
         tokens: list[bytes | None] = [None] * len(groups)
-        self.upstream.purging(groups)
+        self.redis_state.purging(groups)
 
         def plan(position: int, history: bytes) -> Command:
-            command, tokens[position] = self.upstream.purge_command(keys[position], history)
+            command, tokens[position] = self.redis_state.purge_command(keys[position], history)
             return command
 
         unpaid: Sequence[str] = groups
         replicated = self._settings.on_lost_purge == "refuse"
         try:
-            if not self.upstream.leasing.lease.held:
+            if not self.redis_state.lease_manager.lease.held:
                 self._joined(self._settings.cache_write_budget)
             answers = self._connections.run(keys, plan, replicated=replicated)
-            unpaid = self.upstream.unconfirmed(groups, answers)
+            unpaid = self.redis_state.unconfirmed(groups, answers)
         finally:
-            self.upstream.purging(groups)
+            self.redis_state.purging(groups)
             # Interrupted or failed in whatever way: what is not known to be written is owed.
             if unpaid:
-                self.upstream.owe(unpaid)
+                self.redis_state.owe(unpaid)
         owed = frozenset(unpaid)
         return [None if group in owed else tokens[i] for i, group in enumerate(groups)]
 
     def _joined(self, patience: float) -> bool:
         """Take part in the leases; return whether, after a first look, the store is settled."""
-        if not self.upstream.settled:
-            wait([self.upstream.leasing.join()], timeout=self.upstream.patience(patience))
-        return self.upstream.settled
+        if not self.redis_state.trustworthy:
+            wait(
+                [self.redis_state.lease_manager.join()], timeout=self.redis_state.patience(patience)
+            )
+        return self.redis_state.trustworthy
 
     def soften_now(self, groups: Sequence[str]) -> bool:
         """Mark the token of each group; owe whole purges where that failed."""
-        keys = [token_key(self.upstream.namespace, group) for group in groups]
-        commands = created_before(keys, marking(keys), self.upstream.lifetimes.beginning)
-        self.upstream.purging(groups)
+        keys = [token_key(self.redis_state.namespace, group) for group in groups]
+        commands = created_before(keys, marking(keys), self.redis_state.lifetimes.beginning)
+        self.redis_state.purging(groups)
         confirmed = [False] * len(groups)
         try:
-            if not self.upstream.leasing.lease.held:
+            if not self.redis_state.lease_manager.lease.held:
                 self._joined(self._settings.cache_write_budget)
             answers = self._connections.run(twice(keys), commands)
             confirmed = [is_marked(length) for length in answers[1::2]]
         finally:
-            self.upstream.purging(groups)
-            self.upstream.owe_unless(groups, confirmed)
+            self.redis_state.purging(groups)
+            self.redis_state.owe_unless(groups, confirmed)
         return all(confirmed)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ Plan = Callable[[int, bytes], Command]
 It is asked anew for each attempt, so that no attempt uses another one's random value.
 """
 
-Found = tuple[list[bytes | None], list[bytes | None]]
+Fetched = tuple[list[bytes | None], list[bytes | None]]
 """Values and tokens, in the order of their keys."""
 
 Begin = Callable[[bytes, bytes], int]
@@ -56,10 +56,10 @@ def as_written(commands: Sequence[Command]) -> Plan:
 
 
 def token_command(
-    key: bytes, token: bytes, settle: float = 0.0, *, seconds: int = TOKEN_SECONDS
+    key: bytes, token: bytes, quarantine: float = 0.0, *, seconds: int = TOKEN_SECONDS
 ) -> Command:
-    """Return the command which writes a token, for `settle` seconds where it is to settle."""
-    lifetime = ("PX", max(1, int(settle * 1000))) if settle else ("EX", seconds)
+    """Return the command which writes a token, for `quarantine` seconds where it is to settle."""
+    lifetime = ("PX", max(1, int(quarantine * 1000))) if quarantine else ("EX", seconds)
     return ("SET", key, token, *lifetime)
 
 

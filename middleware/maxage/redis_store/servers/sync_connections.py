@@ -14,17 +14,23 @@ import redis
 from redis.exceptions import InvalidResponse, RedisError
 
 from maxage.errors import StoreUnavailableError
-from maxage.settings import CacheSettings
-from maxage.store.commands import (
+from maxage.redis_store.servers.commands import (
     Begin,
     Command,
-    Found,
+    Fetched,
     Plan,
     answers_of,
     creation_commands,
     strings,
 )
-from maxage.store.node import SERVER_IS_ELSEWHERE, Node, connection_history, describe, send
+from maxage.redis_store.servers.node import (
+    SERVER_IS_ELSEWHERE,
+    Node,
+    connection_history,
+    describe,
+    send,
+)
+from maxage.settings import CacheSettings
 from maxage.store.tokens import belongs
 
 
@@ -35,7 +41,7 @@ class SyncConnections(Protocol):
         """Close the connections."""
         ...
 
-    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin) -> Found:
+    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin) -> Fetched:
         """Read values and tokens; missing tokens are created."""
         ...
 
@@ -106,7 +112,7 @@ class SyncNodeConnections:
         self._reader.close()
         self._writer.close()
 
-    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin) -> Found:
+    def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin) -> Fetched:
         """Read values and tokens in one round trip; missing tokens are created in a second one.
 
         Raises:
@@ -158,9 +164,9 @@ class SyncNodeConnections:
         if self._node.breaker.open:
             return None
         seconds = self._settings.cache_write_budget if replicated else None
-        link = self._reader if reading else self._writer
+        pipelined = self._reader if reading else self._writer
         try:
-            return link.exchange(
+            return pipelined.exchange(
                 lambda history: [*commands(history), *self._node.confirmation(seconds)]
             )
         except (RedisError, OSError) as error:

@@ -1,0 +1,1 @@
+"""Leases: how the other workers notice that one can no longer purge."""
