@@ -22,14 +22,8 @@ from maxage.store.tokens import NAMESPACE_GROUP, is_quarantined, tag_group
 from maxage.stores import store_for, sync_store_for
 
 Model = TypeVar("Model")
-
-
 Id = TypeVar("Id", bound=str | int)
-
-
 Identity = str | int
-
-
 logger = logging.getLogger("maxage")
 
 

@@ -17,21 +17,13 @@ from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 
 WINDOW: Final = 60.0
 """How long a stale response is kept at least, for max-stale, HEAD and validation, in seconds."""
-
-
 # RFC 6585: "Responses with the 428 [429, 431, 511] status code MUST NOT be stored by a cache."
 _NEVER_STORED: Final = frozenset({428, 429, 431, 511})
-
-
 _UNDERSTOOD_METHODS: Final = frozenset({"GET", "QUERY"})
 """QUERY (RFC 10008) comes this far only where a setting says so; its key holds its content."""
-
-
 _OF_ONE_REQUEST: Final = frozenset(range(400, 432)) - {404, 405, 410, 414}
 """Client errors whose cause may be a header field of one request. That of the others is the URL; a
 status that is in no registry, such as 499, is the application's own word for something."""
-
-
 _UNDERSTOOD: Final = (
     frozenset({*range(200, 206), *range(300, 304), 307, 308})
     | frozenset({*range(400, 412), *range(413, 416), 417, 421, 422, 426, 451})

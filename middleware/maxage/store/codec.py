@@ -17,14 +17,8 @@ from maxage.rfc9111.message import HeaderList, Headers, StoredResponse
 from maxage.store.entry import Entry, VariantIndex
 
 _MAGIC = b"mxa1"
-
-
 _PREFIX = struct.Struct(">4sc16sI")
-
-
 _RESPONSE = b"R"
-
-
 _VARIANTS = b"V"
 
 
@@ -52,14 +46,8 @@ class _VariantsHead(msgspec.Struct, array_like=True):
 
 
 _OURS, _VALIDATE, _NEVER_STALE, _SHAREABLE = 1, 2, 4, 8
-
-
 _encode = msgspec.msgpack.Encoder().encode
-
-
 _decode_entry = msgspec.msgpack.Decoder(_EntryHead).decode
-
-
 _decode_variants = msgspec.msgpack.Decoder(_VariantsHead).decode
 
 

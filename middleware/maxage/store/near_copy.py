@@ -8,12 +8,8 @@ from maxage.store.entry import Entry
 _PLACES: Final = 1600
 """What a copy costs besides its entry: the object, its places in tables and queues, what is
 prepared to be sent, and what is remembered of the requests that it answers."""
-
-
 _MEMBER_BYTES: Final = 80
 """What it costs that one copy depends on one token."""
-
-
 _LINE_BYTES: Final = getsizeof((b"", b"")) + 2 * getsizeof(b"")
 """What a header line costs besides its characters: the pair, and both of its objects."""
 

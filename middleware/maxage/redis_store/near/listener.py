@@ -6,6 +6,9 @@ before it answers the write that caused it, and answers in order: what was purge
 was sent has been heard when its answer is there.
 """
 
+# pyright: reportPrivateUsage=false
+# redis-py gives no public way to the transport.
+
 import asyncio
 import logging
 from collections import deque
@@ -23,32 +26,16 @@ from maxage.redis_store.near.wire import Wire
 from maxage.redis_store.servers.node import Node, connection_history, describe
 
 logger = logging.getLogger("maxage")
-
-
 Connect = Callable[[], AbstractConnection]
 """Returns a new connection, not yet connected, that learns the server's history when it is."""
-
-
 _BUSY_INTERVAL: Final = 0.03
 """Seconds between two PINGs while copies are used."""
-
-
 _IDLE_INTERVAL: Final = 0.5
-
-
 _DEAD_AFTER: Final = 2.0
 """Seconds without an answer after which the connection is given up."""
-
-
 _CONNECT_WITHIN: Final = 1.0
-
-
 _FIRST_PAUSE: Final = 0.1
-
-
 _LONGEST_PAUSE: Final = 3.0
-
-
 Waiting = list["asyncio.Future[bool]"]
 
 

@@ -16,24 +16,14 @@ from maxage.store.near_copy import Copy
 
 _SMALL_PART: Final = 10
 """The small queue's share of all bytes: one part in so many."""
-
-
 _LARGEST_PART: Final = 4
 """No copy takes more than one part in so many."""
-
-
 _MOST_USES: Final = 3
 """Uses that are counted; a copy is spared as often in the main queue."""
-
-
 _GHOST_BYTES: Final = 160
 """What the name of a copy that has left costs: an integer and its place in the queue."""
-
-
 _SET_BYTES: Final = 320
 """What a token costs of which copies are kept: its key, a set, and the place of both."""
-
-
 _MARKS: Final = 512
 """Tokens of which it is remembered that they changed lately."""
 

@@ -1,5 +1,8 @@
 """The bytes of a listening connection."""
 
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# hiredis leaves part of its own signatures without types.
+
 import asyncio
 from collections.abc import Callable
 from typing import Any, Final, final

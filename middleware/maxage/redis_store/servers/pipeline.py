@@ -7,6 +7,10 @@ sees what was written before. Answers come in that order too, each to its own fu
 whoever is cancelled shifts nobody's answer: it is read and dropped.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+# redis-py and hiredis leave part of their own signatures without types.
+
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,40 +29,22 @@ from maxage.redis_store.servers.node import (
 
 FAILURES: Final = (RedisError, OSError, TimeoutError)
 """What a server that does not answer as it should makes redis-py, and a link, raise."""
-
-
 _NOTHING: Final = object()
-
-
 _pack: Final[Callable[[Command], bytes]] = cast("Any", hiredis.pack_command)
 """hiredis' own signature takes tuples of one part."""
-
-
 _GRACE: Final = 0.002
 """Seconds in which the event loop reads what lies there already when a budget is over."""
-
-
 _PROGRESS: Final = 64 * 1024
 """Bytes that have to arrive within a budget where a large answer is to be waited for longer."""
-
-
 _MOST_LOOKS: Final = 5
 """For how many budgets such an answer is waited for."""
-
-
 _TOO_MUCH: Final = 8 * 1024 * 1024
 """Bytes after which a server that is still answering has been asked for too much at once."""
-
-
 _LARGE: Final = 64 * 1024
 """Bytes from which on a value is not copied to stand in one piece with what is sent around it."""
-
-
 _KEPT_BUFFER: Final = 4 * 1024 * 1024
 """Bytes that hiredis may keep for the next answers. By default it gives back what is beyond 16 KB
 after each, and taking a megabyte anew costs as much time as all copies of it together."""
-
-
 Told = Callable[[Exception], None]
 """Is told how a server failed."""
 
