@@ -3,8 +3,7 @@
 from maxage.asgi import CacheMiddleware
 from maxage.counting import Counters, counters
 from maxage.errors import MaxageError, SettingsError, StoreUnavailableError
-from maxage.policy import Rule, cached, invalidates, uncached
-from maxage.purging import (
+from maxage.invalidation.purge import (
     apurge,
     apurge_all,
     apurge_path,
@@ -16,6 +15,7 @@ from maxage.purging import (
     tag,
 )
 from maxage.redis_store.redis_store import RedisStore
+from maxage.routing.route_policy import Rule, cached, invalidates, uncached
 from maxage.settings import CacheSettings
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore

@@ -12,11 +12,11 @@ from typing import Final, final
 from maxage.cache import Cache
 from maxage.errors import SettingsError, StoreUnavailableError
 from maxage.mutation import Mutation
-from maxage.policy import Rule
 from maxage.querying import Querying
 from maxage.reading import Reading
 from maxage.responder import ASGIApp, Message, Receive, Send, Service, pass_on, pass_unstorable
 from maxage.rfc9111.invalidation import is_unsafe
+from maxage.routing.route_policy import Rule
 from maxage.server import adds_date, worker_count
 from maxage.settings import CacheSettings
 from maxage.shortcut import Known, Ready, Shortcut

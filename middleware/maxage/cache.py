@@ -18,10 +18,12 @@ from maxage.claim import Claim, Claims, claim_key
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.collapse import Flight, Flights
 from maxage.counting import Counters, begin_counting
-from maxage.dependencies import Dependencies
 from maxage.expiry import is_due_early, shortened
 from maxage.fill import Fill, completed, response_tags
 from maxage.found import Found, suits
+from maxage.invalidation.dependencies import Dependencies
+from maxage.invalidation.group_names import tag_group
+from maxage.invalidation.purger import SharedPurges
 from maxage.key import variant_key
 from maxage.reader import Reader
 from maxage.rfc9111.decide import decide
@@ -39,9 +41,8 @@ from maxage.shelf import Shelf
 from maxage.store.base import Near, Store
 from maxage.store.entry import Entry
 from maxage.store.seal import Kept
-from maxage.store.tokens import any_quarantined, tag_group
+from maxage.store.tokens import any_quarantined
 from maxage.target import Target
-from maxage.together import SharedPurges
 
 logger = logging.getLogger("maxage")
 

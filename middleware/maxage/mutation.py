@@ -4,14 +4,14 @@ from collections.abc import Awaitable, Sequence
 from typing import Final, final
 
 from maxage.cache_status import CacheStatus
-from maxage.dependencies import current_dependencies
 from maxage.held import HeldAnswer
+from maxage.invalidation.dependencies import current_dependencies
+from maxage.invalidation.group_names import tag_group
 from maxage.posted import posted_answer
 from maxage.responder import Message, Responder
 from maxage.rfc9111.invalidation import invalidates, same_origin_targets
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.structured import parse_strings
-from maxage.store.tokens import tag_group
 from maxage.waiting import WaitingAnswer
 
 _NOT_EXECUTED: Final = (

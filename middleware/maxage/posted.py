@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final, final
 
-from maxage.dependencies import Dependencies
 from maxage.errors import StoreUnavailableError
 from maxage.fill import Fill
 from maxage.found import Found
+from maxage.invalidation.dependencies import Dependencies
 from maxage.responder import OVERRIDES, Message, Responder
 from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.posting import answers_get

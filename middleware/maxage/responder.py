@@ -5,8 +5,8 @@ from typing import Any, Final, final
 
 from maxage.cache import Cache
 from maxage.cache_status import CacheStatus, hit_value
-from maxage.dependencies import Dependencies, current_dependencies
 from maxage.found import Found
+from maxage.invalidation.dependencies import Dependencies, current_dependencies
 from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decisions import ForwardReason, Serve
 from maxage.rfc9111.directives import OWN_TARGET

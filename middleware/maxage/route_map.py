@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from maxage.asgi import CacheMiddleware
 from maxage.rfc9111.message import Headers
-from maxage.routes import RouteInfo
+from maxage.routing.route_table import RouteInfo
 from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.target import Targets
 

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any, Final, final
 
 from maxage.cache import Cache
-from maxage.dependencies import current_dependencies
 from maxage.found import Found, suits
+from maxage.invalidation.dependencies import current_dependencies
 from maxage.key import FORWARDED_HEADERS, variant_key
 from maxage.responder import OVERRIDES, Send, Service, pair
 from maxage.rfc9111.decide import decide

@@ -8,28 +8,22 @@ from urllib.parse import unquote
 from msgspec import Struct
 from msgspec.structs import replace
 
+from maxage.invalidation.group_names import collection_group, named_groups, path_group, tag_group
+from maxage.invalidation.groups import RouteGroups, fallback_groups, fallback_touched
 from maxage.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts, primary_key
-from maxage.policy import RoutePolicy, Rule, matching_rules, route_policy
 from maxage.remembered import Memory
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
 from maxage.rfc9111.policy import Policy
-from maxage.router import read_routes, router_of, routes_in
-from maxage.routes import (
+from maxage.routing.route_policy import RoutePolicy, Rule, matching_rules, route_policy
+from maxage.routing.route_table import (
     RouteInfo,
     RouteMatch,
     RouteTable,
-    fallback_groups,
-    fallback_touched,
 )
+from maxage.routing.router import read_routes, router_of, routes_in
 from maxage.settings import CacheSettings
-from maxage.store.tokens import (
-    NAMESPACE_GROUP,
-    collection_group,
-    named_groups,
-    path_group,
-    tag_group,
-)
+from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.url import server_url
 
 _DEEPEST: Final = 32
@@ -157,6 +151,7 @@ class Targets:
         self._rules = tuple(rules)
         self._app = app
         self._routes: RouteTable | None = None
+        self._route_groups: RouteGroups | None = None
         self.generation = 0
         self._router: Any = None
         """What holds the routes, once it is known."""
@@ -240,12 +235,11 @@ class Targets:
         return groups
 
     def _touched_at(self, method: str, path: str, host: bytes) -> tuple[str, ...]:
-        table = self._routes
-        found = table.match(method, path, _host_name(host)) if table is not None else None
-        if table is None or found is None:
+        found = self._routes.match(method, path, _host_name(host)) if self._routes else None
+        if self._route_groups is None or found is None:
             groups = fallback_touched(path)
         else:
-            groups = table.touched_by(found)
+            groups = self._route_groups.touched_by(found)
         declared = self._terms_at(path, path, found).policy.invalidates
         named = (g for name in declared for g in named_groups(_formatted(name, found)))
         return tuple(dict.fromkeys((*groups, *named)))
@@ -339,11 +333,10 @@ class Targets:
     def _groups(
         self, method: str, path: str, host: str
     ) -> tuple[RouteMatch | None, tuple[str, ...]]:
-        table = self._routes
-        found = table.match(method, path, host) if table is not None else None
-        if table is None or found is None:
+        found = self._routes.match(method, path, host) if self._routes else None
+        if self._route_groups is None or found is None:
             return None, fallback_groups(path)
-        return found, table.groups_of(found, host)
+        return found, self._route_groups.groups_of(found, host)
 
     def _watch_routes(self, scope: Scope) -> None:
         """Read the routes when they are first needed, and again when some were added."""
@@ -354,6 +347,7 @@ class Targets:
         if self._routes is not None and routes is self._routes_read and seen == self._routes_seen:
             return
         self._routes = read_routes(routes or ())
+        self._route_groups = RouteGroups(self._routes)
         self._routes_read, self._routes_seen = routes, seen
         self.generation += 1
         self._targets.clear()

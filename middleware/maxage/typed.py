@@ -13,12 +13,13 @@ from typing import Any, Final, Generic, TypeVar, cast, final
 
 from pydantic import TypeAdapter, ValidationError
 
-from maxage.dependencies import Dependencies, current_dependencies
 from maxage.errors import SettingsError, StoreUnavailableError
+from maxage.invalidation.dependencies import Dependencies, current_dependencies
+from maxage.invalidation.group_names import tag_group
 from maxage.settings import CacheSettings, settings_from_environment
 from maxage.store.base import Store, StoreReply, SyncStore
 from maxage.store.seal import Kept, digest_of, is_sealed, seal_of
-from maxage.store.tokens import NAMESPACE_GROUP, is_quarantined, tag_group
+from maxage.store.tokens import NAMESPACE_GROUP, is_quarantined
 from maxage.stores import store_for, sync_store_for
 
 Model = TypeVar("Model")

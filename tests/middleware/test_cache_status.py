@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from maxage import CacheMiddleware, CacheSettings, uncached
-from maxage.dependencies import current_dependencies
+from maxage.invalidation.dependencies import current_dependencies
 from tests.support.asgi import (
     CounterApp,
     Exchange,

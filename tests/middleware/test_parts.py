@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
-from maxage.dependencies import current_dependencies
+from maxage.invalidation.dependencies import current_dependencies
 from tests.support.asgi import Receive, Recorded, Scope, Send, call, read_body
 
 pytestmark = pytest.mark.anyio

@@ -13,9 +13,9 @@ from redis.exceptions import RedisError
 from maxage import reader
 from maxage.cache import Cache
 from maxage.collapse import Flight
-from maxage.dependencies import Dependencies
 from maxage.errors import StoreUnavailableError
 from maxage.fill import Fill
+from maxage.invalidation.dependencies import Dependencies
 from maxage.mutation import Mutation
 from maxage.redis_store import shared_state as redis_state
 from maxage.redis_store.leases import lease

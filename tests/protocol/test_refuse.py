@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from maxage import CacheMiddleware, CacheSettings
+from maxage.invalidation.group_names import tag_group
 from maxage.redis import RedisCache
-from maxage.store.tokens import tag_group, token_key
+from maxage.store.tokens import token_key
 from tests.support.asgi import Exchange, Recorded, call, http_scope
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer

@@ -3,7 +3,7 @@
 import threading
 
 from maxage import MemoryStore
-from maxage.dependencies import Dependencies
+from maxage.invalidation.dependencies import Dependencies
 
 
 def test_a_request_that_notes_nothing_has_nothing() -> None:

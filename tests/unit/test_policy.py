@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import Request
 
 from maxage.errors import SettingsError
-from maxage.policy import (
+from maxage.routing.route_policy import (
     Control,
     RoutePolicy,
     Rule,

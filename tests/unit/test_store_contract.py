@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 
 from maxage.errors import StoreUnavailableError
+from maxage.invalidation.group_names import path_group
 from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.settings import CacheSettings
@@ -24,7 +25,6 @@ from maxage.store.tokens import (
     LONG_TOKEN_SECONDS,
     NAMESPACE_GROUP,
     TOKEN_SECONDS,
-    path_group,
     softened,
     token_key,
 )

@@ -8,7 +8,7 @@ import pytest
 
 from maxage.background import Background
 from maxage.counting import Counters
-from maxage.together import SharedPurges
+from maxage.invalidation.purger import SharedPurges
 from tests.support.caching import begun_at_once
 
 pytestmark = pytest.mark.anyio

@@ -4,15 +4,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from maxage.invalidation.group_names import collection_group, path_group, tag_group
 from maxage.store.tokens import (
     HIDDEN_HISTORY,
     NAMESPACE_GROUP,
     belongs,
-    collection_group,
     fresh_token,
     history_of,
-    path_group,
-    tag_group,
     token_key,
 )
 

@@ -7,9 +7,9 @@ from typing import Final
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from maxage.policy import uncached
 from maxage.redis_store.servers.blocking_calls import run_blocking
 from maxage.redis_store.shared_state import ping_server
+from maxage.routing.route_policy import uncached
 from maxage.settings import CacheSettings
 from maxage.url import server_url
 

@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from maxage.errors import SettingsError
-from maxage.purging import apurge, apurge_all
+from maxage.invalidation.purge import apurge, apurge_all
 
 SHORTEST_TOKEN: Final = 16
 """Characters of a token at least."""

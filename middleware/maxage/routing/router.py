@@ -12,8 +12,9 @@ from typing import Annotated, Any, Final, get_args
 from pydantic import TypeAdapter
 from starlette.routing import BaseRoute, Host, Mount, Route, compile_path
 
-from maxage.policy import control_of
-from maxage.routes import Canonical, RouteInfo, RouteTable, SecuritySource
+from maxage.routing.route_policy import control_of
+from maxage.routing.route_table import Canonical, RouteInfo, RouteTable, SecuritySource
+from maxage.routing.template import template_regex
 
 logger = logging.getLogger("maxage")
 
@@ -101,7 +102,7 @@ def router_of(app: Any) -> Any:
 def _opaque(prefix: str, host: Host | None) -> RouteInfo:
     template = _joined(prefix, "/{path:path}")
     return RouteInfo(
-        template=template, methods=None, opaque=True, regex=_regex(template),
+        template=template, methods=None, opaque=True, regex=template_regex(template),
         host=host.host if host else "",
         host_regex=host.host_regex if host else None,
     )  # fmt: skip
@@ -125,7 +126,7 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
         ),
         query_names=_query_names(dependants),
         canonical=_canonical(template, dependants),
-        regex=_regex(template),
+        regex=template_regex(template),
         host=host.host if host else "",
         host_regex=host.host_regex if host else None,
     )
@@ -256,11 +257,3 @@ def _by_type(name: str, annotation: Any) -> dict[str, Canonical]:
         return str(parsed.value if isinstance(parsed, Enum) else parsed)
 
     return {name: canonical}
-
-
-def _regex(template: str) -> re.Pattern[str]:
-    # A trailing slash is optional here: purges must reach both spellings, and a router which
-    # redirects one to the other stores nothing under the redirected one by default.
-    pattern, _, _ = compile_path(template)
-    text = pattern.pattern
-    return re.compile(text.removesuffix("$").removesuffix("/") + "/?$", pattern.flags)

@@ -11,11 +11,12 @@ write is served.
 
 from collections.abc import Iterable, Sequence
 
-from maxage.dependencies import Dependencies, current_dependencies
 from maxage.errors import SettingsError
+from maxage.invalidation.dependencies import Dependencies, current_dependencies
+from maxage.invalidation.group_names import named_groups, tag_group
 from maxage.settings import CacheSettings, settings_from_environment
 from maxage.store.base import Store, SyncStore
-from maxage.store.tokens import NAMESPACE_GROUP, named_groups, tag_group
+from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.stores import store_for, sync_half
 
 __all__ = [

@@ -1,0 +1,1 @@
+"""Groups and purges: which response a write makes stale."""

@@ -1,0 +1,1 @@
+"""What the application's router says about a path."""

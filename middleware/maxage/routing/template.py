@@ -1,0 +1,60 @@
+"""Templates of routes and paths, by their segments."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from starlette.routing import compile_path
+
+PARAMETER: Final = re.compile(r"\{([^{}:]+)(?::[^{}]*)?\}")
+
+
+def split(template: str) -> list[str]:
+    """Return the segments of a template or path."""
+    return [segment for segment in template.split("/") if segment]
+
+
+def shape(template: str) -> tuple[str, ...]:
+    """Return the segments of a template without the names of its parameters."""
+    return tuple(PARAMETER.sub("{}", segment) for segment in split(template))
+
+
+def is_parameter(segment: str) -> bool:
+    """Return whether the segment of a template holds a parameter."""
+    return "{" in segment
+
+
+def spans_segments(template: str) -> bool:
+    """Return whether the template ends in a parameter that takes slashes (`{name:path}`)."""
+    return template.endswith(":path}")
+
+
+def overlap(a: str, b: str) -> bool:
+    """Return whether one segment can stand for both template segments."""
+    return a == b or is_parameter(a) or is_parameter(b)
+
+
+def fill(segments: Sequence[str], params: Mapping[str, str]) -> str:
+    """Return the path of these template segments, with its parameters filled in."""
+    template = "/" + "/".join(segments)
+    return PARAMETER.sub(lambda name: params.get(name[1], name[0]), template)
+
+
+def prefixes(path: str) -> list[str]:
+    """Return every path above `path`, the root first, and itself last."""
+    segments = split(path)
+    return ["/" + "/".join(segments[:length]) for length in range(len(segments) + 1)]
+
+
+def parent(path: str) -> str:
+    """Return the path directly above this one."""
+    return "/" + "/".join(split(path)[:-1])
+
+
+def template_regex(template: str) -> re.Pattern[str]:
+    """Return the pattern of the paths that match a template, with or without a slash at the end."""
+    # A trailing slash is optional here: purges must reach both spellings, and a router which
+    # redirects one to the other stores nothing under the redirected one by default.
+    pattern, _, _ = compile_path(template)
+    text = pattern.pattern
+    return re.compile(text.removesuffix("$").removesuffix("/") + "/?$", pattern.flags)
