@@ -1,7 +1,7 @@
 """An HTTP response cache for FastAPI, Starlette and any ASGI application."""
 
 from maxage.asgi import CacheMiddleware
-from maxage.counting import Counters, counters
+from maxage.counters import Counters, counters
 from maxage.errors import MaxageError, SettingsError, StoreUnavailableError
 from maxage.invalidation.purge import (
     apurge,
@@ -19,7 +19,7 @@ from maxage.routing.route_policy import Rule, cached, invalidates, uncached
 from maxage.settings import CacheSettings
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
-from maxage.stores import store_from_url
+from maxage.store_factory import store_from_url
 
 __version__ = "0.1.0"
 

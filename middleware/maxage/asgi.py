@@ -9,7 +9,8 @@ import logging
 from collections.abc import Iterable
 from typing import Final, final
 
-from maxage.cache import Cache
+from maxage.cache.cache import Cache
+from maxage.cache.targets import Scope, Targets
 from maxage.errors import SettingsError, StoreUnavailableError
 from maxage.mutation import Mutation
 from maxage.querying import Querying
@@ -22,8 +23,7 @@ from maxage.settings import CacheSettings
 from maxage.shortcut import Known, Ready, Shortcut
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
-from maxage.stores import store_for
-from maxage.target import Scope, Targets
+from maxage.store_factory import store_for
 
 logger = logging.getLogger("maxage")
 

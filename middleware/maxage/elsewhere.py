@@ -3,8 +3,8 @@
 import asyncio
 from typing import Final
 
-from maxage.claim import Claim, Standing
-from maxage.collapse import Flight
+from maxage.cache.claims import Claim, Standing
+from maxage.cache.collapse import Flight
 from maxage.errors import StoreUnavailableError
 from maxage.responder import Answering
 from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve

@@ -5,11 +5,12 @@ from typing import Final, final
 
 from msgspec.structs import replace
 
+from maxage.cache.claims import Claim
+from maxage.cache.collapse import Flight
+from maxage.cache.fill import Fill
+from maxage.cache.targets import Scope
 from maxage.cache_status import CacheStatus
-from maxage.claim import Claim
-from maxage.collapse import Flight
 from maxage.downstream import has_our_lifetime
-from maxage.fill import Fill
 from maxage.responder import Answering, Message, call_noting
 from maxage.rfc9111.combining import completed_by
 from maxage.rfc9111.decide import answer
@@ -18,7 +19,6 @@ from maxage.rfc9111.message import HeaderList, Headers, Response
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
 from maxage.rfc9111.verdicts import MayNotStore, Reason
 from maxage.store.entry import Entry
-from maxage.target import Scope
 
 logger = logging.getLogger("maxage")
 
@@ -294,7 +294,9 @@ class Exchange:
         """Keep a copy on the side, as long as it stays within the limits."""
         self._size += len(chunk)
         settings = self.reading.service.settings
-        if self._size > settings.cache_max_body_bytes or not self.cache.shelf.take(len(chunk)):
+        if self._size > settings.cache_max_body_bytes or not self.cache.pending_writes.take(
+            len(chunk)
+        ):
             self._forget()
             # Nobody needs to wait for what will not be shared.
             self._cannot_be_shared()
@@ -377,7 +379,7 @@ class Exchange:
 
     def _forget(self) -> None:
         if self._chunks:
-            self.cache.shelf.give_back(sum(map(len, self._chunks)))
+            self.cache.pending_writes.give_back(sum(map(len, self._chunks)))
             self._chunks = []
         self._fill = None
 

@@ -2,7 +2,7 @@
 
 from typing import Final, final
 
-from maxage.cache import Cache
+from maxage.cache.cache import Cache
 from maxage.responder import Message
 
 
@@ -19,7 +19,7 @@ class HeldAnswer:
         """Hold a message back; False: there is no room for it."""
         size = len(message.get("body", b""))
         longest = self._cache.settings.cache_max_body_bytes
-        if self._size + size > longest or not self._cache.shelf.take(size):
+        if self._size + size > longest or not self._cache.pending_writes.take(size):
             return False
         self._messages.append(message)
         self._size += size
@@ -27,6 +27,6 @@ class HeldAnswer:
 
     def release(self) -> list[Message]:
         """Return what was held, which takes no room any more."""
-        self._cache.shelf.give_back(self._size)
+        self._cache.pending_writes.give_back(self._size)
         messages, self._messages, self._size = self._messages, [], 0
         return messages

@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final, final
 
+from maxage.cache.fill import Fill
+from maxage.cache.lookup_result import LookupResult
+from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
-from maxage.fill import Fill
-from maxage.found import Found
 from maxage.invalidation.dependencies import Dependencies
 from maxage.responder import OVERRIDES, Message, Responder
 from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.posting import answers_get
-from maxage.target import Target
 
 
 async def posted_answer(responder: Responder) -> "PostedAnswer | None":
@@ -107,7 +107,7 @@ class PostedAnswer:
         chunk = bytes(message.get("body", b""))
         self._size += len(chunk)
         longest = self._responder.service.settings.cache_max_body_bytes
-        if self._size > longest or not self._responder.cache.shelf.take(len(chunk)):
+        if self._size > longest or not self._responder.cache.pending_writes.take(len(chunk)):
             self.forget()
             return
         self._chunks.append(chunk)
@@ -127,7 +127,7 @@ class PostedAnswer:
 
     def forget(self) -> None:
         """Let go of the copy."""
-        self._responder.cache.shelf.give_back(sum(map(len, self._chunks)))
+        self._responder.cache.pending_writes.give_back(sum(map(len, self._chunks)))
         self._chunks, self._fill = [], None
 
     def _request(self) -> Request:
@@ -135,6 +135,6 @@ class PostedAnswer:
         credentials = self._responder.service.credentials(self._target, headers)
         return Request(method="GET", headers=headers, carries_credentials=credentials)
 
-    def _found(self) -> Found:
+    def _found(self) -> LookupResult:
         # The mapping itself: it tells the tokens of the moment when the copy is stored.
-        return Found(key=self._target.key(()), entry=None, tokens=self._tokens)
+        return LookupResult(key=self._target.key(()), entry=None, tokens=self._tokens)

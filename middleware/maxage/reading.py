@@ -6,14 +6,15 @@ from typing import Any, Final, final
 
 from starlette.requests import Request as StarletteRequest
 
+from maxage.cache.collapse import Flight
+from maxage.cache.key import FORWARDED_HEADERS
+from maxage.cache.language_variant import variant_in_language
+from maxage.cache.lookup_result import LookupResult, is_of
+from maxage.cache.target import Target
 from maxage.cache_status import CacheStatus
-from maxage.collapse import Flight
 from maxage.elsewhere import fetched_elsewhere
 from maxage.errors import StoreUnavailableError
 from maxage.exchange import Exchange
-from maxage.found import Found, is_of
-from maxage.key import FORWARDED_HEADERS
-from maxage.language import variant_in_language
 from maxage.mutation import Mutation
 from maxage.refresh import begin_refresh, run_in_time
 from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, pass_on, pass_unstorable
@@ -22,7 +23,6 @@ from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
 from maxage.rfc9111.message import Request
 from maxage.shortcut import Known, Shortcut
 from maxage.store.entry import Entry
-from maxage.target import Target
 
 logger = logging.getLogger("maxage")
 
@@ -47,7 +47,7 @@ class Reading(Answering):
     _slow: bool = False
     """Whether it has waited long enough for a fill that is under way yet."""
 
-    async def run(self, known: Known | None = None, found: Found | None = None) -> None:
+    async def run(self, known: Known | None = None, found: LookupResult | None = None) -> None:
         """Serve from the store, or forward and perhaps store.
 
         Args:
@@ -126,7 +126,7 @@ class Reading(Answering):
         if known is None and self.shortcut is not None and not self.request.carries_credentials:
             self.shortcut.learn(self.scope, self.target)
 
-    async def _lookup(self, key: bytes, found: Found | None) -> Found:
+    async def _lookup(self, key: bytes, found: LookupResult | None) -> LookupResult:
         if found is None:
             found = await self.cache.lookup(self.target, key, self.headers)
         if found.entry is None and self.target.rules.language_select:

@@ -28,7 +28,7 @@ from redis.retry import Retry
 from maxage.pretended import AWAY, WAITING, note, pretended, refuse
 from maxage.redis_store.servers.node import Node
 from maxage.redis_store.shared_state import RedisState
-from maxage.url import ServerGroup
+from maxage.redis_url import ServerGroup
 
 _UNREACHABLE: Final = ("Redis Cluster cannot be connected", "All slots are not covered")
 """How redis-py begins to say that the cluster is to blame, in an exception for all mistakes."""

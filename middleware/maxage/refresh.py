@@ -5,8 +5,9 @@ from typing import Any, Final, final
 
 from msgspec.structs import replace
 
+from maxage.cache.collapse import Flight
+from maxage.cache.targets import Scope
 from maxage.cache_status import CacheStatus
-from maxage.collapse import Flight
 from maxage.elsewhere import may_refresh
 from maxage.exchange import CONDITIONAL, Exchange
 from maxage.responder import Answering, Message
@@ -14,7 +15,6 @@ from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request
 from maxage.rfc9111.verdicts import MayNotStore, Reason
 from maxage.store.entry import Entry
-from maxage.target import Scope
 
 _OF_THE_CLIENT: Final = CONDITIONAL | {b"cache-control", b"pragma"}
 """Request fields that are one client's wishes. A refresh is ours, and for everybody."""

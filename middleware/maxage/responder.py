@@ -3,16 +3,17 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, final
 
-from maxage.cache import Cache
+from maxage.cache.cache import Cache
+from maxage.cache.lookup_result import LookupResult
+from maxage.cache.target import Target
+from maxage.cache.targets import Scope, Targets
 from maxage.cache_status import CacheStatus, hit_value
-from maxage.found import Found
 from maxage.invalidation.dependencies import Dependencies, current_dependencies
 from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decisions import ForwardReason, Serve
 from maxage.rfc9111.directives import OWN_TARGET
 from maxage.rfc9111.message import Headers, Request
 from maxage.settings import CacheSettings
-from maxage.target import Scope, Target, Targets
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -153,7 +154,7 @@ class Answering(Responder):
 
     target: Target
     request: Request
-    found: Found
+    found: LookupResult
     content: bytes | None = None
     """The content of a QUERY; None: a GET or HEAD, which has none."""
     collapsed: bool | None = None

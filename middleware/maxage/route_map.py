@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from maxage.asgi import CacheMiddleware
+from maxage.cache.targets import Targets
 from maxage.rfc9111.message import Headers
 from maxage.routing.route_table import RouteInfo
 from maxage.store.tokens import NAMESPACE_GROUP
-from maxage.target import Targets
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::(\w+))?\}")

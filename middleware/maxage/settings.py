@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maxage.errors import SettingsError
-from maxage.url import check_store_url, mask_password
+from maxage.redis_url import check_store_url, mask_password
 
 NameList = Annotated[tuple[str, ...], NoDecode]
 """Header or cookie names; in the environment separated by commas."""

@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Final, final
 
-from maxage.cache import Cache
-from maxage.found import Found, suits
+from maxage.cache.cache import Cache
+from maxage.cache.key import FORWARDED_HEADERS, variant_key
+from maxage.cache.lookup_result import LookupResult, suits
+from maxage.cache.target import Target
+from maxage.cache.targets import Scope
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.key import FORWARDED_HEADERS, variant_key
 from maxage.responder import OVERRIDES, Send, Service, pair
 from maxage.rfc9111.decide import decide
 from maxage.rfc9111.decisions import Serve
@@ -25,7 +27,6 @@ from maxage.rfc9111.vary import selecting_values
 from maxage.store.base import Near
 from maxage.store.entry import Entry
 from maxage.store.near_copy import Copy
-from maxage.target import Scope, Target
 
 _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
     b"authorization", b"cookie", b"content-length", b"transfer-encoding", b"cache-control",
@@ -189,7 +190,7 @@ class Shortcut:
             ready = self._prepare(copy.entry, copy.ready, known, headers, now, confirmed)
         return ready
 
-    async def look_up(self, known: Known, lines: list[Line]) -> Ready | Found | None:
+    async def look_up(self, known: Known, lines: list[Line]) -> Ready | LookupResult | None:
         """Look a known request up; return what answers it, or what else was found.
 
         None: it is to be looked up as any other request.

@@ -8,11 +8,11 @@ Nothing is run: the answer is that of the application's routes, decorators and r
 
 from typing import Any, Final
 
+from maxage.cache.targets import Targets
 from maxage.rfc9111.invalidation import is_unsafe
 from maxage.rfc9111.message import Headers
 from maxage.route_map import RouteMap, route_map, scope_of, targets_of
 from maxage.store.tokens import NAMESPACE_GROUP
-from maxage.target import Targets
 
 __all__ = ["RouteMap", "assert_does_not_invalidate", "assert_invalidates", "route_map"]
 

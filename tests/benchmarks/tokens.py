@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from maxage import reader
+from maxage.cache import lookup as reader
 from maxage.redis_store.redis_store import RedisStore
 from tests.benchmarks import apps, inprocess
 from tests.support.asgi import call

@@ -409,7 +409,7 @@ plain = sites["plain"]
 async def settled(send: Any) -> None:
     """Answer when nothing waits to be written any more."""
     for made in caches:
-        while made.cache is not None and len(made.cache.shelf):  # noqa: ASYNC110 - it has no event
+        while made.cache is not None and len(made.cache.pending_writes):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.002)
     await done(send)
 

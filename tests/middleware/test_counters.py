@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI, Response
 
 from maxage import CacheMiddleware, CacheSettings, Counters, MemoryStore, cached, counters, uncached
-from maxage.counting import BYPASSES
+from maxage.counters import BYPASSES
 from tests.support.asgi import CounterApp, call
 from tests.support.caching import cache_of, settled
 from tests.support.clock import ManualClock

@@ -31,7 +31,7 @@ from maxage import (
     tag,
 )
 from maxage.redis import RedisCache
-from maxage.stores import store_for
+from maxage.store_factory import store_for
 from tests.support.asgi import Exchange, call, http_scope
 from tests.support.redis_server import RedisServer
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore, apurge_all, cached
 from maxage.redis import RedisCache
 from maxage.store.tokens import is_quarantined, token_key
-from maxage.stores import store_for
+from maxage.store_factory import store_for
 from tests.support.asgi import Exchange, call, http_scope
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer

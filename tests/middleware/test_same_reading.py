@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from maxage import CacheMiddleware, CacheSettings, apurge_tags
-from maxage.reader import _LARGEST_RECENT, _MOST_RECENT
+from maxage.cache.lookup import _LARGEST_RECENT, _MOST_RECENT
 from maxage.store.codec import Codec
 from maxage.store.entry import Entry, VariantIndex
 from tests.support.asgi import Receive, Scope, Send, call

@@ -438,7 +438,7 @@ async def test_tasks_that_begin_at_once_hold_nothing_back(monkeypatch: pytest.Mo
     assert middleware.cache is not None
     await call(middleware)
     await asyncio.sleep(0)
-    assert len(middleware.cache.shelf) == 0
+    assert len(middleware.cache.pending_writes) == 0
     assert b"hit" in status_of(await call(middleware))
 
 
@@ -464,7 +464,7 @@ async def test_responses_of_one_turn_are_written_together_and_none_takes_another
     assert sent == [2]
     assert "could not be encoded" in caplog.text
     assert middleware.cache is not None
-    assert len(middleware.cache.shelf) == 0
+    assert len(middleware.cache.pending_writes) == 0
     for path in ("/one", "/two"):
         assert b"hit" in status_of(await call(middleware, path=path))
     await middleware.aclose()

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from maxage import CacheMiddleware
-from maxage.expiry import is_due_early, shortened
+from maxage.cache.early_refresh import is_due_early, shortened
 from tests.rfc9111.build import NOW, stored
 from tests.support.asgi import (
     CounterApp,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
-from maxage.cache import UNCACHEABLE_SECONDS
+from maxage.cache.cache import UNCACHEABLE_SECONDS
 from maxage.store.base import StoreReply
 from tests.support.asgi import CounterApp, call
 from tests.support.caching import settled, status_of

@@ -10,11 +10,11 @@ from hypothesis import settings
 from msgspec.structs import replace
 from redis.exceptions import RedisError
 
-from maxage import reader
-from maxage.cache import Cache
-from maxage.collapse import Flight
+from maxage.cache import lookup as reader
+from maxage.cache.cache import Cache
+from maxage.cache.collapse import Flight
+from maxage.cache.fill import Fill
 from maxage.errors import StoreUnavailableError
-from maxage.fill import Fill
 from maxage.invalidation.dependencies import Dependencies
 from maxage.mutation import Mutation
 from maxage.redis_store import shared_state as redis_state

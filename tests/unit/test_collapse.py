@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from maxage import MemoryStore
 from maxage.background import Background
-from maxage.claim import Claims, Standing
-from maxage.collapse import Flight, Flights
+from maxage.cache.claims import Claims, Standing
+from maxage.cache.collapse import Flight, Flights
 
 TOKENS: dict[str, bytes | None] = {"n": b"1", "p:/x": b"2"}
 

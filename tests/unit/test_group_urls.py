@@ -3,8 +3,8 @@
 import pytest
 
 from maxage.errors import SettingsError
+from maxage.redis_url import check_store_url, mask_password, server_group
 from maxage.settings import CacheSettings
-from maxage.url import check_store_url, mask_password, server_group
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys", "REDIS"])

@@ -18,8 +18,8 @@ from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_store.servers.blocking_calls import run_blocking, start_blocking
 from maxage.redis_store.servers.sentinel import Sentinels
 from maxage.redis_store.sync_redis_store import SyncRedisStore
+from maxage.redis_url import server_group
 from maxage.settings import CacheSettings
-from maxage.url import server_group
 from tests.support.redis_server import RedisServer
 from tests.support.resp import wait_until
 from tests.unit.test_store_contract import eventually_read, fresh_settings

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from maxage.key import (
+from maxage.cache.key import (
     FORWARDED_HEADERS,
     declared_query,
     forwarded_parts,

@@ -5,8 +5,9 @@ import tracemalloc
 import pytest
 
 from maxage import CacheSettings
+from maxage.cache.target import Target
+from maxage.cache.targets import Targets
 from maxage.rfc9111.message import Headers
-from maxage.target import Target, Targets
 from tests.support.asgi import http_scope
 
 MEBIBYTE = 1024 * 1024

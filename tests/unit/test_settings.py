@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxage.errors import SettingsError
+from maxage.redis_url import SCHEMES, check_store_url, mask_password, redis_py_url
 from maxage.settings import CacheSettings, settings_from_environment
-from maxage.url import SCHEMES, check_store_url, mask_password, redis_py_url
 
 NAMES = [name.upper() for name in CacheSettings.model_fields]
 

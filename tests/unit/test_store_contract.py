@@ -28,7 +28,7 @@ from maxage.store.tokens import (
     softened,
     token_key,
 )
-from maxage.stores import store_from_url
+from maxage.store_factory import store_from_url
 from tests.support.clock import ManualClock
 from tests.support.fault_proxy import ERRORS, FaultProxy
 from tests.support.redis_server import RedisServer

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from maxage.background import Background
-from maxage.counting import Counters
+from maxage.counters import Counters
 from maxage.invalidation.purger import SharedPurges
 from tests.support.caching import begun_at_once
 

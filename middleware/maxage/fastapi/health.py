@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 from maxage.redis_store.servers.blocking_calls import run_blocking
 from maxage.redis_store.shared_state import ping_server
+from maxage.redis_url import server_url
 from maxage.routing.route_policy import uncached
 from maxage.settings import CacheSettings
-from maxage.url import server_url
 
 PING_TIMEOUT: Final = 0.25
 """Seconds that each server may take to answer the ping behind `redis_available`."""

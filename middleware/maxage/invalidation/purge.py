@@ -17,7 +17,7 @@ from maxage.invalidation.group_names import named_groups, tag_group
 from maxage.settings import CacheSettings, settings_from_environment
 from maxage.store.base import Store, SyncStore
 from maxage.store.tokens import NAMESPACE_GROUP
-from maxage.stores import store_for, sync_half
+from maxage.store_factory import store_for, sync_half
 
 __all__ = [
     "apurge",

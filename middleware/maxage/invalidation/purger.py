@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, final
 
-from maxage.counting import Counters
+from maxage.counters import Counters
 from maxage.store.memory import MemoryStore
 
 

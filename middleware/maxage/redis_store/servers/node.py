@@ -27,8 +27,8 @@ from maxage.redis_store.servers.circuit_breaker import CircuitBreaker
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.dns import by_name, never_resending
 from maxage.redis_store.servers.sentinel import Sentinels, following
+from maxage.redis_url import mask_password
 from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of
-from maxage.url import mask_password
 
 SERVER_IS_ELSEWHERE: Final = (ReadOnlyError, BusyLoadingError, AuthenticationError, MovedError)
 """Answers after which a connection is given up, so that the next one reads the history again."""

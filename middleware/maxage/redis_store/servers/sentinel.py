@@ -26,7 +26,7 @@ from maxage.redis_store.servers.dns import (
     by_name,
     never_resending,
 )
-from maxage.url import ServerGroup
+from maxage.redis_url import ServerGroup
 
 _LEAST_WAIT: Final = 0.01
 """Seconds that a sentinel is given at least, however many there are."""

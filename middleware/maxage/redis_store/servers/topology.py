@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage.redis_store.servers.node import UNMET, Node, Owner
 from maxage.redis_store.servers.sentinel import Sentinels
-from maxage.url import ServerGroup, redis_py_url, server_group
+from maxage.redis_url import ServerGroup, redis_py_url, server_group
 
 Address = tuple[str, int]
 

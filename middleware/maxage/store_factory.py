@@ -5,10 +5,10 @@ from functools import lru_cache
 from maxage.errors import SettingsError
 from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_store.sync_redis_store import SyncRedisStore
+from maxage.redis_url import check_store_url, server_url
 from maxage.settings import CacheSettings
 from maxage.store.base import Store, SyncStore
 from maxage.store.memory import MemoryStore
-from maxage.url import check_store_url, server_url
 
 
 def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any, Final, final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from maxage.claim import Claim
-from maxage.counting import Counters
-from maxage.fill import Fill
-from maxage.found import Found
+from maxage.cache.claims import Claim
+from maxage.cache.fill import Fill
+from maxage.cache.lookup_result import LookupResult
+from maxage.counters import Counters
 from maxage.settings import CacheSettings
 from maxage.store.base import Store, StoreReply, StoreWrite, Value
 from maxage.store.codec import Codec
@@ -24,7 +24,7 @@ _Turn = list[tuple[Entry, float, Claim | None]]
 
 
 @final
-class Shelf:
+class PendingWrites:
     """The store, and before it the entries that wait to be written to it.
 
     An entry is found here before the last byte of its response leaves, so that the client's next
@@ -179,7 +179,9 @@ class Shelf:
             lock = self._index_locks[name] = asyncio.Lock()
         return lock
 
-    async def _index_with(self, entry: Entry, found: Found) -> tuple[VariantIndex, Sequence[bytes]]:
+    async def _index_with(
+        self, entry: Entry, found: LookupResult
+    ) -> tuple[VariantIndex, Sequence[bytes]]:
         """Return the URL's index with this variant in it, and those that make room for it."""
         # Read anew: others may have been written while the handler ran.
         reading = await self._read_quietly(found.key)

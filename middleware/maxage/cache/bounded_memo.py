@@ -13,7 +13,7 @@ _USUAL_LENGTH: Final = 512
 
 
 @final
-class Memory(OrderedDict[Key, Remembered]):
+class BoundedMemo(OrderedDict[Key, Remembered]):
     """What is remembered of URLs, bounded in their number and in their length."""
 
     _weight = 0

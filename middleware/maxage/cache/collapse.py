@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Generic, TypeVar, final
 
-from maxage.claim import Claim
+from maxage.cache.claims import Claim
 
 Result = TypeVar("Result")
 

@@ -20,7 +20,7 @@ from maxage.settings import CacheSettings, settings_from_environment
 from maxage.store.base import Store, StoreReply, SyncStore
 from maxage.store.seal import Kept, digest_of, is_sealed, seal_of
 from maxage.store.tokens import NAMESPACE_GROUP, is_quarantined
-from maxage.stores import store_for, sync_store_for
+from maxage.store_factory import store_for, sync_store_for
 
 Model = TypeVar("Model")
 Id = TypeVar("Id", bound=str | int)

@@ -5,14 +5,14 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from maxage.cache.target import Target
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.tokens import softened
-from maxage.target import Target
 
 Tokens = Mapping[str, bytes | None]
 
 
-class Found(Struct, frozen=True, kw_only=True):
+class LookupResult(Struct, frozen=True, kw_only=True):
     """What a lookup brought: the valid stored response, if any, and the tokens as they are now."""
 
     key: bytes

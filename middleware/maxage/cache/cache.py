@@ -14,18 +14,20 @@ from typing import Any, Final, final
 from msgspec.structs import replace
 
 from maxage.background import Background, Result
-from maxage.claim import Claim, Claims, claim_key
+from maxage.cache.claims import Claim, Claims, claim_key
+from maxage.cache.collapse import Flight, Flights
+from maxage.cache.early_refresh import is_due_early, shortened
+from maxage.cache.fill import Fill, completed, response_tags
+from maxage.cache.key import variant_key
+from maxage.cache.lookup import Lookup
+from maxage.cache.lookup_result import LookupResult, suits
+from maxage.cache.pending_writes import PendingWrites
+from maxage.cache.target import Target
 from maxage.clock import Clock, monotonic_clock, wall_clock
-from maxage.collapse import Flight, Flights
-from maxage.counting import Counters, begin_counting
-from maxage.expiry import is_due_early, shortened
-from maxage.fill import Fill, completed, response_tags
-from maxage.found import Found, suits
+from maxage.counters import Counters, begin_counting
 from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.group_names import tag_group
 from maxage.invalidation.purger import SharedPurges
-from maxage.key import variant_key
-from maxage.reader import Reader
 from maxage.rfc9111.decide import decide
 from maxage.rfc9111.decisions import Decision, Forward, Serve
 from maxage.rfc9111.freshening import freshen, freshen_from_head
@@ -37,12 +39,10 @@ from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.validation import conditional_fields
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 from maxage.settings import CacheSettings
-from maxage.shelf import Shelf
 from maxage.store.base import Near, Store
 from maxage.store.entry import Entry
 from maxage.store.seal import Kept
 from maxage.store.tokens import any_quarantined
-from maxage.target import Target
 
 logger = logging.getLogger("maxage")
 
@@ -77,14 +77,16 @@ class Cache:
         self.flights: Final[Flights[Entry]] = Flights()
         self.counters: Final[Counters] = begin_counting()
         self.background: Final = Background()
-        self.shelf: Final = Shelf(settings, store, self.counters, self.background.spawn)
-        self.reader: Final = Reader(settings, self.shelf)
+        self.pending_writes: Final = PendingWrites(
+            settings, store, self.counters, self.background.spawn
+        )
+        self.reader: Final = Lookup(settings, self.pending_writes)
         self.purges: Final = SharedPurges(store, self.background.spawn, self.counters)
         self._claims: Final = Claims(store, self.background.spawn, alone_for=UNCACHEABLE_SECONDS)
 
     # lookup
 
-    def lookup(self, target: Target, key: bytes, headers: Headers) -> Awaitable[Found]:
+    def lookup(self, target: Target, key: bytes, headers: Headers) -> Awaitable[LookupResult]:
         """Return the stored response that fits the request and whose tokens are all current.
 
         Raises:
@@ -97,7 +99,7 @@ class Cache:
 
     async def _lookup_and_keep(
         self, near: Near, target: Target, key: bytes, headers: Headers
-    ) -> Found:
+    ) -> LookupResult:
         since = near.begin()
         found = await self.reader.read(target, key, headers)
         if found.entry is not None and not found.softened:
@@ -114,7 +116,7 @@ class Cache:
 
     async def nearby(
         self, target: Target, key: bytes, request: Request
-    ) -> tuple[Found, Serve] | None:
+    ) -> tuple[LookupResult, Serve] | None:
         """Return what this process keeps that may answer as it is, without asking the store.
 
         All else, such as what is stale or must be validated, is looked up in the store.
@@ -127,7 +129,7 @@ class Cache:
         copy = near.find(variant_key(key, names, selecting) if names else key)
         if copy is None or not suits(copy.entry, target, selecting):
             return None
-        found = Found(key=key, entry=copy.entry, tokens=dict(copy.entry.tokens))
+        found = LookupResult(key=key, entry=copy.entry, tokens=dict(copy.entry.tokens))
         decision = self.decide(target, request, found)
         if not isinstance(decision, Serve) or decision.stale:
             return None
@@ -135,7 +137,7 @@ class Cache:
             return None
         return found, decision
 
-    def decide(self, target: Target, request: Request, found: Found) -> Decision:
+    def decide(self, target: Target, request: Request, found: LookupResult) -> Decision:
         """Return whether what was found may answer, or what is to be asked of the application."""
         stored = found.entry.stored if found.entry is not None else None
         now = self.clock()
@@ -149,12 +151,12 @@ class Cache:
             return replace(decision, refresh=True) if due else decision
         return decision
 
-    def revalidate(self, found: Found) -> Forward:
+    def revalidate(self, found: LookupResult) -> Forward:
         """Return what to ask in the background about a stored response; an error leaves it."""
         conditional = conditional_fields(found.entry.stored) if found.entry is not None else ()
         return Forward(reason="stale", conditional=conditional, stale_if_error=True)
 
-    def begin_refresh(self, target: Target, found: Found) -> Flight[Entry] | None:
+    def begin_refresh(self, target: Target, found: LookupResult) -> Flight[Entry] | None:
         """Return the flight of a refresh in the background, or None where none is to begin.
 
         One is enough, however many ask. Its tokens are those of the lookup that wants it, read
@@ -184,7 +186,7 @@ class Cache:
         self,
         target: Target,
         request: Request,
-        found: Found,
+        found: LookupResult,
         response: Response,
         asked_at: float,
         *,
@@ -210,7 +212,12 @@ class Cache:
         return self._filling(target, request, found, response, verdict, extra=extra)
 
     def freshen(
-        self, target: Target, request: Request, found: Found, answer: Response, asked_at: float
+        self,
+        target: Target,
+        request: Request,
+        found: LookupResult,
+        answer: Response,
+        asked_at: float,
     ) -> tuple[StoredResponse | None, Fill | MayNotStore]:
         """Return the stored response as a 304 made it, and whether it may be stored like that."""
         if found.entry is None:
@@ -234,7 +241,7 @@ class Cache:
         return verdict.stored, filling
 
     def freshen_from_head(
-        self, target: Target, request: Request, found: Found, head: Response, asked_at: float
+        self, target: Target, request: Request, found: LookupResult, head: Response, asked_at: float
     ) -> None:
         """Let the answer to a HEAD freshen the stored GET, or drop it (RFC 9111 section 4.3.5)."""
         if found.entry is None:
@@ -259,10 +266,10 @@ class Cache:
                 nothing_read.depend(group, token)
             self.store_response(fill, found.entry.stored.body, nothing_read)
 
-    def drop(self, found: Found) -> None:
+    def drop(self, found: LookupResult) -> None:
         """Remove a stored response that is known to be of no more use."""
         if found.entry is not None:
-            self.shelf.release(found.entry)
+            self.pending_writes.release(found.entry)
             self._forget(found.entry.key)
             self.background.spawn(self.store.delete((found.entry.key,)))
 
@@ -270,7 +277,7 @@ class Cache:
         self,
         target: Target,
         request: Request,
-        found: Found,
+        found: LookupResult,
         response: Response,
         verdict: MayStore | MayNotStore,
         *,
@@ -289,7 +296,7 @@ class Cache:
         groups = tuple(dict.fromkeys((*target.groups, *named))) if named else target.groups
         return Fill(target=target, found=found, request=request, verdict=verdict, groups=groups)
 
-    def _remembers(self, target: Target, found: Found, named: Collection[str]) -> bool:
+    def _remembers(self, target: Target, found: LookupResult, named: Collection[str]) -> bool:
         """Return whether all groups of a response were captured; if not, they are the next time.
 
         One whose token was not captured before the handler ran cannot protect anything: it may have
@@ -342,10 +349,10 @@ class Cache:
         target.vary_names = names
         self._was_worth_waiting(fill)
         self.counters.stored += 1
-        self.shelf.hold(entry)
+        self.pending_writes.hold(entry)
         # Whatever this process keeps is older.
         self._forget(*{key, found.key})
-        self.shelf.write(entry, fill, claim)
+        self.pending_writes.write(entry, fill, claim)
         return entry
 
     def _primary_key(self, fill: Fill, stored: StoredResponse) -> bytes:
@@ -396,7 +403,7 @@ class Cache:
             and target.uncacheable_until <= self.monotonic()
         )
 
-    def claim(self, target: Target, found: Found) -> Claim | None:
+    def claim(self, target: Target, found: LookupResult) -> Claim | None:
         """Return what tells other processes that this one fetches the response; not taken yet."""
         tokens = (found.tokens.get(group) for group in target.groups)
         key = claim_key(self.settings.cache_namespace, found.collapse_key, tokens)

@@ -6,11 +6,11 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from maxage.found import Found
+from maxage.cache.lookup_result import LookupResult
+from maxage.cache.target import Target
 from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.rfc9111.structured import parse_strings
 from maxage.rfc9111.verdicts import MayStore
-from maxage.target import Target
 
 _TAGGING: Final = frozenset({b"cache-tag", b"surrogate-key", b"cache-groups"})
 
@@ -19,7 +19,7 @@ class Fill(Struct, frozen=True, kw_only=True):
     """A response that is being copied while it passes."""
 
     target: Target
-    found: Found
+    found: LookupResult
     request: Request
     verdict: MayStore
     groups: tuple[str, ...]

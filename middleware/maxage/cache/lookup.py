@@ -2,15 +2,15 @@
 
 from typing import Final, final
 
-from maxage.found import Found, is_current, is_softened
-from maxage.key import variant_key
+from maxage.cache.key import variant_key
+from maxage.cache.lookup_result import LookupResult, is_current, is_softened
+from maxage.cache.pending_writes import PendingWrites
+from maxage.cache.target import Target
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
-from maxage.shelf import Shelf
 from maxage.store.base import StoreReply
 from maxage.store.entry import Entry, VariantIndex
-from maxage.target import Target
 
 _MOST_RECENT: Final = 64
 """Values of which it is remembered what was made of them."""
@@ -19,36 +19,36 @@ _LARGEST_RECENT: Final = 16_384
 
 
 @final
-class Reader:
+class Lookup:
     """Reads the shelf, in one round trip where the last answer was a good guess."""
 
-    def __init__(self, settings: CacheSettings, shelf: Shelf) -> None:
+    def __init__(self, settings: CacheSettings, pending_writes: PendingWrites) -> None:
         self._settings: Final = settings
-        self._shelf: Final = shelf
+        self._pending_writes: Final = pending_writes
         self._recent: Final[dict[bytes, tuple[tuple[str, ...], StoreReply]]] = {}
         """The last readings, with the groups that were asked for: often the next one is the same,
         byte for byte, and need not be decoded and decided about again."""
 
-    async def read(self, target: Target, key: bytes, headers: Headers) -> Found:
+    async def read(self, target: Target, key: bytes, headers: Headers) -> LookupResult:
         """Return what is stored for the request, with the tokens of now."""
-        shelf, groups = self._shelf, target.all_groups
+        pending_writes, groups = self._pending_writes, target.all_groups
         names = target.vary_names
         index: Entry | VariantIndex | None = None
         if names:
             guess = variant_key(key, names, self.selecting(names, headers, target))
-            pending = shelf.held(guess)
-            reading = await self._shelf.store.read((guess, key), groups)
-            value = self._shelf.value(guess, reading.values[0], pending)
-            index = self._shelf.value(key, reading.values[1], None)
+            pending = pending_writes.held(guess)
+            reading = await self._pending_writes.store.read((guess, key), groups)
+            value = self._pending_writes.value(guess, reading.values[0], pending)
+            index = self._pending_writes.value(key, reading.values[1], None)
         else:
-            pending = shelf.held(key)
-            reading = await self._shelf.store.read((key,), groups)
-            if pending is None and shelf.held(key) is None:
+            pending = pending_writes.held(key)
+            reading = await self._pending_writes.store.read((key,), groups)
+            if pending is None and pending_writes.held(key) is None:
                 found = reading.found or self._same(key, groups, reading)
-                if isinstance(found, Found):
+                if isinstance(found, LookupResult):
                     return found
                 return await self._found(reading, groups, target, key, headers)
-            value = self._shelf.value(key, reading.values[0], pending)
+            value = self._pending_writes.value(key, reading.values[0], pending)
         tokens = dict(zip(groups, reading.tokens, strict=True))
         return await self._chosen(tokens, target, key, headers, value, index)
 
@@ -59,9 +59,9 @@ class Reader:
         target: Target,
         key: bytes,
         headers: Headers,
-    ) -> Found:
+    ) -> LookupResult:
         """Make of a reading what was found where nothing varies, for all who share it."""
-        value = self._shelf.value(key, reading.values[0], None)
+        value = self._pending_writes.value(key, reading.values[0], None)
         tokens = dict(zip(groups, reading.tokens, strict=True))
         found = await self._chosen(tokens, target, key, headers, value, None)
         if isinstance(value, Entry) and found.entry is value and not value.stored.vary_names:
@@ -97,7 +97,7 @@ class Reader:
         headers: Headers,
         value: "Entry | VariantIndex | None",
         index: "Entry | VariantIndex | None",
-    ) -> Found:
+    ) -> LookupResult:
         """Return what of that which was read fits the request, after a second read if need be."""
         if not isinstance(value, Entry):
             found_index = value if isinstance(value, VariantIndex) else index
@@ -117,14 +117,14 @@ class Reader:
         headers: Headers,
         index: VariantIndex,
         tokens: dict[str, bytes | None],
-    ) -> Found:
+    ) -> LookupResult:
         if index.names == target.vary_names:
-            return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
+            return LookupResult(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
         target.vary_names = index.names
         chosen = variant_key(key, index.names, self.selecting(index.names, headers, target))
-        pending = self._shelf.held(chosen)
-        reading = await self._shelf.store.read((chosen,), ())
-        value = self._shelf.value(chosen, reading.values[0], pending)
+        pending = self._pending_writes.held(chosen)
+        reading = await self._pending_writes.store.read((chosen,), ())
+        value = self._pending_writes.value(chosen, reading.values[0], pending)
         return await self.checked(target, key, headers, value, tokens, index)
 
     async def checked(  # noqa: PLR0917 - what a lookup knows so far
@@ -135,25 +135,25 @@ class Reader:
         value: "Entry | VariantIndex | None",
         tokens: dict[str, bytes | None],
         index: VariantIndex | None,
-    ) -> Found:
+    ) -> LookupResult:
         """Compare the entry's tokens and selecting fields with those of now."""
         if not isinstance(value, Entry):
-            return Found(
+            return LookupResult(
                 key=key, entry=None, tokens=tokens, index=index, vary_miss=index is not None
             )
         unread = [group for group, _ in value.tokens if group not in tokens]
         if unread:
             # The response named groups that were not foreseen; the next lookup asks at once.
             target.remember_groups(unread, self._settings.cache_max_tags)
-            reading = await self._shelf.store.read((), unread)
+            reading = await self._pending_writes.store.read((), unread)
             tokens.update(zip(unread, reading.tokens, strict=True))
         stored = value.stored
         if stored.selecting != self.selecting(stored.vary_names, headers, target):
-            return Found(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
+            return LookupResult(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
         valid = is_current(value, tokens, target.groups)
         soft = not valid and is_softened(value, tokens, target.groups)
         entry = value if valid or soft else None
-        return Found(key=key, entry=entry, tokens=tokens, index=index, softened=soft)
+        return LookupResult(key=key, entry=entry, tokens=tokens, index=index, softened=soft)
 
     def selecting(
         self, names: tuple[bytes, ...], headers: Headers, target: Target
@@ -161,16 +161,19 @@ class Reader:
         """Return the values of the request's selecting fields."""
         return selecting_values(names, headers, target.rules)
 
-    async def variants(self, found: Found, most: int) -> list[Entry]:
+    async def variants(self, found: LookupResult, most: int) -> list[Entry]:
         """Return variants of the URL, the newest first: those that wait to be written, and `most`.
 
         Raises:
             StoreUnavailableError: nothing that the store says may be relied upon now.
         """
-        waiting = list(self._shelf.variants_held(found.key))
+        waiting = list(self._pending_writes.variants_held(found.key))
         keys = found.index.variants[-most:][::-1] if found.index is not None else ()
         if not keys:
             return waiting
-        reading = await self._shelf.store.read(keys, ())
-        values = (self._shelf.value(k, v, None) for k, v in zip(keys, reading.values, strict=True))
+        reading = await self._pending_writes.store.read(keys, ())
+        values = (
+            self._pending_writes.value(k, v, None)
+            for k, v in zip(keys, reading.values, strict=True)
+        )
         return [*waiting, *(value for value in values if isinstance(value, Entry))]

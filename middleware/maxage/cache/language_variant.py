@@ -4,20 +4,20 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from maxage.cache import Cache
-from maxage.found import Found, is_current
+from maxage.cache.cache import Cache
+from maxage.cache.lookup_result import LookupResult, is_current
+from maxage.cache.target import Target
 from maxage.rfc9111.language import ACCEPT_LANGUAGE, is_in_language, preferred_language
 from maxage.rfc9111.message import Request
 from maxage.rfc9111.vary import selecting_values
-from maxage.target import Target
 
 _MOST: Final = 8
 """Stored variants of one URL that are looked at, the newest first."""
 
 
 async def variant_in_language(
-    cache: Cache, target: Target, request: Request, found: Found
-) -> Found:
+    cache: Cache, target: Target, request: Request, found: LookupResult
+) -> LookupResult:
     """Return what was found, with a variant in the language that the request prefers, if any.
 
     Raises:

@@ -1,0 +1,1 @@
+"""The cache without ASGI: lookups, storing, collapsing."""
