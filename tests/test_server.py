@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from maxage.server import adds_date, worker_count
+from maxage.asgi.server_info import adds_date, worker_count
 from tests.support.workers import Workers
 
 SOURCE = """

@@ -13,8 +13,9 @@ from starlette.applications import Starlette
 from starlette.middleware.errors import ServerErrorMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from maxage.asgi import CacheMiddleware
-from maxage.shortcut import Known, Shortcut
+from maxage.middleware import CacheMiddleware
+from maxage.reads.fast_path import FastPath
+from maxage.reads.prepared import KnownRequest
 
 _TRANSPARENT: Final = frozenset({
     "fastapi._body_limit.AppBodyLimitMiddleware",
@@ -35,10 +36,10 @@ LONGEST_REPEATED: Final = 1024
 class Lane:
     """A cache that the server reaches through nothing but transparent layers."""
 
-    __slots__ = ("_telemetry", "app", "repeated", "root_path", "shortcut", "targets", "trusted")
+    __slots__ = ("_telemetry", "app", "fast_path", "repeated", "root_path", "targets", "trusted")
 
-    def __init__(self, shortcut: Shortcut, app: Any, proxy: Any) -> None:
-        self.shortcut: Final = shortcut
+    def __init__(self, fast_path: FastPath, app: Any, proxy: Any) -> None:
+        self.fast_path: Final = fast_path
         self.app: Final = app
         """The application around the cache, which puts itself into the scope; or None."""
         self.root_path: Final[str] = getattr(app, "root_path", "")
@@ -46,7 +47,7 @@ class Lane:
         """The hosts whose X-Forwarded-For names the client; None: nobody's does."""
         self.targets: Final[dict[bytes, tuple[str, bytes, bytes]]] = {}
         """Path, raw path and query of request targets."""
-        self.repeated: Final[dict[bytes, tuple[Known, dict[str, Any]]]] = {}
+        self.repeated: Final[dict[bytes, tuple[KnownRequest, dict[str, Any]]]] = {}
         """What is known of requests, and their scope, by all their bytes."""
         self._telemetry: Final = getattr(app, "_native_telemetry", None)
 
@@ -61,7 +62,7 @@ class Lane:
                 self.targets[url] = parts
         return parts
 
-    def remember(self, request: bytes, known: Known, scope: dict[str, Any]) -> None:
+    def remember(self, request: bytes, known: KnownRequest, scope: dict[str, Any]) -> None:
         """Remember a whole request, which is known again before it is parsed."""
         if len(request) <= LONGEST_REPEATED:
             if len(self.repeated) >= _MOST_REPEATED:
@@ -78,7 +79,7 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aside:
+class NoLane:
     """Why there is no lane."""
 
     reason: str
@@ -86,7 +87,7 @@ class Aside:
     """Whether the settings ask for nothing else."""
 
 
-def lane_to(app: Any) -> Lane | Aside | None:
+def lane_to(app: Any) -> Lane | NoLane | None:
     """Return the lane to the cache in an application, or why there is none; None: not yet known."""
     proxy: Any = None
     around: Any = None
@@ -102,24 +103,24 @@ def lane_to(app: Any) -> Lane | Aside | None:
         elif kind is ServerErrorMiddleware or _name(kind) in _TRANSPARENT:
             layer = layer.app
         else:
-            return Aside(reason=f"{kind.__name__} lies between the server and the cache")
+            return NoLane(reason=f"{kind.__name__} lies between the server and the cache")
     return _lane_from(layer, around, proxy)
 
 
-def _lane_from(middleware: CacheMiddleware, around: Any, proxy: Any) -> Lane | Aside | None:
-    cache, shortcut = middleware.cache, middleware.shortcut
-    if cache is None or shortcut is None:
-        return Aside(reason="the cache is switched off", by_settings=True)
+def _lane_from(middleware: CacheMiddleware, around: Any, proxy: Any) -> Lane | NoLane | None:
+    cache, fast_path = middleware.cache, middleware.fast_path
+    if cache is None or fast_path is None:
+        return NoLane(reason="the cache is switched off", by_settings=True)
     near = cache.store.near
     if near is None:
         if cache.settings.near_cache_bytes:
             return None
         reason = "there is no near cache (NEAR_CACHE_BYTES) and no embedded store"
-        return Aside(reason=reason, by_settings=True)
+        return NoLane(reason=reason, by_settings=True)
     if near.exact:
         reason = "NEAR_CACHE=exact asks Redis at every hit, prompt does not"
-        return Aside(reason=reason, by_settings=True)
-    return Lane(shortcut, around, proxy)
+        return NoLane(reason=reason, by_settings=True)
+    return Lane(fast_path, around, proxy)
 
 
 def _kind(layer: object) -> type[object]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from maxage.asgi import CacheMiddleware
 from maxage.cache.targets import Targets
+from maxage.middleware import CacheMiddleware
 from maxage.rfc9111.message import Headers
 from maxage.routing.route_table import RouteInfo
 from maxage.store.tokens import NAMESPACE_GROUP

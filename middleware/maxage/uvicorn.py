@@ -3,7 +3,7 @@
     uvicorn app.main:app --http maxage.uvicorn:FastLaneProtocol
 
 No scope, no task and no response cycle exist then, and what repeats an answered request byte for
-byte is not even parsed. What answers is `Shortcut`, as in the middleware, and the bytes are those
+byte is not even parsed. What answers is `FastPath`, as in the middleware, and the bytes are those
 that the ordinary way would have sent. It is for hits of the embedded store and of the near cache in
 `prompt` mode; `exact` has to ask Redis first. Everything else takes the ordinary way: other
 requests, requests behind one that is not answered yet, a client that does not read, a server at its
@@ -23,8 +23,8 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from maxage.lane import LONGEST_REPEATED, Aside, Lane, lane_to
-from maxage.shortcut import Known, Ready
+from maxage.lane import LONGEST_REPEATED, Lane, NoLane, lane_to
+from maxage.reads.prepared import KnownRequest, PreparedResponse
 
 logger = logging.getLogger("maxage")
 
@@ -68,10 +68,10 @@ def _lane(config: Any) -> Lane | None:
         return _lanes[config]
     found = lane_to(config.loaded_app)
     if _LACK is not None:
-        found = Aside(reason=f"this version of uvicorn has no {_LACK}")
+        found = NoLane(reason=f"this version of uvicorn has no {_LACK}")
     if found is None:
         return None
-    if isinstance(found, Aside):
+    if isinstance(found, NoLane):
         level = logging.INFO if found.by_settings else logging.WARNING
         logger.log(level, "The fast lane steps aside: %s.", found.reason)
     _lanes[config] = lane = found if isinstance(found, Lane) else None
@@ -91,7 +91,7 @@ class FastLaneProtocol(HttpToolsProtocol):
     """Whether the parser is within a request."""
     _begun = 0
     """Requests that have begun on the connection."""
-    _repeatable: tuple[Known, dict[str, Any]] | None = None
+    _repeatable: tuple[KnownRequest, dict[str, Any]] | None = None
     """What is known of the last request, and its scope, if it may be answered again unparsed."""
     _idle_since: float | None = None
     """Since when the connection waits for a request after an answer of ours."""
@@ -123,7 +123,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         super().data_received(data)
         # It was a whole request and no more.
         whole = not within and not self._parsing and self._begun == before + 1
-        repeatable: tuple[Known, dict[str, Any]] | None = self._repeatable
+        repeatable: tuple[KnownRequest, dict[str, Any]] | None = self._repeatable
         if whole and repeatable is not None:
             lane.remember(data, *repeatable)
 
@@ -169,11 +169,11 @@ class FastLaneProtocol(HttpToolsProtocol):
         if not self._answered:
             super().on_message_complete()
 
-    def _answer_again(self, lane: Lane, known: Known, scope: dict[str, Any]) -> bool:
+    def _answer_again(self, lane: Lane, known: KnownRequest, scope: dict[str, Any]) -> bool:
         """Answer a request that is known by all its bytes; return whether that could be done."""
         if self.transport.is_closing() or not self._is_free():
             return False
-        ready = lane.shortcut.again(known, scope)
+        ready = lane.fast_path.again(known, scope)
         head = None if ready is None else self._head(lane, ready, scope["method"])
         if ready is None or head is None:
             return False
@@ -201,8 +201,8 @@ class FastLaneProtocol(HttpToolsProtocol):
             "headers": self.headers,
             "app": lane.app,
         }
-        known = lane.shortcut.known(scope)
-        ready = None if known is None else lane.shortcut.ready(known, self.headers)
+        known = lane.fast_path.known(scope)
+        ready = None if known is None else lane.fast_path.ready(known, self.headers)
         head = None if ready is None else self._head(lane, ready, scope["method"])
         if known is None or ready is None or head is None:
             return False
@@ -230,7 +230,7 @@ class FastLaneProtocol(HttpToolsProtocol):
     def _names_client(self) -> bool:
         return any(name == b"x-forwarded-for" for name, _ in self.headers)
 
-    def _head(self, lane: Lane, ready: Ready, method: str) -> bytes | None:
+    def _head(self, lane: Lane, ready: PreparedResponse, method: str) -> bytes | None:
         """Return status line and headers, but for the last empty line; None: not for this lane."""
         defaults = self.server_state.default_headers
         wire: Any = ready.wire
@@ -245,13 +245,13 @@ class FastLaneProtocol(HttpToolsProtocol):
         self,
         lane: Lane,
         scope: dict[str, Any],
-        ready: Ready,
+        ready: PreparedResponse,
         head: bytes,
         *,
         version: str,
         keeps: bool,
     ) -> None:
-        lane.shortcut.counters.hits += 1
+        lane.fast_path.counters.hits += 1
         if self.access_log:
             self._log(scope, version, ready.status)
         end = b"\r\n" if keeps else b"connection: close\r\n\r\n"
@@ -306,7 +306,7 @@ def _head_of(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes | Non
     return b"".join(lines)
 
 
-def _is_framed(ready: Ready, method: str) -> bool:
+def _is_framed(ready: PreparedResponse, method: str) -> bool:
     """Return whether uvicorn would send the response as it is, without framing of its own."""
     lines = [(name.lower(), value) for name, value in ready.headers]
     names = [name for name, _ in lines]

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
-from maxage.shortcut import Ready
+from maxage.reads.prepared import PreparedResponse
 from tests.support.asgi import Receive, Scope, Send, call
 from tests.support.caching import cache_of, piece, settled, start
 from tests.support.clock import ManualClock
@@ -104,7 +104,7 @@ def test_both_ways_give_the_same_answers(
             cache_of(App(), clock, store=store(), cache_status_key=cache_status_key)
             for clock in clocks
         )
-        ordinary.shortcut = None
+        ordinary.fast_path = None
         for method, target, headers, seconds in requests:
             for clock in clocks:
                 clock.advance(seconds)
@@ -123,14 +123,14 @@ class Counting:
     """Counts the requests that the short way has answered."""
 
     def __init__(self, middleware: CacheMiddleware) -> None:
-        self.short = middleware.shortcut
+        self.short = middleware.fast_path
         self.hits = 0
-        middleware.shortcut = self
+        middleware.fast_path = self
 
     def find(self, scope: Scope) -> Any:
         assert self.short is not None
         found = self.short.find(scope)
-        self.hits += isinstance(found, Ready)
+        self.hits += isinstance(found, PreparedResponse)
         return found
 
     def learn(self, *what: Any) -> None:
@@ -237,8 +237,8 @@ async def test_what_is_not_stored_is_known_until_it_says_something_else() -> Non
     for _ in range(4):
         await call(middleware, path="/x")
         await settled(middleware)
-    assert middleware.shortcut is not None
-    assert len(middleware.shortcut) == 1
+    assert middleware.fast_path is not None
+    assert len(middleware.fast_path) == 1
     assert [(await call(middleware, path="/x")).body for _ in range(4)] == [b"1", b"0", b"0", b"0"]
 
 
@@ -266,14 +266,14 @@ async def test_many_urls_are_not_remembered_beyond_the_copies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither here nor in the store."""
-    monkeypatch.setattr("maxage.shortcut._REMEMBERED", 50)
+    monkeypatch.setattr("maxage.reads.fast_path._REMEMBERED", 50)
     middleware = CacheMiddleware(App(), CacheSettings(), store=MemoryStore(50_000))
     for n in range(500):
         for _ in range(2):
             await call(middleware, path=f"/many/{n}")
             await settled(middleware)
-    assert middleware.shortcut is not None
-    assert len(middleware.shortcut) < 200
+    assert middleware.fast_path is not None
+    assert len(middleware.fast_path) < 200
 
 
 async def test_header_lines_may_be_lists() -> None:
@@ -300,8 +300,8 @@ async def test_long_values_of_selecting_fields_are_not_remembered(
     for _ in range(4):
         await call(middleware, path="/vary", headers=[("accept-encoding", "x" * length)])
         await settled(middleware)
-    assert middleware.shortcut is not None
-    known = middleware.shortcut.known(
+    assert middleware.fast_path is not None
+    known = middleware.fast_path.known(
         {
             "method": "GET", "path": "/vary", "raw_path": b"/vary", "query_string": b"",
             "scheme": "http", "root_path": "", "headers": [(b"host", b"testserver")],
@@ -350,10 +350,10 @@ async def test_what_was_found_before_a_route_was_added_is_not_known_after_it() -
     await call(middleware, path="/b")
     held.set()
     await waiting
-    assert middleware.shortcut is not None
+    assert middleware.fast_path is not None
     scope = {"method": "GET", "query_string": b"", "headers": [(b"host", b"testserver")]}
     found = [
-        middleware.shortcut.known({**scope, "path": p, "raw_path": p.encode()})
+        middleware.fast_path.known({**scope, "path": p, "raw_path": p.encode()})
         for p in ("/a", "/b")
     ]
     assert [known is not None for known in found] == [False, True]

@@ -16,7 +16,6 @@ from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies
-from maxage.mutation import Mutation
 from maxage.redis_store import shared_state as redis_state
 from maxage.redis_store.leases import lease
 from maxage.redis_store.leases.lease import Findings, Lease, Record
@@ -25,6 +24,7 @@ from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.servers import commands, sync_connections
 from maxage.redis_store.servers.node import Node
 from maxage.redis_store.shared_state import RedisState
+from maxage.writes.mutation import MutationResponder
 from tests.protocol.model import Model
 
 
@@ -163,7 +163,7 @@ def _failover_that_loses_the_purge(trace: Trace) -> None:
 
 
 def purge_after_a_late_commit(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    patch.setattr(Mutation, "_purge_again", lambda self: None)
+    patch.setattr(MutationResponder, "_purge_again", lambda self: None)
 
 
 def _read_before_a_late_commit(trace: Trace) -> None:

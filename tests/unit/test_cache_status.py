@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.cache_status import CacheStatus, hit_value
+from maxage.asgi.cache_status import CacheStatus, hit_value
 from maxage.rfc9111.decisions import ForwardReason
 from maxage.rfc9111.structured import parse_dictionary
 

@@ -11,7 +11,7 @@ from hypercorn.config import Config as HypercornConfig
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 
-from maxage.server import adds_date, worker_count
+from maxage.asgi.server_info import adds_date, worker_count
 
 
 @pytest.fixture(autouse=True)

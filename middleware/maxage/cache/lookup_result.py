@@ -25,7 +25,7 @@ class LookupResult(Struct, frozen=True, kw_only=True):
     softened: bool = False
     """The entry was purged softly: it may answer once more, while it is refreshed."""
     ready: dict[Any, Any] = field(default_factory=dict[Any, Any])
-    """What was prepared to be sent, for those who share this; see `maxage.shortcut`."""
+    """What was prepared to be sent, for those who share this; see `maxage.reads.fast_path`."""
 
     @property
     def collapse_key(self) -> bytes:

@@ -1,7 +1,7 @@
 """What is known of a URL before it is looked up: key, policy, groups, and what was learnt of it."""
 
 import re
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 from urllib.parse import unquote
 
@@ -32,8 +32,6 @@ _MOST_TERMS: Final = 4096
 """Routes and rules whose terms are known at the same time; there are as many as somebody wrote."""
 
 _BRACES: Final = re.compile(r"\{(\w+)\}")
-
-Scope = MutableMapping[str, Any]
 
 
 @final
@@ -77,7 +75,7 @@ class Targets:
             language_select=settings.language_select,
         )
 
-    def find(self, scope: Scope, headers: Headers) -> Target:
+    def find(self, scope: Mapping[str, Any], headers: Headers) -> Target:
         """Return the target of a QUERY, or of a GET or HEAD of that URL."""
         forwarded: tuple[bytes, ...] = ()
         if headers.has_any(FORWARDED_HEADERS):
@@ -102,22 +100,22 @@ class Targets:
             self._targets.remember(identity, target)
         return target
 
-    def watch(self, scope: Scope) -> int:
+    def watch(self, scope: Mapping[str, Any]) -> int:
         """Return a number that changes when other routes are there, and with them other targets."""
         self._watch_routes(scope)
         return self.generation
 
-    def table(self, scope: Scope) -> RouteTable:
+    def table(self, scope: Mapping[str, Any]) -> RouteTable:
         """Return the application's routes, none of them where they cannot be read."""
         self._watch_routes(scope)
         return self._routes or RouteTable(())
 
-    def match(self, scope: Scope, headers: Headers) -> RouteMatch | None:
+    def match(self, scope: Mapping[str, Any], headers: Headers) -> RouteMatch | None:
         """Return the route that answers a request, where there is one."""
         host = _host_name(headers.first(b"host") or b"")
         return self.table(scope).match(scope["method"], self._inner_path(scope), host)
 
-    def touched(self, scope: Scope, headers: Headers) -> tuple[str, ...]:
+    def touched(self, scope: Mapping[str, Any], headers: Headers) -> tuple[str, ...]:
         """Return the groups that a mutating request purges."""
         self._watch_routes(scope)
         # Nothing else is asked of these headers as a rule, so that no index of them is made.
@@ -143,31 +141,31 @@ class Targets:
         named = (g for name in declared for g in named_groups(_formatted(name, found)))
         return tuple(dict.fromkeys((*groups, *named)))
 
-    def member(self, path: str, scope: Scope) -> tuple[str, ...]:
+    def member(self, path: str, scope: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the groups of one path named by a response: itself and all beneath it."""
         decoded = _beneath(unquote(path.partition("?")[0]), self._root_path(scope))
         found = self._routes.match("GET", decoded) if self._routes is not None else None
         spelled = decoded if found is None else found.path
         return (path_group(spelled), collection_group(spelled))
 
-    def _root_path(self, scope: Scope) -> str:
+    def _root_path(self, scope: Mapping[str, Any]) -> str:
         # FastAPI puts its own root path into the scope, which one wrapped around it does not see.
         return str(scope.get("root_path") or getattr(self._app, "root_path", "") or "")
 
-    def _inner_path(self, scope: Scope) -> str:
+    def _inner_path(self, scope: Mapping[str, Any]) -> str:
         """Return the path as the router sees it.
 
         Groups are named by it, so that one application is one thing under several root paths.
         """
         return _beneath(scope["path"], self._root_path(scope))
 
-    def reads(self, method: str, scope: Scope, headers: Headers) -> bool:
+    def reads(self, method: str, scope: Mapping[str, Any], headers: Headers) -> bool:
         """Return whether the application has a route with this method, as far as is known."""
         if not self.table(scope).routes:
             return True
         return self.match({**scope, "method": method}, headers) is not None
 
-    def _new(self, identity: tuple[Any, ...], place: Place, scope: Scope) -> Target:
+    def _new(self, identity: tuple[Any, ...], place: Place, scope: Mapping[str, Any]) -> Target:
         method, query = identity[:2]
         path, inner = scope["path"], self._inner_path(scope)
         deep = path.count("/") > _DEEPEST
@@ -237,7 +235,7 @@ class Targets:
             return None, fallback_groups(path)
         return found, self._route_groups.groups_of(found, host)
 
-    def _watch_routes(self, scope: Scope) -> None:
+    def _watch_routes(self, scope: Mapping[str, Any]) -> None:
         """Read the routes when they are first needed, and again when some were added."""
         if self._router is None:
             self._router = router_of(self._app) or router_of(scope.get("app"))
@@ -254,7 +252,7 @@ class Targets:
         self._terms.clear()
 
 
-def _server(scope: Scope) -> bytes:
+def _server(scope: Mapping[str, Any]) -> bytes:
     """Return the address that stands for a missing Host (HTTP/1.0)."""
     server = scope.get("server")
     return f"{server[0]}:{server[1]}".encode() if server else b""

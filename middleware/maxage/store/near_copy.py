@@ -35,7 +35,7 @@ class Copy:
         self.kept = True
         """False as soon as it was purged or has left: it must not be used any more."""
         self.ready: dict[Any, Any] = {}
-        """What was prepared to be sent; see `maxage.shortcut`."""
+        """What was prepared to be sent; see `maxage.reads.fast_path`."""
         self.checked: object = None
         """The state of the tokens for which the embedded store found it valid."""
         self.checked_until = 0.0

@@ -6,23 +6,25 @@ from typing import Any, Final, final
 
 from starlette.requests import Request as StarletteRequest
 
+from maxage.asgi.cache_status import CacheStatus
+from maxage.asgi.passthrough import pass_on, pass_unstorable
+from maxage.asgi.responder import METHOD_OVERRIDES, OVERRIDES, ReadResponder
 from maxage.cache.collapse import Flight
 from maxage.cache.key import FORWARDED_HEADERS
 from maxage.cache.language_variant import variant_in_language
 from maxage.cache.lookup_result import LookupResult, is_of
 from maxage.cache.target import Target
-from maxage.cache_status import CacheStatus
-from maxage.elsewhere import fetched_elsewhere
 from maxage.errors import StoreUnavailableError
-from maxage.exchange import Exchange
-from maxage.mutation import Mutation
-from maxage.refresh import begin_refresh, run_in_time
-from maxage.responder import METHOD_OVERRIDES, OVERRIDES, Answering, pass_on, pass_unstorable
+from maxage.reads.background_refresh import begin_refresh, run_in_time
+from maxage.reads.collapsing import fetched_elsewhere
+from maxage.reads.fast_path import FastPath
+from maxage.reads.forward import Exchange
+from maxage.reads.prepared import KnownRequest
 from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
 from maxage.rfc9111.message import Request
-from maxage.shortcut import Known, Shortcut
 from maxage.store.entry import Entry
+from maxage.writes.mutation import MutationResponder
 
 logger = logging.getLogger("maxage")
 
@@ -33,10 +35,10 @@ _JOINS: Final = 2
 
 
 @final
-class Reading(Answering):
+class GetResponder(ReadResponder):
     """Answers one GET or HEAD, or a QUERY whose content was read."""
 
-    shortcut: Shortcut | None = None
+    fast_path: FastPath | None = None
     """What the next request like this one may be answered by."""
     content_key: tuple[bytes, ...] = ()
     """What of the content of a QUERY belongs to its key."""
@@ -47,7 +49,9 @@ class Reading(Answering):
     _slow: bool = False
     """Whether it has waited long enough for a fill that is under way yet."""
 
-    async def run(self, known: Known | None = None, found: LookupResult | None = None) -> None:
+    async def run(
+        self, known: KnownRequest | None = None, found: LookupResult | None = None
+    ) -> None:
         """Serve from the store, or forward and perhaps store.
 
         Args:
@@ -83,7 +87,7 @@ class Reading(Answering):
             self._learn(known)
         await self._answer()
 
-    def _known(self, known: Known) -> bytes:
+    def _known(self, known: KnownRequest) -> bytes:
         """Take what is known of such requests; return the key."""
         self.target = known.target
         self.request = Request(method=self.scope["method"], headers=self.headers)
@@ -98,7 +102,9 @@ class Reading(Answering):
         reason = self._no_business_of_ours(target)
         if reason == "override" and any(name in self.headers for name in METHOD_OVERRIDES):
             # The application may take it for what the header says.
-            await Mutation(self.service, self.cache, self.scope, self.receive, self.send).run()
+            await MutationResponder(
+                self.service, self.cache, self.scope, self.receive, self.send
+            ).run()
             return None
         if reason is not None:
             await self.bypass(reason)
@@ -116,15 +122,15 @@ class Reading(Answering):
             method=self.scope["method"],
             headers=self.headers,
             carries_credentials=target.policy.vary_by is None
-            and self.service.credentials(target, self.headers),
+            and self.service.carries_credentials(target, self.headers),
             key_parts=extra,
         )
         return target.key(extra)
 
-    def _learn(self, known: Known | None) -> None:
+    def _learn(self, known: KnownRequest | None) -> None:
         """Let the next request like this one be known."""
-        if known is None and self.shortcut is not None and not self.request.carries_credentials:
-            self.shortcut.learn(self.scope, self.target)
+        if known is None and self.fast_path is not None and not self.request.carries_credentials:
+            self.fast_path.learn(self.scope, self.target)
 
     async def _lookup(self, key: bytes, found: LookupResult | None) -> LookupResult:
         if found is None:

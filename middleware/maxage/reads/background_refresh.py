@@ -5,12 +5,12 @@ from typing import Any, Final, final
 
 from msgspec.structs import replace
 
+from maxage.asgi.cache_status import CacheStatus
+from maxage.asgi.responder import ReadResponder
+from maxage.asgi.types import Message, Scope
 from maxage.cache.collapse import Flight
-from maxage.cache.targets import Scope
-from maxage.cache_status import CacheStatus
-from maxage.elsewhere import may_refresh
-from maxage.exchange import CONDITIONAL, Exchange
-from maxage.responder import Answering, Message
+from maxage.reads.collapsing import may_refresh
+from maxage.reads.forward import CONDITIONAL, Exchange
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request
 from maxage.rfc9111.verdicts import MayNotStore, Reason
@@ -26,11 +26,11 @@ _SAYS_NOTHING: Final = frozenset(
 
 
 @final
-class Unheard(Answering):
+class BackgroundResponder(ReadResponder):
     """A responder that nobody listens to: what it is to send is only for the store."""
 
     def __init__(
-        self, reading: Answering, scope: Scope, request: Request, *, body_read: bool = False
+        self, reading: ReadResponder, scope: Scope, request: Request, *, body_read: bool = False
     ) -> None:
         super().__init__(reading.service, reading.cache, scope, self._receive, self._discard)
         self.target, self.found, self.request = reading.target, reading.found, request
@@ -56,14 +56,14 @@ class Unheard(Answering):
         raise AssertionError
 
 
-def begin_refresh(reading: Answering) -> None:
+def begin_refresh(reading: ReadResponder) -> None:
     """Ask the application in the background; one refresh, however many requests want it."""
     flight = reading.cache.begin_refresh(reading.target, reading.found)
     if flight is not None:
         reading.cache.background.spawn(_refresh(_own_request(reading), flight))
 
 
-def _own_request(reading: Answering) -> Unheard:
+def _own_request(reading: ReadResponder) -> BackgroundResponder:
     """Return a request of our own for what the reading asks for, without its client's wishes."""
     scope = dict(reading.scope)
     lines = tuple(line for line in reading.headers.raw if line[0] not in _OF_THE_CLIENT)
@@ -75,10 +75,10 @@ def _own_request(reading: Answering) -> Unheard:
         name: extensions[name] for name in extensions if not name.startswith("http.response.")
     }
     request = replace(reading.request, method=method, headers=Headers.of(lines))
-    return Unheard(reading, scope, request)
+    return BackgroundResponder(reading, scope, request)
 
 
-async def _refresh(unheard: Unheard, flight: Flight[Entry]) -> None:
+async def _refresh(unheard: BackgroundResponder, flight: Flight[Entry]) -> None:
     cache = unheard.cache
     exchange = Exchange(unheard, cache.revalidate(unheard.found), flight)
     try:
@@ -126,7 +126,7 @@ async def run_in_time(exchange: Exchange, seconds: float) -> None:
         await call
         return
     reading = exchange.reading
-    exchange.reading = Unheard(
+    exchange.reading = BackgroundResponder(
         reading, reading.scope, reading.request, body_read=exchange.body_read
     )
     reading.cache.background.spawn(_until_done(call))

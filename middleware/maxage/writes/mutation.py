@@ -3,16 +3,17 @@
 from collections.abc import Awaitable, Sequence
 from typing import Final, final
 
-from maxage.cache_status import CacheStatus
-from maxage.held import HeldAnswer
+from maxage.asgi.cache_status import CacheStatus
+from maxage.asgi.responder import Responder
+from maxage.asgi.types import Message
 from maxage.invalidation.dependencies import current_dependencies
 from maxage.invalidation.group_names import tag_group
-from maxage.posted import posted_answer
-from maxage.responder import Message, Responder
 from maxage.rfc9111.invalidation import invalidates, same_origin_targets
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.structured import parse_strings
-from maxage.waiting import WaitingAnswer
+from maxage.writes.delayed_response import DelayedResponse
+from maxage.writes.held_response import HeldResponse
+from maxage.writes.post_copy import post_copy_of
 
 _NOT_EXECUTED: Final = (
     b"Not executed: the cache's store is away, and what the request changes could not be purged "
@@ -36,7 +37,7 @@ MAX_NAMED_GROUPS: Final = 128
 
 
 @final
-class Mutation(Responder):
+class MutationResponder(Responder):
     """Passes on a request that may change something, and purges what it made untrue."""
 
     async def run(self) -> None:
@@ -46,15 +47,15 @@ class Mutation(Responder):
         # With `refuse` the answer is held too: a dependency that commits after the response was
         # sent would otherwise have acknowledged before the purge could be confirmed.
         holds = settings.cache_strict_hold or self._refuses
-        self._held = HeldAnswer(self.cache) if holds else None
-        self._waiting: WaitingAnswer | None = None
+        self._held = HeldResponse(self.cache) if holds else None
+        self._waiting: DelayedResponse | None = None
         self._too_long = False
         async with self.cache.store.mutating() as may_be_confirmed:
             if self._refuses and not may_be_confirmed:
                 await self._refuse(_NOT_EXECUTED)
                 return
             self._groups = self.service.targets.touched(self.scope, self.headers)
-            self._posted = await posted_answer(self) if settings.store_post else None
+            self._posted = await post_copy_of(self) if settings.store_post else None
             self._dependencies = self.noting(mutating=True)
             self._status: int | None = None
             try:
@@ -120,7 +121,7 @@ class Mutation(Responder):
             for message in held:
                 await self.send(message)
 
-    async def _cannot_hold(self, held: HeldAnswer, message: Message) -> None:
+    async def _cannot_hold(self, held: HeldResponse, message: Message) -> None:
         """Let an answer go that is too long; one that may have to be refused is dropped."""
         messages = [*held.release(), message]
         self._held = None
@@ -170,7 +171,7 @@ class Mutation(Responder):
         elif groups and self._waiting is None:
             purge = self.cache.invalidate(groups)
             if not purge.done():
-                self._waiting = WaitingAnswer(purge, self.send)
+                self._waiting = DelayedResponse(purge, self.send)
         lines = self.service.outgoing(lines, now=self.cache.clock())
         if self.service.settings.cache_status_header:
             lines.append(_STATUS)

@@ -5,13 +5,14 @@ from typing import Final, final
 
 from msgspec.structs import replace
 
+from maxage.asgi.cache_status import CacheStatus
+from maxage.asgi.downstream import has_our_lifetime
+from maxage.asgi.passthrough import call_noting
+from maxage.asgi.responder import ReadResponder
+from maxage.asgi.types import Message, Scope
 from maxage.cache.claims import Claim
 from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill
-from maxage.cache.targets import Scope
-from maxage.cache_status import CacheStatus
-from maxage.downstream import has_our_lifetime
-from maxage.responder import Answering, Message, call_noting
 from maxage.rfc9111.combining import completed_by
 from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Forward
@@ -43,7 +44,9 @@ _WHOLE_BODY_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.respo
 class Exchange:
     """One exchange with the application on behalf of a GET: copies, validates, or just passes."""
 
-    def __init__(self, reading: Answering, decision: Forward, flight: Flight[Entry] | None) -> None:
+    def __init__(
+        self, reading: ReadResponder, decision: Forward, flight: Flight[Entry] | None
+    ) -> None:
         self.reading = reading
         """Who gets the answer; nobody any more, once a stale response has answered."""
         self.cache: Final = reading.cache
@@ -360,7 +363,7 @@ class Exchange:
         self._started = self._answered = True
         await self.answer_stale(self.reading, error)
 
-    async def answer_stale(self, reading: Answering, error: int) -> None:
+    async def answer_stale(self, reading: ReadResponder, error: int) -> None:
         """Answer with the stale response in place of an error status (RFC 5861 section 4)."""
         if reading.found.entry is not None:
             stale = answer(reading.request, reading.found.entry.stored, now=self.cache.clock())

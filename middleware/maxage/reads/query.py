@@ -2,14 +2,16 @@
 
 from typing import Final, final
 
-from maxage.reading import Reading
-from maxage.responder import Message, Responder, pass_on
+from maxage.asgi.passthrough import pass_on
+from maxage.asgi.responder import Responder
+from maxage.asgi.types import Message
+from maxage.reads.get import GetResponder
 
 _METADATA: Final = (b"content-type", b"content-encoding", b"content-language")
 
 
 @final
-class Querying(Responder):
+class QueryResponder(Responder):
     """Reads the content of a QUERY, and answers it like a GET of its own."""
 
     async def run(self) -> None:
@@ -19,7 +21,7 @@ class Querying(Responder):
         if content is None:
             await pass_on(self.service, self.cache, self.scope, self._again, self.send)
             return
-        reading = Reading(self.service, self.cache, self.scope, self._again, self.send)
+        reading = GetResponder(self.service, self.cache, self.scope, self._again, self.send)
         reading.content = content
         reading.content_key = self._key_of(content)
         await reading.run()

@@ -12,21 +12,27 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Final, final
 
+from maxage.asgi.responder import OVERRIDES, pair
+from maxage.asgi.service import Service
+from maxage.asgi.types import Scope
 from maxage.cache.cache import Cache
 from maxage.cache.key import FORWARDED_HEADERS, variant_key
 from maxage.cache.lookup_result import LookupResult, suits
 from maxage.cache.target import Target
-from maxage.cache.targets import Scope
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.responder import OVERRIDES, Send, Service, pair
+from maxage.reads.prepared import (
+    LOOK_SECONDS,
+    KnownRequest,
+    Line,
+    PreparedResponse,
+    is_confirmed,
+    same_until,
+)
 from maxage.rfc9111.decide import decide
 from maxage.rfc9111.decisions import Serve
-from maxage.rfc9111.freshness import current_age
-from maxage.rfc9111.message import HeaderList, Headers, Request, StoredResponse
+from maxage.rfc9111.message import Headers, Request
 from maxage.rfc9111.vary import selecting_values
-from maxage.store.base import Near
 from maxage.store.entry import Entry
-from maxage.store.near_copy import Copy
 
 _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
     b"authorization", b"cookie", b"content-length", b"transfer-encoding", b"cache-control",
@@ -43,91 +49,12 @@ _REMEMBERED: Final = 2048
 _LONGEST: Final = 1024
 """Bytes of host, path, query and condition of a request that is remembered; and those of the values
 by which it chooses a variant."""
-_LOOK_SECONDS: Final = 1.0
-"""How often it is looked whether there are other routes, whoever else looks besides."""
-_ROUNDING: Final = 1e-6
-"""Seconds by which what is prepared ends too early rather than too late."""
-
-Line = tuple[bytes, bytes]
-_Form = tuple[str, bytes | None]
-"""Method and If-None-Match: what tells the answers from one stored response apart."""
-_FORMS: Final[dict[str, _Form]] = {method: (method, None) for method in ("GET", "HEAD")}
-_NO_KEYS: Final[dict[tuple[Line, ...], bytes]] = {}
-"""Nothing is put into it: with names of selecting fields comes a dictionary of its own."""
 _Identity = tuple[str, bytes, bytes | None, bytes, bytes | None]
 """Method, host, raw path, query and If-None-Match."""
 
 
 @final
-class Ready:
-    """A response as it is sent, for as long as it stays the same."""
-
-    __slots__ = ("body", "confirmed", "headers", "since", "status", "target", "until", "wire")
-
-    def __init__(
-        self,
-        decision: Serve,
-        headers: HeaderList,
-        *,
-        target: Target,
-        confirmed: Callable[[], Awaitable[bool]] | None,
-        since: float,
-        until: float,
-    ) -> None:
-        self.status: Final = decision.status
-        self.body: Final = decision.body
-        self.target: Final = target
-        self.headers: Final = headers
-        self.confirmed: Final = confirmed
-        """What has to be awaited, and to be True, before this may answer; None: nothing."""
-        self.since: Final = since
-        self.until: Final = until
-        """From when until when (POSIX seconds) the rules give just this."""
-        self.wire: object = None
-        """For a server's own use: how it sends this."""
-
-    def suits(self, target: Target, now: float) -> bool:
-        """Return whether this answers for the target now."""
-        return self.since <= now < self.until and self.target is target
-
-    async def send(self, send: Send) -> None:
-        """Send it; what lies outside of us may add to the headers."""
-        headers = list(self.headers)
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
-
-
-async def _confirmed(near: Near, copy: Copy) -> bool:
-    """Return whether a copy may answer: all that was purged before this call has been dropped."""
-    return await near.confirm() and copy.kept
-
-
-@final
-class Known:
-    """What the ordinary way found out about a request."""
-
-    __slots__ = (
-        "form", "key", "keys", "names", "path", "root_path", "scheme", "target",
-        "variance",
-    )  # fmt: skip
-
-    def __init__(self, scope: Scope, target: Target, condition: bytes | None) -> None:
-        self.target: Final = target
-        self.key: Final = target.key(())
-        """The primary key."""
-        self.variance: Final = target.search.variance
-        """What the key was made by."""
-        method = scope["method"]
-        self.form: Final[_Form] = _FORMS[method] if condition is None else (method, condition)
-        self.path: Final[str] = scope["path"]
-        self.scheme: Final[str] = scope.get("scheme", "http")
-        self.root_path: Final[str] = scope.get("root_path", "")
-        self.names: tuple[bytes, ...] = ()
-        self.keys: dict[tuple[Line, ...], bytes] = _NO_KEYS
-
-
-@final
-class Shortcut:
+class FastPath:
     """Knows plain requests again, and answers them from copies; one for each middleware."""
 
     def __init__(self, service: Service, cache: Cache) -> None:
@@ -137,8 +64,8 @@ class Shortcut:
         self.counters: Final = cache.counters
         """Whoever sends what `find` gave counts the hit."""
         self._weighty: Final = _WEIGHTY | {n.lower().encode() for n in settings.credential_headers}
-        self._known: dict[_Identity, Known] = {}
-        self._before: dict[_Identity, Known] = {}
+        self._known: dict[_Identity, KnownRequest] = {}
+        self._before: dict[_Identity, KnownRequest] = {}
         """The generation before; what is asked for again moves on into the new one."""
         self._look_at = -math.inf
         self._prepares: Final = not settings.early_refresh
@@ -147,12 +74,12 @@ class Shortcut:
         """Return the number of requests that are known."""
         return len(self._known) + len(self._before)
 
-    def find(self, scope: Scope) -> Known | Ready | None:
+    def find(self, scope: Scope) -> KnownRequest | PreparedResponse | None:
         """Return what answers the request, or what is known of it; None: nothing is."""
         known = self.known(scope)
         return None if known is None else self.ready(known, scope["headers"]) or known
 
-    def known(self, scope: Scope) -> Known | None:
+    def known(self, scope: Scope) -> KnownRequest | None:
         """Return what was found out about such requests."""
         plain = self._plain(scope["headers"])
         if plain is None:
@@ -171,11 +98,11 @@ class Shortcut:
             return None
         return known
 
-    def again(self, known: Known, scope: Scope) -> Ready | None:
+    def again(self, known: KnownRequest, scope: Scope) -> PreparedResponse | None:
         """Return what answers a request that was found before, and is the very same."""
         return self.ready(known, scope["headers"]) if self._holds(known, scope) else None
 
-    def ready(self, known: Known, headers: list[Line]) -> Ready | None:
+    def ready(self, known: KnownRequest, headers: list[Line]) -> PreparedResponse | None:
         """Return what a copy answers to a request that was just found to be known."""
         near, target = self._cache.store.near, known.target
         if near is None or target.unstorable or not self._is_alone():
@@ -184,13 +111,15 @@ class Shortcut:
         if copy is None:
             return None
         now = self._cache.clock()
-        ready: Ready | None = copy.ready.get(known.form)
+        ready: PreparedResponse | None = copy.ready.get(known.form)
         if ready is None or not ready.suits(target, now):
-            confirmed = partial(_confirmed, near, copy) if near.exact else None
+            confirmed = partial(is_confirmed, near, copy) if near.exact else None
             ready = self._prepare(copy.entry, copy.ready, known, headers, now, confirmed)
         return ready
 
-    async def look_up(self, known: Known, lines: list[Line]) -> Ready | LookupResult | None:
+    async def look_up(
+        self, known: KnownRequest, lines: list[Line]
+    ) -> PreparedResponse | LookupResult | None:
         """Look a known request up; return what answers it, or what else was found.
 
         None: it is to be looked up as any other request.
@@ -206,7 +135,7 @@ class Shortcut:
         if entry is None or found.softened:
             return found
         # Prepared once for all who share what was found.
-        ready: Ready | None = found.ready.get(known.form)
+        ready: PreparedResponse | None = found.ready.get(known.form)
         if ready is None or not ready.suits(known.target, now):
             ready = self._prepare(entry, found.ready, known, headers.raw, now, None)
         return ready or found
@@ -228,25 +157,25 @@ class Shortcut:
         (host, condition), query = plain, scope.get("query_string", b"")
         if len(host) + len(raw_path) + len(query) + len(condition or b"") <= _LONGEST:
             identity = (scope["method"], host, raw_path, query, condition)
-            self._remember(identity, Known(scope, target, condition))
+            self._remember(identity, KnownRequest(scope, target, condition))
 
-    def _remember(self, identity: _Identity, known: Known) -> None:
+    def _remember(self, identity: _Identity, known: KnownRequest) -> None:
         near = self._cache.store.near
         if len(self._known) >= _REMEMBERED + (len(near) if near is not None else 0):
             self._before, self._known = self._known, {}
         self._known[identity] = known
 
-    def _recalled(self, identity: _Identity) -> Known | None:
+    def _recalled(self, identity: _Identity) -> KnownRequest | None:
         known = self._before.pop(identity, None)
         if known is not None:
             self._remember(identity, known)
         return known
 
-    def _holds(self, known: Known, scope: Scope) -> bool:
+    def _holds(self, known: KnownRequest, scope: Scope) -> bool:
         """Return whether its target and key are still those of the request."""
         targets, now = self._service.targets, self._cache.monotonic()
         if now >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS
+            self._look_at = now + LOOK_SECONDS
             targets.watch(scope)
         return (
             known.target.generation == targets.generation
@@ -267,7 +196,7 @@ class Shortcut:
                     return None
         return (host, condition) if host else None
 
-    def _variant(self, known: Known, headers: list[Line]) -> bytes:
+    def _variant(self, known: KnownRequest, headers: list[Line]) -> bytes:
         """Return the key of the variant that the request chooses."""
         names, target = known.target.vary_names, known.target
         if names is not known.names:
@@ -288,11 +217,11 @@ class Shortcut:
         self,
         entry: Entry,
         ready: dict[Any, Any],
-        known: Known,
+        known: KnownRequest,
         lines: Iterable[Line],
         now: float,
         confirmed: Callable[[], Awaitable[bool]] | None,
-    ) -> Ready | None:
+    ) -> PreparedResponse | None:
         """Ask the rules, and keep their answer for as long as it stays the same."""
         target, headers = known.target, Headers.of(tuple(lines))
         if not suits(entry, target, selecting_values(target.vary_names, headers, target.rules)):
@@ -301,13 +230,13 @@ class Shortcut:
         decision = decide(request, entry.stored, now=now, policy=target.rules)
         if not isinstance(decision, Serve) or decision.stale or decision.refresh:
             return None
-        prepared = Ready(
+        prepared = PreparedResponse(
             decision,
             tuple(self._service.hit_headers(decision, known.key)),
             target=target,
             confirmed=confirmed,
             since=now,
-            until=_same_until(entry.stored, now),
+            until=same_until(entry.stored, now),
         )
         if len(ready) >= _MOST_PREPARED:
             ready.clear()
@@ -321,13 +250,3 @@ def _is_plain(target: Target) -> bool:
     if target.policy.vary_by is not None or route is None:
         return target.policy.vary_by is None
     return not (route.has_security or route.header_names)
-
-
-def _same_until(stored: StoredResponse, now: float) -> float:
-    """Return until when Age and the seconds of freshness that are left stay the same."""
-    if now < stored.response_time:
-        # The clock was set back: the age stands still.
-        return now
-    age = current_age(stored, now=now)
-    left = stored.freshness_lifetime - age
-    return now + min(math.floor(age) + 1 - age, left - math.floor(left)) - _ROUNDING

@@ -8,11 +8,11 @@ purge is both: that before the answer's first byte, and that after all has run.
 import asyncio
 from typing import Final, final
 
-from maxage.responder import Message, Send
+from maxage.asgi.types import Message, Send
 
 
 @final
-class WaitingAnswer:
+class DelayedResponse:
     """The start of an answer, and its body where that is a single piece.
 
     It leaves as soon as the purge is done. Longer answers wait with the application: nothing more

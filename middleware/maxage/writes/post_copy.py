@@ -9,17 +9,18 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final, final
 
+from maxage.asgi.responder import OVERRIDES, Responder
+from maxage.asgi.types import Message
 from maxage.cache.fill import Fill
 from maxage.cache.lookup_result import LookupResult
 from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies
-from maxage.responder import OVERRIDES, Message, Responder
 from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.posting import answers_get
 
 
-async def posted_answer(responder: Responder) -> "PostedAnswer | None":
+async def post_copy_of(responder: Responder) -> "PostCopy | None":
     """Return what copies the answer to this request; None where it is not to be stored."""
     scope, service = responder.scope, responder.service
     if not service.settings.store_post or scope["method"] != "POST":
@@ -32,7 +33,7 @@ async def posted_answer(responder: Responder) -> "PostedAnswer | None":
         reading = await responder.cache.store.read((), groups)
     except StoreUnavailableError:
         return None
-    return PostedAnswer(responder, target, dict(zip(groups, reading.tokens, strict=True)))
+    return PostCopy(responder, target, dict(zip(groups, reading.tokens, strict=True)))
 
 
 def _may_stand_for_get(responder: Responder, target: Target) -> bool:
@@ -45,7 +46,7 @@ def _may_stand_for_get(responder: Responder, target: Target) -> bool:
 
 
 @final
-class PostedAnswer:
+class PostCopy:
     """The copy of one answer to POST."""
 
     def __init__(
@@ -132,8 +133,8 @@ class PostedAnswer:
 
     def _request(self) -> Request:
         headers = self._responder.headers
-        credentials = self._responder.service.credentials(self._target, headers)
-        return Request(method="GET", headers=headers, carries_credentials=credentials)
+        carries_credentials = self._responder.service.carries_credentials(self._target, headers)
+        return Request(method="GET", headers=headers, carries_credentials=carries_credentials)
 
     def _found(self) -> LookupResult:
         # The mapping itself: it tells the tokens of the moment when the copy is stored.

@@ -9,21 +9,24 @@ import logging
 from collections.abc import Iterable
 from typing import Final, final
 
+from maxage.asgi.passthrough import pass_on, pass_unstorable
+from maxage.asgi.server_info import adds_date, worker_count
+from maxage.asgi.service import Service
+from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
-from maxage.cache.targets import Scope, Targets
+from maxage.cache.targets import Targets
 from maxage.errors import SettingsError, StoreUnavailableError
-from maxage.mutation import Mutation
-from maxage.querying import Querying
-from maxage.reading import Reading
-from maxage.responder import ASGIApp, Message, Receive, Send, Service, pass_on, pass_unstorable
+from maxage.reads.fast_path import FastPath
+from maxage.reads.get import GetResponder
+from maxage.reads.prepared import KnownRequest, PreparedResponse
+from maxage.reads.query import QueryResponder
 from maxage.rfc9111.invalidation import is_unsafe
 from maxage.routing.route_policy import Rule
-from maxage.server import adds_date, worker_count
 from maxage.settings import CacheSettings
-from maxage.shortcut import Known, Ready, Shortcut
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
 from maxage.store_factory import store_for
+from maxage.writes.mutation import MutationResponder
 
 logger = logging.getLogger("maxage")
 
@@ -67,7 +70,7 @@ class CacheMiddleware:
             self._mistake, settings = mistake, CacheSettings.model_construct()
             targets = Targets(settings, (), app, instance=0)
         self._service: Final = Service(app, settings, targets)
-        self.shortcut: Final = Shortcut(self._service, self.cache) if self.cache else None
+        self.fast_path: Final = FastPath(self._service, self.cache) if self.cache else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass through what is none."""
@@ -83,8 +86,8 @@ class CacheMiddleware:
                 raise self._mistake
             await self._service.app(scope, receive, send)
         elif scope["method"] in {"GET", "HEAD"}:
-            known = self.shortcut.find(scope) if self.shortcut is not None else None
-            if not isinstance(known, Ready):
+            known = self.fast_path.find(scope) if self.fast_path is not None else None
+            if not isinstance(known, PreparedResponse):
                 await self._read(self.cache, known, scope, receive, send)
             elif known.confirmed is None or await known.confirmed():
                 self.cache.counters.hits += 1
@@ -92,33 +95,33 @@ class CacheMiddleware:
             else:
                 await self._read(self.cache, None, scope, receive, send)
         elif scope["method"] == "QUERY" and self._service.settings.cache_query:
-            await Querying(self._service, self.cache, scope, receive, send).run()
+            await QueryResponder(self._service, self.cache, scope, receive, send).run()
         elif is_unsafe(scope["method"]):
-            await Mutation(self._service, self.cache, scope, receive, send).run()
+            await MutationResponder(self._service, self.cache, scope, receive, send).run()
         else:
             await pass_on(self._service, self.cache, scope, receive, send)
 
     async def _read(
-        self, cache: Cache, known: Known | None, scope: Scope, receive: Receive, send: Send
+        self, cache: Cache, known: KnownRequest | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer a GET or HEAD for which no copy is near, by what is known of such requests."""
-        service, shortcut, found = self._service, self.shortcut, None
+        service, fast_path, found = self._service, self.fast_path, None
         if known is not None and cache.is_unstorable(known.target):
             await pass_unstorable(service, cache, known.target, scope, receive, send)
             return
-        if known is not None and shortcut is not None:
+        if known is not None and fast_path is not None:
             try:
-                answer = await shortcut.look_up(known, scope["headers"])
+                answer = await fast_path.look_up(known, scope["headers"])
             except StoreUnavailableError:
-                await Reading(service, cache, scope, receive, send).bypass("store-away")
+                await GetResponder(service, cache, scope, receive, send).bypass("store-away")
                 return
-            if isinstance(answer, Ready):
+            if isinstance(answer, PreparedResponse):
                 cache.counters.hits += 1
                 await answer.send(send)
                 return
             found = answer
-        reading = Reading(service, cache, scope, receive, send)
-        reading.shortcut = shortcut
+        reading = GetResponder(service, cache, scope, receive, send)
+        reading.fast_path = fast_path
         await reading.run(known, found)
 
     @property

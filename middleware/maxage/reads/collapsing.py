@@ -3,10 +3,10 @@
 import asyncio
 from typing import Final
 
+from maxage.asgi.responder import ReadResponder
 from maxage.cache.claims import Claim, Standing
 from maxage.cache.collapse import Flight
 from maxage.errors import StoreUnavailableError
-from maxage.responder import Answering
 from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
 from maxage.store.entry import Entry
 
@@ -15,7 +15,7 @@ _POLL_SECONDS: Final = 0.02
 
 
 async def fetched_elsewhere(
-    reading: Answering, flight: Flight[Entry], seconds: float
+    reading: ReadResponder, flight: Flight[Entry], seconds: float
 ) -> Serve | None:
     """Return what another process fetched meanwhile, or None: then the application is to be asked.
 
@@ -45,7 +45,7 @@ async def fetched_elsewhere(
     return None
 
 
-async def _looked_up(reading: Answering) -> Serve | Forward | None:
+async def _looked_up(reading: ReadResponder) -> Serve | Forward | None:
     """Look for the response again; None: it cannot be had."""
     cache, target = reading.cache, reading.target
     try:
@@ -61,7 +61,7 @@ def _same(before: Claim, now: Claim | None) -> Claim | None:
     return before if now is not None and now.key == before.key else now
 
 
-async def may_refresh(reading: Answering, flight: Flight[Entry]) -> bool:
+async def may_refresh(reading: ReadResponder, flight: Flight[Entry]) -> bool:
     """Return whether a refresh is this process's to make, and no other one is making it."""
     claim = reading.cache.claim(reading.target, reading.found)
     standing = await claim.take() if claim is not None else Standing.UNKNOWN

@@ -2,12 +2,12 @@
 
 from typing import Final, final
 
+from maxage.asgi.types import Message
 from maxage.cache.cache import Cache
-from maxage.responder import Message
 
 
 @final
-class HeldAnswer:
+class HeldResponse:
     """The messages of one answer; bounded in bytes, by itself and together with all others."""
 
     def __init__(self, cache: Cache) -> None:

@@ -1,0 +1,1 @@
+"""What the responders of requests share: scope, receive and send."""

@@ -1,0 +1,1 @@
+"""Responders of GET, HEAD and QUERY."""

@@ -1,0 +1,1 @@
+"""Responders of POST, PUT, PATCH and DELETE."""
