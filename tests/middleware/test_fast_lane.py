@@ -16,8 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
-from maxage.lane import Lane
-from maxage.uvicorn import FastLaneProtocol, lane_to
+from maxage.uvicorn import FastLaneProtocol
+from maxage.uvicorn.lane import Lane, lane_to
 from tests.support.asgi import Receive, Scope, Send
 from tests.support.caching import cache_of, piece, settled, start
 from tests.support.clock import ManualClock
@@ -462,7 +462,7 @@ def test_why_there_is_no_lane_is_said() -> None:
 
 def test_a_uvicorn_that_lacks_what_is_needed_keeps_it_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked at when the module is loaded."""
-    from maxage import uvicorn as module
+    from maxage.uvicorn import protocol as module
 
     assert module._missing() is None
     monkeypatch.delattr(module.httptools_impl, "STATUS_LINE")

@@ -277,7 +277,7 @@ async def test_who_cannot_look_trusts_no_hit(
 ) -> None:
     """Though the server answers lookups: it does not know who else is gone."""
     fault_proxy.error("NOPERM", commands={"HGETALL"})
-    await eventually(lambda: not far.redis_state.settled)
+    await eventually(lambda: not far.redis_state.trustworthy)
     with pytest.raises(StoreUnavailableError):
         await far.read((), (NAMESPACE_GROUP,))
     fault_proxy.pass_through()

@@ -11,7 +11,7 @@ from redis.exceptions import RedisClusterException
 
 from maxage.errors import UnsupportedWhileAwayError
 from maxage.redis import AsyncRedis, Redis, get_async_redis, get_redis
-from maxage.redis_cluster import AsyncRedisCluster, RedisCluster
+from maxage.redis.cluster_clients import AsyncRedisCluster, RedisCluster
 from tests.support.ports import free_port
 from tests.support.redis_topology import (
     RedisCluster as Servers,

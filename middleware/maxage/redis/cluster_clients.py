@@ -25,7 +25,7 @@ from redis.exceptions import RedisClusterException
 from redis.lock import Lock as BlockingLock
 from redis.retry import Retry
 
-from maxage.pretended import AWAY, WAITING, note, pretended, refuse
+from maxage.redis.away import AWAY, WAITING, note, pretended, refuse
 from maxage.redis_store.servers.node import Node
 from maxage.redis_store.shared_state import RedisState
 from maxage.redis_url import ServerGroup

@@ -22,15 +22,14 @@ from redis.client import Pipeline as _Pipeline
 from redis.client import PubSub as _PubSub
 from redis.retry import Retry
 
-from maxage.pretended import AWAY, WAITING, note, pretended, refuse
-from maxage.redis_cluster import RedisCluster, async_cluster_client, cluster_client
+from maxage.redis.away import AWAY, WAITING, note, pretended, refuse
+from maxage.redis.cluster_clients import RedisCluster, async_cluster_client, cluster_client
 from maxage.redis_store.servers.node import Node
 from maxage.redis_store.shared_state import RedisState, redis_state_for
 from maxage.redis_url import ServerGroup, server_group, server_url
 from maxage.settings import CacheSettings, settings_from_environment
-from maxage.typed.redis_cache import RedisCache
 
-__all__ = ["AsyncRedis", "Redis", "RedisCache", "get_async_redis", "get_redis"]
+__all__ = ["AsyncRedis", "Redis", "get_async_redis", "get_redis"]
 
 
 class Redis(redis.Redis):

@@ -7,7 +7,7 @@ byte is not even parsed. What answers is `FastPath`, as in the middleware, and t
 that the ordinary way would have sent. It is for hits of the embedded store and of the near cache in
 `prompt` mode; `exact` has to ask Redis first. Everything else takes the ordinary way: other
 requests, requests behind one that is not answered yet, a client that does not read, a server at its
-limit of connections. Where there is no lane (`maxage.lane`), one line in the log says why.
+limit of connections. Where there is no lane (`maxage.uvicorn.lane`), one line in the log says why.
 """
 
 # pyright: reportPrivateUsage=false
@@ -23,8 +23,8 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from maxage.lane import LONGEST_REPEATED, Lane, NoLane, lane_to
 from maxage.reads.prepared import KnownRequest, PreparedResponse
+from maxage.uvicorn.lane import LONGEST_REPEATED, Lane, NoLane, lane_to
 
 logger = logging.getLogger("maxage")
 
