@@ -11,11 +11,7 @@ from maxage.redis_store.near.listeners import names_in_all_slots
 from maxage.redis_store.near.near_cache import SILENCE, NearCache
 from maxage.redis_store.redis_store import RedisStore
 from maxage.store.tokens import NAMESPACE_GROUP, fresh_token, token_key
-from tests.support.redis_server import RedisServer
-from tests.support.redis_topology import RedisCluster, start_cluster, wait_acknowledging
-from tests.support.resp import wait_until
-from tests.unit.test_cluster_store import Move, group_on
-from tests.unit.test_near import (
+from tests.redis_store.near.test_near_cache import (
     confirmed,
     end,
     end_tracking,
@@ -25,7 +21,11 @@ from tests.unit.test_near import (
     tracking,
     usable,
 )
-from tests.unit.test_store_contract import eventually_read
+from tests.redis_store.test_cluster_store import Move, group_on
+from tests.store.test_store_contract import eventually_read
+from tests.support.redis_server import RedisServer
+from tests.support.redis_topology import RedisCluster, start_cluster, wait_acknowledging
+from tests.support.resp import wait_until
 
 pytestmark = pytest.mark.anyio
 

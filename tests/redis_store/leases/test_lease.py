@@ -305,7 +305,7 @@ SHOWS_PROCESSES = Path("/proc/self/stat").exists()
 @pytest.mark.skipif(not SHOWS_PROCESSES, reason="the system does not show its processes")
 def test_a_process_of_this_machine_that_was_killed_has_surely_ended() -> None:
     """Collected by its parent or not; and while it lives it has not."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         stdin=subprocess.PIPE,

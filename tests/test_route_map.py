@@ -195,7 +195,7 @@ def test_the_command_prints_the_map_of_an_application_in_the_current_directory(
 
 def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run `maxage` as users do."""
-    root = Path(__file__).resolve().parents[2] / "middleware"
+    root = Path(__file__).resolve().parents[1] / "middleware"
     environment = {**os.environ, "PYTHONPATH": str(root)}
     return subprocess.run(
         [sys.executable, "-m", "maxage", *arguments],

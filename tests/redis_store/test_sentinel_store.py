@@ -12,9 +12,9 @@ from maxage.redis_store.servers.sentinel import Sentinels
 from maxage.redis_store.shared_state import ping_server
 from maxage.redis_url import server_group
 from maxage.store.tokens import NAMESPACE_GROUP, token_key
+from tests.store.test_store_contract import eventually, eventually_read, fresh_settings
 from tests.support.ports import free_port
 from tests.support.redis_topology import SentinelGroup, start_sentinel, wait_acknowledging
-from tests.unit.test_store_contract import eventually, eventually_read, fresh_settings
 
 pytestmark = pytest.mark.anyio
 

@@ -20,9 +20,9 @@ from maxage.redis_store.servers.sentinel import Sentinels
 from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.redis_url import server_group
 from maxage.settings import CacheSettings
+from tests.store.test_store_contract import eventually_read, fresh_settings
 from tests.support.redis_server import RedisServer
 from tests.support.resp import wait_until
-from tests.unit.test_store_contract import eventually_read, fresh_settings
 
 pytestmark = pytest.mark.anyio
 
