@@ -1,7 +1,8 @@
 """Traces by which caches lose a purge, each replayed against a real Redis through a proxy.
 
-Other traces: `tests/invalidation/test_purges_of_writes.py` (a GET in flight over one worker and over
-two, joins, the fill that waits, late commits, typed fills, a purge while Redis is refused, hung or
+Other traces: `tests/invalidation/test_purges_of_writes.py` (a GET in flight over one worker or
+two,
+joins, the fill that waits, late commits, typed fills, a purge while Redis is refused, hung or
 read-only, a purge that arrives late, an old snapshot), `test_leases.py` (cut off, killed with owed
 purges, one shard away, records lost) and `test_refuse.py`.
 """
