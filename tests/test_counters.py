@@ -12,7 +12,7 @@ from fastapi import FastAPI, Response
 from maxage import CacheMiddleware, CacheSettings, Counters, MemoryStore, cached, counters, uncached
 from maxage.counters import BYPASSES
 from tests.support.asgi import CounterApp, call
-from tests.support.caching import cache_of, settled
+from tests.support.caching import background_done, cache_of
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer
 from tests.support.workers import Workers
@@ -154,7 +154,7 @@ async def test_stale_answers_are_counted_beside() -> None:
     await call(middleware)
     clock.advance(105)
     await call(middleware)
-    await settled(middleware)
+    await background_done(middleware)
     assert counted(middleware) == {"misses": 1, "stored": 2, "hits": 1, "stale": 1, "refreshes": 1}
     clock.advance(500)
     status = 500
@@ -179,14 +179,14 @@ async def test_a_value_that_cannot_be_read_is_counted_and_replaced(
     )  # fmt: skip
     middleware = CacheMiddleware(CounterApp(), settings)
     await call(middleware)
-    await settled(middleware)
+    await background_done(middleware)
     (key,) = own_redis.call("KEYS", "unreadable:e:*")
     right = own_redis.call("GET", key)
     seen = 0
     for number, value in enumerate((b"", b"garbage", right[:-1], right.swapcase()), 1):
         own_redis.call("SET", key, value, "PX", 60_000)
         await call(middleware)
-        await settled(middleware)
+        await background_done(middleware)
         assert own_redis.call("STRLEN", key) == len(right)
         # A miss may look twice.
         seen, before = counted(middleware)["unreadable"], seen

@@ -46,8 +46,8 @@ from tests.support.resp import (
     decode,
     encode,
     frame_end,
-    wait_until,
 )
+from tests.support.waiting import wait_until
 from tests.support.workers import Worker, WorkerError, Workers, start_workers
 
 Direction = Literal["request", "reply", "both"]

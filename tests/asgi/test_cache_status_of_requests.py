@@ -22,7 +22,7 @@ from tests.support.asgi import (
     call,
     http_scope,
 )
-from tests.support.caching import cache_of, piece, settled, start, status_of
+from tests.support.caching import background_done, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -302,7 +302,7 @@ async def collapsed(app: CounterApp, count: int) -> list[Recorded]:
         await asyncio.sleep(0)
     app.gate.set()
     answers = [await exchange.finish() for exchange in exchanges]
-    await settled(middleware)
+    await background_done(middleware)
     return answers
 
 

@@ -10,7 +10,7 @@ from maxage.cache.lookup import _LARGEST_RECENT, _MOST_RECENT
 from maxage.store.codec import Codec
 from maxage.store.entry import Entry, VariantIndex
 from tests.support.asgi import Receive, Scope, Send, call
-from tests.support.caching import piece, settled, start
+from tests.support.caching import background_done, piece, start
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,7 @@ async def body_of(
     middleware: CacheMiddleware, path: str, method: str = "GET", *, query: str = ""
 ) -> bytes:
     answer = await call(middleware, method, path, query)
-    await settled(middleware)
+    await background_done(middleware)
     return answer.body
 
 

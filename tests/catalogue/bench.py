@@ -82,7 +82,7 @@ class Bench:
 
     def settle(self) -> None:
         """Wait until the node that was asked last has written what it had to write."""
-        assert self.send(self._last, "GET", "/_settled").status == 200
+        assert self.send(self._last, "GET", "/_written").status == 200
 
     @contextmanager
     def within(self, fault: str) -> Iterator[None]:

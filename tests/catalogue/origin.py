@@ -406,8 +406,8 @@ sites: dict[str, Any] = {
 plain = sites["plain"]
 
 
-async def settled(send: Any) -> None:
-    """Answer when nothing waits to be written any more."""
+async def written(send: Any) -> None:
+    """Answer when no write to the store is pending."""
     for made in caches:
         while made.cache is not None and len(made.cache.pending_writes):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.002)
@@ -432,8 +432,8 @@ async def site(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await plain(scope, receive, send)
         return
-    if scope["path"] == "/_settled":
-        await settled(send)
+    if scope["path"] == "/_written":
+        await written(send)
         return
     if scope["path"] == "/_unreadable":
         await done(send, b"%d" % counters().unreadable)

@@ -16,7 +16,7 @@ import pytest
 from tests.support.documents import blocks
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
-from tests.support.resp import wait_until
+from tests.support.waiting import wait_until
 from tests.support.workers import Worker, Workers
 
 # The snippets of the Redis integration guide, word for word but for the import path, and around

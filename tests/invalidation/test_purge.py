@@ -33,6 +33,7 @@ from maxage import (
 from maxage.redis import RedisCache
 from maxage.store_factory import store_for
 from tests.support.asgi import Exchange, call, http_scope
+from tests.support.caching import background_done
 from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -84,15 +85,8 @@ class Site:
 
     async def kept(self) -> set[str]:
         """The pages that are still served from the store, as they were."""
-        await self.settled()
+        await background_done(self.middleware)
         return {path for path in CONTROL if (await self.get(path))[1]}
-
-    async def settled(self) -> None:
-        """Let what runs in the background come to its end."""
-        cache = self.middleware.cache
-        assert cache is not None
-        while cache.background.tasks:
-            await asyncio.wait(set(cache.background.tasks))
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -302,11 +296,11 @@ async def test_a_soft_purge_serves_once_more_and_refreshes_in_the_background(
 
     assert (await site.get("/soften"))[0] == "true"
     assert await site.get("/a/1") == ("0", True)
-    await site.settled()
+    await background_done(site.middleware)
     assert await site.get("/a/1") == ("1", True)
     left = "0" if purged != "all" else "1"
     await site.get("/a/2")
-    await site.settled()
+    await background_done(site.middleware)
     assert await site.get("/a/2") == (left, True)
 
 
@@ -324,10 +318,10 @@ async def test_many_requests_for_what_was_softly_purged_refresh_it_once(site: Si
     await site.get("/slow")
     cache = site.middleware.cache
     assert cache is not None
-    await site.settled()
+    await background_done(site.middleware)
     await cache.store.soften(("g:slow",))
     answers = await asyncio.gather(*(site.get("/slow") for _ in range(20)))
-    await site.settled()
+    await background_done(site.middleware)
     assert set(answers) == {("1", True)}
     assert len(runs) == 2
 
@@ -375,7 +369,7 @@ async def test_a_fill_under_way_during_a_soft_purge_is_refreshed(site: Site) -> 
     go_on.set()
     await filling.finish()
     assert await site.get("/fill") == ("0", True)
-    await site.settled()
+    await background_done(site.middleware)
     assert await site.get("/fill") == ("1", True)
 
 
@@ -551,10 +545,8 @@ async def test_an_outer_middleware_learns_what_the_inner_one_knows(
 
     async def get(app: Any) -> bytes:
         answer = await call(app, path="/number")
-        await site.settled()
-        assert outer.cache is not None
-        while outer.cache.background.tasks:
-            await asyncio.wait(set(outer.cache.background.tasks))
+        await background_done(site.middleware)
+        await background_done(outer)
         return answer.body
 
     for app in (inner, inner, inner, outer, outer, outer):
@@ -595,7 +587,7 @@ async def test_a_soft_purge_reaches_the_near_cache_of_another_process(
     await cache.open()
     async with asyncio.timeout(20):
         await site.get("/a/1")
-        await site.settled()
+        await background_done(site.middleware)
         while cache.store.near is None or not len(cache.store.near):
             await site.get("/a/1")
             await asyncio.sleep(0.01)
@@ -606,7 +598,7 @@ async def test_a_soft_purge_reaches_the_near_cache_of_another_process(
     assert await other.soften(("g:a:1",))
     async with asyncio.timeout(20):
         while await site.get("/a/1") != ("1", True):
-            await site.settled()
+            await background_done(site.middleware)
             await asyncio.sleep(0.01)
     await other.close()
     await site.middleware.aclose()

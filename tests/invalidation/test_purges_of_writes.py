@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Response
+from pydantic import StringConstraints
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, cached, uncached
 from maxage.redis import RedisCache
 from tests.support.asgi import Exchange, Message, Receive, Scope, Send, call, http_scope
+from tests.support.caching import background_done, cache_of
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 
@@ -327,13 +329,6 @@ async def on(url: str, app: Any, count: int = 1, **settings: Any) -> AsyncGenera
         yield made[0] if count == 1 else made
 
 
-async def settled(middleware: CacheMiddleware) -> None:
-    """Wait until what the cache does in the background is done."""
-    assert middleware.cache is not None
-    while tasks := set(middleware.cache.background.tasks):
-        await asyncio.wait(tasks)
-
-
 @pytest.mark.parametrize("kind", ["embedded", "redis"])
 async def test_a_get_that_began_before_a_write_is_not_served_after_it(
     kind: str, redis_url: str
@@ -347,7 +342,7 @@ async def test_a_get_that_began_before_a_write_is_not_served_after_it(
         await call(middleware, "PUT", "/row", "value=1")
         row.reading.set()
         assert (await slow.finish()).body == b"0"
-        await settled(middleware)
+        await background_done(middleware)
         for _ in range(2):
             assert await body(middleware) == b"1"
 
@@ -364,7 +359,7 @@ async def test_a_get_that_began_before_a_write_through_another_worker_is_not_ser
         await call(two, "PUT", "/row", "value=1")
         row.reading.set()
         await slow.finish()
-        await settled(one)
+        await background_done(one)
         assert [await body(two), await body(one)] == [b"1", b"1"]
 
 
@@ -412,7 +407,7 @@ async def test_a_fill_that_waits_to_be_written_is_not_served_after_a_write(
     row = Row()
     async with on(fault_proxy.url, row.app, cache_write_budget=5) as middleware:
         await body(middleware)
-        await settled(middleware)
+        await background_done(middleware)
         await call(middleware, "PUT", "/row", "value=1")
         hold = fault_proxy.hold("SET", match=b":e:")
         assert await body(middleware) == b"1"
@@ -421,7 +416,7 @@ async def test_a_fill_that_waits_to_be_written_is_not_served_after_a_write(
         await call(middleware, "PUT", "/row", "value=2")
         assert await body(middleware) == b"2"
         hold.release()
-        await settled(middleware)
+        await background_done(middleware)
         assert await body(middleware) == b"2"
 
 
@@ -468,7 +463,7 @@ async def test_a_typed_fill_in_a_get_loses_against_a_write_meanwhile(
     await call(middleware, "PUT", "/elsewhere")
     gate.set()
     assert (await slow.finish()).body == b"0"
-    await settled(middleware)
+    await background_done(middleware)
     assert [await body(middleware), await body(middleware)] == [b"1", b"1"]
     await items.adelete(1)
     await middleware.aclose()
@@ -523,8 +518,8 @@ async def test_a_typed_write_purges_the_responses_built_from_the_object(
         for _ in range(3):
             await body(one, "/page/1")
             await body(two, "/page/2")
-            await settled(one)
-            await settled(two)
+            await background_done(one)
+            await background_done(two)
         ran, value[1] = runs[0], 7
         await (items.aset(1, 7) if write == "aset" else items.adelete(1))
         assert await body(two, "/page/1") == await body(one, "/page/1") == b"7"
@@ -543,7 +538,7 @@ async def test_after_a_purge_that_redis_did_not_confirm_a_get_is_never_stale(
     row = Row()
     async with on(fault_proxy.url, row.app) as middleware:
         assert [await body(middleware), await body(middleware)] == [b"0", b"0"]
-        await settled(middleware)
+        await background_done(middleware)
         if fault in {"refuse", "hang", "reset"}:
             getattr(fault_proxy, fault)()
         else:
@@ -573,12 +568,12 @@ async def test_a_purge_that_arrives_late_never_revives_what_was_stored(
     row = Row()
     async with on(fault_proxy.url, row.app) as middleware:
         await body(middleware)
-        await settled(middleware)
+        await background_done(middleware)
         hold = fault_proxy.hold("SET", match=b":t:", times=1)
         await call(middleware, "PUT", "/row", "value=1")
         await trusted(middleware)
         assert await body(middleware) == b"1"
-        await settled(middleware)
+        await background_done(middleware)
         await call(middleware, "PUT", "/row", "value=2")
         hold.release()
         await asyncio.sleep(0)
@@ -594,7 +589,7 @@ async def test_tokens_that_were_lost_make_misses(
     row = Row()
     async with on(redis_url, row.app) as middleware:
         await body(middleware)
-        await settled(middleware)
+        await background_done(middleware)
         row.value = 1  # behind everybody's back, to see what is a hit
         assert await body(middleware) == b"0"
         keys = redis_server.call("KEYS", "*:t:*")
@@ -605,7 +600,7 @@ async def test_tokens_that_were_lost_make_misses(
             for key in keys if lost == "tokens" else keys[:1]:
                 redis_server.call("DEL", key)
         assert await body(middleware) == b"1"
-        await settled(middleware)
+        await background_done(middleware)
         row.value = 2
         assert await body(middleware) == b"1"
 
@@ -618,17 +613,17 @@ async def test_what_was_stored_before_a_restart_of_redis_is_not_served_after_it(
     row = Row()
     async with on(own_redis.url, row.app) as middleware:
         await body(middleware)
-        await settled(middleware)
+        await background_done(middleware)
         own_redis.restart(keep_data=keep_data)
         row.value = 1
         await body(middleware)
         await trusted(middleware)
         # A busy machine may take a few requests more until something is stored again.
         for _ in range(50):
-            await settled(middleware)
+            await background_done(middleware)
             shown = await body(middleware)
             assert shown != b"0"
-            await settled(middleware)
+            await background_done(middleware)
             row.value += 1
             if await body(middleware) == shown:
                 break
@@ -643,7 +638,7 @@ async def test_an_old_snapshot_that_comes_back_with_new_workers_revives_nothing(
     row = Row()
     async with on(own_redis.url, row.app) as middleware:
         await body(middleware)
-        await settled(middleware)
+        await background_done(middleware)
         old = own_redis.snapshot()
         await call(middleware, "PUT", "/row", "value=1")
     own_redis.restart(keep_data=True, snapshot=old)
@@ -788,3 +783,46 @@ async def test_a_typed_set_that_was_rolled_back_is_forgotten(
     assert await row.rows.aget(1) is None
     assert (await call(row.middleware, path="/typed")).body == b"0"
     await row.middleware.aclose()
+
+
+@pytest.mark.parametrize("catch_all", [False, True])
+async def test_a_catch_all_route_does_not_stop_an_action_from_purging(catch_all: bool) -> None:
+    """Every application with a single-page front end has one."""
+    app, state = FastAPI(openapi_url=None), {"shown": "draft"}
+
+    @app.get("/items/{id}")
+    async def read(id: int) -> str:  # noqa: A002
+        return state["shown"]
+
+    @app.post("/items/{id}/publish")
+    async def publish(id: int) -> None:  # noqa: A002
+        state["shown"] = "published"
+
+    if catch_all:
+
+        @app.get("/{full_path:path}")
+        async def page(full_path: str) -> str:
+            return "page"
+
+    middleware = cache_of(app)
+    await call(middleware, path="/items/5")
+    await call(middleware, method="POST", path="/items/5/publish")
+    assert (await call(middleware, path="/items/5")).body == b'"published"'
+
+
+async def test_a_parameter_that_its_metadata_normalises_names_one_resource() -> None:
+    """`BOB` and `bob` are one user where the route says so."""
+    app, state = FastAPI(openapi_url=None), {"shown": "old"}
+
+    @app.get("/users/{name}")
+    async def read(name: Annotated[str, StringConstraints(to_lower=True)]) -> str:
+        return state["shown"]
+
+    @app.put("/users/{name}")
+    async def write(name: Annotated[str, StringConstraints(to_lower=True)]) -> None:
+        state["shown"] = "new"
+
+    middleware = cache_of(app)
+    await call(middleware, path="/users/BOB")
+    await call(middleware, method="PUT", path="/users/bob")
+    assert (await call(middleware, path="/users/BOB")).body == b'"new"'

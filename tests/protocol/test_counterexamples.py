@@ -9,7 +9,7 @@ purges, one shard away, records lost) and `test_refuse.py`.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -19,10 +19,11 @@ from fastapi import APIRouter, FastAPI, Response
 from maxage import CacheMiddleware, CacheSettings
 from maxage.store.tokens import token_key
 from tests.support.asgi import Exchange, call, http_scope
+from tests.support.caching import background_done
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import wait_replicating
-from tests.support.resp import wait_until
+from tests.support.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -91,19 +92,6 @@ async def write(worker: CacheMiddleware, value: int) -> None:
     assert (await call(worker, "PUT", "/row", f"value={value}")).status == 200
 
 
-async def written(worker: CacheMiddleware) -> None:
-    """Wait until what is stored in the background is stored."""
-    assert worker.cache is not None
-    while tasks := set(worker.cache.background.tasks):
-        await asyncio.wait(tasks)
-
-
-async def eventually(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - a thread makes it true
-            await asyncio.sleep(0.01)
-
-
 async def test_1_a_group_that_was_not_captured_before_the_handler_ran_protects_nothing(
     fault_proxy: FaultProxy, redis_url: str, namespace: str
 ) -> None:
@@ -123,10 +111,10 @@ async def test_1_a_group_that_was_not_captured_before_the_handler_ran_protects_n
             assert (await call(other, "PUT", "/elsewhere", f"value={value}")).status == 200
         gate.set()
         assert (await reading.finish()).body == b"0"
-        await written(one)
+        await background_done(one)
         for worker in (one, other, one, other):
             assert await read(worker) == "2"
-            await written(worker)
+            await background_done(worker)
         assert row.runs < 5, "from the second time on it is stored"
 
 
@@ -145,7 +133,7 @@ async def test_a_token_that_is_evicted_while_a_handler_runs_is_not_the_one_that_
         redis_server.call("DEL", token_key(namespace, "p:/row"))
         gate.set()
         await reading.finish()
-        await written(one)
+        await background_done(one)
         assert await read(other) == await read(one) == "1"
 
 
@@ -168,7 +156,7 @@ async def test_a_router_that_is_included_twice_is_purged_under_both_its_prefixes
         for value, written_to in enumerate(("/a", "/b", "/a"), 1):
             for prefix in ("/a", "/b"):
                 await call(one, path=f"{prefix}/items/5")
-            await written(one)
+            await background_done(one)
             await call(one, "PUT", f"{written_to}/items/5")
             for prefix in ("/a", "/b"):
                 assert (await call(one, path=f"{prefix}/items/5")).body == b"%d" % value
@@ -181,13 +169,13 @@ async def test_a_refresh_in_the_background_that_began_before_a_purge_stores_noth
     row = Row(**{"cache-control": "max-age=0, stale-while-revalidate=600"})
     async with workers(row.app, namespace, fault_proxy.url, redis_url) as (one, other):
         assert await read(one) == "0"
-        await written(one)
+        await background_done(one)
         gate = row.hold()
         assert await read(one) == "0"
         await row.has_read.wait()
         await write(other, 1)
         gate.set()
-        await written(one)
+        await background_done(one)
         assert await read(one) == await read(other) == "1"
 
 
@@ -198,7 +186,7 @@ async def test_4_a_bump_that_is_delivered_after_its_retry_and_after_a_later_one_
     row = Row()
     async with workers(row.app, namespace, fault_proxy.url, redis_url) as (one, other):
         assert await read(other) == "0"
-        await written(other)
+        await background_done(other)
         hold = fault_proxy.hold("SET", match=b"p:/row", times=1)
         async with asyncio.timeout(20):
             await write(one, 1)
@@ -206,7 +194,7 @@ async def test_4_a_bump_that_is_delivered_after_its_retry_and_after_a_later_one_
         store = one.cache.store
         await eventually(lambda: store.trusted)
         assert await read(other) == "1"
-        await written(other)
+        await background_done(other)
         await write(other, 2)
         hold.release()
         await hold.until_delivered()
@@ -250,14 +238,14 @@ async def test_5_a_bump_that_a_failover_lost_revives_nothing(
         workers(row.app, namespace, way.url, other_way.url) as (one, other),
     ):
         assert await read(other) == "0"
-        await written(other)
+        await background_done(other)
         await promote(own_redis, replica, way, other_way)
         await write(one, 1)  # the old server still confirms it
         way.drop_connections()
         other_way.drop_connections()
         for worker in (other, one, other, one):
             assert await read(worker) == "1"
-            await written(worker)
+            await background_done(worker)
 
 
 async def test_5_whoever_comes_over_from_a_deposed_primary_purges_what_was_stored_meanwhile(
@@ -280,7 +268,7 @@ async def test_5_whoever_comes_over_from_a_deposed_primary_purges_what_was_store
         await write(one, 1)  # on the deposed one
         gate.set()
         await reading.finish()
-        await written(other)
+        await background_done(other)
         way.retarget(replica.port)
         way.drop_connections()
         assert await read(one) == "1"

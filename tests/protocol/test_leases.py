@@ -6,9 +6,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,6 +21,7 @@ from maxage.store.tokens import NAMESPACE_GROUP, token_key
 from tests.support import raw_http
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
 from tests.support.workers import Worker, Workers
 
 ROOT = Path(__file__).parents[2]
@@ -39,15 +39,6 @@ def registry(server: RedisServer, namespace: str) -> dict[str, Record]:
 def standings(server: RedisServer, namespace: str) -> list[str]:
     """Return what the records say of their workers."""
     return sorted(record.standing for record in registry(server, namespace).values())
-
-
-async def eventually(condition: Callable[[], Any], *, within: float = 10.0) -> float:
-    """Wait until the condition holds; return after how many seconds it did."""
-    began = time.monotonic()
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() - began < within, "it did not happen in time"
-        await asyncio.sleep(0.02)
-    return time.monotonic() - began
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.support.asgi import Exchange, Recorded, call, http_scope
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import wait_acknowledging, wait_replicating
-from tests.support.resp import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 

@@ -19,10 +19,11 @@ from fastapi import FastAPI, Response
 from maxage import CacheMiddleware, CacheSettings, RedisStore
 from maxage.cache.claims import CLAIM_SECONDS
 from tests.catalogue.figures import BACK_WITHIN, GENEROUS
-from tests.support.asgi import CounterApp, Exchange, Recorded, call, http_scope
+from tests.support.asgi import CounterApp, Exchange, call, http_scope
+from tests.support.caching import status_of
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
-from tests.support.resp import wait_until
+from tests.support.waiting import wait_until
 from tests.support.workers import Workers
 
 pytestmark = pytest.mark.anyio
@@ -89,11 +90,6 @@ async def page(redis_url: str) -> AsyncIterator[Page]:
     made = Page(redis_url)
     yield made
     await made.close()
-
-
-def status_of(answer: Recorded) -> bytes:
-    """What Cache-Status says."""
-    return answer.header("cache-status") or b""
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware, GZipResponder
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from tests.support.asgi import Recorded, call
-from tests.support.caching import settled, status_of
+from tests.support.caching import background_done, status_of
 from tests.support.redis_server import RedisServer
 from tests.support.workers import Workers
 
@@ -90,7 +90,7 @@ async def test_each_variant_is_compressed_once(
     await cached.cache.open()
     for encoding in ENCODINGS:
         assert plain(await ask(app, encoding)) == BODY
-        await settled(cached)
+        await background_done(cached)
     assert compressions == [len(BODY)]
     async with asyncio.timeout(20):
         while True:

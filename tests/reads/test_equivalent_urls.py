@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
+from maxage import CacheMiddleware, CacheSettings, RedisStore
 from tests.support.asgi import Receive, Scope, Send, call, read_body
+from tests.support.caching import cache_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -36,16 +37,6 @@ class Search:
             headers.append((b"no-vary-search", field))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"%b %d" % (query, run)})
-
-
-def cache_of(app: Search, clock: ManualClock | None = None, **settings: Any) -> CacheMiddleware:
-    """The middleware on an embedded store of its own."""
-    middleware = CacheMiddleware(app, CacheSettings(**settings), store=MemoryStore())
-    assert middleware.cache is not None
-    if clock is not None:
-        middleware.cache.clock = clock
-        middleware.cache.monotonic = clock.monotonic
-    return middleware
 
 
 async def ask(middleware: CacheMiddleware, query: str, **more: Any) -> bytes:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from maxage.reads.prepared import PreparedResponse
 from tests.support.asgi import Receive, Scope, Send, call
-from tests.support.caching import cache_of, piece, settled, start
+from tests.support.caching import background_done, cache_of, piece, start
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +112,7 @@ def test_both_ways_give_the_same_answers(
             for middleware in (short, ordinary):
                 for _ in range(2):
                     made = await call(middleware, method, target=target.encode(), headers=headers)
-                    await settled(middleware)
+                    await background_done(middleware)
                 answers.append(re.sub(r"#\d+:(.*?):[0-9a-f]{40}", r"\1", repr(made.messages)))
             assert answers[0] == answers[1]
 
@@ -143,11 +143,11 @@ async def answered_shortly(path: str = "/plain", method: str = "GET", **request:
     middleware = cache_of(App(), ManualClock())
     for _ in range(3):
         await call(middleware, "GET", path)
-        await settled(middleware)
+        await background_done(middleware)
         await call(middleware, "GET", path, **request)
-        await settled(middleware)
+        await background_done(middleware)
         await call(middleware, method, path, **request)
-        await settled(middleware)
+        await background_done(middleware)
     counting = Counting(middleware)
     for _ in range(2):
         await call(middleware, method, path, **request)
@@ -195,7 +195,7 @@ async def test_who_shares_a_lookup_shares_the_answer_and_not_its_list() -> None:
     for _ in range(3):
         for request in requests:
             await call(middleware, path="/tagged", **request)
-            await settled(middleware)
+            await background_done(middleware)
     made = await asyncio.gather(*(call(middleware, path="/tagged", **r) for r in requests))
     assert [answer.status for answer in made] == [200, 200, 200, 304]
     assert [answer.body for answer in made] == [b"run 1", b"run 1", b"", b""]
@@ -219,7 +219,7 @@ async def test_other_urls_that_are_one_are_known_anew(store: type[MemoryStore]) 
     for _ in range(2):
         for _ in range(4):
             await call(middleware, path="/x", query=b"a=1")
-            await settled(middleware)
+            await background_done(middleware)
         said.clear()
         clock.advance(10)
     assert runs == 2
@@ -236,7 +236,7 @@ async def test_what_is_not_stored_is_known_until_it_says_something_else() -> Non
     middleware = cache_of(app, ManualClock())
     for _ in range(4):
         await call(middleware, path="/x")
-        await settled(middleware)
+        await background_done(middleware)
     assert middleware.fast_path is not None
     assert len(middleware.fast_path) == 1
     assert [(await call(middleware, path="/x")).body for _ in range(4)] == [b"1", b"0", b"0", b"0"]
@@ -247,7 +247,7 @@ async def test_an_outer_layer_may_add_to_the_headers() -> None:
     middleware = cache_of(App(), ManualClock())
     for _ in range(4):
         made = await call(middleware, path="/plain")
-        await settled(middleware)
+        await background_done(middleware)
         assert not any(name == b"x-outer" for name, _ in made.messages[0]["headers"])
         made.messages[0]["headers"].append((b"x-outer", b"1"))
 
@@ -257,7 +257,7 @@ async def test_a_purge_ends_it() -> None:
     middleware = cache_of(App(), ManualClock())
     for _ in range(4):
         await call(middleware, path="/plain")
-        await settled(middleware)
+        await background_done(middleware)
     await call(middleware, "PUT", "/plain")
     assert (await call(middleware, path="/plain")).body == b"run 3"
 
@@ -271,7 +271,7 @@ async def test_many_urls_are_not_remembered_beyond_the_copies(
     for n in range(500):
         for _ in range(2):
             await call(middleware, path=f"/many/{n}")
-            await settled(middleware)
+            await background_done(middleware)
     assert middleware.fast_path is not None
     assert len(middleware.fast_path) < 200
 
@@ -287,7 +287,7 @@ async def test_header_lines_may_be_lists() -> None:
     bodies = []
     for _ in range(4):
         bodies.append((await call(outer, path="/vary")).body)
-        await settled(middleware)
+        await background_done(middleware)
     assert bodies == [b"run 1"] * 4
 
 
@@ -299,7 +299,7 @@ async def test_long_values_of_selecting_fields_are_not_remembered(
     middleware = cache_of(App(), ManualClock())
     for _ in range(4):
         await call(middleware, path="/vary", headers=[("accept-encoding", "x" * length)])
-        await settled(middleware)
+        await background_done(middleware)
     assert middleware.fast_path is not None
     known = middleware.fast_path.known(
         {
@@ -341,7 +341,7 @@ async def test_what_was_found_before_a_route_was_added_is_not_known_after_it() -
     middleware = cache_of(app, ManualClock(), store=store)
     for path in ("/a", "/b"):
         await call(middleware, path=path)
-        await settled(middleware)
+        await background_done(middleware)
     store.held = held = asyncio.Event()
     waiting = asyncio.create_task(call(middleware, path="/a"))
     await store.holds.wait()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from tests.support.asgi import Receive, Recorded, Scope, Send, call
-from tests.support.caching import piece, settled
+from tests.support.caching import background_done, piece
 from tests.support.clock import ManualClock
 
 Lines = list[tuple[bytes, bytes]]
@@ -215,7 +215,7 @@ async def play(
             middleware, step.method, headers=step.asked, target=step.target, raises=False
         )
         check(app, step, answer, allowed)
-        await settled(middleware)
+        await background_done(middleware)
         clock.advance(step.later)
     await middleware.aclose()
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from maxage.invalidation.dependencies import current_dependencies
 from tests.support.asgi import Receive, Recorded, Scope, Send, call, read_body
+from tests.support.caching import cache_of
 
 pytestmark = pytest.mark.anyio
 
@@ -53,12 +53,6 @@ class RangeApp:
         await send({"type": "http.response.body", "body": body[: len(body) - self.cut]})
 
 
-def cache_of(app: RangeApp, *, store_partial: bool = True) -> CacheMiddleware:
-    """The middleware on an embedded store of its own."""
-    settings = CacheSettings(store_partial=store_partial)
-    return CacheMiddleware(app, settings, store=MemoryStore())
-
-
 def seen(answer: Recorded) -> tuple[int, bytes]:
     """Status and body."""
     return answer.status, answer.body
@@ -76,7 +70,7 @@ async def test_by_default_each_part_comes_from_the_application() -> None:
 async def test_a_stored_part_answers_what_lies_within_it() -> None:
     """The handler runs for what it does not hold."""
     app = RangeApp()
-    middleware = cache_of(app)
+    middleware = cache_of(app, store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     within = await call(middleware, headers={"range": "bytes=1-2"})
     assert seen(within) == (206, b"12")
@@ -89,7 +83,7 @@ async def test_a_stored_part_answers_what_lies_within_it() -> None:
 async def test_a_stored_beginning_is_completed_for_who_asks_for_the_whole() -> None:
     """Only the rest is asked for, the client gets all of it, and the next one a hit."""
     app = RangeApp()
-    middleware = cache_of(app)
+    middleware = cache_of(app, store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     whole = await call(middleware)
     assert seen(whole) == (200, b"0123456789")
@@ -104,7 +98,7 @@ async def test_a_stored_beginning_is_completed_for_who_asks_for_the_whole() -> N
 async def test_another_version_of_the_rest_is_never_appended() -> None:
     """If-Range makes the application send the new version whole."""
     app = RangeApp()
-    middleware = cache_of(app)
+    middleware = cache_of(app, store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     app.content, app.etag = b"abcdefghij", b'"v2"'
     assert seen(await call(middleware)) == (200, b"abcdefghij")
@@ -114,7 +108,7 @@ async def test_another_version_of_the_rest_is_never_appended() -> None:
 async def test_without_a_validator_the_whole_is_asked_for_when_a_part_comes() -> None:
     """A beginning and a rest that nothing ties together are not combined."""
     app = RangeApp(etag=None)
-    middleware = cache_of(app)
+    middleware = cache_of(app, store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     app.content = b"abcdefghij"
     assert seen(await call(middleware)) == (200, b"abcdefghij")
@@ -127,7 +121,7 @@ async def test_without_a_validator_the_whole_is_asked_for_when_a_part_comes() ->
 async def test_a_part_that_came_cut_answers_nothing(declared: bool) -> None:
     """Its Content-Length, or where there is none its Content-Range, promised more."""
     app = RangeApp(cut=1, declared=declared)
-    middleware = cache_of(app)
+    middleware = cache_of(app, store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     await call(middleware, headers={"range": "bytes=0-1"})
     assert app.asked == [b"bytes=0-3", b"bytes=0-1"]
@@ -136,7 +130,7 @@ async def test_a_part_that_came_cut_answers_nothing(declared: bool) -> None:
 async def test_a_rest_that_came_cut_makes_nothing_whole() -> None:
     """The client sees that bytes are missing, and nobody after it."""
     app = RangeApp()
-    middleware = cache_of(app)
+    middleware = cache_of(app, store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     app.cut = 1
     assert seen(await call(middleware)) == (200, b"012345678")
@@ -148,7 +142,7 @@ async def test_a_rest_that_came_cut_makes_nothing_whole() -> None:
 async def test_a_purge_reaches_stored_parts() -> None:
     """As it reaches everything under that path."""
     app = RangeApp()
-    middleware = cache_of(app)
+    middleware = cache_of(app, store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     await call(middleware, "PUT")
     await call(middleware, headers=HEAD_OF_IT)
@@ -158,7 +152,7 @@ async def test_a_purge_reaches_stored_parts() -> None:
 async def test_what_the_beginning_was_made_of_purges_the_whole() -> None:
     """Though the handler that sent the rest read nothing."""
     app = RangeApp(reads="g:item:5")
-    middleware = cache_of(app)
+    middleware = cache_of(app, store_partial=True)
     assert middleware.cache is not None
     (app.token,) = map(bytes, (await middleware.cache.store.read((), ["g:item:5"])).tokens)
     await call(middleware, headers=HEAD_OF_IT)
@@ -173,7 +167,7 @@ async def test_what_the_beginning_was_made_of_purges_the_whole() -> None:
 async def test_a_part_takes_no_whole_response_out_of_the_store() -> None:
     """A client that insists on its own range changes nothing for the others."""
     app = RangeApp(etag=b'"v1"')
-    middleware = cache_of(app)
+    middleware = cache_of(app, store_partial=True)
     await call(middleware)
     await call(middleware, headers=HEAD_OF_IT | {"if-match": '"v1"'})
     assert seen(await call(middleware)) == (200, b"0123456789")

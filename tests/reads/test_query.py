@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 
-from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore, uncached
+from maxage import CacheMiddleware, CacheSettings, RedisStore, uncached
 from tests.support.asgi import ASGIApp, CounterApp, Recorded, call
+from tests.support.caching import cache_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -17,15 +18,9 @@ JSON = {"content-type": "application/json"}
 FRESH = {"cache-control": "max-age=60"}
 
 
-def cache_of(app: ASGIApp, clock: ManualClock | None = None, **settings: Any) -> CacheMiddleware:
-    """The middleware on an embedded store of its own."""
-    settings = {"cache_query": True} | settings
-    middleware = CacheMiddleware(app, CacheSettings(**settings), store=MemoryStore())
-    assert middleware.cache is not None
-    if clock is not None:
-        middleware.cache.clock = clock
-        middleware.cache.monotonic = clock.monotonic
-    return middleware
+def query_cache(app: ASGIApp, clock: ManualClock | None = None, **settings: Any) -> CacheMiddleware:
+    """The middleware with QUERY switched on, unless the settings say otherwise."""
+    return cache_of(app, clock, **({"cache_query": True} | settings))
 
 
 async def query(
@@ -42,7 +37,7 @@ async def query(
 async def test_the_same_question_is_answered_from_the_store() -> None:
     """The application gets method and content as they were sent."""
     app = CounterApp(headers=FRESH)
-    middleware = cache_of(app)
+    middleware = query_cache(app)
     assert (await query(middleware)).body == b"run 1"
     hit = await query(middleware)
     assert hit.body == b"run 1"
@@ -54,7 +49,7 @@ async def test_the_same_question_is_answered_from_the_store() -> None:
 async def test_in_whatever_pieces_it_comes() -> None:
     """The content counts, not how it was sent."""
     app = CounterApp(headers=FRESH)
-    middleware = cache_of(app)
+    middleware = query_cache(app)
     await query(middleware, [b'{"q"', b"", b":1}"])
     assert (await query(middleware)).body == b"run 1"
     assert app.request_bodies == [b'{"q":1}']
@@ -62,7 +57,7 @@ async def test_in_whatever_pieces_it_comes() -> None:
 
 async def test_by_default_it_is_passed_through() -> None:
     """Reading content that the handler may not want is not for everybody."""
-    middleware = cache_of(CounterApp(headers=FRESH), cache_query=False)
+    middleware = query_cache(CounterApp(headers=FRESH), cache_query=False)
     assert (await query(middleware)).body == b"run 1"
     assert (await query(middleware)).body == b"run 2"
 
@@ -84,7 +79,7 @@ async def test_another_content_or_another_meaning_is_another_question(
     content: bytes, headers: dict[str, str]
 ) -> None:
     """Type, coding and language of the content belong to it, and so does their absence."""
-    middleware = cache_of(CounterApp(headers=FRESH))
+    middleware = query_cache(CounterApp(headers=FRESH))
     await query(middleware)
     assert (await query(middleware, content, headers)).body == b"run 2"
     assert (await query(middleware)).body == b"run 1"
@@ -92,7 +87,7 @@ async def test_another_content_or_another_meaning_is_another_question(
 
 async def test_get_and_query_never_answer_for_each_other() -> None:
     """Also a QUERY without content is another request than the GET of its URL."""
-    middleware = cache_of(CounterApp(headers=FRESH))
+    middleware = query_cache(CounterApp(headers=FRESH))
     assert (await call(middleware)).body == b"run 1"
     assert (await query(middleware, b"", {})).body == b"run 2"
     assert (await call(middleware)).body == b"run 1"
@@ -104,7 +99,7 @@ async def test_get_and_query_never_answer_for_each_other() -> None:
 async def test_content_over_the_limit_is_passed_on_untouched(size: int, stored: bool) -> None:
     """In its pieces, and nothing is stored."""
     app = CounterApp(headers=FRESH)
-    middleware = cache_of(app, cache_max_query_bytes=10)
+    middleware = query_cache(app, cache_max_query_bytes=10)
     pieces = [b"x" * 4, b"x" * 4, b"x" * (size - 8)]
     first, second = await query(middleware, pieces), await query(middleware, pieces)
     assert first.body == b"run 1"
@@ -115,7 +110,7 @@ async def test_content_over_the_limit_is_passed_on_untouched(size: int, stored: 
 async def test_a_client_that_hangs_up_while_it_asks_leaves_nothing() -> None:
     """The application learns of it, and half a question is never answered from the store."""
     app = CounterApp(headers=FRESH)
-    middleware = cache_of(app)
+    middleware = query_cache(app)
     await query(middleware, [b'{"q"', b":1}"], disconnect_after=1, raises=False)
     assert (await query(middleware)).body == b"run %d" % (app.runs)
     assert (await query(middleware, b'{"q"')).body == b"run %d" % app.runs
@@ -127,14 +122,14 @@ async def test_a_client_that_hangs_up_while_it_asks_leaves_nothing() -> None:
 )
 async def test_what_keeps_a_get_from_being_stored_keeps_a_query(header: dict[str, str]) -> None:
     """Credentials and overrides."""
-    middleware = cache_of(CounterApp(headers=FRESH))
+    middleware = query_cache(CounterApp(headers=FRESH))
     await query(middleware, headers=JSON | header)
     assert (await query(middleware, headers=JSON | header)).body == b"run 2"
 
 
 async def test_a_write_purges_the_answers_of_its_path() -> None:
     """As it purges those of GET."""
-    middleware = cache_of(CounterApp(headers=FRESH))
+    middleware = query_cache(CounterApp(headers=FRESH))
     await query(middleware)
     await call(middleware, "PUT")
     assert (await query(middleware)).body == b"run 3"
@@ -143,7 +138,7 @@ async def test_a_write_purges_the_answers_of_its_path() -> None:
 async def test_a_query_purges_nothing() -> None:
     """It is a safe method, whether it is stored or not."""
     for stored in (True, False):
-        middleware = cache_of(CounterApp(headers=FRESH), cache_query=stored)
+        middleware = query_cache(CounterApp(headers=FRESH), cache_query=stored)
         await call(middleware)
         await query(middleware)
         assert (await call(middleware)).body == b"run 1"
@@ -152,7 +147,7 @@ async def test_a_query_purges_nothing() -> None:
 async def test_requests_with_one_question_wait_for_one_answer() -> None:
     """Others ask for themselves."""
     app = CounterApp(headers=FRESH, gate=asyncio.Event())
-    middleware = cache_of(app)
+    middleware = query_cache(app)
     asked = [asyncio.create_task(query(middleware, c)) for c in (b"1", b"1", b"2", b"1")]
     await asyncio.sleep(0.01)
     assert app.gate is not None
@@ -166,7 +161,7 @@ async def test_a_stale_answer_is_validated_with_the_same_question() -> None:
     """The application gets the content again, with our validator."""
     clock = ManualClock()
     app = CounterApp(headers=FRESH | {"etag": '"v1"'})
-    middleware = cache_of(app, clock)
+    middleware = query_cache(app, clock)
     await query(middleware)
     clock.advance(61)
     assert (await query(middleware)).body == b"run 2"
@@ -178,7 +173,7 @@ async def test_a_refresh_in_the_background_asks_the_same_question() -> None:
     """With method and content of the one that began it."""
     clock = ManualClock()
     app = CounterApp(headers={"cache-control": "max-age=60, stale-while-revalidate=60"})
-    middleware = cache_of(app, clock)
+    middleware = query_cache(app, clock)
     await query(middleware)
     clock.advance(61)
     assert (await query(middleware)).body == b"run 1"
@@ -193,7 +188,7 @@ async def test_a_refresh_in_the_background_asks_the_same_question() -> None:
 
 async def test_no_range_of_an_answer_is_served() -> None:
     """Range is defined for GET."""
-    middleware = cache_of(CounterApp(headers=FRESH))
+    middleware = query_cache(CounterApp(headers=FRESH))
     await query(middleware)
     hit = await query(middleware, headers=JSON | {"range": "bytes=0-1"})
     assert (hit.status, hit.body) == (200, b"run 1")
@@ -219,7 +214,7 @@ async def test_routes_speak_for_their_queries() -> None:
     async def put(number: int) -> int:
         return number
 
-    middleware = cache_of(api)
+    middleware = query_cache(api)
     for _ in range(2):
         assert (await query(middleware, path="/items/search")).body == b"1"
     await call(middleware, "PUT", path="/items/5")

@@ -6,17 +6,14 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Cookie, Depends, FastAPI, Header, HTTPException, Request, Security
 from fastapi.security import APIKeyHeader, APIKeyQuery, HTTPBearer
+from pydantic import AliasChoices, BaseModel, Field
 
-from maxage import CacheMiddleware, CacheSettings, MemoryStore, cached
-from tests.support.asgi import ASGIApp, CounterApp, HeaderInput, call
+from maxage import cached
+from tests.support.asgi import CounterApp, HeaderInput, call
+from tests.support.caching import cache_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
-
-
-def cache_of(app: ASGIApp, **settings: Any) -> CacheMiddleware:
-    """The middleware on an embedded store of its own."""
-    return CacheMiddleware(app, CacheSettings(**settings), store=MemoryStore())
 
 
 async def is_stored(
@@ -496,3 +493,73 @@ async def test_other_methods_are_neither_stored_nor_answered_from_the_store(meth
     await call(middleware)
     for run in (2, 3):
         assert (await call(middleware, method)).body == b"run %d" % run
+
+
+async def test_a_body_that_no_header_announced_is_no_plain_get() -> None:
+    """HTTP/2 needs neither Content-Length nor Transfer-Encoding."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = b"results for " + (await receive()).get("body", b"")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    middleware = cache_of(app)
+    sent = [{"type": "http.request", "body": b"EVIL", "more_body": False}]
+
+    async def receive() -> Any:
+        return sent.pop() if sent else {"type": "http.request", "body": b"", "more_body": False}
+
+    bodies: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        bodies.append(message.get("body", b""))
+
+    scope = {
+        "type": "http", "method": "GET", "path": "/x", "raw_path": b"/x", "query_string": b"",
+        "headers": [(b"host", b"a")], "scheme": "http", "http_version": "2",
+    }  # fmt: skip
+    await middleware(scope, receive, send)
+    await middleware(dict(scope), receive, send)
+    assert b"".join(bodies) == b"results for EVIL" + b"results for "
+
+
+class Tenant(BaseModel):
+    tenant: str = Field(validation_alias=AliasChoices("x-tenant", "tenant"))
+
+
+async def plain(tenant: Annotated[str, Header(validation_alias="x-tenant")]) -> str:
+    return tenant
+
+
+async def model(tenant: Annotated[Tenant, Header()]) -> str:
+    return tenant.tenant
+
+
+async def optional_model(tenant: Annotated[Tenant | None, Header()] = None) -> str:
+    return tenant.tenant if tenant else ""
+
+
+@pytest.mark.parametrize("endpoint", [plain, model, optional_model])
+async def test_a_header_parameter_joins_the_key_whatever_its_alias(endpoint: Any) -> None:
+    """One tenant's answer never reaches another."""
+    app = FastAPI(openapi_url=None)
+    app.get("/a")(endpoint)
+    middleware = cache_of(app)
+    bodies = [
+        (await call(middleware, path="/a", headers={"x-tenant": name})).body
+        for name in ("acme", "evil")
+    ]
+    assert bodies[0] != bodies[1]
+
+
+async def test_a_path_rewritten_by_an_outer_middleware_is_another_url() -> None:
+    """Most of them leave the raw path alone."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+    middleware = cache_of(app)
+    first = await call(middleware, path="/v1/items", raw_path=b"/items")
+    second = await call(middleware, path="/v2/items", raw_path=b"/items")
+    assert (first.body, second.body) == (b"/v1/items", b"/v2/items")

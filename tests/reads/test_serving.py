@@ -29,7 +29,7 @@ from tests.support.asgi import (
     lifespan,
     read_body,
 )
-from tests.support.caching import begun_at_once, cache_of, piece, settled, start, status_of
+from tests.support.caching import background_done, begun_at_once, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -348,7 +348,7 @@ async def test_the_variants_of_one_url_are_bounded() -> None:
     assert middleware.cache is not None
     for language in ("a", "b", "c"):
         await call(middleware, headers={"accept-language": language})
-        await settled(middleware)
+        await background_done(middleware)
     for language, runs in (("b", 3), ("c", 3), ("a", 4)):
         await call(middleware, headers={"accept-language": language})
         assert app.runs == runs, language
@@ -427,7 +427,7 @@ async def test_a_fill_is_found_while_it_waits_to_be_written() -> None:
     await call(middleware, "PUT")
     assert (await call(middleware)).body == b"run 3"
     gate.set()
-    await settled(middleware)
+    await background_done(middleware)
     assert (await call(middleware)).body == b"run 3"
 
 
@@ -460,7 +460,7 @@ async def test_responses_of_one_turn_are_written_together_and_none_takes_another
         patch.setattr(store, "write_all", counting)
         asked = (("/one", b"/one"), ("/two", b"/two"), ("/\udc80", b"/%80"))
         await asyncio.gather(*(call(middleware, path=p, raw_path=raw) for p, raw in asked))
-        await settled(middleware)
+        await background_done(middleware)
     assert sent == [2]
     assert "could not be encoded" in caplog.text
     assert middleware.cache is not None
@@ -896,3 +896,23 @@ async def test_a_lookup_that_hangs_up_in_the_store_is_an_ordinary_miss_for_the_h
     assert answer.body == b"run 1"
     assert b"fwd=bypass; detail=store-away" in status_of(answer)
     assert store.reads == 1
+
+
+async def test_an_answer_cut_short_for_a_client_that_hung_up_is_not_stored() -> None:
+    """Starlette's documented pattern: stop when `is_disconnected()`, and answer what there is."""
+    rows = [20]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if rows.pop(0) == 6:
+            await receive()  # http.disconnect
+            body = b"6 of 20"
+        else:
+            body = b"20 of 20"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    rows[:] = [6, 20]
+    middleware = cache_of(app)
+    await call(middleware, disconnect_after=0)
+    assert (await call(middleware)).body == b"20 of 20"

@@ -23,7 +23,7 @@ from tests.support.asgi import (
     http_scope,
     read_body,
 )
-from tests.support.caching import cache_of, piece, settled, start, status_of
+from tests.support.caching import background_done, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +64,7 @@ async def stale(origin: Origin, **settings: Any) -> tuple[CacheMiddleware, Manua
     clock = ManualClock()
     middleware = cache_of(origin, clock, **settings)
     await call(middleware)
-    await settled(middleware)
+    await background_done(middleware)
     clock.advance(61)
     return middleware, clock
 
@@ -88,7 +88,7 @@ async def test_a_stale_response_is_served_while_one_refresh_runs_in_the_backgrou
     assert {status_of(answer) for answer in answers} == {b"maxage; hit; ttl=-1"}
     assert len(origin.runs) == 2
     origin.gate.set()
-    await settled(middleware)
+    await background_done(middleware)
     assert (await call(middleware)).body == b"run 2"
     assert len(origin.runs) == 2
 
@@ -99,7 +99,7 @@ async def test_a_head_is_served_stale_too_and_refreshes_with_a_get() -> None:
     middleware, _ = await stale(origin)
     head = await call(middleware, "HEAD")
     assert (head.body, status_of(head)) == (b"", b"maxage; hit; ttl=-1")
-    await settled(middleware)
+    await background_done(middleware)
     assert [scope["method"] for scope in origin.runs] == ["GET", "GET"]
     assert (await call(middleware)).body == b"run 2"
 
@@ -123,7 +123,7 @@ async def test_a_refresh_is_our_own_request_and_for_everybody() -> None:
         extensions={"http.response.pathsend": {}, "tls": {"cipher_suite": 1}},
     )
     assert (part.status, part.body) == (206, b"ru")
-    await settled(middleware)
+    await background_done(middleware)
     assert origin.runs[1]["extensions"] == {"tls": {"cipher_suite": 1}}
     sent = {name: value for name, value in origin.runs[1]["headers"] if name != b"host"}
     assert sent == {b"user-agent": b"kept", b"if-none-match": b'"v"'}
@@ -138,7 +138,7 @@ async def test_each_variant_has_a_refresh_of_its_own() -> None:
     german, english = {"headers": {"accept-language": "de"}}, {"headers": {"accept-language": "en"}}
     for asked in (german, english):
         await call(middleware, **asked)
-        await settled(middleware)
+        await background_done(middleware)
     clock.advance(61)
     origin.gate = asyncio.Event()
     answers = await all_at_once(middleware, *[german, english] * 5)
@@ -150,7 +150,7 @@ async def test_each_variant_has_a_refresh_of_its_own() -> None:
     assert len(origin.runs) == 5, "a miss does not wait for a refresh of another variant"
     origin.gate.set()
     assert (await french.finish()).body == b"run 5"
-    await settled(middleware)
+    await background_done(middleware)
     assert {(await call(middleware, **asked)).body for asked in (german, english)} == {
         b"run 3",
         b"run 4",
@@ -187,12 +187,12 @@ async def test_a_refresh_that_fails_leaves_the_stale_response_and_is_not_repeate
         origin.error = failure
     for _ in range(5):
         assert (await call(middleware)).body == b"run 1"
-        await settled(middleware)
+        await background_done(middleware)
     assert len(origin.runs) == 2
     clock.advance(1)
     origin.status, origin.error = 200, None
     assert (await call(middleware)).body == b"run 1"
-    await settled(middleware)
+    await background_done(middleware)
     assert (await call(middleware)).body == b"run 3"
 
 
@@ -202,7 +202,7 @@ async def test_a_refresh_with_an_error_that_could_be_stored_does_not_replace_the
     middleware, _ = await stale(origin, store_server_errors=True)
     origin.status = 503
     await call(middleware)
-    await settled(middleware)
+    await background_done(middleware)
     assert (await call(middleware)).body == b"run 1"
 
 
@@ -229,7 +229,7 @@ async def test_a_refresh_that_shows_the_response_outdated_ends_its_use(
     origin.status = status
     origin.headers = [(b"cache-control", cache_control.encode())]
     assert (await call(middleware)).body == b"run 1"
-    await settled(middleware)
+    await background_done(middleware)
     assert (await call(middleware)).body == (b"run 1" if kept else b"run 3")
 
 
@@ -239,7 +239,7 @@ async def test_a_304_refreshes() -> None:
     middleware, _ = await stale(origin)
     origin.status = 304
     await call(middleware)
-    await settled(middleware)
+    await background_done(middleware)
     hit = await call(middleware)
     assert (hit.body, status_of(hit)) == (b"run 1", b"maxage; hit; ttl=60")
     assert len(origin.runs) == 2
@@ -265,7 +265,7 @@ async def test_a_purge_during_a_refresh_makes_what_it_brings_worthless() -> None
     assert len(origin.runs) == 2
     await call(middleware, "PUT")
     refreshing.set()
-    await settled(middleware)
+    await background_done(middleware)
     after = await call(middleware)
     assert after.body == b"run 4"
     assert status_of(after).startswith(b"maxage; fwd=uri-miss")
@@ -279,7 +279,7 @@ async def test_a_purge_by_another_worker_during_a_refresh_counts_too() -> None:
     assert cache is not None
     origin.on_run = lambda: cache.store.renew(("p:/x",))
     assert (await call(middleware)).body == b"run 1"
-    await settled(middleware)
+    await background_done(middleware)
     origin.on_run = None
     assert (await call(middleware)).body == b"run 3"
 
@@ -399,7 +399,7 @@ async def test_a_stale_response_answers_when_the_application_is_slow_and_the_cal
     assert len(origin.runs) == 2
     assert origin.ends == 1
     origin.gate.set()
-    await settled(middleware)
+    await background_done(middleware)
     assert origin.ends == 2
     assert (await call(middleware)).body == b"run 2"
 
@@ -462,7 +462,7 @@ async def test_a_slow_call_does_not_learn_that_its_client_was_answered() -> None
     clock.advance(61)
     assert (await call(middleware)).body == b"1"
     gate.set()
-    await settled(middleware)
+    await background_done(middleware)
     assert seen == ["run", "untold", "run"]
     assert (await call(middleware)).body == b"3"
 
@@ -484,7 +484,7 @@ async def test_a_slow_call_that_reads_its_body_late_is_given_it() -> None:
     clock.advance(61)
     assert (await call(middleware)).body == b"1"
     gate.set()
-    await settled(middleware)
+    await background_done(middleware)
     assert (await call(middleware)).body == b"2"
 
 
@@ -495,7 +495,7 @@ async def test_a_client_with_no_store_leaves_nothing_however_slow_the_applicatio
     origin.gate = asyncio.Event()
     assert (await call(middleware, headers={"cache-control": "no-store"})).body == b"run 1"
     origin.gate.set()
-    await settled(middleware)
+    await background_done(middleware)
     origin.gate = None
     assert (await call(middleware)).body == b"run 3"
 
@@ -542,7 +542,7 @@ async def test_a_fresh_response_is_refreshed_early_when_the_draw_says_so() -> No
     assert {status_of(answer) for answer in answers} == {b"maxage; hit; ttl=5"}
     assert len(origin.runs) == 2
     origin.gate.set()
-    await settled(middleware)
+    await background_done(middleware)
     middleware.cache.draw = lambda: 0.0
     assert (await call(middleware)).body == b"run 2"
 
@@ -557,7 +557,7 @@ async def test_early_refresh_is_off_by_default() -> None:
     await call(middleware)
     clock.advance(59)
     await call(middleware)
-    await settled(middleware)
+    await background_done(middleware)
     assert len(origin.runs) == 1
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from maxage import CacheMiddleware, MemoryStore
 from maxage.cache.cache import UNCACHEABLE_SECONDS
 from maxage.store.base import StoreReply
 from tests.support.asgi import CounterApp, call
-from tests.support.caching import settled, status_of
+from tests.support.caching import background_done, cache_of, status_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -26,10 +26,7 @@ class CountingStore(MemoryStore):
 
 def around(app: CounterApp, clock: ManualClock) -> tuple[CacheMiddleware, CountingStore]:
     store = CountingStore()
-    middleware = CacheMiddleware(app, CacheSettings(), store=store)
-    assert middleware.cache is not None
-    middleware.cache.clock, middleware.cache.monotonic = clock, clock.monotonic
-    return middleware, store
+    return cache_of(app, clock, store=store), store
 
 
 @pytest.mark.parametrize("control", ["no-store", "private", "private, max-age=60"])
@@ -62,7 +59,7 @@ async def test_it_is_stored_as_soon_as_the_response_says_something_else() -> Non
     app.headers = {"cache-control": "max-age=60"}
     await call(middleware)
     assert status_of(await call(middleware)) == b"maxage; fwd=uri-miss; stored"
-    await settled(middleware)
+    await background_done(middleware)
     assert b"; hit" in status_of(await call(middleware))
 
 
@@ -81,7 +78,7 @@ async def test_a_url_of_which_something_is_stored_is_looked_up_all_the_same() ->
     app, clock = CounterApp(headers={"cache-control": "max-age=60"}), ManualClock()
     middleware, _ = around(app, clock)
     await call(middleware)
-    await settled(middleware)
+    await background_done(middleware)
     app.headers = {"cache-control": "no-store"}
     await call(middleware, headers={"cache-control": "no-cache"})
     assert b"; hit" in status_of(await call(middleware))
@@ -94,3 +91,19 @@ async def test_what_the_body_made_unstorable_is_looked_up() -> None:
     await call(middleware)
     await call(middleware)
     assert store.reads == 2
+
+
+@pytest.mark.parametrize(("depth", "cached"), [(32, True), (33, False)])
+async def test_a_very_deep_path_is_not_cached(depth: int, cached: bool) -> None:
+    """Each segment may need a token."""
+    runs: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        runs.append(1)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    middleware = cache_of(app)
+    for _ in range(2):
+        await call(middleware, path="/a" * depth)
+    assert len(runs) == (1 if cached else 2)

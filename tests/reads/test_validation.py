@@ -4,7 +4,7 @@ import pytest
 
 from maxage.rfc9111.dates import format_http_date
 from tests.support.asgi import CounterApp, Receive, Scope, Send, call
-from tests.support.caching import cache_of, piece, settled, start, status_of
+from tests.support.caching import background_done, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -111,7 +111,7 @@ async def test_a_head_freshens_the_stored_get() -> None:
     clock.advance(61)
     app.extra = [(b"x-new", b"1")]
     await call(middleware, "HEAD", headers={"cache-control": "no-cache"})
-    await settled(middleware)
+    await background_done(middleware)
     hit = await call(middleware)
     assert (hit.body, hit.header("x-new")) == (b"version 1", b"1")
     assert status_of(hit) == b"maxage; hit; ttl=60"
@@ -125,5 +125,5 @@ async def test_a_head_about_something_newer_ends_the_use_of_the_stored_get() -> 
     await call(middleware)
     app.version = b"2"
     await call(middleware, "HEAD", headers={"cache-control": "no-cache"})
-    await settled(middleware)
+    await background_done(middleware)
     assert (await call(middleware)).body == b"version 2"

@@ -15,9 +15,10 @@ from maxage.redis_store.servers.node import UNMET, Node
 from maxage.redis_store.shared_state import ping_server
 from maxage.store.base import CLAIM_ENDED, StoreReply, StoreWrite
 from maxage.store.tokens import HIDDEN_HISTORY, NAMESPACE_GROUP, softened, token_key
-from tests.store.test_store_contract import eventually, eventually_read, fresh_settings, tokens_of
+from tests.store.test_store_contract import eventually_read, fresh_settings, tokens_of
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, start_cluster
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

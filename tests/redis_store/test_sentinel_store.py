@@ -12,9 +12,10 @@ from maxage.redis_store.servers.sentinel import Sentinels
 from maxage.redis_store.shared_state import ping_server
 from maxage.redis_url import server_group
 from maxage.store.tokens import NAMESPACE_GROUP, token_key
-from tests.store.test_store_contract import eventually, eventually_read, fresh_settings
+from tests.store.test_store_contract import eventually_read, fresh_settings
 from tests.support.ports import free_port
 from tests.support.redis_topology import SentinelGroup, start_sentinel, wait_acknowledging
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -1,5 +1,6 @@
 """What a developer says about single routes: rules, decorators, tags."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from fastapi import FastAPI, Response
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, Rule, cached, uncached
 from maxage.errors import SettingsError
 from tests.support.asgi import CounterApp, Recorded, call
+from tests.support.caching import cache_of
 
 pytestmark = pytest.mark.anyio
 
@@ -214,3 +216,18 @@ async def test_a_response_with_too_many_tags_is_not_stored(count: int, stored: b
     for _ in range(3):
         await call(middleware)
     assert app.runs == (2 if stored else 3)
+
+
+async def test_a_prohibition_holds_beneath_a_root_path() -> None:
+    """`uvicorn --root-path /api` sends the path with the root path in front."""
+    runs: list[int] = []
+
+    async def app(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        runs.append(1)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    middleware = cache_of(app, rules=[Rule("/admin/**", cache=False)])
+    for _ in range(2):
+        await call(middleware, path="/api/admin/x", root_path="/api")
+    assert len(runs) == 2

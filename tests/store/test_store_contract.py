@@ -32,6 +32,7 @@ from maxage.store_factory import store_from_url
 from tests.support.clock import ManualClock
 from tests.support.fault_proxy import ERRORS, FaultProxy
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
 
 ODD_GROUPS = [
     "", "n", "p:/", "p:/items", "c:/items", "g:items", "g:a b", "g:\r\n\0", "g:é", "g:\ud800",
@@ -199,15 +200,6 @@ class _Records(logging.Handler):
 async def _end(made: RedisStore) -> None:
     await made.close()
     await asyncio.to_thread(made.redis_state.close)
-
-
-async def eventually(condition: Callable[[], object], *, within: float = 10.0) -> float:
-    """Wait until the condition holds; return after how many seconds it did."""
-    began = time.monotonic()
-    async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110 - what happens in another thread sets no event
-            await asyncio.sleep(0.005)
-    return time.monotonic() - began
 
 
 async def eventually_read(

@@ -1,10 +1,10 @@
-"""The middleware on an embedded store, and what its tests say again and again."""
+"""The middleware on an embedded store, and helpers for its tests."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from maxage import CacheMiddleware, CacheSettings, MemoryStore, Rule
 from tests.support.asgi import ASGIApp, Message, Recorded
 from tests.support.clock import ManualClock
 
@@ -14,10 +14,13 @@ def cache_of(
     clock: ManualClock | None = None,
     *,
     store: MemoryStore | None = None,
+    rules: Sequence[Rule] = (),
     **settings: Any,
 ) -> CacheMiddleware:
     """The middleware on an embedded store of its own."""
-    middleware = CacheMiddleware(app, CacheSettings(**settings), store=store or MemoryStore())
+    middleware = CacheMiddleware(
+        app, CacheSettings(**settings), store=store or MemoryStore(), rules=rules
+    )
     assert middleware.cache is not None
     if clock is not None:
         middleware.cache.clock = clock
@@ -26,7 +29,7 @@ def cache_of(
 
 
 def status_of(answer: Recorded) -> bytes:
-    """Our words of the answer."""
+    """The value of Cache-Status, joined when there are several lines."""
     return b", ".join(answer.headers_named("cache-status"))
 
 
@@ -40,8 +43,8 @@ def piece(body: bytes, *, more: bool = False) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
-async def settled(middleware: CacheMiddleware) -> None:
-    """Wait until what the cache does in the background is done."""
+async def background_done(middleware: CacheMiddleware) -> None:
+    """Wait until the background tasks of the cache are done."""
     assert middleware.cache is not None
     while tasks := set(middleware.cache.background.tasks):
         await asyncio.wait(tasks)

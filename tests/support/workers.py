@@ -15,7 +15,7 @@ from typing import Self
 
 from tests.support.ports import free_port
 from tests.support.processes import ended, signal_group, spawn
-from tests.support.resp import wait_until
+from tests.support.waiting import wait_until
 
 _ROOT = Path(__file__).resolve().parents[2]
 _IMPORT_ROOTS = (_ROOT / "middleware", _ROOT)

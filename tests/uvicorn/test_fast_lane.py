@@ -19,7 +19,7 @@ from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from maxage.uvicorn import FastLaneProtocol
 from maxage.uvicorn.lane import Lane, lane_to
 from tests.support.asgi import Receive, Scope, Send
-from tests.support.caching import cache_of, piece, settled, start
+from tests.support.caching import background_done, cache_of, piece, start
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -192,7 +192,7 @@ def test_it_sends_what_the_ordinary_way_sends(rounds: list[Any]) -> None:
         for path in ("/plain", "/vary", "/tagged", "/large", "/missing") * 3:
             for server, cache in zip((fast, ordinary), caches, strict=True):
                 await server.send(request(target=path))
-                await settled(cache)
+                await background_done(cache)
         fast.short = 0
         for requests, pieces, seconds in rounds:
             written = [request(*one) for one in requests]
@@ -200,10 +200,10 @@ def test_it_sends_what_the_ordinary_way_sends(rounds: list[Any]) -> None:
             for server, cache, clock in zip((fast, ordinary), caches, clocks, strict=True):
                 clock.advance(seconds)
                 made = [await server.send(b"".join(written), pieces=pieces)]
-                await settled(cache)
+                await background_done(cache)
                 for _ in range(3):
                     made.append(await server.converse(written))
-                    await settled(cache)
+                    await background_done(cache)
                 answers.append([shown(transport) for transport in made])
             assert answers[0] == answers[1]
         assert fast.state.total_requests == ordinary.state.total_requests
@@ -227,7 +227,7 @@ async def warm(app: Any = None, **options: Any) -> Server:
     server = Server(cache, FastLaneProtocol, **options)
     for path in ("/plain", "/vary", "/tagged", "/large") * 3:
         await server.send(request(target=path))
-        await settled(cache)
+        await background_done(cache)
     server.short = 0
     return server
 

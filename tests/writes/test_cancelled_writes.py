@@ -9,6 +9,7 @@ import pytest
 from maxage import CacheMiddleware, CacheSettings
 from maxage.redis import RedisCache
 from tests.support.asgi import Exchange, Receive, Scope, Send, call, http_scope
+from tests.support.caching import background_done
 
 pytestmark = pytest.mark.anyio
 
@@ -46,13 +47,6 @@ def settings(redis_url: str) -> CacheSettings:
     )
 
 
-async def settled(middleware: CacheMiddleware) -> None:
-    """Wait until what the cache does in the background is done."""
-    assert middleware.cache is not None
-    while tasks := set(middleware.cache.background.tasks):
-        await asyncio.wait(tasks)
-
-
 @pytest.mark.parametrize(
     ("method", "path", "reads"),
     [("PUT", "/row", "/row"), ("POST", "/row", "/row"), ("PUT", "/typed", "/shown")],
@@ -71,12 +65,12 @@ async def test_what_commits_when_it_is_cancelled_is_purged(
 
     write = Exchange(impatient, http_scope(method, path)).start()
     await row.answered.wait()
-    await settled(middleware)
+    await background_done(middleware)
     for _ in range(2):
         assert (await call(middleware, path=reads)).body in {b"old", b"changed"}
-        await settled(middleware)
+        await background_done(middleware)
     scope.cancel()
     await write.finish()
-    await settled(middleware)
+    await background_done(middleware)
     assert (await call(middleware, path=reads)).body == b"new"
     await middleware.aclose()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from maxage.store.entry import Entry
 from maxage.store.tokens import NAMESPACE_GROUP, fresh_token, token_key
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
 
 GROUPS = (NAMESPACE_GROUP, "g:a")
 
@@ -34,13 +35,6 @@ def settings(url: str, mode: str, **values: Any) -> CacheSettings:
         "cache_write_budget": 2.0,
     }
     return CacheSettings(**(chosen | values))
-
-
-async def eventually(condition: Callable[[], object], *, within: float = 10.0) -> None:
-    """Wait until the condition holds."""
-    async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110 - what happens in another thread sets no event
-            await asyncio.sleep(0.005)
 
 
 def usable(near: NearCache) -> bool:

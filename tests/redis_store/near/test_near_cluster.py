@@ -15,7 +15,6 @@ from tests.redis_store.near.test_near_cache import (
     confirmed,
     end,
     end_tracking,
-    eventually,
     made,
     settings,
     tracking,
@@ -25,7 +24,7 @@ from tests.redis_store.test_cluster_store import Move, group_on
 from tests.store.test_store_contract import eventually_read
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, start_cluster, wait_acknowledging
-from tests.support.resp import wait_until
+from tests.support.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,7 @@ from maxage.redis_url import server_group
 from maxage.settings import CacheSettings
 from tests.store.test_store_contract import eventually_read, fresh_settings
 from tests.support.redis_server import RedisServer
-from tests.support.resp import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
