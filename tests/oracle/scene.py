@@ -5,9 +5,9 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from tests.support.closing import Closing
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 from tests.support.workers import Worker, Workers
@@ -15,7 +15,7 @@ from tests.support.workers import Worker, Workers
 ORIGIN = (Path(__file__).parent / "origin.py").read_text()
 
 
-class Scene:
+class Scene(Closing):
     """Some workers over one Redis server; the rows lie beside the proxies, where nothing fails."""
 
     def __init__(
@@ -40,12 +40,8 @@ class Scene:
         self._stack.callback(self._started.close)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the workers and their proxies."""
         self._stack.close()
 
     def log(self) -> str:

@@ -8,9 +8,9 @@ import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Coroutine
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
+from tests.support.closing import Closing
 from tests.support.ports import free_port
 from tests.support.proxy_connection import PUSH, Command, Connection, Fault, Hold, Kind, Side
 from tests.support.waiting import wait_until
@@ -41,7 +41,7 @@ ERRORS = {
 """The texts of real servers by their first word."""
 
 
-class FaultProxy:
+class FaultProxy(Closing):
     """Passes everything on until it is told to fail; all methods may be called from any thread.
 
     Each mode replaces the one before, unless `also=True`; `pass_through` ends them all. A mode
@@ -73,17 +73,6 @@ class FaultProxy:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def port(self) -> int:

@@ -5,8 +5,9 @@ import socket
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
+
+from tests.support.closing import Closing
 
 Text = str | bytes
 HeaderInput = Mapping[str, str] | Iterable[tuple[Text, Text]]
@@ -52,7 +53,7 @@ class RawResponse:
         return json.loads(self.body)
 
 
-class RawConnection:
+class RawConnection(Closing):
     """One TCP connection to an HTTP server, for any number of requests, also pipelined."""
 
     def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = 15.0) -> None:
@@ -62,17 +63,6 @@ class RawConnection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
         self._methods: list[str] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def send(self, data: bytes) -> None:
         """Send exactly these bytes."""

@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
+from tests.support.closing import Closing
 from tests.support.ports import free_port
 from tests.support.processes import ended, spawn
 from tests.support.resp import ReplyError, RespClient, Word
@@ -103,7 +103,7 @@ def _ask_version(path: Path) -> ServerBinary | None:
     return ServerBinary(path=path, product=found["product"], version=version)
 
 
-class RedisServer:
+class RedisServer(Closing):
     """One server process on the loopback address, with a private folder and no persistence."""
 
     _keeps_config = False  # sentinels write into theirs
@@ -144,17 +144,6 @@ class RedisServer:
             server.close()
             raise
         return server
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def host(self) -> str:

@@ -4,9 +4,8 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from tests.support.closing import Closing
 from tests.support.redis_server import RedisServer
 from tests.support.resp import ReplyError
 from tests.support.waiting import wait_until
@@ -14,22 +13,11 @@ from tests.support.waiting import wait_until
 _SLOTS = 16_384
 
 
-class _Group:
+class _Group(Closing):
     """Servers that start and end together."""
 
     def __init__(self) -> None:
         self.servers: list[RedisServer] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End every server."""

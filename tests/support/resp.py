@@ -1,8 +1,9 @@
 """The Redis wire protocol, as far as the tests need it: frames, and one blocking client."""
 
 import socket
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from tests.support.closing import Closing
 
 _CRLF = b"\r\n"
 _ONE_LINE = b"+-:,#(_"  # simple strings, errors, numbers, doubles, booleans, big numbers, null
@@ -113,24 +114,13 @@ def _number(data: bytes | bytearray, position: int, line_end: int) -> int:
         raise ProtocolError(f"not a length: {bytes(data[position:line_end])!r}") from error
 
 
-class RespClient:
+class RespClient(Closing):
     """One blocking connection that sends commands and reads replies, and does nothing else."""
 
     def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = 5.0) -> None:
         self._socket = socket.create_connection((host, port), timeout=timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""

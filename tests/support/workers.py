@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
+from tests.support.closing import Closing
 from tests.support.ports import free_port
 from tests.support.processes import ended, signal_group, spawn
 from tests.support.waiting import wait_until
@@ -65,7 +65,7 @@ class WorkerError(RuntimeError):
     """A worker did not start; the message holds its log."""
 
 
-class Worker:
+class Worker(Closing):
     """One server on the loopback address: a process, or with `workers` a group of them."""
 
     def __init__(
@@ -126,17 +126,6 @@ class Worker:
             worker.kill()
             raise
         return worker
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def url(self) -> str:
