@@ -44,8 +44,8 @@ async def test_hits_misses_and_what_was_stored() -> None:
 
 
 async def vary_by(_: object) -> str:
-    """Refuse everybody."""
-    raise RuntimeError("nobody")
+    """Refuse every request."""
+    raise RuntimeError("refused")
 
 
 def passing() -> FastAPI:
@@ -112,7 +112,7 @@ async def test_every_reason_has_its_place() -> None:
 
 
 async def test_who_waits_for_another_one_is_collapsed() -> None:
-    """One asks, the others take what he gets."""
+    """One asks, the others take its answer."""
     gate = asyncio.Event()
     middleware = cache_of(CounterApp(gate=gate))
     asking = [asyncio.create_task(call(middleware)) for _ in range(5)]

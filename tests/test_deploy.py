@@ -114,7 +114,7 @@ class TestDockerfile:
         taken = [rest for name, rest in steps if name == "COPY" and "--from" in rest]
         assert taken == ["--from=build /venv /venv"]
 
-    def test_it_runs_as_nobody_in_particular(self, steps: list[tuple[str, str]]) -> None:
+    def test_it_runs_as_an_unprivileged_user(self, steps: list[tuple[str, str]]) -> None:
         """The process is not root, and was made to own nothing but its data."""
         assert ("USER", "monitorpy") in steps
         names = [name for name, _ in steps]

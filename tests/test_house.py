@@ -1,4 +1,4 @@
-"""The house: who may import whom, what lies where, what must not be in any file."""
+"""The house: which package may import which, what lies where, what must not be in any file."""
 
 import re
 import subprocess
@@ -75,7 +75,7 @@ def asked_for(*groups: list[str]) -> list[Requirement]:
 
 
 def test_the_layers_hold() -> None:
-    """Nobody imports upwards, the library never the application, and the rules stay pure."""
+    """No package imports upwards, the library never the application, and the rules stay pure."""
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache", "--no-logo"]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -89,7 +89,7 @@ def test_the_top_level_holds_what_the_design_says() -> None:
     assert entries >= TOP - {"docs"}
 
 
-def test_no_file_names_a_registry_or_a_place_on_somebodys_machine() -> None:
+def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
     """What is installed from where is the business of each machine."""
     hosts = [rf"{re.escape(name)}\.{tld}\b" for name, tld in HOSTS]
     places = [rf"(?<![\w./~-])/{place}/\w" for place in PLACES]

@@ -56,10 +56,10 @@ def test_settings_without_effect_say_so() -> None:
 
 
 def test_its_python_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Block after block, as somebody would paste them."""
+    """Block after block, as a reader would paste them."""
     for name in CacheSettings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("PURGE_TOKEN", "one-that-nobody-guesses")
+    monkeypatch.setenv("PURGE_TOKEN", "one-that-is-hard-to-guess")
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "readme"}
     found = blocks("README.md", "python")

@@ -195,7 +195,7 @@ def test_the_sentence_says_what_an_expiration_takes() -> None:
 
 
 def test_each_wrong_value_has_its_sentence() -> None:
-    """Whoever mends one learns of the other at once."""
+    """Both errors are named at once."""
     said = refusal(cache_expiration="a", use_redis_cache="b")
     assert "CACHE_EXPIRATION got 'a'" in said
     assert "USE_REDIS_CACHE got 'b'" in said

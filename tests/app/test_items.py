@@ -38,7 +38,7 @@ SETTINGS = {
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return the environment of a server: ours without settings that somebody exported."""
+    """Return the environment of a server: ours without settings that the shell exports."""
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     path = os.pathsep.join([str(ROOT), str(ROOT / "middleware")])
     return kept | {"PYTHONPATH": path} | settings
@@ -327,7 +327,7 @@ class TestChange:
     def test_the_answer_comes_after_the_commit(
         self, client: httpx.Client, folder: Path, item: dict[str, Any]
     ) -> None:
-        """Whoever was told that a write is done finds it in the database."""
+        """After the answer to a write, the database holds it."""
         for number in range(20):
             client.patch(f"/items/{item['id']}", json={"name": f"name {number}"})
             with sqlite3.connect(folder / "monitorpy.db") as database:
@@ -369,7 +369,7 @@ class TestCaching:
     def test_put_makes_the_item_and_every_list_fresh(
         self, cached: httpx.Client, redis_url: str
     ) -> None:
-        """After PUT nobody reads the old value through any worker; other items stay hits."""
+        """After PUT no worker serves the old value; other items stay hits."""
         views = ["/items/5", "/items/6", "/items?limit=50", "/items?offset=4", "/items/batch?ids=5"]
         for number in range(20):
             for path in views:

@@ -146,7 +146,7 @@ async def test_bypass_is_what_the_cache_is_configured_not_to_handle() -> None:
 
 
 async def test_method_is_for_methods_that_must_be_forwarded() -> None:
-    """Also those that nobody knows."""
+    """Also unknown ones."""
     for method in ("POST", "PUT", "DELETE", "PATCH", "PURGE"):
         assert await served(CounterApp(), {"method": method}) == [{"fwd": "method"}]
 

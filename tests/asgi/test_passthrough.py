@@ -45,7 +45,7 @@ def without_start(messages: list[Message]) -> list[Message]:
 async def test_messages_before_the_answer_pass_in_their_place(
     method: str, message: Message
 ) -> None:
-    """Early hints (103), what test clients ask for, and what nobody has heard of yet."""
+    """Early hints (103), what test clients ask for, and unknown messages."""
     app = sending(message, start((b"content-length", b"1")), piece(b"x"))
     answer = await call(cache_of(app), method)
     assert answer.messages[0] == message

@@ -43,7 +43,7 @@ def _always(path: str) -> Callable[[], Iterable[str]]:
 
 
 def _unseen() -> Iterable[str]:
-    """Return paths that nobody has asked for yet."""
+    """Return paths that were not requested before."""
     start = next(_runs) * 1_000_000
     return (f"/items/{start + n}" for n in range(100_000))
 

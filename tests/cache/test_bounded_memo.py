@@ -41,7 +41,7 @@ def test_urls_of_any_length_take_at_most_20_mebibytes(length: int) -> None:
 
 
 def test_thousands_of_usual_urls_are_remembered() -> None:
-    """The bound is for those that nobody asks for again."""
+    """The bound evicts entries that are not used again."""
     known = targets()
     first = find(known, "page=0")
     for number in range(1, 4_000):
@@ -52,7 +52,7 @@ def test_thousands_of_usual_urls_are_remembered() -> None:
     assert find(known, "page=0") is not first
 
 
-def test_a_url_longer_than_all_that_is_remembered_harms_nobody() -> None:
+def test_a_url_longer_than_the_bound_evicts_no_other() -> None:
     """It is found anew each time."""
     known = targets()
     find(known, "q" * 5_000_000)

@@ -1,4 +1,4 @@
-"""Collapsed forwarding: who may take another request's response, and for how long he waits."""
+"""Collapsed forwarding: which request may take another's response, and how long it waits."""
 
 import asyncio
 import gc
@@ -35,7 +35,7 @@ async def test_only_equal_tokens_may_join(tokens: dict[str, bytes | None], *, ma
     assert Flights[str]().lead(b"k", TOKENS).may_be_joined(tokens) is may
 
 
-async def test_a_fill_that_lacks_a_token_is_joined_by_nobody() -> None:
+async def test_a_fill_that_lacks_a_token_is_not_joined() -> None:
     """Two times nothing is not the same: missing equals nothing, not even missing."""
     flight = Flights[str]().lead(b"k", {"n": b"1", "p:/x": None})
     assert not flight.may_be_joined({"n": b"1", "p:/x": None})
@@ -75,8 +75,8 @@ async def test_all_who_wait_get_the_response() -> None:
     assert await asyncio.gather(*waiting) == ["response"] * 20
 
 
-async def test_a_fill_that_came_to_nothing_lets_everybody_go_at_once() -> None:
-    """Not shareable, or failed: nobody waits for the bound to pass."""
+async def test_a_fill_that_came_to_nothing_releases_all_followers_at_once() -> None:
+    """Not shareable, or failed: no request waits for the bound to pass."""
     flights = Flights[str]()
     flight = flights.lead(b"k", TOKENS)
     waiting = asyncio.create_task(flight.wait(60))
@@ -86,7 +86,7 @@ async def test_a_fill_that_came_to_nothing_lets_everybody_go_at_once() -> None:
 
 
 async def test_who_waits_gives_up_after_the_bound() -> None:
-    """A dead leader holds nobody for ever; the others still get it when it comes."""
+    """A dead leader holds no request for ever; the others still get its response when it comes."""
     flights = Flights[str]()
     flight = flights.lead(b"k", TOKENS)
     patient = asyncio.create_task(flight.wait(30))
@@ -111,7 +111,7 @@ async def test_a_cancelled_follower_takes_nothing_from_the_others() -> None:
 
 
 async def test_a_finished_fill_is_neither_found_nor_joined() -> None:
-    """Whoever comes later leads."""
+    """The next request leads."""
     flights = Flights[str]()
     flight = flights.lead(b"k", TOKENS)
     assert flights.find(b"k") is flight

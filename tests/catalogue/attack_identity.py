@@ -128,7 +128,7 @@ CASES: list[Case] = [
     case(
         "authorization",
         "an answer to a request with `Authorization`",
-        "not stored, and such a request gets nobody else's",
+        "not stored, and such a request gets no other's",
         "RFC 9111 section 3.5",
         get(
             "/{run}/reads/authorization", {"authorization": "Bearer ann"}, shows="ann", stored=False
@@ -194,7 +194,7 @@ CASES: list[Case] = [
     case(
         "declared-header",
         "a plain `Header` in a dependency of a dependency, FastAPI's tutorial way to authenticate",
-        "is part of the key: nobody without it gets past the check",
+        "is part of the key: no request without it gets past the check",
         "FastAPI tutorial, Dependencies; design section 4",
         get("/{run}/cleared", {"x-clearance": "top"}, shows="clearance=top."),
         get("/{run}/cleared", status=400, hides="top"),

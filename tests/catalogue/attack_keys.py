@@ -76,7 +76,7 @@ def poisoned(number: int, name: str, value: str) -> Case:
         id=f"{name}-{number}",
         area=AREA,
         what=f"`{name}: {value}` on a URL that others ask for",
-        expected="nobody without that header sees its value; the answer without it is cached",
+        expected="no request without that header sees its value; the answer without it is cached",
         reference=KETTLE,
         play=script(
             get(target, [(name, value)], shows="evil" if "evil" in value else value),
@@ -381,7 +381,7 @@ CASES: list[Case] = [
     ),
     case(
         "range",
-        "a `Range` before anybody asked for the whole",
+        "a `Range` before a request for the whole",
         "the next client gets the whole",
         "RFC 9111 section 3.3",
         get("/{run}/file", {"range": "bytes=0-0"}, status=(200, 206)),
@@ -400,7 +400,7 @@ CASES: list[Case] = [
     ),
     case(
         "head",
-        "a HEAD before anybody asked with GET",
+        "a HEAD before any GET",
         "the next GET has its body",
         "RFC 9110 section 9.3.2",
         Send(target="/{run}/file", method="HEAD", status=None),
@@ -420,7 +420,7 @@ CASES: list[Case] = [
         case(
             f"encoding-{where}",
             f"`Accept-Encoding: gzip` and none, the cache {how}",
-            "nobody gets a coding that he did not accept",
+            "no client gets a coding that it did not accept",
             "RFC 9110 section 12.5.3",
             get(
                 f"/{where}/{{run}}/file",

@@ -1,4 +1,4 @@
-"""Openness: what a stranger can reach, and what his words can do."""
+"""Openness: what a stranger can reach, and what a stranger's words can do."""
 
 import pytest
 
@@ -155,7 +155,7 @@ CASES: list[Case] = [
     case(
         "purge-with-token",
         "a purge with the token",
-        "nobody is given what was stored before",
+        "no client gets what was stored before",
         "design section 5",
         get("/{run}/url", stored=True),
         get("/{run}/url", hit=True),
@@ -170,8 +170,8 @@ CASES: list[Case] = [
         get("/{run}/url", hit=False),
     ),
     case(
-        "reload-by-anybody",
-        "`Cache-Control: no-cache` by anybody, with `obey_request_directives=false`",
+        "reload-by-any-client",
+        "`Cache-Control: no-cache` by any client, with `obey_request_directives=false`",
         "has no effect",
         "RFC 9111 section 5.2.1.4",
         get("/deaf/{run}/url", stored=True),

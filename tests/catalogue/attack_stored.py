@@ -1,4 +1,4 @@
-"""Stored values that somebody else has written: a miss, and replaced."""
+"""Stored values from another writer: a miss, and replaced."""
 
 import json
 import pickle

@@ -123,7 +123,7 @@ def hung_put(bench: Bench) -> None:
     took = time.perf_counter() - began
     assert answer.status == 200, answer
     assert took <= ADDED_BY_PUT * GENEROUS, took
-    # It was this node's own: it shows it although nobody could be told.
+    # It was this node's own: it shows it although no other node could be told.
     assert b"row=1." in row(bench, 0).body
     bench.proxy.pass_through()
     wait_for_hits(bench, "1")
@@ -211,7 +211,7 @@ def growth(bench: Bench, warm: Play, load: Play) -> int:
 
 
 def random_queries(start: int, count: int) -> Play:
-    """Ask with so many queries that nobody has asked with."""
+    """Ask with so many new queries."""
 
     def play(bench: Bench) -> None:
         with RawConnection(bench.node(0).port) as connection:
@@ -250,7 +250,7 @@ def aborts_grow_nothing(bench: Bench) -> None:
 
 
 def cancelled_anywhere(bench: Bench) -> None:
-    """Clients that hang up at random moments leave no answer to anybody else."""
+    """Clients that hang up at random moments leave no answer to other clients."""
     asyncio.run(leave_and_ask(bench.node(0).port, bench.run, 300 if not LONG else 3000))
 
 
@@ -331,7 +331,7 @@ CASES: list[Case] = [
     figure("back", "Redis comes back while 20 clients ask all the time",
            "the first hit within a second, without a burst of connections", back_without_burst),
 ]  # fmt: skip
-"""Played with the budgets that everybody has, through the fault proxy."""
+"""Played with the default budgets, through the fault proxy."""
 
 LOADS: list[Case] = [
     figure("stampede", "200 clients at once on one URL, of one process and of two",

@@ -62,7 +62,7 @@ def answers_without_redis(bench: Bench, *, hits: bool = False) -> None:
                 answer = connection.get(f"/{bench.run}/row", {"host": "shop.example"})
                 took = time.monotonic() - began
                 assert answer.status == 200, answer
-                # What a node keeps itself it may serve until it notices that nobody tells it of
+                # What a node keeps itself it may serve until it notices that no server tells it of
                 # purges any more.
                 assert hits or bench.near or not is_hit(answer), answer
                 slow += took > ADDED_BY_GET * GENEROUS
@@ -111,7 +111,7 @@ def restart(*, keep_data: bool) -> Strike:
 
 
 def flush(bench: Bench) -> None:
-    """Delete every key, while nobody looks."""
+    """Delete every key without a notification."""
     bench.server.flush()
 
 
@@ -139,7 +139,7 @@ def restarts(name: str, what: str, strike: Strike, then: Strike | None = None) -
 
 
 def resolver(how: str) -> Case:
-    """Nobody tells where Redis is, and its connections are lost: they were what still worked."""
+    """DNS does not answer, and the open connections are lost: they were all that still worked."""
 
     def play(bench: Bench) -> None:
         bench.send(0, "PUT", "/{run}/row?value=1")

@@ -19,7 +19,7 @@ TWO = (
 def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bench]:
-    """The nodes of one setup, with the budgets that everybody has."""
+    """The nodes of one setup, with the default budgets."""
     setup: Setup = request.param
     folder: Path = tmp_path_factory.mktemp(setup.name)
     with started(setup, folder, patient=False) as bench:

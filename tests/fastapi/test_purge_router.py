@@ -85,7 +85,7 @@ def test_the_shortest_token_and_a_secret_are_taken() -> None:
     purge_router(token=SecretStr(TOKEN))
 
 
-# Whom it obeys
+# Which callers it obeys
 
 
 @pytest.mark.parametrize(

@@ -492,7 +492,7 @@ async def test_decorators_of_one_endpoint_add_up() -> None:
 async def test_a_name_that_the_route_does_not_have_is_warned_about(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It would purge nothing, and nobody would notice."""
+    """It would purge nothing, without notice."""
     site = Site(settings_for(), MemoryStore())
     site.app.post("/x/{item}")(invalidates("item:{item_id}")(Site.get))
     await site.get("/b")

@@ -1,4 +1,4 @@
-"""The purges of one turn of the event loop: each group once, and nobody is answered too early."""
+"""The purges of one turn of the event loop: each group once, no caller answered too early."""
 
 import asyncio
 import random
@@ -34,7 +34,7 @@ class Server:
 
 
 async def test_the_purges_of_one_turn_write_each_group_once() -> None:
-    """However many requests purge it; each is told of his own groups."""
+    """However many requests purge it; each is told of its own groups."""
     server = Server(refusing="c")
     purge = server.purges.purge
     told = await asyncio.gather(purge(["a", "b"]), purge(iter(["b", "c"])), purge(["b"]))
@@ -56,7 +56,7 @@ async def test_a_purge_that_is_asked_for_later_is_written_anew() -> None:
 
 
 async def test_who_is_cancelled_has_purged_all_the_same() -> None:
-    """Nobody knows what his request has changed."""
+    """Its request may have changed anything."""
     server = Server()
     asked = asyncio.ensure_future(server.purges.purge(["a"]))
     await asyncio.sleep(0)
@@ -67,7 +67,9 @@ async def test_who_is_cancelled_has_purged_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_nobody_goes_on_before_a_write_that_began_after_he_asked(seed: int) -> None:
+async def test_a_purge_returns_only_after_a_write_that_began_after_it_was_requested(
+    seed: int,
+) -> None:
     """In whatever order requests come and go."""
     chance, server = random.Random(seed), Server()
 

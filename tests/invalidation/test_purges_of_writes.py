@@ -151,7 +151,7 @@ async def test_all_variants_are_purged() -> None:
     ],
 )
 async def test_answers_that_may_follow_a_change_purge(status: int, purges: bool) -> None:
-    """2xx, 3xx and 5xx do, since after a 5xx nobody knows; 4xx do not."""
+    """2xx, 3xx and 5xx do, since after a 5xx the change is uncertain; 4xx do not."""
     shop = Shop(status)
     await shop.get("/items/5")
     await call(shop.middleware, "PUT", "/items/5")
@@ -590,7 +590,7 @@ async def test_tokens_that_were_lost_make_misses(
     async with on(redis_url, row.app) as middleware:
         await body(middleware)
         await background_done(middleware)
-        row.value = 1  # behind everybody's back, to see what is a hit
+        row.value = 1  # without a request, to see which answer is a hit
         assert await body(middleware) == b"0"
         keys = redis_server.call("KEYS", "*:t:*")
         assert isinstance(keys, list)
@@ -634,7 +634,7 @@ async def test_what_was_stored_before_a_restart_of_redis_is_not_served_after_it(
 async def test_an_old_snapshot_that_comes_back_with_new_workers_revives_nothing(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protocol section 2.5: nobody remembers the history before, but the tokens name it."""
+    """Protocol section 2.5: no process remembers the history before, but the tokens name it."""
     row = Row()
     async with on(own_redis.url, row.app) as middleware:
         await body(middleware)
@@ -761,7 +761,7 @@ async def test_what_was_made_between_a_typed_set_and_its_late_commit_is_purged(
 
 
 async def test_a_typed_set_that_others_overtook_is_not_revived(late_url: str | None) -> None:
-    """Whoever purges the object between the `set` and the end of the request has the last word."""
+    """A purge of the object between the `set` and the end of the request has the last word."""
     row = LateRow(late_url)
     changing = Exchange(row.middleware, http_scope("PUT", "/change")).start()
     await asyncio.wait_for(row.answered.wait(), 10)

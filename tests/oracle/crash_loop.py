@@ -77,7 +77,7 @@ def hit_rate(server: RedisServer, worker: Worker, victim: Callable[[], str] | No
 def main() -> None:
     """Print the share of hits in each case."""
     cases = {
-        "nobody crashes": None,
+        "no crash": None,
         "one every 10 s, same machine": ended_here,
         "one every 10 s, another machine": ended_elsewhere,
     }

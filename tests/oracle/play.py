@@ -133,7 +133,7 @@ class Player:
     """Lets random clients read and write until the time is over or all operations are done.
 
     Args:
-        workers: whom they ask.
+        workers: the servers that they ask.
         seed: what they do hangs on it.
         seconds: how long at most.
         operations: how many at most.

@@ -91,7 +91,7 @@ class Awaited:
         return self.now.read_now(keys, groups)
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
-        """Take none: whoever waits for another process waits by a real clock."""
+        """Take none: a wait for another process uses a real clock."""
         return None
 
     async def write(self, values: Any, *, keep_for: float, tokens: Any) -> bool:
@@ -288,7 +288,7 @@ class Model(RuleBasedStateMachine):
         self._begin("PUT", worker, answer=answer, late=late)
 
     @rule()
-    def everybody_reads(self) -> None:
+    def all_workers_read(self) -> None:
         """Let each worker answer a GET: most of what goes wrong shows only then."""
         for worker in range(WORKERS):
             self.begin_read(worker=worker, answer=True)
@@ -455,7 +455,7 @@ class Model(RuleBasedStateMachine):
                 self._acknowledge(request)
         for write in self.writes:
             if write.owed and write.by.redis_state.owed_purges.empty:
-                # Paid: from now on nobody may miss it.
+                # Paid: from now on no process may miss it.
                 write.owed, write.bound = False, 0.0
                 write.at, write.step = self.now, self.step
 

@@ -248,7 +248,7 @@ async def test_5_a_bump_that_a_failover_lost_revives_nothing(
             await background_done(worker)
 
 
-async def test_5_whoever_comes_over_from_a_deposed_primary_purges_what_was_stored_meanwhile(
+async def test_5_a_process_that_leaves_a_deposed_primary_purges_what_was_stored_meanwhile(
     own_redis: RedisServer, namespace: str
 ) -> None:
     """Its last purges were confirmed by a server that is no more; it owes nothing that it knows."""

@@ -121,7 +121,7 @@ def test_the_synchronous_half_takes_part_too(
 
 
 def test_a_script_signs_off_at_its_end(redis_url: str, redis_server: RedisServer) -> None:
-    """Nobody suspects a process that ended in good order."""
+    """A process that ended in good order is not suspected."""
     script = (
         "from maxage.redis import RedisCache\nassert RedisCache[int](int, prefix='n').set(1, 1)\n"
     )
@@ -161,7 +161,7 @@ async def test_closing_signs_off_and_use_begins_anew(
     assert standings(redis_server, settings.cache_namespace) == ["leased", "left"]
 
 
-async def test_nobody_signs_off_in_the_middle_of_a_mutating_request(
+async def test_a_process_does_not_sign_off_during_a_mutating_request(
     near: RedisStore, redis_server: RedisServer, settings: CacheSettings
 ) -> None:
     """Its purge is still to come, and may be lost."""
@@ -170,7 +170,7 @@ async def test_nobody_signs_off_in_the_middle_of_a_mutating_request(
     assert standings(redis_server, settings.cache_namespace) == ["leased"]
 
 
-async def test_nobody_signs_off_with_a_purge_owed(
+async def test_a_process_does_not_sign_off_with_a_purge_owed(
     near: RedisStore, far: RedisStore, fault_proxy: FaultProxy, redis_server: RedisServer,
     settings: CacheSettings,
 ) -> None:  # fmt: skip
@@ -236,7 +236,7 @@ async def test_a_cut_off_worker_is_purged_after_within_a_lease_and_a_look(
     )
 
 
-async def test_after_a_flush_everybody_is_back_and_nobody_suspected(
+async def test_after_a_flush_all_processes_are_back_and_none_is_suspected(
     near: RedisStore, far: RedisStore, redis_server: RedisServer, settings: CacheSettings
 ) -> None:
     """The records are only data: workers that are well write them anew."""
@@ -293,7 +293,7 @@ async def test_a_server_that_becomes_another_one_is_noticed_by_the_next_look(
 async def test_a_process_that_starts_without_redis_serves_and_counts_its_writes(
     fault_proxy: FaultProxy, settings: CacheSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody watches it, so that its writes are outside the bound; it says so, once."""
+    """No peer watches it, so that its writes are outside the bound; it says so, once."""
     fault_proxy.refuse()
     store = RedisStore(fault_proxy.url, settings)
     await store.open()
@@ -390,7 +390,7 @@ def test_the_purge_of_a_killed_worker_is_made_up_for_within_five_seconds(
 def test_a_worker_that_ends_in_good_order_costs_no_hit(
     pair: tuple[Worker, Worker], redis_server: RedisServer
 ) -> None:
-    """It leaves a tombstone, and nobody empties the cache."""
+    """It leaves a tombstone, and no peer empties the cache."""
     one, other = pair
     one.terminate()
     assert standings(redis_server, "maxage") == ["leased", "left"]

@@ -191,7 +191,7 @@ def _cut_off(trace: Trace, lookers: tuple[int, ...] = (1,)) -> None:
     trace.get()
 
 
-def _cut_off_and_nobody_looks(trace: Trace) -> None:
+def _cut_off_without_a_look(trace: Trace) -> None:
     _cut_off(trace, lookers=())
 
 
@@ -287,7 +287,7 @@ NEEDED: list[tuple[Mutant, Callable[[Trace], None]]] = [
     (tokens_of_one_history, _failover_that_loses_the_purge),
     (purge_after_a_late_commit, _read_before_a_late_commit),
     (leases, _cut_off),
-    (looks_that_are_new, _cut_off_and_nobody_looks),
+    (looks_that_are_new, _cut_off_without_a_look),
     (empty_journal_to_renew, _one_shard_away),
     (suspicion_that_lasts, _cut_off_and_writing_again),
     (remembered_peers, _records_lost),

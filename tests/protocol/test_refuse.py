@@ -119,7 +119,7 @@ async def test_a_purge_that_fails_after_the_handler_ran_is_answered_503(
 async def test_a_purge_that_was_made_but_not_confirmed_is_answered_503(
     fault_proxy: FaultProxy,
 ) -> None:
-    """The server has it, its answer is lost: nobody here can know."""
+    """The server has it, its answer is lost: this process cannot know."""
 
     async def lose_the_answer() -> None:
         fault_proxy.hang(commands={"SET"}, deliver=True)
@@ -131,7 +131,7 @@ async def test_a_purge_that_was_made_but_not_confirmed_is_answered_503(
 
 
 async def test_before_the_first_lease_nothing_is_executed(fault_proxy: FaultProxy) -> None:
-    """Redis answers, yet nobody would notice if this process lost a purge."""
+    """Redis answers, yet no peer would notice if this process lost a purge."""
     fault_proxy.error("NOPERM", commands={"HSET"})
     app = StoreWrite()
     async with refusing(fault_proxy.url, app) as middleware:
@@ -261,7 +261,7 @@ async def test_a_purge_that_no_replica_has_is_not_confirmed(
 async def test_nothing_but_a_number_of_replicas_confirms_a_purge(
     replicated: tuple[RedisServer, RedisServer], said: bytes
 ) -> None:
-    """Whoever may not ask for it, or is answered something else, does not know; in both halves."""
+    """A client without the permission, or with another answer, does not know; in both halves."""
     primary, _ = replicated
     with FaultProxy(primary.port) as proxy:
         numbers = RedisCache[int](int, prefix="n", settings=settings_for(proxy.url))

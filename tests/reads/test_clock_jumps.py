@@ -1,7 +1,7 @@
 """The machine's clock is set forward or back while responses are stored.
 
 Only a stored response's age is measured by it; leases, budgets, breakers, claims and what the
-embedded store and the near cache keep go by clocks that nobody can set.
+embedded store and the near cache keep go by clocks that cannot be set.
 """
 
 import pytest

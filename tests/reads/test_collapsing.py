@@ -147,7 +147,7 @@ async def test_a_write_while_a_process_waits_frees_it(page: Page) -> None:
 async def test_what_cannot_be_shared_is_not_waited_for_again(
     page: Page, status: int, headers: dict[str, str]
 ) -> None:
-    """The first one that waits is told so; from then on nobody waits in any process."""
+    """The first one that waits is told so; from then on no request waits in any process."""
     page.headers, page.status = headers, status
     async with held(page):
         waiting = [page.start(page.two) for _ in range(3)]
@@ -180,7 +180,7 @@ async def test_a_fetch_that_came_to_nothing_frees_the_others_at_once(page: Page,
     assert time.monotonic() - began < 5
 
 
-async def test_nobody_waits_for_ever(redis_url: str) -> None:
+async def test_no_request_waits_for_ever(redis_url: str) -> None:
     """CACHE_COLLAPSE_WAIT bounds it."""
     page = Page(redis_url, cache_collapse_wait=0.3)
     async with held(page):
@@ -202,7 +202,9 @@ async def test_a_middleware_around_another_one_is_not_waited_for(page: Page) -> 
         await process.aclose()
 
 
-async def test_without_collapsing_nobody_claims(redis_url: str, redis_server: RedisServer) -> None:
+async def test_without_collapsing_no_process_claims(
+    redis_url: str, redis_server: RedisServer
+) -> None:
     """CACHE_COLLAPSE_WAIT=0."""
     page = Page(redis_url, cache_collapse_wait=0)
     async with held(page):
@@ -317,7 +319,7 @@ async def ready() -> str:
 async def test_a_stampede_over_two_workers_runs_the_handler_once(
     workers: Workers, redis_url: str, tmp_path: Any
 ) -> None:
-    """200 requests at once for what nobody has."""
+    """200 requests at once for a response that no process has."""
     runs = tmp_path / "runs"
     environment = {"REDIS_URL": redis_url, "RUNS": str(runs), "SECONDS": "0.5"}
     environment |= {

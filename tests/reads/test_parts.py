@@ -128,7 +128,7 @@ async def test_a_part_that_came_cut_answers_nothing(declared: bool) -> None:
 
 
 async def test_a_rest_that_came_cut_makes_nothing_whole() -> None:
-    """The client sees that bytes are missing, and nobody after it."""
+    """The client sees that bytes are missing, and no later client does."""
     app = RangeApp()
     middleware = cache_of(app, store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)

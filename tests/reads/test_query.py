@@ -56,7 +56,7 @@ async def test_in_whatever_pieces_it_comes() -> None:
 
 
 async def test_by_default_it_is_passed_through() -> None:
-    """Reading content that the handler may not want is not for everybody."""
+    """Reading content that the handler may not want is opt-in."""
     middleware = query_cache(CounterApp(headers=FRESH), cache_query=False)
     assert (await query(middleware)).body == b"run 1"
     assert (await query(middleware)).body == b"run 2"

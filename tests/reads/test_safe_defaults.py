@@ -1,4 +1,4 @@
-"""What is stored when nobody configures anything: design section 4, row by row."""
+"""What is stored by default: design section 4, row by row."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -79,7 +79,7 @@ async def test_another_status_is_stored_only_with_explicit_freshness(status: int
 
 @pytest.mark.parametrize("status", [400, 401, 403, 406, 431])
 async def test_a_client_error_by_more_than_the_url_is_not_stored(status: int) -> None:
-    """Else one header of one request could deny a URL to everybody; a setting allows it."""
+    """Else one header of one request could deny a URL to all clients; a setting allows it."""
     fresh = {"cache-control": "max-age=60"}
     assert not await is_stored(CounterApp(status=status, headers=fresh))
     if status != 431:
@@ -97,7 +97,7 @@ NEVER = [
     ({"cache-control": "no-store"}, 200, "no-store"),
     ({"cache-control": "no-store, max-age=60"}, 200, "no-store wins over a lifetime"),
     ({"cache-control": "private, max-age=60"}, 200, "for one user"),
-    ({"cache-control": "max-age=60", "vary": "*"}, 200, "varies by what nobody can tell"),
+    ({"cache-control": "max-age=60", "vary": "*"}, 200, "varies by something unknown"),
     ({"cache-control": "max-age=60", "set-cookie": "sid=1"}, 200, "gives one user a cookie"),
     ({"set-cookie": "sid=1"}, 200, "gives one user a cookie"),
     ({"cache-control": "max-age=60", "content-range": "bytes 0-4/10"}, 206, "a part"),
@@ -146,7 +146,7 @@ async def test_a_request_with_credentials_is_not_stored(headers: dict[str, str])
 async def test_a_request_with_credentials_does_not_get_an_anonymous_response(
     headers: dict[str, str],
 ) -> None:
-    """What was stored for everybody is not what the application would say to this user."""
+    """The stored anonymous response is not what the application would answer this user."""
     app = CounterApp(headers={"cache-control": "max-age=60"})
     middleware = cache_of(app)
     await call(middleware)

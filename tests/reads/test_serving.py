@@ -406,7 +406,7 @@ async def test_a_fill_is_found_before_its_last_byte_leaves() -> None:
 
 
 async def test_a_fill_is_found_while_it_waits_to_be_written() -> None:
-    """A slow store delays nobody: the same worker serves from where the response waits."""
+    """A slow store delays no request: the same worker serves from where the response waits."""
     gate, store = asyncio.Event(), MemoryStore()
 
     class SlowStore:
@@ -679,7 +679,7 @@ async def test_200_requests_at_once_run_the_handler_once() -> None:
 
 
 async def test_requests_with_credentials_are_not_collapsed() -> None:
-    """Nobody waits for, or gets, another user's answer."""
+    """No request waits for, or gets, another user's answer."""
     app = CounterApp(gate=asyncio.Event())
     middleware = cache_of(app)
     scopes = [http_scope(headers={"authorization": name}) for name in ("ann", "bob")]
@@ -693,7 +693,7 @@ async def test_requests_with_credentials_are_not_collapsed() -> None:
 
 
 async def test_an_uncacheable_response_is_not_shared_and_its_followers_run_together() -> None:
-    """They have waited once for the head; after that nobody waits for anybody."""
+    """They have waited once for the head; after that no request waits for another."""
     barrier = asyncio.Barrier(9)
     runs = [0]
 
@@ -734,7 +734,7 @@ async def test_a_body_that_gets_too_long_frees_those_who_wait_for_it_at_once() -
 
 @pytest.mark.parametrize("end", ["cancel", "raise"])
 async def test_when_the_leader_fails_one_of_the_followers_takes_its_place(end: str) -> None:
-    """Nobody waits for the dead, and the handler runs once more, not once for each."""
+    """No request waits for the dead one, and the handler runs once more, not once for each."""
     gates, runs = [asyncio.Event(), asyncio.Event()], [0]
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -760,7 +760,7 @@ async def test_when_the_leader_fails_one_of_the_followers_takes_its_place(end: s
     assert runs[0] == 2
 
 
-async def test_a_follower_that_is_cancelled_harms_nobody() -> None:
+async def test_a_follower_that_is_cancelled_harms_no_other() -> None:
     """The leader and the others go on."""
     app = CounterApp(gate=asyncio.Event())
     middleware = cache_of(app)
@@ -793,7 +793,7 @@ async def test_a_follower_waits_no_longer_than_the_setting() -> None:
 
 
 async def test_a_stream_that_never_ends_keeps_only_the_first_waiting() -> None:
-    """Who comes after somebody has waited in vain asks at once, until a fill is in time again."""
+    """After one wait in vain, later requests ask at once, until a fill is in time again."""
     gate, heads = asyncio.Event(), [0]
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -104,7 +104,7 @@ async def test_a_head_is_served_stale_too_and_refreshes_with_a_get() -> None:
     assert (await call(middleware)).body == b"run 2"
 
 
-async def test_a_refresh_is_our_own_request_and_for_everybody() -> None:
+async def test_a_refresh_is_our_own_request_and_for_all_clients() -> None:
     """Conditions, ranges and wishes of the client that met the stale response are not in it."""
     origin = Origin(LENIENT, (b"etag", b'"v"'))
     middleware, _ = await stale(origin)
@@ -223,7 +223,7 @@ async def test_a_refresh_with_an_error_that_could_be_stored_does_not_replace_the
 async def test_a_refresh_that_shows_the_response_outdated_ends_its_use(
     status: int, cache_control: str, kept: bool
 ) -> None:
-    """What the application answers now is something else, which nobody may be given."""
+    """What the application answers now is something else, which no client may be given."""
     origin = Origin()
     middleware, _ = await stale(origin)
     origin.status = status
@@ -387,7 +387,7 @@ async def test_by_default_a_stale_response_waits_as_long_as_the_application_take
 
 
 async def test_a_stale_response_answers_when_the_application_is_slow_and_the_call_goes_on() -> None:
-    """What it brings in the end is stored; nobody asks again until then."""
+    """What it brings in the end is stored; no request asks again until then."""
     origin = Origin("max-age=60, stale-if-error=600")
     middleware, _ = await stale(origin, **SLOW)
     origin.gate = asyncio.Event()
@@ -501,7 +501,7 @@ async def test_a_client_with_no_store_leaves_nothing_however_slow_the_applicatio
 
 
 async def test_a_server_that_cancels_the_request_cancels_the_call_too() -> None:
-    """Nobody would wait for it, and the next request begins its own."""
+    """No request would wait for it, and the next request begins its own."""
     origin = Origin("max-age=60, stale-if-error=600")
     middleware, _ = await stale(origin, stale_if_slow=60)
     origin.gate = asyncio.Event()

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Versioned:
-    """Answers with a version and its ETag; 304 to whoever has it; HEAD without a body."""
+    """Answers with a version and its ETag; 304 to a client that has it; HEAD without a body."""
 
     def __init__(self) -> None:
         self.version = b"1"
@@ -88,7 +88,7 @@ async def test_a_full_response_to_our_validation_answers_and_replaces_what_was_s
     assert app.asked[1][1][b"if-none-match"] == b'"1"'
 
 
-async def test_a_304_renews_all_headers_it_names_for_everybody_after_it() -> None:
+async def test_a_304_renews_all_headers_it_names_for_all_later_requests() -> None:
     """RFC 9111 section 3.2: replaced where they are present, added where they are not."""
     app, clock = Versioned(), ManualClock()
     app.extra = [(b"x-old", b"1"), (b"x-both", b"1")]

@@ -228,7 +228,7 @@ def test_a_command_that_waits_is_no_outage() -> None:
 def test_a_watched_transaction_is_not_pretended(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When Redis goes away between WATCH and EXEC, nobody is told that it ran."""
+    """When Redis goes away between WATCH and EXEC, no caller is told that it ran."""
     monkeypatch.setenv("REDIS_URL", own_redis.url)
     client = get_redis()
     with client.pipeline() as pipeline:

@@ -1,4 +1,4 @@
-"""The lookups of one turn of the event loop: one question, and each gets his own answer."""
+"""The lookups of one turn of the event loop: one command, and each gets its own reply."""
 
 import asyncio
 import random
@@ -45,7 +45,7 @@ async def test_the_lookups_of_one_turn_are_one_question() -> None:
     assert [list(reading.tokens) for reading in readings] == [[b"n", b"p:/a"], [b"n", b"p:/b"]]
 
 
-async def test_who_asks_the_same_in_one_turn_shares_a_reading_and_nobody_else_does() -> None:
+async def test_only_equal_lookups_of_one_turn_share_a_reading() -> None:
     """The next turn reads anew: what was found then may have been purged."""
     batcher = LookupBatcher(Server().fetch)
     one, other = await asyncio.gather(*(batcher.read((b"a",), ("n",)) for _ in range(2)))
@@ -69,8 +69,8 @@ async def test_a_lookup_in_a_later_turn_is_asked_after_it_began() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_whoever_is_cancelled_no_answer_goes_to_somebody_else(seed: int) -> None:
-    """Requests that go away shift nobody's answer."""
+async def test_no_answer_goes_to_another_caller_whichever_is_cancelled(seed: int) -> None:
+    """Requests that go away shift no other reply."""
     chance, server = random.Random(seed), Server()
     batcher = LookupBatcher(server.fetch)
 
@@ -90,8 +90,8 @@ async def test_whoever_is_cancelled_no_answer_goes_to_somebody_else(seed: int) -
     assert await answered_rightly(tasks) > 5
 
 
-async def test_a_failure_is_told_to_everybody_with_an_error_of_his_own() -> None:
-    """Errors carry the traceback of whoever raises them."""
+async def test_every_caller_gets_an_error_of_its_own_when_a_reading_fails() -> None:
+    """Errors carry the traceback of the caller that raises them."""
     server = Server()
     server.failing = True
     batcher = LookupBatcher(server.fetch)
@@ -103,10 +103,10 @@ async def test_a_failure_is_told_to_everybody_with_an_error_of_his_own() -> None
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_commands_of_one_turn_are_sent_together_and_each_gets_his_own_answers(
+async def test_commands_of_one_turn_are_sent_together_and_each_gets_its_own_answers(
     seed: int,
 ) -> None:
-    """Whoever is cancelled, none goes to somebody else."""
+    """Whichever caller is cancelled, no reply goes to another."""
     chance = random.Random(seed)
     sent: list[int] = []
 
@@ -131,7 +131,9 @@ async def test_commands_of_one_turn_are_sent_together_and_each_gets_his_own_answ
     assert len(sent) < 20
 
 
-async def test_where_commands_cannot_be_sent_everybody_is_told_that_nothing_was_answered() -> None:
+async def test_where_commands_cannot_be_sent_every_caller_learns_that_nothing_was_answered() -> (
+    None
+):
     """That is what the store says of a server which is away, too."""
 
     async def send(commands: Sequence[Command]) -> list[bytes]:

@@ -266,7 +266,7 @@ async def test_another_workers_purge_after_a_move_is_seen(
 
 
 async def test_a_master_that_joins_empties_the_cache_once(own_cluster: RedisCluster) -> None:
-    """Also while its first slot is on its way, and it keeps none by anybody's word."""
+    """Also while its first slot is on its way, and it keeps none by another node's word."""
     made = RedisStore(own_cluster.url, fresh_settings())
     before = (await read_again(made, [NAMESPACE_GROUP])).tokens
     own_cluster.replicas[0].call("CLUSTER", "RESET", "HARD")
@@ -288,7 +288,7 @@ async def test_a_master_that_joins_empties_the_cache_once(own_cluster: RedisClus
 
 
 def test_a_server_that_took_over_is_another_one_even_where_histories_are_hidden() -> None:
-    """Nobody has lost a connection to it, for nobody had one."""
+    """No client has lost a connection to it, for none had one."""
     redis_state = RedisStore("redis+cluster://127.0.0.1:1", fresh_settings()).redis_state
     first = Node("redis://127.0.0.1:1", redis_state)
     later = Node("redis://127.0.0.1:1", redis_state, history=UNMET)

@@ -113,7 +113,7 @@ def test_redis_down_at_the_start(app: str, row: str, workers: Workers) -> None:
     assert_answers_without_redis(worker)
 
 
-def test_a_name_that_nobody_knows_at_the_start(row: str, workers: Workers) -> None:
+def test_an_unknown_host_name_at_the_start(row: str, workers: Workers) -> None:
     """It is an absent Redis like any other, whether the resolver says so at once or late."""
     worker = workers.start(APP, env={"REDIS_URL": "redis://redis.invalid", "ROW": row})
     assert_answers_without_redis(worker)
@@ -122,7 +122,7 @@ def test_a_name_that_nobody_knows_at_the_start(row: str, workers: Workers) -> No
 def test_redis_that_comes_later_is_used_within_a_second(
     row: str, workers: Workers, own_redis: RedisServer
 ) -> None:
-    """Nobody has to restart the application."""
+    """The application needs no restart."""
     own_redis.stop()
     worker = workers.start(APP, env={"REDIS_URL": own_redis.url, "ROW": row})
     assert_answers_without_redis(worker)
@@ -136,7 +136,7 @@ def kill(server: RedisServer) -> None:
 
 
 def pause(server: RedisServer) -> None:
-    """Let it hang: connections are accepted, nobody answers."""
+    """Let it hang: connections are accepted and not answered."""
     server.pause()
 
 
@@ -212,7 +212,7 @@ def test_a_setting_that_cannot_be_right_stops_the_start_with_one_sentence(
 
 
 def test_a_wrong_setting_ends_the_server_with_an_error_code(tmp_path: object, row: str) -> None:
-    """So that whoever started it knows."""
+    """So that the operator knows."""
     from pathlib import Path
 
     assert isinstance(tmp_path, Path)

@@ -180,7 +180,7 @@ def test_what_was_known_of_a_token_says_nothing_about_the_next_one(
 
 
 def test_a_token_that_never_expires_is_left_alone(ask: Ask, namespace: str) -> None:
-    """Somebody has persisted it."""
+    """An operator has persisted it."""
     left = create(ask, namespace)
     ask(("PERSIST", token_key(namespace, GROUP)))
     process = Process(namespace, ask)
@@ -203,7 +203,7 @@ def test_redis_6_2_which_knows_no_gt_extends_too(ask: Ask, namespace: str) -> No
 
 
 def test_a_user_who_may_not_ask_for_it_extends_each_time(ask: Ask, namespace: str) -> None:
-    """PTTL is refused: nobody knows how long the token lives."""
+    """PTTL is refused: the token's lifetime is unknown."""
     left = create(ask, namespace)
 
     def guarded(command: Sequence[Any]) -> Any:

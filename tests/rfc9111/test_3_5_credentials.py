@@ -40,7 +40,7 @@ def test_an_unclosed_quote_allows_nothing() -> None:
 
 
 def test_a_request_with_credentials_bypasses_what_may_not_be_shared() -> None:
-    """Its answer may depend on who asks, even when the stored one was made for nobody."""
+    """Its answer may depend on who asks, even when the stored one is anonymous."""
     kept = stored("Cache-Control: max-age=60", 'ETag: "a"')
     decision = decide(CREDENTIALS, kept, now=NOW, policy=Policy(stale_if_error=60))
     assert decision == Forward(reason="bypass")

@@ -165,7 +165,7 @@ def test_the_response_s_own_lifetime_goes_before_the_configured_one(field: str) 
 def test_a_response_that_is_stale_from_the_start_never_gets_the_configured_lifetime(
     field: str,
 ) -> None:
-    """Whoever says "stale" or says it badly does not want a lifetime of our choice."""
+    """A response that says "stale", or says it badly, gets no lifetime of our choice."""
     assert refusal(storing(field, policy=Policy(default_lifetime=60))) == (
         "never usable" if "no-cache" not in field else "no lifetime"
     )

@@ -39,7 +39,7 @@ def test_names_are_found_in_any_case_order_and_number_of_lines(texts: list[str])
 def test_a_response_that_allows_one_origin_varies_by_it(
     allowed: str, names: tuple[bytes, ...]
 ) -> None:
-    """Said or not: else the first asker's origin would stand in everybody's answer."""
+    """Said or not: else the first client's origin would stand in every answer."""
     assert vary_names(lines(f"Access-Control-Allow-Origin: {allowed}")) == names
 
 
@@ -136,7 +136,7 @@ def test_codings_that_an_application_may_tell_apart_do_not_match(one: str, other
     ],
 )
 def test_a_malformed_field_matches_only_itself(text: str) -> None:
-    """Nobody knows what an application makes of it."""
+    """It is unknown what an application makes of it."""
     assert key("Accept-Encoding", text) == b"?" + text.replace(", ", ",").encode()
 
 

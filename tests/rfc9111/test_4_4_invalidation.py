@@ -41,7 +41,7 @@ def test_all_other_methods_are_unsafe(method: str) -> None:
     ],
 )
 def test_success_redirection_and_server_errors_invalidate(status: int, purges: bool) -> None:
-    """After a 5xx nobody knows whether the change was made; a 4xx made none."""
+    """After a 5xx the change may have been made; a 4xx made none."""
     assert invalidates(status) == purges
 
 

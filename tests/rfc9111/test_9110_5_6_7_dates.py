@@ -36,7 +36,7 @@ def test_all_three_formats_are_understood(text: bytes) -> None:
     ],
 )
 def test_odd_case_and_outer_spaces_are_accepted(text: bytes) -> None:
-    """Nobody can mean anything else by letters of the wrong case."""
+    """Letters of the wrong case can mean nothing else."""
     assert parse_http_date(text, now=NOW) == EXAMPLE
 
 

@@ -54,7 +54,7 @@ def test_the_configured_windows_count() -> None:
     assert kept("Cache-Control: max-age=60, must-revalidate", policy=policy) == 60
 
 
-def test_without_request_directives_nobody_can_ask_for_stale() -> None:
+def test_without_request_directives_no_client_can_ask_for_stale() -> None:
     """Then max-stale needs no window."""
     assert kept("Cache-Control: max-age=60", policy=Policy(obey_request_directives=False)) == 60
 

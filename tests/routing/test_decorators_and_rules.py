@@ -77,7 +77,7 @@ async def test_lifetimes_come_from_response_decorator_rule_settings_in_this_orde
     ],
 )
 async def test_a_prohibition_at_any_level_wins(decorator: Any, said: str, rules: Any) -> None:
-    """Whoever says no is obeyed, whatever anybody else says."""
+    """A prohibition at any level is obeyed, whatever the others say."""
     assert await lifetime(decorated(decorator, said), rules=rules) is None
 
 

@@ -198,5 +198,5 @@ def test_a_foreign_attribute_of_the_same_name_says_nothing() -> None:
 
 
 def test_a_rule_shows_its_pattern() -> None:
-    """For whoever prints the table."""
+    """For programs that print the table."""
     assert repr(Rule("/items/{id}", ttl=5)).startswith("Rule('/items/{id}', Control(")

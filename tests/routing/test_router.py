@@ -279,7 +279,7 @@ def test_declared_query_parameters_are_found() -> None:
     assert {"limit", "orderBy"} <= second.query_names
 
 
-def test_whoever_has_the_request_may_read_any_parameter() -> None:
+def test_an_endpoint_with_the_request_may_read_any_parameter() -> None:
     """So what it declares is not known, also where a dependency has it; nor with Starlette."""
 
     def inner(request: Request) -> None: ...
@@ -317,7 +317,7 @@ def test_decorators_are_found_below_fastapi_and_starlette() -> None:
 def test_cached_on_a_guarded_route_without_vary_by_is_warned_about(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It has no effect there, and somebody should know."""
+    """It has no effect there."""
 
     @cached(ttl=60)
     def call() -> None: ...

@@ -34,7 +34,7 @@ def test_each_requirement_names_tests_that_exist(one: Requirement) -> None:
 
 
 def test_every_deviation_in_the_code_is_listed_once_and_no_other() -> None:
-    """A departure is marked where it happens, and told to whoever reads the page."""
+    """A departure is marked where it happens, and listed on the page."""
     listed = [mark for one in requirements() if one.deviation for mark in marked(one) or [one]]
     wanted = "one row of requirements.toml for each mark, which names its beginning"
     assert sorted(map(str, listed)) == sorted(map(str, marks())), wanted

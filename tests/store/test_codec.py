@@ -206,7 +206,7 @@ def test_every_beginning_of_a_frame_is_nothing(length: int) -> None:
 
 
 def _planted(kind: bytes, head: bytes, body: bytes = b"") -> bytes:
-    """Return a frame with a right plain checksum, as whoever knows the format can make it."""
+    """Return a frame with a right plain checksum, as anyone with the format can make it."""
     checksum = b"%016x" % zlib.crc32(body, zlib.crc32(head, zlib.crc32(kind)))
     return struct.pack(">4sc16sI", b"mxa1", kind, checksum, len(head)) + head + body
 
@@ -252,13 +252,13 @@ def test_a_boundary_moved_between_head_and_body_is_nothing() -> None:
     [(None, b"a"), (b"a", None), (b"a", b"b"), (b"a", b""), (b"", None)],
 )
 def test_a_keyed_frame_needs_the_same_secret(writer: bytes | None, reader: bytes | None) -> None:
-    """With CACHE_SECRET nobody without it can plant a response, or read one as its own."""
+    """With CACHE_SECRET, no writer without it can plant a response or read one."""
     assert Codec(reader).decode(Codec(writer).encode(ENTRY), ENTRY.key) is None
     assert Codec(writer).decode(Codec(writer).encode(ENTRY), ENTRY.key) == ENTRY
 
 
 def test_a_planted_frame_is_nothing_where_a_secret_is_set() -> None:
-    """The checksum against accidents, which anybody can compute, does not pass for a keyed one."""
+    """The checksum against accidents, which needs no secret, does not pass for a keyed one."""
     frame = _planted(b"V", msgspec.msgpack.encode([b"k", [], []]))
     assert Codec().decode(frame, b"k") == VariantIndex(key=b"k", names=())
     assert Codec(b"secret").decode(frame, b"k") is None

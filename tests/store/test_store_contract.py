@@ -181,7 +181,7 @@ async def hurried(fault_proxy: FaultProxy) -> AsyncIterator[RedisStore]:
 
 @pytest.fixture
 def unhandled() -> Iterator[list[str]]:
-    """What asyncio would have logged of tasks whose exception nobody saw."""
+    """What asyncio would have logged of tasks whose exception was never retrieved."""
     handler = _Records()
     logging.getLogger("asyncio").addHandler(handler)
     yield handler.messages
@@ -361,7 +361,7 @@ async def test_of_those_who_claim_at_once_one_is_told_that_it_is_his(
 async def test_a_claim_ends_by_itself_and_lives_on_where_it_is_renewed(
     memory_or_redis: Store,
 ) -> None:
-    """Nobody waits long for a process that died."""
+    """No request waits long for a process that died."""
     store = memory_or_redis
     assert await store.claim(b"c", b"one", keep_for=0.05) == b"one"
     assert await store.write([(b"c", b"one")], keep_for=60, tokens={})
@@ -374,7 +374,7 @@ async def test_a_claim_ends_by_itself_and_lives_on_where_it_is_renewed(
 
 
 async def test_what_is_written_ends_the_claim_to_it(memory_or_redis: Store) -> None:
-    """For a moment it says so: who looked just before finds that he is to look again."""
+    """For a moment it says so: a request that looked just before learns to look again."""
     store = memory_or_redis
     await store.claim(b"c", b"mine", keep_for=60)
     assert await store.write_all([StoreWrite([(b"k", b"v")], 60, {}, ended=b"c")])
@@ -712,7 +712,7 @@ async def test_how_long_a_token_lives_is_not_asked_where_this_process_wrote_it(
 
 
 async def test_what_is_written_in_one_turn_shares_one_round_trip(on_redis: RedisStore) -> None:
-    """And each is told of his own."""
+    """And each is told of its own."""
     assert await values_of(on_redis, b"a") == [None]
     together: Any = cast("Any", on_redis)._side().commands
     send, sent = together._send_together, list[int]()
@@ -1099,7 +1099,7 @@ async def test_ping_tells_the_truth_behind_an_open_breaker(
 async def test_a_value_of_the_wrong_type_is_none_and_is_overwritten(
     on_redis: RedisStore, redis_server: RedisServer
 ) -> None:
-    """Somebody else's list under our key."""
+    """Another program's list under our key."""
     redis_server.call("RPUSH", "a", "1")
     assert await values_of(on_redis, b"a") == [None]
     assert await on_redis.write([(b"a", b"1")], keep_for=60, tokens={}) is True

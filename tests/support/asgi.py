@@ -241,7 +241,7 @@ class Exchange:
         if self._gone:
             if self._send_raises:
                 raise OSError("the client has disconnected")
-            return  # as servers do: what is sent to nobody is dropped
+            return  # as servers do: what is sent after the end is dropped
         self._check_order(message["type"])
         self.recorded.messages.append(message)
         if len(self.recorded.messages) == self._disconnect_after:

@@ -61,7 +61,7 @@ class FaultProxy(Closing):
         self._errors: list[BaseException] = []
         self._server: asyncio.Server | None = None
         # Bound but not listening, for as long as the proxy lives: while it refuses, connections
-        # are refused by the system, and nobody else can take the port.
+        # are refused by the system, and no other process can take the port.
         self._reserved = socket.socket()
         self._port = self._reserve()
         self._loop = asyncio.SelectorEventLoop()

@@ -15,7 +15,7 @@ _given: set[int] = set()
 
 
 def free_port(*, with_bus: bool = False) -> int:
-    """A port nobody listens on, never given twice; `with_bus`: port + 10000 is free too."""
+    """A free port, never given twice; `with_bus`: port + 10000 is free too."""
     stripe = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     for _ in range(2000):
         port = _random.randrange(_FIRST, _LAST, _STRIPES) + stripe

@@ -210,7 +210,7 @@ class RedisServer(Closing):
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Stop the process with SIGSTOP: connections are accepted by the kernel, nobody answers."""
+        """Stop the process with SIGSTOP: the kernel accepts connections, without an answer."""
         os.kill(self.pid, signal.SIGSTOP)
         self._paused = True
         wait_until(self._is_stopped, "the server pauses")
@@ -354,4 +354,4 @@ class RedisServer(Closing):
 
 
 class _AddressInUseError(RuntimeError):
-    """Somebody else took the port between choosing and binding it."""
+    """Another process took the port between choosing and binding it."""

@@ -45,7 +45,7 @@ class RedisCluster(_Group):
         for first, last, (_, port, *_), *_ in view.call("CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return next(server for server in self.servers if server.port == port)
-        raise LookupError(f"nobody serves slot {slot}")
+        raise LookupError(f"no node serves slot {slot}")
 
     def flush(self) -> None:
         """Delete every key on every running master."""

@@ -248,9 +248,9 @@ class Worker(Closing):
                 raise _AddressInUseError(new)
             raise WorkerError(f"the worker ended while starting:\n{new}")
         if "--log-level" not in self._args and self._program.ready not in new:
-            return False  # whoever accepts connections on the port, it is not this worker
+            return False  # another process may accept connections on the port
         if self._count > 1 and new.count(self._started_line) < self._count:
-            return False  # the supervisor accepts connections before anybody can serve them
+            return False  # the supervisor accepts connections before any worker can serve them
         return self._accepts()
 
     def _accepts(self) -> bool:
@@ -276,7 +276,7 @@ class Worker(Closing):
 
 
 class _AddressInUseError(WorkerError):
-    """Somebody else took the port between choosing and binding it."""
+    """Another process took the port between choosing and binding it."""
 
 
 class Workers:

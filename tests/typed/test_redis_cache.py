@@ -105,7 +105,7 @@ def test_any_type_comes_back_equal(settings: CacheSettings, model: Any, value: A
 def test_the_value_is_plain_json_under_a_readable_key(
     redis_server: RedisServer, on_redis: CacheSettings
 ) -> None:
-    """Anybody with redis-cli can read it: `item:5`."""
+    """A reader with redis-cli understands it: `item:5`."""
     cache = RedisCache[Item](Item, prefix="item", settings=on_redis)
     cache.set(5, KETTLE)
     assert redis_server.call("GET", "item:5") == b'{"id":5,"name":"Kettle"}'
@@ -220,7 +220,7 @@ def test_a_lifetime_that_cannot_be_right_is_refused(ttl: Any) -> None:
 def test_a_foreign_value_is_a_miss(
     redis_server: RedisServer, on_redis: CacheSettings, foreign: bytes
 ) -> None:
-    """What somebody else put or changed under the key is not served, and is overwritten."""
+    """What another program put or changed under the key is not served, and is overwritten."""
     cache = RedisCache[Item](Item, prefix="item", settings=on_redis)
     redis_server.call("SET", "item:5", foreign)
     assert cache.get(5) is None
@@ -255,7 +255,7 @@ def test_a_fill_that_raced_a_delete_is_not_found(items: RedisCache[Item]) -> Non
 
     def load() -> Item:
         value = KETTLE
-        items.delete(5)  # somebody else, while we load
+        items.delete(5)  # another caller, during the load
         return value
 
     assert items.get_or_set(5, load) == KETTLE
@@ -459,7 +459,7 @@ async def test_a_set_after_a_missed_get_purges_nothing(shop: Shop) -> None:
 async def test_a_fill_of_the_guide_that_raced_a_delete_is_not_served(shop: Shop) -> None:
     """Neither as an object nor as a response: the GET read the database before the change."""
 
-    def somebody_else() -> None:
+    def other_caller() -> None:
         # A thread of its own carries nothing of the request.
         def change() -> None:
             shop.database[5] = TEAPOT
@@ -469,7 +469,7 @@ async def test_a_fill_of_the_guide_that_raced_a_delete_is_not_served(shop: Shop)
         thread.start()
         thread.join()
 
-    shop.during = somebody_else
+    shop.during = other_caller
     old = await shop.get("/guide/5")
     shop.during = lambda: None
     assert json.loads(old.body) == KETTLE.model_dump()

@@ -387,7 +387,7 @@ SCRIPTS = (
     ),
     Script(
         name="two-hosts",
-        reason="with two Host lines nobody knows what is asked for",
+        reason="with two Host lines the request is ambiguous",
         answers=(Answer(headers=(LENGTH,)),),
         turns=tuple(
             Turn(

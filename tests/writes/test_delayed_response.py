@@ -190,7 +190,7 @@ async def test_a_client_that_has_gone_is_an_error_of_the_request(then: Any, piec
 
 
 async def test_who_gives_up_sending_goes_on_with_the_next_piece() -> None:
-    """As with a time limit of the application's own: nobody has cancelled the request."""
+    """As with a time limit of the application's own: the request itself was not cancelled."""
     site = Site()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

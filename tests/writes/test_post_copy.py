@@ -101,7 +101,7 @@ async def test_by_default_it_is_not() -> None:
 async def test_other_methods_and_personal_answers_are_not_kept(
     method: str, header: tuple[str, str] | None
 ) -> None:
-    """Only a POST that anybody could have made."""
+    """Only a POST without credentials."""
     middleware = CacheMiddleware(Echo(), settings_of(), store=MemoryStore())
     await call(middleware, method, headers=[header] if header else [], body=b"1")
     assert await body_of(middleware) == b"GET 2"

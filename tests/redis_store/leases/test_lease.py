@@ -39,7 +39,7 @@ class Looking:
         self.server_now = NOW
 
     def advance(self, seconds: float) -> None:
-        """Let time pass for everybody."""
+        """Let time pass for all processes."""
         self.clock.advance(seconds)
         self.server_now += round(seconds * 1000)
 
@@ -82,12 +82,12 @@ def test_a_lease_that_lapsed_makes_a_suspect(me: Looking) -> None:
 def test_a_process_that_has_just_started_knows_a_lapsed_lease_by_the_servers_clock(
     me: Looking,
 ) -> None:
-    """It has seen nobody yet, and must not wait a lease before it suspects."""
+    """It has seen no peer yet, and must not wait a lease before it suspects."""
     assert me.look({"a": leased(NOW - 4000)}).purge
     assert not Looking().look({"a": leased(NOW - 3999)}).purge
 
 
-def test_a_suspect_is_purged_after_once_per_lease_by_whoever_looks_first(me: Looking) -> None:
+def test_a_suspect_is_purged_after_once_per_lease_by_the_peer_that_looks_first(me: Looking) -> None:
     """What one process has done need not be done again by all the others."""
     registry = {"a": suspect(due=NOW + 4000)}
     assert not me.look(registry).purge
@@ -175,7 +175,7 @@ def test_who_was_given_up_by_another_process_is_not_suspected_again(me: Looking)
 
 @pytest.mark.parametrize("step", [-3600, -5, 5, 3600])
 def test_a_server_clock_that_is_set_never_hides_a_dead_worker(me: Looking, step: int) -> None:
-    """It is seen within a lease and a look by the clock of whoever looks."""
+    """It is seen within a lease and a look by the clock of the peer that looks."""
     registry = {"a": leased(NOW)}
     me.look(registry)
     me.advance(1)
@@ -197,7 +197,7 @@ def test_a_process_that_starts_after_the_clock_was_set_back_waits_a_lease_at_mos
 
 @pytest.mark.parametrize("value", [b"", b"x", b"leased", b"leased 1 2 3", b"leased x 0", b"\xff"])
 def test_a_record_that_is_none_counts_as_a_lease_that_lapsed(me: Looking, value: bytes) -> None:
-    """Whatever it was, nobody has said that its worker owes nothing."""
+    """Whatever it was, its worker has not said that it owes nothing."""
     assert me.look({"a": Record.decode(value)}).purge
 
 
@@ -212,7 +212,7 @@ def test_a_record_is_read_as_it_was_written(standing: Standing, due: int, left: 
 
 
 def test_hits_are_trusted_for_one_lease_after_a_look(me: Looking) -> None:
-    """Whoever cannot look does not know who is gone."""
+    """A process that cannot look does not know which peers are gone."""
     assert not me.lease.trusts
     me.look({})
     me.advance(LEASE_SECONDS - 0.001)
@@ -258,7 +258,7 @@ def test_a_lease_is_held_from_when_the_server_was_asked(me: Looking) -> None:
 
 
 def test_who_has_lapsed_is_watched_until_it_is_given_up(me: Looking) -> None:
-    """Then nobody makes up any more for what it cannot purge."""
+    """Then no peer makes up any more for what it cannot purge."""
     assert not me.lease.watched
     me.lease.renewed(asked_at=me.clock())
     me.advance(LEASE_SECONDS + SUSPICION_SECONDS - 0.001)
@@ -267,7 +267,7 @@ def test_who_has_lapsed_is_watched_until_it_is_given_up(me: Looking) -> None:
     assert not me.lease.watched
 
 
-def test_the_own_record_is_nobodys_business_here(me: Looking) -> None:
+def test_a_process_ignores_its_own_record(me: Looking) -> None:
     """Lapsed or suspected, it is renewed and not purged after."""
     assert not me.look({me.lease.identity: suspect(due=0)}).purge
 
@@ -283,7 +283,7 @@ def test_leaving_trusts_nothing_and_comes_back_as_another(me: Looking) -> None:
 
 
 def test_mutating_requests_are_counted(me: Looking) -> None:
-    """Nobody signs off in the middle of one."""
+    """No process signs off in the middle of one."""
     assert me.lease.idle
     me.lease.begin_mutation()
     me.lease.begin_mutation()

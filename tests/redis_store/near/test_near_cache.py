@@ -227,7 +227,7 @@ async def test_a_lookup_that_a_purge_has_overtaken_is_not_kept(
     fault_proxy.pass_through()
 
 
-async def test_a_lookup_during_which_nobody_listened_is_not_kept(
+async def test_a_lookup_without_a_listener_is_not_copied(
     pair: tuple[RedisStore, NearCache], fault_proxy: FaultProxy, redis_server: RedisServer
 ) -> None:
     """Neither the loss nor the begin of listening may lie in it."""
@@ -244,7 +244,7 @@ async def test_a_lookup_during_which_nobody_listened_is_not_kept(
 async def test_a_lost_connection_drops_everything_and_comes_back(
     pair: tuple[RedisStore, NearCache], redis_server: RedisServer
 ) -> None:
-    """Nobody knows what was purged in between."""
+    """Purges in between are unknown."""
     store, near = pair
     assert await keep(store, near)
     await asyncio.to_thread(end_tracking, redis_server)
@@ -337,7 +337,7 @@ async def test_after_a_failover_nothing_of_the_first_server_is_found(
 
 
 async def test_a_stopped_server_gives_no_hits(mode_of_a_server_of_its_own: str) -> None:
-    """SIGSTOP: the kernel keeps the connection, nobody answers."""
+    """SIGSTOP: the kernel keeps the connection, the server does not answer."""
     with await asyncio.to_thread(RedisServer.start) as server:
         store, near = await begin(settings(server.url, mode_of_a_server_of_its_own))
         try:
@@ -438,7 +438,7 @@ async def test_a_server_that_may_not_track_leaves_the_near_cache_off(
 async def test_tracking_that_is_not_confirmed_is_none(
     fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever does not say that he tells of purges may not."""
+    """A server that does not say that it tells of purges may not."""
     fault_proxy.garbage(data=b":1\r\n", commands=("CLIENT",))
     chosen = settings(fault_proxy.url, "prompt")
     store = RedisStore(fault_proxy.url, chosen)
@@ -459,7 +459,7 @@ async def test_tracking_that_is_not_confirmed_is_none(
 async def test_a_server_that_answers_something_else_is_not_listened_to(
     pair: tuple[RedisStore, NearCache], fault_proxy: FaultProxy, data: bytes
 ) -> None:
-    """Whoever answers like that may not tell of purges either: nothing that was kept is used."""
+    """A server that answers like that may not tell of purges either: no copy is used."""
     store, near = pair
     assert await keep(store, near)
     fault_proxy.garbage(data=data, commands=("PING",))
@@ -470,7 +470,7 @@ async def test_a_server_that_answers_something_else_is_not_listened_to(
 
 
 async def test_no_near_cache_without_room_for_it(redis_server: RedisServer) -> None:
-    """It is off by default, and nobody listens."""
+    """It is off by default, without a listener."""
     store = RedisStore(redis_server.url, settings(redis_server.url, "exact", near_cache_bytes=0))
     await store.open()
     await store.read((), GROUPS)

@@ -110,7 +110,7 @@ def test_a_change_of_something_else_does_not_matter() -> None:
     assert copies.put(copy(b"a"), since=since)
 
 
-def test_so_many_changes_that_nobody_knows_them_all_void_what_is_under_way() -> None:
+def test_more_changes_than_are_remembered_void_what_is_under_way() -> None:
     """What is remembered of changes is bounded; forgetting errs on the safe side."""
     copies = Copies(100_000)
     since = copies.serial
@@ -122,7 +122,7 @@ def test_so_many_changes_that_nobody_knows_them_all_void_what_is_under_way() -> 
 
 
 def test_a_flood_of_one_time_keys_does_not_empty_it() -> None:
-    """What is in use stays, however long the flood lasts and nobody uses it meanwhile."""
+    """What is in use stays, however long the flood lasts and without uses meanwhile."""
     copies = Copies(1_000_000)
     popular = [b"popular-%d" % n for n in range(50)]
     for key in popular:

@@ -155,7 +155,7 @@ async def test_health_does_not_wait_for_a_resolver(
 
 
 def test_sentinels_are_asked_within_their_time(resolver: Resolver) -> None:
-    """Also those whose name nobody looks up."""
+    """Also those whose name is not looked up."""
     resolver.hang()
     group = server_group("redis+sentinel://localhost:1,localhost:2/primary/0")
     assert group is not None
@@ -168,7 +168,7 @@ def test_sentinels_are_asked_within_their_time(resolver: Resolver) -> None:
 # Aside
 
 
-async def test_who_asks_the_same_shares_the_answer_and_who_leaves_takes_it_from_nobody() -> None:
+async def test_equal_lookups_share_an_answer_that_survives_a_cancelled_one() -> None:
     """Each question has one thread at most."""
     free, asked = threading.Event(), []
 

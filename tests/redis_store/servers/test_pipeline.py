@@ -92,10 +92,10 @@ async def test_nothing_is_answered_at_once(pipelined: PipelinedConnection) -> No
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_whoever_is_cancelled_everybody_gets_his_own_answer(
+async def test_every_caller_gets_its_own_answer_whichever_is_cancelled(
     pipelined: PipelinedConnection, seed: int
 ) -> None:
-    """The answer of a question that nobody waits for any more is read and dropped."""
+    """The reply to a command that was given up is read and dropped."""
     chance = random.Random(seed)
 
     async def ask(number: int) -> bool:
@@ -143,7 +143,7 @@ async def test_a_failure_is_told_once_however_many_wait(own_redis: RedisServer) 
     assert len(told) == 1
 
 
-async def test_a_link_that_is_lost_while_nobody_waits_is_no_failure(
+async def test_a_link_that_is_lost_while_idle_is_no_failure(
     pipelined: PipelinedConnection,
 ) -> None:
     """Servers close connections that were idle for long."""
@@ -162,10 +162,10 @@ async def test_an_answer_that_came_while_the_loop_stood_still_counts(
     assert await asked == [b"x"]
 
 
-async def test_an_answer_that_nobody_asked_for_ends_the_link(
+async def test_an_unrequested_reply_ends_the_link(
     pipelined: PipelinedConnection,
 ) -> None:
-    """Whoever sends it is not to be believed about anything else."""
+    """A server that sends it is not believed about anything else."""
     pipelined.data_received(b"+OK\r\n")
     assert not pipelined.usable
 
@@ -221,7 +221,7 @@ async def test_an_answer_that_is_too_large_for_all_budgets_is_no_failure(
         answers = await asyncio.gather(asked, behind, return_exceptions=True)
         assert all(isinstance(answer, TimeoutError) for answer in answers)
         assert len(failures) == failed
-        # Nobody is to wait for the rest of it.
+        # No caller waits for the rest of it.
         assert pipelined.usable is bool(failed)
         pipelined.close()
         await ended.wait()
