@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final, final
 
+from maxage.asgi.overrides import overrides_method
 from maxage.asgi.passthrough import pass_on, pass_unstorable
 from maxage.asgi.server_info import adds_date, worker_count
 from maxage.asgi.service import Service
@@ -94,10 +95,10 @@ class CacheMiddleware:
                 await known.send(send)
             else:
                 await self._read(self.cache, None, scope, receive, send)
+        elif is_unsafe(scope["method"]) or overrides_method(scope):
+            await MutationResponder(self._service, self.cache, scope, receive, send).run()
         elif scope["method"] == "QUERY" and self._service.settings.cache_query:
             await QueryResponder(self._service, self.cache, scope, receive, send).run()
-        elif is_unsafe(scope["method"]):
-            await MutationResponder(self._service, self.cache, scope, receive, send).run()
         else:
             await pass_on(self._service, self.cache, scope, receive, send)
 
@@ -106,6 +107,10 @@ class CacheMiddleware:
     ) -> None:
         """Answer a GET or HEAD for which no copy is near, by what is known of such requests."""
         service, fast_path, found = self._service, self.fast_path, None
+        if known is None and overrides_method(scope):
+            # First of all: an application may obey an override whatever else the request says.
+            await MutationResponder(service, cache, scope, receive, send).run()
+            return
         if known is not None and cache.is_unstorable(known.target):
             await pass_unstorable(service, cache, known.target, scope, receive, send)
             return

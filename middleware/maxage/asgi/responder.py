@@ -12,14 +12,6 @@ from maxage.invalidation.dependencies import Dependencies, current_dependencies
 from maxage.rfc9111.decisions import ForwardReason, Serve
 from maxage.rfc9111.message import Headers, Request
 
-METHOD_OVERRIDES: Final = frozenset(
-    {b"x-http-method-override", b"x-http-method", b"x-method-override"}
-)
-OVERRIDES: Final = METHOD_OVERRIDES | {
-    b"x-original-url", b"x-rewrite-url", b"x-original-uri", b"x-forwarded-uri",
-}  # fmt: skip
-"""Headers by which a request means another method or path than it says."""
-
 pair: Final[Any] = tuple
 """Makes a header line a pair that can be kept; one that is a tuple is taken as it is."""
 

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Final, final
 
-from maxage.asgi.responder import OVERRIDES, pair
+from maxage.asgi.overrides import OVERRIDES
+from maxage.asgi.responder import pair
 from maxage.asgi.service import Service
 from maxage.asgi.types import Scope
 from maxage.cache.cache import Cache

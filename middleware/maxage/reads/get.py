@@ -7,8 +7,9 @@ from typing import Any, Final, final
 from starlette.requests import Request as StarletteRequest
 
 from maxage.asgi.cache_status import CacheStatus
+from maxage.asgi.overrides import OVERRIDES
 from maxage.asgi.passthrough import pass_on, pass_unstorable
-from maxage.asgi.responder import METHOD_OVERRIDES, OVERRIDES, ReadResponder
+from maxage.asgi.responder import ReadResponder
 from maxage.cache.collapse import Flight
 from maxage.cache.key import FORWARDED_HEADERS
 from maxage.cache.language_variant import variant_in_language
@@ -24,7 +25,6 @@ from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
 from maxage.rfc9111.message import Request
 from maxage.store.entry import Entry
-from maxage.writes.mutation import MutationResponder
 
 logger = logging.getLogger("maxage")
 
@@ -100,12 +100,6 @@ class GetResponder(ReadResponder):
             return None
         target = self.target = self.service.targets.find(self.scope, self.headers)
         reason = self._no_business_of_ours(target)
-        if reason == "override" and any(name in self.headers for name in METHOD_OVERRIDES):
-            # The application may take it for what the header says.
-            await MutationResponder(
-                self.service, self.cache, self.scope, self.receive, self.send
-            ).run()
-            return None
         if reason is not None:
             await self.bypass(reason)
             return None

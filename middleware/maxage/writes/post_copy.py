@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final, final
 
-from maxage.asgi.responder import OVERRIDES, Responder
+from maxage.asgi.overrides import OVERRIDES
+from maxage.asgi.responder import Responder
 from maxage.asgi.types import Message
 from maxage.cache.fill import Fill
 from maxage.cache.lookup_result import LookupResult
