@@ -1,8 +1,8 @@
-"""The names of the Redis integration guide: `RedisCache`, `get_redis`, and their awaitable twins.
+"""The Redis clients of the guide: `get_redis` and its awaitable twin `get_async_redis`.
 
-`get_redis` gives a `redis.Redis` that never raises because Redis is away, and that blocks its
-thread for at most the budgets. In an `async def` handler that is the whole event loop, at most
-three times per outage; `get_async_redis` does not block it.
+`get_redis` returns a `redis.Redis` that raises nothing because Redis is away. It blocks its thread
+for at most the budget, at most three times per outage. In an `async def` handler that thread runs
+the event loop: use `get_async_redis` there.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -10,7 +10,7 @@ three times per outage; `get_async_redis` does not block it.
 # redis-py leaves part of its own signatures without types.
 
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import redis
 import redis.asyncio
@@ -22,321 +22,231 @@ from redis.client import Pipeline as _Pipeline
 from redis.client import PubSub as _PubSub
 from redis.retry import Retry
 
-from maxage.redis.away import AWAY, WAITING, note, pretended, refuse
 from maxage.redis.cluster_clients import RedisCluster, async_cluster_client, cluster_client
-from maxage.redis_store.servers.node import Node
+from maxage.redis.fallback import FallbackClient, unsupported
 from maxage.redis_store.shared_state import RedisState, redis_state_for
 from maxage.redis_url import ServerGroup, server_group, server_url
 from maxage.settings import CacheSettings, settings_from_environment
 
 __all__ = ["AsyncRedis", "Redis", "get_async_redis", "get_redis"]
 
-
-class Redis(redis.Redis):
-    """A synchronous client that answers at once, as if empty, while Redis is away or disabled.
-
-    Reads answer None or what is empty, writes False or 0, a pipeline None for each command. What
-    must not be pretended (locks, scripts, WATCH, transactions, subscriptions) raises
-    `UnsupportedWhileAwayError` within the budget.
-    """
-
-    node: Node | None = None
-    strict: bool = False
-    """Whether to raise where an answer would have to be made up; for locks."""
-
-    @property
-    def away(self) -> bool:
-        """Whether commands are answered without asking the server."""
-        return self.node is None or self.node.breaker.open
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Run one command, or answer as if the server were empty."""
-        if self.away:
-            return self._pretended(args)
-        assert self.node is not None  # noqa: S101 - what `away` has just said
-        try:
-            answer = super().execute_command(*args, **options)
-        except AWAY as error:
-            if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in WAITING:
-                raise
-            note(self.node, error)
-            return self._pretended(args)
-        self.node.succeeded()
-        return answer
-
-    def _pretended(self, args: tuple[Any, ...]) -> Any:
-        return refuse(str(args[0])) if self.strict else pretended(args[0], len(args) - 1)
-
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "Pipeline":
-        """Return a pipeline which answers None for each command while Redis is away."""
-        pipeline = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        pipeline.node = self.node
-        return pipeline
-
-    def lock(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a lock, which is real or not at all: its methods raise while Redis is away."""
-        if self.away:
-            refuse("a lock")
-        real = Redis(connection_pool=self.connection_pool)
-        real.node, real.strict = self.node, True
-        return redis.Redis.lock(real, *args, **kwargs)
-
-    def pubsub(self, **kwargs: Any) -> "PubSub":
-        """Return a subscription, which is real or not at all."""
-        if self.away:
-            refuse("a subscription")
-        subscription = PubSub(self.connection_pool, **kwargs)
-        subscription.node = self.node
-        return subscription
+PipelineType = TypeVar("PipelineType", bound=FallbackClient)
+PubSubType = TypeVar("PubSubType", bound=FallbackClient)
 
 
-class PubSub(_PubSub):
-    """A subscription: what is sent for it raises while Redis is away."""
+class _OneServerClient(FallbackClient, Generic[PipelineType, PubSubType]):
+    """Mixin of both clients of one server: how pipelines, locks and subscriptions are made."""
 
-    node: Node | None = None
+    _pipeline_class: type[PipelineType]
+    _pubsub_class: type[PubSubType]
+    connection_pool: Any
+    response_callbacks: Any
 
-    def execute_command(self, *args: Any) -> Any:
-        """Send a command; a connection is made with the first one."""
-        try:
-            return super().execute_command(*args)
-        except AWAY as error:
-            if self.node is not None:
-                note(self.node, error)
-            refuse("a subscription")
-
-
-class Pipeline(_Pipeline, Redis):  # pyright: ignore[reportIncompatibleMethodOverride] -- redis-py's own bases disagree
-    """Commands sent together."""
-
-    node: Node | None = None
-
-    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Put a command into the pipeline."""
-        return _Pipeline.execute_command(self, *args, **kwargs)
-
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send the commands; while Redis is away, answer None for each."""
-        count = len(self.command_stack)
-        watching = self.watching
-        if self.away:
-            self.reset()
-            return refuse("a watched transaction") if watching else [None] * count
-        assert self.node is not None  # noqa: S101
-        try:
-            answers = _Pipeline.execute(self, raise_on_error)
-        except AWAY as error:
-            note(self.node, error)
-            self.reset()
-            return refuse("a watched transaction") if watching else [None] * count
-        self.node.succeeded()
-        return answers
-
-    def watch(self, *names: Any) -> Any:
-        """Watch keys, which is real or not at all."""
-        if self.away:
-            refuse("WATCH")
-        assert self.node is not None  # noqa: S101
-        try:
-            return _Pipeline.watch(self, *names)
-        except AWAY as error:
-            note(self.node, error)
-            self.reset()
-            refuse("WATCH")
-
-
-class AsyncRedis(redis.asyncio.Redis):
-    """The awaitable twin of `Redis`."""
-
-    node: Node | None = None
-    strict: bool = False
-    """Whether to raise where an answer would have to be made up; for locks."""
-
-    @property
-    def away(self) -> bool:
-        """Whether commands are answered without asking the server."""
-        return self.node is None or self.node.breaker.open
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Run one command, or answer as if the server were empty."""
-        if self.away:
-            return self._pretended(args)
-        assert self.node is not None  # noqa: S101
-        try:
-            answer = await super().execute_command(*args, **options)
-        except AWAY as error:
-            if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in WAITING:
-                raise
-            note(self.node, error)
-            return self._pretended(args)
-        self.node.succeeded()
-        return answer
-
-    def _pretended(self, args: tuple[Any, ...]) -> Any:
-        return refuse(str(args[0])) if self.strict else pretended(args[0], len(args) - 1)
-
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "AsyncPipeline":
-        """Return a pipeline which answers None for each command while Redis is away."""
-        pipeline = AsyncPipeline(
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> PipelineType:
+        """Return a pipeline; while Redis is away, each of its commands gets None."""
+        make: Any = self._pipeline_class
+        made: PipelineType = make(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
-        pipeline.node = self.node
-        return pipeline
+        made.redis_state = self.redis_state
+        return made
 
     def lock(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a lock, which is real or not at all: its methods raise while Redis is away."""
-        if self.away:
-            refuse("a lock")
-        real = AsyncRedis(connection_pool=self.connection_pool)
-        real.node, real.strict = self.node, True
-        return redis.asyncio.Redis.lock(real, *args, **kwargs)
+        """Return a lock. Its methods raise `UnsupportedWhileAwayError` while Redis is away."""
+        self._require_redis("a lock")
+        make: Any = type(self)
+        strict = make(connection_pool=self.connection_pool)
+        strict.redis_state, strict.strict = self.redis_state, True
+        lock: Any = getattr(super(_OneServerClient, strict), "lock")  # noqa: B009 - redis-py's
+        return lock(*args, **kwargs)
 
-    def pubsub(self, **kwargs: Any) -> "AsyncPubSub":
-        """Return a subscription, which is real or not at all."""
-        if self.away:
-            refuse("a subscription")
-        subscription = AsyncPubSub(self.connection_pool, **kwargs)
-        subscription.node = self.node
-        return subscription
+    def pubsub(self, **kwargs: Any) -> PubSubType:
+        """Return a subscription. It raises `UnsupportedWhileAwayError` while Redis is away."""
+        self._require_redis("a subscription")
+        make: Any = self._pubsub_class
+        made: PubSubType = make(self.connection_pool, **kwargs)
+        made.redis_state = self.redis_state
+        return made
 
 
-class AsyncPubSub(_AsyncPubSub):
-    """A subscription: what is sent for it raises while Redis is away."""
+class _Batch(FallbackClient):
+    """Mixin of both pipelines of one server: their replies while Redis is away."""
 
-    node: Node | None = None
+    def _no_replies(self, count: int, *, watching: bool) -> list[Any]:
+        if watching:
+            raise unsupported("a watched transaction")
+        return [None] * count
+
+
+class PubSub(FallbackClient, _PubSub):
+    """A subscription; its commands raise while Redis is away."""
+
+    def execute_command(self, *args: Any) -> Any:
+        """Send a command; the first one connects."""
+        with self._guard(args):
+            return super().execute_command(*args)
+        raise unsupported("a subscription")
+
+
+class AsyncPubSub(FallbackClient, _AsyncPubSub):
+    """A subscription; its commands raise while Redis is away."""
 
     async def execute_command(self, *args: Any) -> Any:
-        """Send a command; a connection is made with the first one."""
-        try:
+        """Send a command; the first one connects."""
+        with self._guard(args):
             return await super().execute_command(*args)
-        except AWAY as error:
-            if self.node is not None:
-                note(self.node, error)
-            refuse("a subscription")
+        raise unsupported("a subscription")
 
 
-class AsyncPipeline(_AsyncPipeline, AsyncRedis):  # type: ignore[misc] # redis-py's own bases disagree
-    """Commands sent together."""
+class Pipeline(_Batch, _Pipeline):
+    """Commands that are sent together."""
 
-    node: Node | None = None
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send the commands; while Redis is away, return None for each."""
+        count, watching = len(self.command_stack), self.watching
+        if not self.away:
+            with self._guard():
+                return super().execute(raise_on_error)
+        self.reset()
+        return self._no_replies(count, watching=watching)
 
-    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Put a command into the pipeline."""
-        return _AsyncPipeline.execute_command(self, *args, **kwargs)
+    def watch(self, *names: Any) -> Any:
+        """Watch keys; raise `UnsupportedWhileAwayError` while Redis is away."""
+        self._require_redis("WATCH")
+        with self._guard():
+            return super().watch(*names)
+        self.reset()
+        raise unsupported("WATCH")
+
+
+class AsyncPipeline(_Batch, _AsyncPipeline):  # type: ignore[misc] # redis-py's own bases disagree
+    """Commands that are sent together."""
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send the commands; while Redis is away, answer None for each."""
-        count = len(self.command_stack)
-        watching = self.watching
-        if self.away:
-            await self.reset()
-            return refuse("a watched transaction") if watching else [None] * count
-        assert self.node is not None  # noqa: S101
-        try:
-            answers = await _AsyncPipeline.execute(self, raise_on_error)
-        except AWAY as error:
-            note(self.node, error)
-            await self.reset()
-            return refuse("a watched transaction") if watching else [None] * count
-        self.node.succeeded()
-        return answers
+        """Send the commands; while Redis is away, return None for each."""
+        count, watching = len(self.command_stack), self.watching
+        if not self.away:
+            with self._guard():
+                return await super().execute(raise_on_error)
+        await self.reset()
+        return self._no_replies(count, watching=watching)
 
     async def watch(self, *names: Any) -> Any:  # type: ignore[override] # redis-py's own bases disagree
-        """Watch keys, which is real or not at all."""
-        if self.away:
-            refuse("WATCH")
-        assert self.node is not None  # noqa: S101
-        try:
-            return await _AsyncPipeline.watch(self, *names)
-        except AWAY as error:
-            note(self.node, error)
-            await self.reset()
-            refuse("WATCH")
+        """Watch keys; raise `UnsupportedWhileAwayError` while Redis is away."""
+        self._require_redis("WATCH")
+        with self._guard():
+            return await super().watch(*names)
+        await self.reset()
+        raise unsupported("WATCH")
+
+
+class Redis(_OneServerClient[Pipeline, PubSub], redis.Redis):
+    """Synchronous client that gives fallback replies while Redis is away or disabled.
+
+    Reads return None or empty, writes False or 0, a pipeline None for each command. Locks, scripts,
+    WATCH, transactions and subscriptions raise `UnsupportedWhileAwayError` within the budget.
+    """
+
+    _pipeline_class = Pipeline
+    _pubsub_class = PubSub
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Run one command; while Redis is away, return its fallback reply."""
+        if not self._is_away(args):
+            with self._guard(args):
+                return super().execute_command(*args, **options)
+        return self._fallback(args)
+
+
+class AsyncRedis(  # type: ignore[misc] # redis-py's own bases disagree
+    _OneServerClient[AsyncPipeline, AsyncPubSub], redis.asyncio.Redis
+):
+    """The awaitable twin of `Redis`."""
+
+    _pipeline_class = AsyncPipeline
+    _pubsub_class = AsyncPubSub
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Run one command; while Redis is away, return its fallback reply."""
+        if not self._is_away(args):
+            with self._guard(args):
+                return await super().execute_command(*args, **options)
+        return self._fallback(args)
 
 
 def get_redis() -> Redis:
     """Return the synchronous client; a FastAPI dependency, and callable by itself.
 
-    Its connections are made when they are needed, none while caching is disabled or `REDIS_URL` is
-    unset; it then answers as if Redis were away. On a Redis Cluster it is a
-    `maxage.redis_cluster.RedisCluster`, and made anew while none of the nodes can be reached: do
-    not keep it for longer than a request.
+    The client connects when it is first used. It opens no connection while caching is disabled or
+    `REDIS_URL` is unset: all replies are fallback replies then. On a Redis Cluster the client is a
+    `redis.RedisCluster`; call `get_redis` for each request there, because no client of a cluster
+    can be made before a node answers.
     """
     settings = settings_from_environment()
-    redis_state = _redis_state(settings)
-    group = server_group(settings.redis_url or "")
-    if redis_state is not None and group is not None and group.kind == "cluster":
+    state, cluster = _servers(settings)
+    if state is not None and cluster is not None:
         # redis-py has no common base for the two; their commands are the same.
-        return cast("Redis", _cluster_client(settings, group, redis_state) or Redis())
+        return cast("Redis", _cluster_client(settings, cluster, state) or Redis())
     return _client(settings)
 
 
 def get_async_redis() -> AsyncRedis:
-    """Return an awaitable client, the twin of `get_redis`, for the running event loop."""
+    """Return a new awaitable client for the running event loop, the twin of `get_redis`."""
     settings = settings_from_environment()
-    redis_state = _redis_state(settings)
-    group = server_group(settings.redis_url or "")
-    if redis_state is not None and group is not None and group.kind == "cluster":
-        return cast(
-            "AsyncRedis", async_cluster_client(group, redis_state, settings.cache_read_budget)
-        )
-    return _async_client(settings)
+    state, cluster = _servers(settings)
+    if state is not None and cluster is not None:
+        client = async_cluster_client(cluster, state, settings.cache_read_budget)
+        return cast("AsyncRedis", client)
+    if state is None or state.node is None:
+        return AsyncRedis()
+    options = _options(settings) | state.node.options(in_loop=True)
+    pool = redis.asyncio.ConnectionPool(retry=AsyncRetry(NoBackoff(), 0), **options)
+    return _with_state(cast("AsyncRedis", AsyncRedis.from_pool(pool)), state)
+
+
+@lru_cache(maxsize=8)
+def _client(settings: CacheSettings) -> Redis:
+    state, _ = _servers(settings)
+    if state is None or state.node is None:
+        return Redis()
+    options = _options(settings) | state.node.options(in_loop=False)
+    pool = redis.ConnectionPool(retry=Retry(NoBackoff(), 0), **options)
+    return _with_state(cast("Redis", Redis.from_pool(pool)), state)
+
+
+_Client = TypeVar("_Client", bound=FallbackClient)
+
+
+def _with_state(client: _Client, state: RedisState) -> _Client:
+    client.redis_state = state
+    return client
 
 
 _cluster_clients: dict[CacheSettings, RedisCluster] = {}
 
 
 def _cluster_client(
-    settings: CacheSettings, group: ServerGroup, redis_state: RedisState
+    settings: CacheSettings, cluster: ServerGroup, state: RedisState
 ) -> RedisCluster | None:
     client = _cluster_clients.get(settings)
     if client is None:
-        client = cluster_client(group, redis_state, settings.cache_read_budget)
+        client = cluster_client(cluster, state, settings.cache_read_budget)
         if client is not None:
             _cluster_clients[settings] = client
     return client
 
 
-@lru_cache(maxsize=8)
-def _client(settings: CacheSettings) -> Redis:
-    node = _node(settings)
-    if node is None:
-        return Redis()
-    options = _options(settings, Retry(NoBackoff(), 0))
-    pool = redis.ConnectionPool(**options | node.options(in_loop=False))
-    client = cast("Redis", Redis.from_pool(pool))
-    client.node = node
-    return client
+def _options(settings: CacheSettings) -> dict[str, Any]:
+    """Return the connection options that both clients share."""
+    budget = settings.cache_read_budget
+    return {"socket_timeout": budget, "socket_connect_timeout": budget, "protocol": 2}
 
 
-def _async_client(settings: CacheSettings) -> AsyncRedis:
-    # A new client for each use: connections belong to one event loop, and to one request here.
-    node = _node(settings)
-    if node is None:
-        return AsyncRedis()
-    options = _options(settings, AsyncRetry(NoBackoff(), 0))
-    pool = redis.asyncio.ConnectionPool(**options | node.options(in_loop=True))
-    client = cast("AsyncRedis", AsyncRedis.from_pool(pool))
-    client.node = node
-    return client
-
-
-def _options(settings: CacheSettings, retry: object) -> dict[str, Any]:
-    """Return how both clients connect; each has a `Retry` of its own kind."""
-    return {
-        "retry": retry,
-        "socket_timeout": settings.cache_read_budget,
-        "socket_connect_timeout": settings.cache_read_budget,
-        "protocol": 2,
-    }
-
-
-def _node(settings: CacheSettings) -> Node | None:
-    redis_state = _redis_state(settings)
-    return None if redis_state is None else redis_state.node
-
-
-def _redis_state(settings: CacheSettings) -> RedisState | None:
+def _servers(settings: CacheSettings) -> tuple[RedisState | None, ServerGroup | None]:
+    """Return the state of the servers, None where there are none; and the cluster, if it is one."""
     url = server_url(settings.redis_url)
     if not settings.use_redis_cache or url is None:
-        return None
-    return redis_state_for(url, settings.cache_namespace)
+        return None, None
+    group = server_group(url)
+    is_cluster = group is not None and group.kind == "cluster"
+    return redis_state_for(url, settings.cache_namespace), group if is_cluster else None

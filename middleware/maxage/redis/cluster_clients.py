@@ -1,17 +1,17 @@
-"""What `get_redis` and its twin give on a Redis Cluster: redis-py's clients, with the same manners.
+"""The clients that `get_redis` and `get_async_redis` return on a Redis Cluster.
 
-`redis.RedisCluster` has the commands of `redis.Redis`; a command that names several keys needs them
-in one slot, except `delete`, `exists`, `touch`, `unlink`, `mget_nonatomic` and `mset_nonatomic`.
-Pipelines are sent side by side and are no transaction.
+`redis.RedisCluster` has the commands of `redis.Redis`. A command that names several keys needs them
+in one slot, except `delete`, `exists`, `touch`, `unlink`, `mget_nonatomic` and `mset_nonatomic`. A
+pipeline sends its commands to several masters and is no transaction.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 # redis-py leaves part of its own signatures without types.
 
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Any, cast
 
-import redis
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.cluster import ClusterPipeline as _AsyncClusterPipeline
 from redis.asyncio.cluster import RedisCluster as _AsyncRedisCluster
@@ -25,229 +25,185 @@ from redis.exceptions import RedisClusterException
 from redis.lock import Lock as BlockingLock
 from redis.retry import Retry
 
-from maxage.redis.away import AWAY, WAITING, note, pretended, refuse
-from maxage.redis_store.servers.node import Node
+from maxage.redis.fallback import (
+    OUTAGE_ERRORS,
+    UNREACHABLE_CLUSTER,
+    FallbackClient,
+    OutageGuard,
+    unsupported,
+)
 from maxage.redis_store.shared_state import RedisState
 from maxage.redis_url import ServerGroup
 
-_UNREACHABLE: Final = ("Redis Cluster cannot be connected", "All slots are not covered")
-"""How redis-py begins to say that the cluster is to blame, in an exception for all mistakes."""
 
+class _ClusterClient(FallbackClient):
+    """Mixin of both cluster clients: what they make, and when the cluster is away."""
 
-class _Manners:
-    """What both clients share: who is asked, and whether he is away."""
-
-    redis_state: RedisState | None = None
-    """What is known of the nodes; None while redis-py's own constructor asks for the commands."""
+    _lock_class: type[Any]
+    _pipeline_class: type[Any]
 
     @property
     def away(self) -> bool:
-        """Whether no node answers, so that commands are answered without asking."""
-        if self.redis_state is None or self.redis_state.topology.is_untried:
-            # Nobody has asked yet: redis-py finds the nodes.
-            return False
-        return all(node.breaker.open for node in self.redis_state.nodes)
+        """Whether no node answers, so that all commands get fallback replies."""
+        # redis-py's constructor has no state yet, and finds the nodes that none has asked for.
+        state = self.redis_state
+        return state is not None and not state.topology.is_untried and super().away
 
-    def _is_away(self, args: tuple[Any, ...]) -> bool:
-        node = self._node(args)
-        return self.away or (node is not None and node.breaker.open)
+    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
+        """Return a pipeline; where a node is away, each of its commands gets None."""
+        make: Any = super()
+        made = make.pipeline(None if self.away else transaction, shard_hint)
+        # redis-py's method names its own class.
+        made.__class__ = self._pipeline_class
+        return made
 
-    def _node(self, args: tuple[Any, ...]) -> Node | None:
-        """Return the master that keeps the first key; None: it cannot be told that easily."""
-        if self.redis_state is None:
-            return None
-        key = args[1] if len(args) > 1 else None
-        if isinstance(key, str):
-            key = key.encode()
-        return self.redis_state.topology.node_for(key) if isinstance(key, bytes) else None
+    def lock(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a lock. Acquiring it raises `UnsupportedWhileAwayError` while Redis is away."""
+        make: Any = super()
+        return make.lock(*args, **{"lock_class": self._lock_class} | kwargs)
 
-    def _blame(self, args: tuple[Any, ...], error: Exception) -> None:
-        node = self._node(args)
-        if node is not None:
-            note(node, error)
-        if self.redis_state is not None and isinstance(error, RedisClusterException):
-            self.redis_state.recover()
+    def pubsub(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a subscription; raise `UnsupportedWhileAwayError` while Redis is away."""
+        self._require_redis("a subscription")
+        make: Any = super()
+        return make.pubsub(*args, **kwargs)
 
 
 class _Lock(BlockingLock):
-    """A lock that is real or not at all."""
+    """A lock that has no fallback reply."""
 
     def do_acquire(self, token: str) -> bool:
-        """Take the lock unless somebody has it; raise where the answer is made up."""
-        milliseconds = int(self.timeout * 1000) if self.timeout else None
-        taken: Any = self.redis.set(self.name, token, nx=True, px=milliseconds)
-        return refuse("a lock") if taken is False else bool(taken)
+        """Take the lock unless it is held; raise where the reply is a fallback reply."""
+        return _is_taken(self.redis.set(self.name, token, nx=True, px=_milliseconds(self.timeout)))
 
 
 class _AsyncLock(AwaitableLock):
     """The awaitable twin."""
 
     async def do_acquire(self, token: str | bytes) -> bool:
-        """Take the lock unless somebody has it; raise where the answer is made up."""
-        milliseconds = int(self.timeout * 1000) if self.timeout else None
-        taken: Any = await self.redis.set(self.name, token, nx=True, px=milliseconds)
-        return refuse("a lock") if taken is False else bool(taken)
+        """Take the lock unless it is held; raise where the reply is a fallback reply."""
+        px = _milliseconds(self.timeout)
+        return _is_taken(await self.redis.set(self.name, token, nx=True, px=px))
 
 
-def _is_absence(error: Exception, args: tuple[Any, ...] = ("",)) -> bool:
-    """Return whether the error shows that a node is away, and no mistake of the caller."""
-    if isinstance(error, redis.TimeoutError) and str(args[0]).upper() in WAITING:
-        return False
-    return isinstance(error, AWAY) or (
-        isinstance(error, RedisClusterException) and str(error).startswith(_UNREACHABLE)
-    )
+def _milliseconds(seconds: float | None) -> int | None:
+    return int(seconds * 1000) if seconds else None
 
 
-class RedisCluster(_Manners, _RedisCluster):
-    """A synchronous client that answers as if empty where a node is away."""
-
-    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Run one command, or answer as if the cluster were empty."""
-        if self._is_away(args):
-            return pretended(args[0], len(args) - 1)
-        run: Any = super().execute_command
-        try:
-            if self.redis_state is not None and self._has_forgotten():
-                self.nodes_manager.initialize()
-            return run(*args, **kwargs)
-        except (*AWAY, RedisClusterException, AttributeError) as error:
-            is_absence = _is_absence(error, args) or self._has_forgotten()
-            if self.redis_state is None or not is_absence:
-                raise
-            self._blame(args, error)
-            return pretended(args[0], len(args) - 1)
-
-    def _has_forgotten(self) -> bool:
-        # After a node was lost redis-py may drop all it knows, and then stumbles over that.
-        return self.nodes_manager.default_node is None
-
-    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> "ClusterPipeline":
-        """Return a pipeline which answers None for each command where a node is away."""
-        make: Any = super().pipeline
-        made = make(None if self.away else transaction, shard_hint)
-        # redis-py names its own class in there.
-        made.__class__ = ClusterPipeline
-        return cast("ClusterPipeline", made)
-
-    def lock(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a lock, which is real or not at all: its methods raise while Redis is away."""
-        return super().lock(*args, **{"lock_class": _Lock} | kwargs)
-
-    def pubsub(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a subscription, which is real or not at all."""
-        if self.away:
-            refuse("a subscription")
-        make: Any = super().pubsub
-        return make(*args, **kwargs)
+def _is_taken(reply: Any) -> bool:
+    if reply is False:
+        raise unsupported("a lock")
+    return bool(reply)
 
 
 class ClusterPipeline(_ClusterPipeline):
-    """Commands sent together."""
+    """Commands that are sent together."""
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send the commands; where a node is away, answer None for each."""
+        """Send the commands; where a node is away, return None for each."""
         count = len(self)
-        try:
+        with OutageGuard():
             return super().execute(raise_on_error)
-        except (*AWAY, RedisClusterException) as error:
-            if not _is_absence(error):
-                raise
-            return [None] * count
-
-
-class AsyncRedisCluster(_Manners, _AsyncRedisCluster):  # type: ignore[misc] # redis-py's own bases disagree
-    """The awaitable twin of `RedisCluster`."""
-
-    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        """Run one command, or answer as if the cluster were empty."""
-        if self._is_away(args):
-            return pretended(args[0], len(args) - 1)
-        try:
-            return await super().execute_command(*args, **kwargs)
-        except (*AWAY, RedisClusterException) as error:
-            if self.redis_state is None or not _is_absence(error, args):
-                raise
-            self._blame(args, error)
-            return pretended(args[0], len(args) - 1)
-
-    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> "AsyncClusterPipeline":
-        """Return a pipeline which answers None for each command where a node is away."""
-        made: Any = super().pipeline(None if self.away else transaction, shard_hint)
-        made.__class__ = AsyncClusterPipeline
-        return cast("AsyncClusterPipeline", made)
-
-    def lock(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a lock, which is real or not at all: its methods raise while Redis is away."""
-        return super().lock(*args, **{"lock_class": _AsyncLock} | kwargs)
-
-    def pubsub(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a subscription, which is real or not at all."""
-        if self.away:
-            refuse("a subscription")
-        return super().pubsub(*args, **kwargs)
+        return [None] * count
 
 
 class AsyncClusterPipeline(_AsyncClusterPipeline):
-    """Commands sent together."""
+    """Commands that are sent together."""
 
     __slots__ = ()
 
     async def execute(
         self, raise_on_error: bool = True, allow_redirections: bool = True
     ) -> list[Any]:
-        """Send the commands; where a node is away, answer None for each."""
+        """Send the commands; where a node is away, return None for each."""
         count = len(self)
-        try:
+        with OutageGuard():
             return await super().execute(raise_on_error, allow_redirections)
-        except (*AWAY, RedisClusterException) as error:
-            if not _is_absence(error):
+        return [None] * count
+
+
+class RedisCluster(_ClusterClient, _RedisCluster):
+    """Synchronous client of a cluster; the keys of a node that is away get fallback replies."""
+
+    _lock_class = _Lock
+    _pipeline_class = ClusterPipeline
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Run one command; where its node is away, return its fallback reply."""
+        run: Any = super().execute_command
+        if self.redis_state is None:
+            return run(*args, **kwargs)
+        if not self._is_away(args):
+            with self._guard(args):
+                return self._remembering(run, *args, **kwargs)
+        return self._fallback(args)
+
+    def _remembering(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            if self._has_forgotten():
+                self.nodes_manager.initialize()
+            return run(*args, **kwargs)
+        except (RedisClusterException, AttributeError) as error:
+            # After the loss of a node redis-py may forget all nodes, and then stumbles over that.
+            if not self._has_forgotten():
                 raise
-            return [None] * count
+            raise RedisClusterException(UNREACHABLE_CLUSTER[0]) from error
+
+    def _has_forgotten(self) -> bool:
+        return self.nodes_manager.default_node is None
 
 
-def cluster_client(
-    group: ServerGroup, redis_state: RedisState, timeout: float
-) -> RedisCluster | None:
-    """Return a client; None while no node of the cluster can be reached.
+class AsyncRedisCluster(_ClusterClient, _AsyncRedisCluster):  # type: ignore[misc] # redis-py's own bases disagree
+    """The awaitable twin of `RedisCluster`."""
+
+    _lock_class = _AsyncLock
+    _pipeline_class = AsyncClusterPipeline
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Run one command; where its node is away, return its fallback reply."""
+        if not self._is_away(args):
+            with self._guard(args):
+                return await super().execute_command(*args, **kwargs)
+        return self._fallback(args)
+
+
+def cluster_client(cluster: ServerGroup, state: RedisState, timeout: float) -> RedisCluster | None:
+    """Return a client; None while no node of the cluster answers.
 
     Args:
-        group: where the nodes are.
-        upstream: what is known of them.
-        timeout: seconds that connecting, and each answer, may take.
+        cluster: the addresses of its nodes.
+        state: what this process knows of the nodes.
+        timeout: seconds that connecting, and each reply, may take.
     """
     try:
-        if redis_state.topology.is_untried:
-            # Later the background thread looks for it.
-            redis_state.topology.learn(timeout)
-        if all(node.breaker.open for node in redis_state.nodes):
-            redis_state.recover()
-            return None
-        client: Any = RedisCluster.from_url(
-            group.server_url(*group.hosts[0]),
-            startup_nodes=[ClusterNode(host, port) for host, port in group.hosts[1:]],
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            protocol=2,
-        )
-    except (*AWAY, RedisClusterException):
-        redis_state.recover()
-        return None
-    client.redis_state = redis_state
-    return cast("RedisCluster", client)
+        if state.topology.is_untried:
+            # Later the background thread asks for the nodes.
+            state.topology.learn(timeout)
+        if not all(node.breaker.open for node in state.nodes):
+            return cast("RedisCluster", _connected(RedisCluster, cluster, state, timeout))
+    except (*OUTAGE_ERRORS, RedisClusterException):
+        pass
+    state.recover()
+    return None
 
 
 def async_cluster_client(
-    group: ServerGroup, redis_state: RedisState, timeout: float
+    cluster: ServerGroup, state: RedisState, timeout: float
 ) -> AsyncRedisCluster:
     """Return a new awaitable client for the running event loop; it connects when it is used."""
-    client: Any = AsyncRedisCluster.from_url(
-        group.server_url(*group.hosts[0]),
-        startup_nodes=[AsyncClusterNode(host, port) for host, port in group.hosts[1:]],
-        retry=AsyncRetry(NoBackoff(), 0),
+    return cast("AsyncRedisCluster", _connected(AsyncRedisCluster, cluster, state, timeout))
+
+
+def _connected(kind: Any, cluster: ServerGroup, state: RedisState, timeout: float) -> Any:
+    is_awaitable = kind is AsyncRedisCluster
+    node, retry = (AsyncClusterNode, AsyncRetry) if is_awaitable else (ClusterNode, Retry)
+    client = kind.from_url(
+        cluster.server_url(*cluster.hosts[0]),
+        startup_nodes=[node(host, port) for host, port in cluster.hosts[1:]],
+        retry=retry(NoBackoff(), 0),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         protocol=2,
     )
-    client.redis_state = redis_state
-    return cast("AsyncRedisCluster", client)
+    client.redis_state = state
+    return client
