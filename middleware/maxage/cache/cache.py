@@ -41,7 +41,7 @@ from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 from maxage.settings import CacheSettings
 from maxage.store.base import Near, Store
 from maxage.store.entry import Entry
-from maxage.store.seal import Kept
+from maxage.store.seal import SealedValue
 from maxage.store.tokens import any_quarantined
 
 logger = logging.getLogger("maxage")
@@ -451,10 +451,11 @@ class Cache:
             Whether that is confirmed. It cannot be cancelled half way.
         """
         touched = tuple(dependencies.touched.difference(but))
-        kept = {g: value for g, value in dependencies.kept.items() if g not in {*but, *touched}}
-        if not (touched or kept or dependencies.softened):
+        again = {*but, *touched}
+        typed = {g: v for g, v in dependencies.typed_writes.items() if g not in again}
+        if not (touched or typed or dependencies.softened):
             return True
-        purged = self._purge_again_whole(touched, kept, tuple(dependencies.softened))
+        purged = self._purge_again_whole(touched, typed, tuple(dependencies.softened))
         return self.counters.count_purge(confirmed=await self.in_full(purged))
 
     def in_full(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Future[Result]":
@@ -462,22 +463,25 @@ class Cache:
         return asyncio.shield(self.background.spawn(work))
 
     async def _purge_again_whole(
-        self, purged: Sequence[str], kept: Mapping[str, Kept | None], softened: Sequence[str]
+        self,
+        purged: Sequence[str],
+        typed: Mapping[str, SealedValue | None],
+        softened: Sequence[str],
     ) -> bool:
         confirmed = not purged or None not in await self.store.renew(purged)
         if softened:
             confirmed = await self.store.soften(softened) and confirmed
-        return await self._keep(kept) and confirmed if kept else confirmed
+        return await self._reseal(typed) and confirmed if typed else confirmed
 
-    async def _keep(self, kept: Mapping[str, Kept | None]) -> bool:
-        """Purge what was made from typed values that the request set, but not the values.
+    async def _reseal(self, typed: Mapping[str, SealedValue | None]) -> bool:
+        """Purge the responses made from typed values that the request set, but not the values.
 
-        A response that was made between the `set` and a later commit shows the old state. The value
-        is sealed anew where nobody purged it since; the seal is of use for this value alone.
+        A response that was made between the `set` and a later commit shows the old state. A value
+        gets a new seal unless its group was purged since; the seal fits this value alone.
         """
-        groups = tuple(kept)
+        groups = tuple(typed)
         swapped = await self.store.swap(groups)
-        for (group, value), before, after in zip(kept.items(), *swapped, strict=True):
+        for (group, value), before, after in zip(typed.items(), *swapped, strict=True):
             if value is not None and after is not None and before == value.token:
                 await self.store.write(
                     [(value.key, value.seal(after))],

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final, TypeVar, final
 
 from maxage.store.base import Store
-from maxage.store.seal import Kept
+from maxage.store.seal import SealedValue
 
 Collected = TypeVar("Collected")
 
@@ -30,8 +30,8 @@ class Dependencies:
     """Groups that were purged; purged again when the application call has returned."""
     softened: set[str] | frozenset[str] = frozenset()
     """Groups that were purged softly; again when the application call has returned."""
-    kept: Mapping[str, Kept | None] = MappingProxyType({})
-    """Groups of typed values that were set, and how; None: it was not stored."""
+    typed_writes: Mapping[str, SealedValue | None] = MappingProxyType({})
+    """Groups of typed values that were set, with the sealed value; None: it was not stored."""
     tags: set[str] | frozenset[str] = frozenset()
     """Groups that the handler put its response into."""
     unprotected = False
@@ -61,7 +61,7 @@ class Dependencies:
     @property
     def changed(self) -> bool:
         """Whether the request changed anything that is to be purged again."""
-        return bool(self.touched or self.kept or self.softened)
+        return bool(self.touched or self.typed_writes or self.softened)
 
     def depend(self, group: str, token: bytes | None) -> None:
         """Note that the response depends on the group, read under this token."""
@@ -77,9 +77,9 @@ class Dependencies:
         """Note that the response depends on a group whose token is kept there."""
         self.depend(group, token if authority is self.authority else None)
 
-    def keep(self, group: str, kept: Kept | None = None) -> None:
-        """Note that the request set what the group stands for, and how it is stored."""
-        self._noted("kept", dict[str, Kept | None])[group] = kept
+    def note_typed_write(self, group: str, sealed: SealedValue | None = None) -> None:
+        """Note that the request set a typed value; `sealed` is the value if it is stored."""
+        self._noted("typed_writes", dict[str, SealedValue | None])[group] = sealed
 
     def touch(self, group: str) -> None:
         """Note that the request changed what the group stands for."""

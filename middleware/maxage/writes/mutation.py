@@ -216,5 +216,5 @@ class MutationResponder(Responder):
         if not noted.changed:
             return groups
         # What was set may never have been committed where the request failed.
-        kept = noted.kept if status >= 400 else ()
-        return tuple(dict.fromkeys((*groups, *noted.touched, *kept)))
+        typed = noted.typed_writes if status >= 400 else ()
+        return tuple(dict.fromkeys((*groups, *noted.touched, *typed)))

@@ -121,7 +121,7 @@ class PostCopy:
         complete = self._whole and self._declared in (None, self._size)
         self.forget()
         # What the handler read or wrote through the typed cache changed with this very request.
-        typed = dependencies.read or dependencies.touched or dependencies.kept
+        typed = dependencies.read or dependencies.touched or dependencies.typed_writes
         if fill is None or not complete or typed or dependencies.unprotected:
             return
         if all(self._tokens.get(group) is not None for group in fill.groups):
