@@ -1,4 +1,4 @@
-"""What the cache does beside the requests."""
+"""Background tasks of the cache."""
 
 import asyncio
 import logging
@@ -9,34 +9,38 @@ Result = TypeVar("Result")
 
 logger = logging.getLogger("maxage")
 
-_LAST_SECONDS: Final = 2.0
-"""How long what is under way may take when the cache is closed."""
+_CLOSE_SECONDS: Final = 2.0
+"""Seconds that running tasks get when the cache is closed."""
 
 
 @final
 class Background:
-    """The work under way; it is kept from being collected, and its errors are logged."""
+    """Runs tasks: holds a reference to each, and logs its error."""
 
     def __init__(self) -> None:
         self.tasks: Final[set[asyncio.Task[Any]]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-        """Run work in the background until the cache is closed."""
+        """Run work in a task of the current event loop until the cache is closed."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self._done)
         return task
 
+    def shielded(self, work: Coroutine[Any, Any, Result]) -> asyncio.Future[Result]:
+        """Run work to its end, even if the caller that awaits it is cancelled."""
+        return asyncio.shield(self.spawn(work))
+
     def _done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("Work of the cache in the background failed.", exc_info=error)
+            logger.error("A background task of the cache failed.", exc_info=error)
 
     async def close(self) -> None:
-        """Let what is under way in this event loop come to its end."""
+        """Wait for the tasks of the current event loop; cancel those that take too long."""
         loop = asyncio.get_running_loop()
         mine = {task for task in self.tasks if task.get_loop() is loop}
         if mine:
-            _, late = await asyncio.wait(mine, timeout=_LAST_SECONDS)
+            _, late = await asyncio.wait(mine, timeout=_CLOSE_SECONDS)
             for task in late:
                 task.cancel()

@@ -10,14 +10,14 @@ def test_a_request_that_notes_nothing_has_nothing() -> None:
     """And what another one notes is not its own."""
     one, other = (Dependencies(mutating=False, store=MemoryStore()) for _ in range(2))
     one.depend("g:a", b"token")
-    one.keep("g:b")
-    one.touch("g:c")
-    one.soften("g:d")
-    one.tag("g:e")
-    assert (dict(one.read), dict(one.kept)) == ({"g:a": b"token"}, {"g:b": None})
-    assert (one.touched, one.softened, one.tags) == ({"g:c"}, {"g:d"}, {"g:e"})
+    one.note_typed_write("g:b")
+    one.note_purge("g:c")
+    one.note_soft_purge("g:d")
+    one.note_tag("g:e")
+    assert (dict(one.read), dict(one.typed_writes)) == ({"g:a": b"token"}, {"g:b": None})
+    assert (one.purged, one.softened, one.tags) == ({"g:c"}, {"g:d"}, {"g:e"})
     assert one.changed
-    assert not any((other.read, other.kept, other.touched, other.softened, other.tags))
+    assert not any((other.read, other.typed_writes, other.purged, other.softened, other.tags))
     assert not other.changed
 
 
@@ -32,7 +32,7 @@ def test_no_note_is_lost_when_several_threads_are_the_first() -> None:
             ready: threading.Barrier = ready,
         ) -> None:
             ready.wait()
-            dependencies.touch(f"g:{number}")
+            dependencies.note_purge(f"g:{number}")
             dependencies.depend(f"g:{number}", b"token")
 
         threads = [threading.Thread(target=note, args=(number,)) for number in range(8)]
@@ -41,5 +41,5 @@ def test_no_note_is_lost_when_several_threads_are_the_first() -> None:
         for thread in threads:
             thread.join()
         groups = {f"g:{number}" for number in range(8)}
-        assert dependencies.touched == set(dependencies.read) == groups
+        assert dependencies.purged == set(dependencies.read) == groups
         assert not dependencies.unprotected

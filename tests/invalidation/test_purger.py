@@ -3,12 +3,14 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
 
 from maxage.background import Background
 from maxage.counters import Counters
-from maxage.invalidation.purger import SharedPurges
+from maxage.invalidation.purger import Purger
+from maxage.store.base import Store
 from tests.support.caching import begun_at_once
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +25,7 @@ class Server:
         self.refusing = refusing
         self.answering = asyncio.Event()
         self.answering.set()
-        self.purges = SharedPurges(self, Background().spawn, Counters())
+        self.purger = Purger(cast("Store", self), Background(), Counters())
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         self.begun.append(groups)
@@ -36,8 +38,8 @@ class Server:
 async def test_the_purges_of_one_turn_write_each_group_once() -> None:
     """However many requests purge it; each is told of its own groups."""
     server = Server(refusing="c")
-    purge = server.purges.purge
-    told = await asyncio.gather(purge(["a", "b"]), purge(iter(["b", "c"])), purge(["b"]))
+    purge = server.purger.purge
+    told = await asyncio.gather(purge(["a", "b"]), purge(("b", "c")), purge(["b"]))
     assert [sorted(groups) for groups in server.begun] == [["a", "b", "c"]]
     assert told == [True, False, True]
 
@@ -46,22 +48,22 @@ async def test_a_purge_that_is_asked_for_later_is_written_anew() -> None:
     """What is under way may have been written before the later one's change."""
     server = Server()
     server.answering.clear()
-    first = asyncio.ensure_future(server.purges.purge(["a"]))
+    first = asyncio.ensure_future(server.purger.purge(["a"]))
     while not server.begun:  # noqa: ASYNC110 - the next turn is all that is waited for
         await asyncio.sleep(0)
-    second = asyncio.ensure_future(server.purges.purge(["a"]))
+    second = asyncio.ensure_future(server.purger.purge(["a"]))
     server.answering.set()
     assert await asyncio.gather(first, second) == [True, True]
     assert server.begun == [("a",), ("a",)]
 
 
-async def test_who_is_cancelled_has_purged_all_the_same() -> None:
+async def test_a_cancelled_caller_has_purged_all_the_same() -> None:
     """Its request may have changed anything."""
     server = Server()
-    asked = asyncio.ensure_future(server.purges.purge(["a"]))
+    asked = asyncio.ensure_future(server.purger.purge(["a"]))
     await asyncio.sleep(0)
     asked.cancel()
-    assert await server.purges.purge(["b"]) is True
+    assert await server.purger.purge(["b"]) is True
     assert isinstance((await asyncio.gather(asked, return_exceptions=True))[0], BaseException)
     assert {group for groups in server.begun for group in groups} == {"a", "b"}
 
@@ -77,7 +79,7 @@ async def test_a_purge_returns_only_after_a_write_that_began_after_it_was_reques
         for _ in range(chance.randrange(4)):
             await asyncio.sleep(0)
         group, begun = f"g{number % 3}", len(server.begun)
-        await server.purges.purge([group])
+        await server.purger.purge([group])
         assert any(group in groups for groups in server.begun[begun : server.done])
 
     async with asyncio.TaskGroup() as group:
@@ -89,31 +91,32 @@ async def test_a_purge_returns_only_after_a_write_that_began_after_it_was_reques
 def test_an_event_loop_that_ended_in_the_middle_holds_up_no_other() -> None:
     """Tests and plain functions make a new one each time."""
 
-    async def begin(purges: SharedPurges) -> None:
-        purges.purge(["a"])
+    async def begin(purger: Purger) -> None:
+        purger.purge(["a"])
 
-    async def purge(purges: SharedPurges) -> bool:
-        return await purges.purge(["a"])
+    async def purge(purger: Purger) -> bool:
+        return await purger.purge(["a"])
 
-    class StoreWrite:
+    class Renewing:
         async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
             return [b"token"] * len(groups)
 
-    purges = SharedPurges(StoreWrite(), Background().spawn, Counters())
+    purger = Purger(cast("Store", Renewing()), Background(), Counters())
     for _ in range(3):
-        asyncio.run(begin(purges))
-        assert asyncio.run(purge(purges)) is True
+        asyncio.run(begin(purger))
+        assert asyncio.run(purge(purger)) is True
 
 
-async def test_tasks_that_begin_at_once_lose_no_purge() -> None:
+async def test_tasks_that_begin_at_once_lose_no_purge(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of `asyncio.eager_task_factory`."""
+    monkeypatch.setattr(Background, "spawn", staticmethod(begun_at_once))
     written: list[str] = []
 
-    class StoreWrite:
+    class Renewing:
         async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
             written.extend(groups)
             return [b"token"] * len(groups)
 
-    purges = SharedPurges(StoreWrite(), begun_at_once, Counters())
-    assert await asyncio.gather(purges.purge(["a"]), purges.purge(["b"])) == [True, True]
+    purger = Purger(cast("Store", Renewing()), Background(), Counters())
+    assert await asyncio.gather(purger.purge(["a"]), purger.purge(["b"])) == [True, True]
     assert written == ["a", "b"]

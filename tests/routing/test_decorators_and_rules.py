@@ -151,13 +151,13 @@ async def test_tags_with_path_parameters_purge_what_they_name() -> None:
     await read()
     await read()
     assert runs == ["a", "b"]
-    await middleware.cache.invalidate(["g:report:a"])
+    await middleware.cache.purger.purge(["g:report:a"])
     await read()
     assert runs == ["a", "b", "a"]
-    await middleware.cache.invalidate(["g:reports"])
+    await middleware.cache.purger.purge(["g:reports"])
     await read()
     assert runs == ["a", "b", "a", "a", "b"]
-    await middleware.cache.invalidate(["g:report:{name}"])
+    await middleware.cache.purger.purge(["g:report:{name}"])
     await read()
     assert len(runs) == 5
 
@@ -170,7 +170,7 @@ async def test_the_tags_of_a_rule_add_to_those_of_the_decorator() -> None:
     assert middleware.cache is not None
     for group in ("g:mine", "g:ruled", "g:other"):
         await call(middleware, path="/reports/a")
-        await middleware.cache.invalidate([group])
+        await middleware.cache.purger.purge([group])
     await call(middleware, path="/reports/a")
     assert len(runs) == 3
 
@@ -186,7 +186,7 @@ async def test_a_tag_named_by_the_response_is_captured_before_it_is_stored(heade
     await call(middleware, path="/reports/a")
     assert ttl_of(await call(middleware, path="/reports/a")) is not None
     assert len(runs) == 2
-    await middleware.cache.invalidate(["g:late"])
+    await middleware.cache.purger.purge(["g:late"])
     await call(middleware, path="/reports/a")
     assert len(runs) == 3
 
@@ -199,7 +199,7 @@ async def test_a_purge_of_a_late_tag_while_the_handler_runs_is_not_lost() -> Non
         runs[0] += 1
         if runs[0] == 2:
             assert middleware.cache is not None
-            await middleware.cache.invalidate(["g:late"])
+            await middleware.cache.purger.purge(["g:late"])
         headers = [(b"cache-tag", b"late, other")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"%d" % runs[0]})

@@ -105,7 +105,7 @@ async def test_with_refuse_a_longer_answer_is_replaced_by_503(pieces: tuple[int,
     writer.commit.set()
     answer = await exchange.finish()
     assert answer.status == 503
-    assert b"it was executed, and its answer was too long" in answer.body
+    assert b"it was executed, but its answer was too long" in answer.body
     assert (await call(writer.middleware)).body == b"1"
 
 

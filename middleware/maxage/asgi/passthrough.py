@@ -21,14 +21,14 @@ async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose
     receive: Receive,
     send: Send,
 ) -> None:
-    """Call the application; what it purged is purged again when the call has returned."""
+    """Call the application; purge again what it purged when the call has returned."""
     token = current_dependencies.set(dependencies)
     try:
         await service.app(scope, receive, send)
     finally:
         current_dependencies.reset(token)
         if dependencies.changed:
-            await cache.purge_again(dependencies)
+            await cache.purger.purge_again(dependencies, dependencies.purged)
 
 
 def pass_on(

@@ -3,17 +3,16 @@
 This file knows stores and rules, and nothing of ASGI: `asgi` forwards and sends.
 """
 
-import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from itertools import chain
 from math import inf
-from typing import Any, Final, final
+from typing import Final, final
 
 from msgspec.structs import replace
 
-from maxage.background import Background, Result
+from maxage.background import Background
 from maxage.cache.claims import Claim, Claims, claim_key
 from maxage.cache.collapse import Flight, Flights
 from maxage.cache.early_refresh import is_due_early, shortened
@@ -27,7 +26,7 @@ from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.counters import Counters, begin_counting
 from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.group_names import tag_group
-from maxage.invalidation.purger import SharedPurges
+from maxage.invalidation.purger import Purger
 from maxage.rfc9111.decide import decide
 from maxage.rfc9111.decisions import Decision, Forward, Serve
 from maxage.rfc9111.freshening import freshen, freshen_from_head
@@ -41,7 +40,6 @@ from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 from maxage.settings import CacheSettings
 from maxage.store.base import Near, Store
 from maxage.store.entry import Entry
-from maxage.store.seal import SealedValue
 from maxage.store.tokens import any_quarantined
 
 logger = logging.getLogger("maxage")
@@ -81,7 +79,7 @@ class Cache:
             settings, store, self.counters, self.background.spawn
         )
         self.reader: Final = Lookup(settings, self.pending_writes)
-        self.purges: Final = SharedPurges(store, self.background.spawn, self.counters)
+        self.purger: Final = Purger(store, self.background, self.counters)
         self._claims: Final = Claims(store, self.background.spawn, alone_for=UNCACHEABLE_SECONDS)
 
     # lookup
@@ -425,70 +423,6 @@ class Cache:
         said = tuple([value for name, value in headers if name.lower() == b"cache-control"])
         if said != target.unstorable:
             target.unstorable = ()
-
-    # invalidate
-
-    def invalidate(self, groups: Iterable[str]) -> "asyncio.Future[bool]":
-        """Purge the groups, whether that is waited for or not; return whether it is confirmed."""
-        return self.purges.purge(groups)
-
-    async def swap(
-        self, groups: tuple[str, ...]
-    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
-        """Purge the groups like `invalidate`; return the tokens before it, and those after it."""
-        before, after = await self.in_full(self.store.swap(groups))
-        self.counters.count_purge(confirmed=None not in after)
-        return before, after
-
-    async def purge_again(self, dependencies: Dependencies, *, but: Iterable[str] = ()) -> bool:
-        """Purge again what a request purged, now that its application call has returned.
-
-        Args:
-            dependencies: what was noted of the request.
-            but: groups that are purged already.
-
-        Returns:
-            Whether that is confirmed. It cannot be cancelled half way.
-        """
-        touched = tuple(dependencies.touched.difference(but))
-        again = {*but, *touched}
-        typed = {g: v for g, v in dependencies.typed_writes.items() if g not in again}
-        if not (touched or typed or dependencies.softened):
-            return True
-        purged = self._purge_again_whole(touched, typed, tuple(dependencies.softened))
-        return self.counters.count_purge(confirmed=await self.in_full(purged))
-
-    def in_full(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Future[Result]":
-        """Do a piece of work to its end, even if whoever waits for it is cancelled."""
-        return asyncio.shield(self.background.spawn(work))
-
-    async def _purge_again_whole(
-        self,
-        purged: Sequence[str],
-        typed: Mapping[str, SealedValue | None],
-        softened: Sequence[str],
-    ) -> bool:
-        confirmed = not purged or None not in await self.store.renew(purged)
-        if softened:
-            confirmed = await self.store.soften(softened) and confirmed
-        return await self._reseal(typed) and confirmed if typed else confirmed
-
-    async def _reseal(self, typed: Mapping[str, SealedValue | None]) -> bool:
-        """Purge the responses made from typed values that the request set, but not the values.
-
-        A response that was made between the `set` and a later commit shows the old state. A value
-        gets a new seal unless its group was purged since; the seal fits this value alone.
-        """
-        groups = tuple(typed)
-        swapped = await self.store.swap(groups)
-        for (group, value), before, after in zip(typed.items(), *swapped, strict=True):
-            if value is not None and after is not None and before == value.token:
-                await self.store.write(
-                    [(value.key, value.seal(after))],
-                    keep_for=value.keep_for,
-                    tokens={group: after},
-                )
-        return None not in swapped[1]
 
     # the background
 

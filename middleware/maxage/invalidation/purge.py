@@ -1,21 +1,20 @@
-"""Purging and tagging by hand: from handlers, dependencies, background tasks, threads and scripts.
+"""Purges and tags by hand: from handlers, dependencies, background tasks, threads and scripts.
 
-Inside a request the store is that of its middleware; elsewhere, and with `settings=`, the one that
-the settings name. A purge inside a request is made at once, and again when the application call has
-returned, since what it belongs to may be committed only then.
+Inside a request, the store is that of its middleware; elsewhere, and with `settings=`, it is the
+one that the settings name. A purge inside a request is made at once, and again when the application
+call has returned: its change may be committed only then.
 
-A soft purge (`soft=True`) leaves stored responses where they are: each is served once more while it
-is refreshed in the background. It is no part of the promise that nothing older than an acknowledged
-write is served.
+A soft purge (`soft=True`) leaves stored responses in place: each is served once more while it is
+refreshed in the background. Such a response may be older than an acknowledged write.
 """
 
 from collections.abc import Iterable, Sequence
 
 from maxage.errors import SettingsError
-from maxage.invalidation.dependencies import Dependencies, current_dependencies
+from maxage.invalidation.dependencies import current_dependencies
 from maxage.invalidation.group_names import named_groups, tag_group
 from maxage.settings import CacheSettings, settings_from_environment
-from maxage.store.base import Store, SyncStore
+from maxage.store.base import Store
 from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.store_factory import store_for, sync_half
 
@@ -33,51 +32,51 @@ __all__ = [
 
 
 def tag(*tags: str) -> None:
-    """Put the response that is being made into the groups of these tags.
+    """Put the response of the current request into the groups of these tags.
 
-    A tag that is not known for the URL yet was not looked at before the handler ran, so that the
-    first such response is not stored; the second one is. Outside of a request it does nothing.
+    The first response of a URL with a new tag is not stored, since the tag's token was not read
+    before the handler ran; the second one is. Outside a request, this does nothing.
 
     Raises:
-        SettingsError: a tag is no string, or empty.
+        SettingsError: a tag is not a string, or is empty.
     """
-    dependencies = current_dependencies.get()
+    noted = current_dependencies.get()
     for group in _tag_groups(tags, "tag()"):
-        if dependencies is not None:
-            dependencies.tag(group)
+        if noted is not None:
+            noted.note_tag(group)
 
 
 def purge(*names: str, soft: bool = False, settings: CacheSettings | None = None) -> bool:
-    """Purge paths and tags: a name that begins with / is a path, any other one a tag.
+    """Purge paths and tags: a name that begins with / is a path, any other name is a tag.
 
     Args:
-        names: such as `/items/5` (with all its queries and what lies beneath it) and `item:5`.
-        soft: serve what is stored once more, while it is refreshed in the background.
-        settings: which store; by default that of the request, or of the environment.
+        names: such as `/items/5` (with all its queries and all paths below it) and `item:5`.
+        soft: serve stored responses once more, while they are refreshed in the background.
+        settings: name the store; by default, that of the request or of the environment.
 
     Returns:
-        Whether the purge is confirmed. One that is not is made up for as soon as Redis is back,
-        before anything is read from it.
+        Whether the purge is confirmed. If it is not, it is made as soon as Redis is back, before
+        anything is read from Redis.
 
     Raises:
-        SettingsError: a name is no string, or empty.
+        SettingsError: a name is not a string, or is empty.
     """
     return _purge_now(_name_groups(names), soft, settings)
 
 
 async def apurge(*names: str, soft: bool = False, settings: CacheSettings | None = None) -> bool:
-    """Purge paths and tags, as `purge` does."""
+    """Purge paths and tags; see `purge`."""
     return await _purge(_name_groups(names), soft, settings)
 
 
 def purge_tags(*tags: str, soft: bool = False, settings: CacheSettings | None = None) -> bool:
-    """Purge every response, and every object of the typed cache, that has one of the tags.
+    """Purge every response and every object of the typed cache that has one of the tags.
 
     Returns:
         Whether the purge is confirmed; see `purge`.
 
     Raises:
-        SettingsError: a tag is no string, or empty.
+        SettingsError: a tag is not a string, or is empty.
     """
     return _purge_now(_tag_groups(tags, "purge_tags()"), soft, settings)
 
@@ -85,17 +84,17 @@ def purge_tags(*tags: str, soft: bool = False, settings: CacheSettings | None = 
 async def apurge_tags(
     *tags: str, soft: bool = False, settings: CacheSettings | None = None
 ) -> bool:
-    """Purge tags, as `purge_tags` does."""
+    """Purge tags; see `purge_tags`."""
     return await _purge(_tag_groups(tags, "apurge_tags()"), soft, settings)
 
 
 def purge_path(path: str, *, soft: bool = False, settings: CacheSettings | None = None) -> bool:
-    """Purge a path with all its queries and variants, and all that lies beneath it.
+    """Purge a path with all its queries and variants, and all paths below it.
 
     Args:
-        path: as the router sees it, without a root path; it begins with /.
-        soft: serve what is stored once more, while it is refreshed in the background.
-        settings: which store; by default that of the request, or of the environment.
+        path: begins with /, as the router sees it, without a root path.
+        soft: serve stored responses once more, while they are refreshed in the background.
+        settings: name the store; by default, that of the request or of the environment.
 
     Returns:
         Whether the purge is confirmed; see `purge`.
@@ -109,12 +108,12 @@ def purge_path(path: str, *, soft: bool = False, settings: CacheSettings | None 
 async def apurge_path(
     path: str, *, soft: bool = False, settings: CacheSettings | None = None
 ) -> bool:
-    """Purge a path, as `purge_path` does."""
+    """Purge a path; see `purge_path`."""
     return await _purge(_path_groups(path, "apurge_path()"), soft, settings)
 
 
 def purge_all(*, soft: bool = False, settings: CacheSettings | None = None) -> bool:
-    """Purge every response and every object of the typed cache, of the whole namespace.
+    """Purge every response and every object of the typed cache in the namespace.
 
     Returns:
         Whether the purge is confirmed; see `purge`.
@@ -123,46 +122,44 @@ def purge_all(*, soft: bool = False, settings: CacheSettings | None = None) -> b
 
 
 async def apurge_all(*, soft: bool = False, settings: CacheSettings | None = None) -> bool:
-    """Purge everything, as `purge_all` does."""
+    """Purge everything; see `purge_all`."""
     return await _purge((NAMESPACE_GROUP,), soft, settings)
 
 
 def _purge_now(groups: Sequence[str], soft: bool, settings: CacheSettings | None) -> bool:
-    store = _store(settings)
-    if store is None:
-        return False
-    half: SyncStore = sync_half(store)
-    _note(store, groups, soft)
-    if not groups:
-        return True
+    store = _noting_store(groups, soft, settings)
+    if store is None or not groups:
+        return store is not None
+    half = sync_half(store)
     return half.soften_now(groups) if soft else None not in half.renew_now(groups)
 
 
 async def _purge(groups: Sequence[str], soft: bool, settings: CacheSettings | None) -> bool:
-    store = _store(settings)
-    if store is None:
-        return False
-    _note(store, groups, soft)
-    if not groups:
-        return True
+    store = _noting_store(groups, soft, settings)
+    if store is None or not groups:
+        return store is not None
     return await store.soften(groups) if soft else None not in await store.renew(groups)
 
 
-def _store(settings: CacheSettings | None) -> Store | None:
-    """Return the store that is meant, or None where caching is switched off."""
-    dependencies = current_dependencies.get()
-    if settings is None and dependencies is not None:
-        return dependencies.store
-    settings = settings if settings is not None else settings_from_environment()
-    return store_for(settings) if settings.use_redis_cache else None
+def _noting_store(
+    groups: Iterable[str], soft: bool, settings: CacheSettings | None
+) -> Store | None:
+    """Return the store to purge, None if caching is off; have the request purge again at its end.
 
-
-def _note(store: Store, groups: Iterable[str], soft: bool) -> None:
-    """Have the request, where there is one, purge the groups again at its end."""
-    dependencies: Dependencies | None = current_dependencies.get()
-    if dependencies is not None and dependencies.authority is store.authority:
+    Inside a request it is the store of its middleware, unless settings name another one.
+    """
+    noted = current_dependencies.get()
+    if settings is None and noted is not None:
+        store = noted.store
+    else:
+        settings = settings if settings is not None else settings_from_environment()
+        if not settings.use_redis_cache:
+            return None
+        store = store_for(settings)
+    if noted is not None and noted.authority is store.authority:
         for group in groups:
-            (dependencies.soften if soft else dependencies.touch)(group)
+            (noted.note_soft_purge if soft else noted.note_purge)(group)
+    return store
 
 
 def _name_groups(names: Iterable[str]) -> tuple[str, ...]:

@@ -1,95 +1,120 @@
-"""The purges of one turn of the event loop, made together.
+"""The purges of one middleware.
 
-Whoever purges needs a new token that is written after he asked and before he goes on. One that is
-written for all who asked before it was sent is that for each of them; so a group that many requests
-purge at once is purged once.
+A purge writes a new token after it was requested and before its caller continues. One write serves
+every purge that was requested before it was sent: the purges of one turn of the event loop share
+one round trip, in which each group is purged once.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol, final
+from typing import Final, final
 
+from maxage.background import Background
 from maxage.counters import Counters
+from maxage.invalidation.dependencies import Dependencies
+from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
+from maxage.store.seal import SealedValue
 
-
-class Purging(Protocol):
-    """What purges groups; see `Store.renew`."""
-
-    async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
-        """Purge the groups; return their tokens, None where that is not confirmed."""
-        ...
-
-
-Unconfirmed = frozenset[str]
-Spawn = Callable[[Coroutine[Any, Any, Unconfirmed]], "asyncio.Task[Unconfirmed]"]
+KnownTokens = dict[str, bytes | None]
+"""The token of each group as one request knows it; None: another request may have purged it."""
 
 
 @final
-class _Turn:
-    """What is purged in one turn of an event loop, and who waits for it."""
-
-    __slots__ = ("groups", "loop", "waiting")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop: Final = loop
-        self.groups: Final[dict[str, None]] = {}
-        self.waiting: Final[list[tuple[asyncio.Future[bool], Sequence[str]]]] = []
-
-
-@final
-class SharedPurges:
-    """Gathers the purges of each turn.
+class Purger:
+    """Makes the purges of one middleware; a purge goes on when its caller is cancelled.
 
     Args:
-        store: purges.
-        spawn: runs work in the background, to its end.
-        counters: where purges are counted.
+        store: keeps the tokens.
+        background: runs each purge to its end.
+        counters: count the purges.
     """
 
-    def __init__(self, store: Purging, spawn: Spawn, counters: Counters) -> None:
+    def __init__(self, store: Store, background: Background, counters: Counters) -> None:
         self._store: Final = store
-        self._spawn: Final = spawn
+        self._embedded: Final = store if isinstance(store, MemoryStore) else None
+        self._background: Final = background
         self._counters: Final = counters
         self._turn: _Turn | None = None
-        """The purges of one event loop's turn that are not sent yet. Two loops that run at once may
-        take this place from each other, which makes their turns shorter and nothing else."""
+        """The purges that are not sent yet. Two event loops that run at once may replace each
+        other's; that makes their turns shorter and has no other effect."""
 
-    def purge(self, groups: Iterable[str]) -> "asyncio.Future[bool]":
-        """Purge the groups; return a future of whether that is confirmed.
+    def purge(
+        self, groups: Collection[str], known: KnownTokens | None = None
+    ) -> "asyncio.Future[bool]":
+        """Purge the groups; return a future of whether the store confirmed it.
 
-        Whoever is cancelled while he waits for it has purged all the same.
+        Args:
+            groups: the names of the groups.
+            known: tokens that the caller has read. The token of each purged group becomes the one
+                that this purge wrote, or None if another purge came between.
         """
-        groups = tuple(groups)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-        if isinstance(self._store, MemoryStore):
-            # There is nothing to be sent, nor to be waited for.
-            confirmed = None not in self._store.renew_now(groups)
-            future.set_result(self._counters.count_purge(confirmed=confirmed))
-            return future
-        turn = under_way = self._turn
+        if not groups:
+            return _resolved(confirmed=True)
+        if known is not None:
+            return self._background.shielded(self._swap(groups, known))
+        if self._embedded is not None:
+            # The embedded store answers at once: there is no round trip to share.
+            return _resolved(confirmed=self._count(self._embedded.renew_now(tuple(groups))))
+        return self._purge_with_turn(groups)
+
+    def purge_again(
+        self, noted: Dependencies, groups: Collection[str], known: KnownTokens | None = None
+    ) -> "asyncio.Future[bool]":
+        """Purge what a request made stale, now that its application call has returned.
+
+        Args:
+            noted: the notes of the request. Its soft purges are made again, and the responses that
+                were built from its typed values are purged.
+            groups: the groups to purge.
+            known: see `purge`.
+
+        Returns:
+            A future of whether the store confirmed all of it.
+        """
+        purged = self.purge(groups, known)
+        if not noted.typed_writes and not noted.softened:
+            return purged
+        values = {g: value for g, value in noted.typed_writes.items() if g not in groups}
+        return self._background.shielded(self._purge_noted(purged, values, tuple(noted.softened)))
+
+    def _count(self, tokens: Sequence[bytes | None]) -> bool:
+        """Count a purge that wrote these tokens; return whether all of them are confirmed."""
+        return self._counters.count_purge(confirmed=None not in tokens)
+
+    # shared round trips
+
+    def _purge_with_turn(self, groups: Collection[str]) -> "asyncio.Future[bool]":
+        loop, turn = asyncio.get_running_loop(), self._turn
         if turn is None or turn.loop is not loop:
             turn = self._turn = _Turn(loop)
-        turn.groups.update(dict.fromkeys(groups))
-        turn.waiting.append((future, groups))
-        if turn is not under_way:
-            # Only now: there are event loops whose tasks begin at once.
-            self._spawn(self._run(turn)).add_done_callback(partial(self._end, turn))
+        future = turn.add(groups)
+        if len(turn.waiting) == 1:
+            # The groups were added before: some event loops begin a task at once.
+            sent = self._background.spawn(self._send(turn))
+            sent.add_done_callback(partial(self._sent, turn))
         return future
 
-    def _close(self, turn: _Turn) -> None:
-        """Whoever asks from now on is too late for this turn."""
+    async def _send(self, turn: "_Turn") -> frozenset[str]:
+        """Purge what the turn has gathered; return the groups that are not confirmed."""
+        self._close(turn)
+        groups = tuple(turn.groups)
+        tokens = await self._store.renew(groups)
+        return frozenset(g for g, token in zip(groups, tokens, strict=True) if token is None)
+
+    def _close(self, turn: "_Turn") -> None:
+        """Begin another turn for the purges that are requested from now on."""
         if self._turn is turn:
             self._turn = None
 
-    def _end(self, turn: _Turn, task: "asyncio.Task[Unconfirmed]") -> None:
-        # It may have been cancelled before it began.
+    def _sent(self, turn: "_Turn", task: "asyncio.Task[frozenset[str]]") -> None:
+        """Tell each caller of the turn whether its purge is confirmed."""
+        # A task that was cancelled before it began has not closed the turn.
         self._close(turn)
         for future, groups in turn.waiting:
             if task.cancelled():
-                # The cache was closed, or the event loop is coming to its end.
+                # The cache was closed, or the event loop ends.
                 future.cancel()
             elif (error := task.exception()) is not None:
                 if not future.done():
@@ -100,8 +125,67 @@ class SharedPurges:
                 if not future.done():
                     future.set_result(confirmed)
 
-    async def _run(self, turn: _Turn) -> Unconfirmed:
-        self._close(turn)
-        groups = tuple(turn.groups)
-        tokens = await self._store.renew(groups)
-        return frozenset(g for g, token in zip(groups, tokens, strict=True) if token is None)
+    # purges that tell which tokens they replaced
+
+    async def _swap(self, groups: Collection[str], known: KnownTokens) -> bool:
+        """Purge the groups, and update the known tokens among them."""
+        unknown = self.purge([group for group in groups if group not in known])
+        swapped = tuple(group for group in groups if group in known)
+        replaced, written = await self._store.swap(swapped)
+        for group, before, after in zip(swapped, replaced, written, strict=True):
+            known[group] = after if known[group] == before else None
+        return self._count(written) & await unknown
+
+    async def _purge_noted(
+        self,
+        purged: "asyncio.Future[bool]",
+        values: Mapping[str, SealedValue | None],
+        softened: Sequence[str],
+    ) -> bool:
+        confirmed, again = await purged, True
+        if softened:
+            again = await self._store.soften(softened)
+        if values:
+            again &= await self._purge_around(values)
+        return self._counters.count_purge(confirmed=again) and confirmed
+
+    async def _purge_around(self, values: Mapping[str, SealedValue | None]) -> bool:
+        """Purge what was built from typed values that the request set, but not the values.
+
+        A response that was made between the `set` and a later commit shows the old state. A value
+        that no other request has purged since the `set` is sealed under the new token.
+        """
+        replaced, written = await self._store.swap(tuple(values))
+        for (group, value), before, after in zip(values.items(), replaced, written, strict=True):
+            if value is not None and after is not None and before == value.token:
+                await self._store.write(
+                    [(value.key, value.seal(after))],
+                    keep_for=value.keep_for,
+                    tokens={group: after},
+                )
+        return None not in written
+
+
+@final
+class _Turn:
+    """The purges of one turn of an event loop, and the callers that wait for them."""
+
+    __slots__ = ("groups", "loop", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop: Final = loop
+        self.groups: Final[dict[str, None]] = {}
+        self.waiting: Final[list[tuple[asyncio.Future[bool], Collection[str]]]] = []
+
+    def add(self, groups: Collection[str]) -> "asyncio.Future[bool]":
+        """Purge the groups with the others of this turn."""
+        future: asyncio.Future[bool] = self.loop.create_future()
+        self.groups.update(dict.fromkeys(groups))
+        self.waiting.append((future, groups))
+        return future
+
+
+def _resolved(*, confirmed: bool) -> "asyncio.Future[bool]":
+    future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    future.set_result(confirmed)
+    return future

@@ -105,7 +105,7 @@ class RedisStore:
         return True
 
     @property
-    def authority(self) -> object:
+    def authority(self) -> RedisState:
         """The server and namespace as this process knows them."""
         return self.redis_state
 

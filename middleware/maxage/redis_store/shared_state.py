@@ -20,7 +20,7 @@ from maxage.redis_store.servers.commands import CONFIRMED, Command, token_comman
 from maxage.redis_store.servers.node import Node, describe
 from maxage.redis_store.servers.topology import Single, topology_for
 from maxage.redis_store.token_lifetimes import Rounds, TokenLifetimes
-from maxage.store.base import StoreWrite
+from maxage.store.base import StoreWrite, TokenAuthority
 from maxage.store.tokens import NAMESPACE_GROUP, purged_token, token_key
 
 logger = logging.getLogger("maxage")
@@ -40,7 +40,7 @@ class PurgeWatcher(Protocol):
 
 
 @final
-class RedisState:
+class RedisState(TokenAuthority):
     """What the process knows about one store and one namespace."""
 
     def __init__(self, url: str, namespace: str) -> None:

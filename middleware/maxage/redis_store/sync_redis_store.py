@@ -35,7 +35,7 @@ class SyncRedisStore:
         self._connections = sync_connections_to(self.redis_state.topology, settings)
 
     @property
-    def authority(self) -> object:
+    def authority(self) -> RedisState:
         """The server and namespace as this process knows them."""
         return self.redis_state
 

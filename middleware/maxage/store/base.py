@@ -78,6 +78,12 @@ CLAIM_ENDED_SECONDS: Final = 1.0
 """That moment: whoever looked for the response just before it came finds no free claim."""
 
 
+class TokenAuthority:
+    """Keeps tokens: two stores with the same authority purge each other."""
+
+    __slots__ = ()
+
+
 @runtime_checkable
 class Store(Protocol):
     """What the cache asks of a store. Keys are whole keys; groups are names (see `tokens`).
@@ -97,8 +103,8 @@ class Store(Protocol):
         ...
 
     @property
-    def authority(self) -> object:
-        """What keeps the tokens: two stores with the same one purge each other."""
+    def authority(self) -> TokenAuthority:
+        """The object that keeps the tokens."""
         ...
 
     @property
@@ -212,8 +218,8 @@ class SyncStore(Protocol):
     """What the typed cache asks of a store without awaiting; see `maxage.store.Store`."""
 
     @property
-    def authority(self) -> object:
-        """What keeps the tokens."""
+    def authority(self) -> TokenAuthority:
+        """The object that keeps the tokens."""
         ...
 
     def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:

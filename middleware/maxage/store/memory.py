@@ -8,7 +8,14 @@ from typing import final
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.errors import StoreUnavailableError
-from maxage.store.base import CLAIM_ENDED, CLAIM_ENDED_SECONDS, StoreReply, StoreWrite, Value
+from maxage.store.base import (
+    CLAIM_ENDED,
+    CLAIM_ENDED_SECONDS,
+    StoreReply,
+    StoreWrite,
+    TokenAuthority,
+    Value,
+)
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.near_copy import Copy
 from maxage.store.tokens import fresh_mark, fresh_token, mark_place, purged_token
@@ -26,7 +33,7 @@ Slot = tuple[bytes | VariantIndex | Copy, float, int]
 
 
 @final
-class MemoryStore:
+class MemoryStore(TokenAuthority):
     """Keeps responses and tokens in this process; safe to use from several threads.
 
     It keeps the responses as objects, ready to be sent, and so is its own near cache (`Near`).
@@ -69,7 +76,7 @@ class MemoryStore:
         return False
 
     @property
-    def authority(self) -> object:
+    def authority(self) -> "MemoryStore":
         """This store itself."""
         return self
 

@@ -63,7 +63,7 @@ class Operations(Generic[Model]):
         if self._dependencies is not None:
             for group in groups:
                 # Purged again when the application call has returned: the commit may come late.
-                self._dependencies.touch(group)
+                self._dependencies.note_purge(group)
         confirmed = None not in await self._store.renew(groups)
         await self._store.delete(self._values.keys(self._namespace, ids))
         return confirmed

@@ -1,12 +1,11 @@
-"""An answer to POST that is copied, to answer later GETs of the same URL (RFC 9110 section 9.3.3).
+"""Copy of an answer to POST that answers later GETs of the same URL (RFC 9110 section 9.3.3).
 
-The POST itself purges what it touches, so that the copy is stored under the tokens that this purge
-wrote. Between the first look at the tokens and the last of them nobody else may have purged: each
-write of ours says which token it replaced, and it has to be the one that we knew.
+The POST itself purges its URL, so the copy is stored under the tokens that this purge wrote. No
+other request may purge between the first read of the tokens and the last purge: each of our writes
+tells which token it replaced, and that has to be the one that was known.
 """
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable
 from typing import Final, final
 
 from maxage.asgi.overrides import OVERRIDES
@@ -17,24 +16,24 @@ from maxage.cache.lookup_result import LookupResult
 from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies
+from maxage.invalidation.purger import KnownTokens
 from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.posting import answers_get
 
 
 async def post_copy_of(responder: Responder) -> "PostCopy | None":
-    """Return what copies the answer to this request; None where it is not to be stored."""
-    scope, service = responder.scope, responder.service
-    if not service.settings.store_post or scope["method"] != "POST":
+    """Return the copy of the answer to this request; None if it is not to be stored."""
+    if responder.scope["method"] != "POST":
         return None
-    target = service.targets.find(scope, responder.headers)
+    target = responder.service.targets.find(responder.scope, responder.headers)
     if not _may_stand_for_get(responder, target):
         return None
     groups = target.all_groups
     try:
-        reading = await responder.cache.store.read((), groups)
+        reply = await responder.cache.store.read((), groups)
     except StoreUnavailableError:
         return None
-    return PostCopy(responder, target, dict(zip(groups, reading.tokens, strict=True)))
+    return PostCopy(responder, target, dict(zip(groups, reply.tokens, strict=True)))
 
 
 def _may_stand_for_get(responder: Responder, target: Target) -> bool:
@@ -50,33 +49,17 @@ def _may_stand_for_get(responder: Responder, target: Target) -> bool:
 class PostCopy:
     """The copy of one answer to POST."""
 
-    def __init__(
-        self, responder: Responder, target: Target, tokens: dict[str, bytes | None]
-    ) -> None:
+    def __init__(self, responder: Responder, target: Target, tokens: KnownTokens) -> None:
         self._responder: Final = responder
         self._target: Final = target
-        self._tokens: Final = tokens
-        """The token of each group, as we know it now."""
+        self.tokens: Final = tokens
+        """The token of each group: as read before the handler ran, then as our purges wrote it."""
         self._asked_at: Final = responder.cache.clock()
         self._fill: Fill | None = None
         self._chunks: list[bytes] = []
         self._size = 0
         self._declared: int | None = None
         self._whole = False
-
-    async def purge(self, groups: Iterable[str]) -> bool:
-        """Purge the groups, and see whether anybody else did since we looked at them."""
-        names = tuple(groups)
-        known = tuple(group for group in names if group in self._tokens)
-        others = tuple(group for group in names if group not in self._tokens)
-        cache = self._responder.cache
-        (replaced, written), confirmed = await asyncio.gather(
-            cache.swap(known), cache.invalidate(others)
-        )
-        for group, before, after in zip(known, replaced, written, strict=True):
-            # A group without a token fits nothing: the copy is not stored.
-            self._tokens[group] = after if self._tokens[group] == before else None
-        return confirmed and None not in written
 
     def start(self, message: Message) -> None:
         """Decide whether the answer may be stored."""
@@ -103,8 +86,8 @@ class PostCopy:
             self._declared = int(length) if length is not None and length.isdigit() else None
 
     def body(self, message: Message) -> None:
-        """Keep a piece of the body, as long as there is room for it."""
-        if self._fill is None:
+        """Copy a piece of the body, as long as there is room for it."""
+        if self._fill is None or message["type"] != "http.response.body":
             return
         chunk = bytes(message.get("body", b""))
         self._size += len(chunk)
@@ -115,22 +98,30 @@ class PostCopy:
         self._chunks.append(chunk)
         self._whole = not message.get("more_body", False)
 
-    def store(self, dependencies: Dependencies) -> None:
-        """Store what came through whole, after the last purge of the request."""
-        body, fill = b"".join(self._chunks), self._fill
-        complete = self._whole and self._declared in (None, self._size)
-        self.forget()
-        # What the handler read or wrote through the typed cache changed with this very request.
-        typed = dependencies.read or dependencies.touched or dependencies.typed_writes
-        if fill is None or not complete or typed or dependencies.unprotected:
-            return
-        if all(self._tokens.get(group) is not None for group in fill.groups):
-            self._responder.cache.store_response(fill, body, dependencies)
+    async def finish(self, purged: Awaitable[bool], noted: Dependencies) -> bool:
+        """Store the copy if the request's last purge is confirmed; return whether it is."""
+        try:
+            if confirmed := await purged:
+                self._store(noted)
+        finally:
+            self.forget()
+        return confirmed
 
     def forget(self) -> None:
-        """Let go of the copy."""
+        """Drop the copy."""
         self._responder.cache.pending_writes.give_back(sum(map(len, self._chunks)))
         self._chunks, self._fill = [], None
+
+    def _store(self, noted: Dependencies) -> None:
+        body, fill = b"".join(self._chunks), self._fill
+        self.forget()  # its room is needed by what is stored
+        complete = self._whole and self._declared in (None, self._size)
+        # What the handler read or wrote through the typed cache changed with this very request.
+        typed = noted.read or noted.purged or noted.typed_writes
+        if fill is None or not complete or typed or noted.unprotected:
+            return
+        if all(self.tokens.get(group) is not None for group in fill.groups):
+            self._responder.cache.store_response(fill, body, noted)
 
     def _request(self) -> Request:
         headers = self._responder.headers
@@ -138,5 +129,5 @@ class PostCopy:
         return Request(method="GET", headers=headers, carries_credentials=carries_credentials)
 
     def _found(self) -> LookupResult:
-        # The mapping itself: it tells the tokens of the moment when the copy is stored.
-        return LookupResult(key=self._target.key(()), entry=None, tokens=self._tokens)
+        # The mapping itself: when the copy is stored, it holds the tokens of that moment.
+        return LookupResult(key=self._target.key(()), entry=None, tokens=self.tokens)
