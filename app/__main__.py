@@ -23,9 +23,9 @@ def main() -> int:
     sys.stdout.flush()
     # A stored response keeps the date it was made, so the cache sends Date where there is one.
     # It is told so here: FastAPI's telemetry hides from middleware what its server does.
-    cache_dates = caches(settings, cache) and cache.send_date is not False
+    cache_dates = caches(settings, cache) and cache.cache_send_date is not False
     if cache_dates:
-        os.environ["SEND_DATE"] = "true"
+        os.environ["CACHE_SEND_DATE"] = "true"
     uvicorn.run(
         "app.main:app",
         host=settings.host,

@@ -149,7 +149,7 @@ async def test_stale_answers_are_counted_beside() -> None:
         return 1
 
     middleware = cache_of(
-        app, clock, cache_expiration=100, stale_while_revalidate=10, stale_if_error=1000
+        app, clock, cache_expiration=100, cache_stale_while_revalidate=10, cache_stale_if_error=1000
     )
     await call(middleware)
     clock.advance(105)
@@ -244,7 +244,7 @@ def test_behind_a_server(
     """Hits of the fast lane and of the near cache are counted like any other."""
     env = {"CACHE_READ_BUDGET": "5", "CACHE_WRITE_BUDGET": "5"}
     env |= {"REDIS_URL": own_redis.url} if where == "redis" else {}
-    env |= {"NEAR_CACHE": near, "NEAR_CACHE_BYTES": "1000000"} if near else {}
+    env |= {"CACHE_NEAR": near, "CACHE_NEAR_BYTES": "1000000"} if near else {}
     args = ["--http", "maxage.uvicorn:FastLaneProtocol"] if lane else []
     worker = workers.start(APP, env=env, args=args)
     with httpx.Client(base_url=worker.url, timeout=30) as client:

@@ -101,14 +101,16 @@ def test_every_field_is_taken_by_keyword_in_lower_case() -> None:
         redis_url="redis://h",
         use_redis_cache=True,
         cache_expiration=300,
-        near_cache_bytes=0,
-        near_cache="prompt",
-        on_lost_purge="refuse",
+        cache_near_bytes=0,
+        cache_near="prompt",
+        cache_on_lost_purge="refuse",
     )
-    assert (settings.near_cache, settings.on_lost_purge) == ("prompt", "refuse")
+    assert (settings.cache_near, settings.cache_on_lost_purge) == ("prompt", "refuse")
 
 
-@pytest.mark.parametrize("name", ["ignored_cookies", "credential_headers", "exchange_headers"])
+@pytest.mark.parametrize(
+    "name", ["cache_ignored_cookies", "cache_credential_headers", "cache_exchange_headers"]
+)
 @pytest.mark.parametrize(
     ("text", "names"),
     [
@@ -147,11 +149,11 @@ def test_lists_are_separated_by_commas(
         ("cache_read_budget", "0"),
         ("cache_read_budget", "11"),
         ("cache_max_variants", "1.5"),
-        ("near_cache", "fast"),
-        ("near_cache_bytes", "-1"),
-        ("on_lost_purge", "ignore"),
-        ("heuristic_fraction", "1.1"),
-        ("send_date", "perhaps"),
+        ("cache_near", "fast"),
+        ("cache_near_bytes", "-1"),
+        ("cache_on_lost_purge", "ignore"),
+        ("cache_heuristic_fraction", "1.1"),
+        ("cache_send_date", "perhaps"),
     ],
 )
 def test_a_value_that_cannot_be_right_is_refused_in_one_sentence(
@@ -178,8 +180,8 @@ def test_a_value_that_cannot_be_right_is_refused_in_one_sentence(
         ("cache_namespace", "my.app:v1-x_y"),
         ("cache_read_budget", 0.001),
         ("cache_read_budget", 10),
-        ("near_cache_bytes", 0),
-        ("heuristic_fraction", 1),
+        ("cache_near_bytes", 0),
+        ("cache_heuristic_fraction", 1),
     ],
 )
 def test_the_outermost_values_are_taken(name: str, value: Any) -> None:
@@ -352,14 +354,20 @@ def test_settings_are_read_anew_when_the_environment_changed(
     [
         ("cache_expiraton", "did you mean cache_expiration?"),
         ("CACHE_EXPIRATION", "did you mean cache_expiration?"),
-        ("zzz", "the README lists what there is."),
+        ("zzz", "the README lists the settings."),
     ],
 )
 def test_a_keyword_that_is_no_setting_is_refused(keyword: str, said: str) -> None:
     """A typo must not leave the default in place unsaid."""
-    with pytest.raises(SettingsError, match=rf"{keyword!r}, which is no setting; ") as caught:
+    with pytest.raises(SettingsError, match=f"no setting {keyword!r}; ") as caught:
         CacheSettings(**{keyword: 5})
     assert str(caught.value).endswith(said)
+
+
+def test_variables_beside_the_guides_three_begin_with_cache() -> None:
+    """Other programs share the environment, so that no other name may be taken from them."""
+    others = {name for name in CacheSettings.model_fields if not name.startswith("cache_")}
+    assert others == {"redis_url", "use_redis_cache"}
 
 
 def test_a_variable_that_is_no_setting_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,12 +379,12 @@ def test_a_variable_that_is_no_setting_is_ignored(monkeypatch: pytest.MonkeyPatc
 def test_standards_does_what_rfc_9111_allows() -> None:
     """The preset, against the safe defaults."""
     safe, standards = CacheSettings(), CacheSettings.standards()
-    assert (safe.store_set_cookie, standards.store_set_cookie) == (False, True)
-    assert (safe.store_server_errors, standards.store_server_errors) == (False, True)
-    assert (safe.store_client_errors, standards.store_client_errors) == (False, True)
-    assert (safe.errors_purge, standards.errors_purge) == (True, False)
-    assert (safe.authorization_only, standards.authorization_only) == (False, True)
-    assert (safe.heuristic_fraction, standards.heuristic_fraction) == (0, 0.1)
+    assert (safe.cache_store_set_cookie, standards.cache_store_set_cookie) == (False, True)
+    assert (safe.cache_store_server_errors, standards.cache_store_server_errors) == (False, True)
+    assert (safe.cache_store_client_errors, standards.cache_store_client_errors) == (False, True)
+    assert (safe.cache_errors_purge, standards.cache_errors_purge) == (True, False)
+    assert (safe.cache_authorization_only, standards.cache_authorization_only) == (False, True)
+    assert (safe.cache_heuristic_fraction, standards.cache_heuristic_fraction) == (0, 0.1)
     assert (safe.cache_expiration, standards.cache_expiration) == (300, 0)
 
 
@@ -386,7 +394,7 @@ def test_standards_takes_keywords_before_its_own_values(monkeypatch: pytest.Monk
     settings = CacheSettings.standards(cache_expiration=9)
     assert settings.cache_expiration == 9
     assert settings.cache_namespace == "other"
-    assert settings.heuristic_fraction == 0.1
+    assert settings.cache_heuristic_fraction == 0.1
 
 
 def test_every_field_is_documented_in_the_source() -> None:

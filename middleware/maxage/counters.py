@@ -14,7 +14,7 @@ BYPASSES: Final = (
 class Counters:
     """What has happened since the middleware was made.
 
-    Each GET and HEAD, and each QUERY where `CACHE_QUERY` is on, counts once: in `hits`,
+    Each GET and HEAD, and each QUERY where `CACHE_STORE_QUERY` is on, counts once: in `hits`,
     `collapsed`, `misses` or `bypasses`; one whose header names another method counts as none.
     Threads with event loops of their own may lose a count now and then.
     """

@@ -97,7 +97,7 @@ class CacheMiddleware:
                 await self._read(self.cache, None, scope, receive, send)
         elif is_unsafe(scope["method"]) or overrides_method(scope):
             await MutationResponder(self._service, self.cache, scope, receive, send).run()
-        elif scope["method"] == "QUERY" and self._service.settings.cache_query:
+        elif scope["method"] == "QUERY" and self._service.settings.cache_store_query:
             await QueryResponder(self._service, self.cache, scope, receive, send).run()
         else:
             await pass_on(self._service, self.cache, scope, receive, send)

@@ -1,4 +1,4 @@
-"""The settings, read from keywords, the environment and `.env`, in that order."""
+"""Settings: read from keywords, then from the environment, then from `.env`."""
 
 import os
 from difflib import get_close_matches
@@ -16,89 +16,52 @@ NameList = Annotated[tuple[str, ...], NoDecode]
 
 
 class CacheSettings(BaseSettings):
-    """Everything that can be set; each field is also an environment variable in upper case.
+    """Settings of the cache: each field is an environment variable of the same name in capitals.
 
-    Durations are seconds, sizes bytes, unless the name says otherwise.
+    Durations are seconds, and sizes are bytes.
 
     Raises:
-        SettingsError: a value cannot be right; one sentence says which, and what is accepted.
+        SettingsError: a value is wrong; one sentence names the setting and the accepted values.
     """
 
     model_config = SettingsConfigDict(
         env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
+    # The guide's three: the only names without CACHE_ in front.
+
     redis_url: str | None = Field(default=None, repr=False)
-    """Where the stored responses are kept: `redis://`, `rediss://`, `unix://`, `valkey://`,
+    """URL of the store: `redis://`, `rediss://`, `unix://`, `valkey://`,
     `valkeys://` or `memory://`; `redis+cluster://HOST:PORT,HOST:PORT` and
     `redis+sentinel://HOST:PORT,HOST:PORT/PRIMARY/0` (the same with `rediss`, `valkey` and
     `valkeys`). Unset or empty: the embedded store of this process."""
     use_redis_cache: bool = True
-    """False switches all caching off: no connection is opened, nothing is stored or served."""
+    """False switches all caching off: nothing is connected, stored or served."""
     cache_expiration: float = Field(default=300.0, ge=0, le=31_536_000, allow_inf_nan=False)
     """Seconds that a plain 200 without freshness information stays fresh. 0: it is not stored."""
 
-    cache_namespace: str = Field(
-        default="maxage", min_length=1, max_length=64, pattern=r"^[\w.:-]+$"
-    )
-    """Prefix of every key. Applications which share a Redis database need different ones."""
-    cache_release: str = Field(default="", max_length=64)
-    """A release tag; responses stored under another tag are not found. Purges reach all tags."""
-    cache_secret: SecretStr | None = None
-    """Keys the checksum of stored responses, so that nobody without it can plant one."""
+    # Which responses are stored.
 
-    cache_read_budget: float = Field(default=0.05, gt=0, le=10)
-    """Seconds that all reads of one request may take together."""
-    cache_write_budget: float = Field(default=0.1, gt=0, le=10)
-    """Seconds that the purge of one request may hold back its answer."""
-    cache_collapse_wait: float = Field(default=5.0, ge=0, le=300)
-    """Seconds a request waits for another one that is fetching the same response. 0: never."""
-
-    cache_memory_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
-    """Size of the embedded store."""
-    cache_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
-    """Memory held at most by bodies which are being copied or wait to be written."""
-    cache_max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
-    """Longer bodies are passed on and not stored."""
-    cache_max_header_bytes: int = Field(default=64 * 1024, ge=0)
-    """Responses with longer headers are passed on and not stored."""
-    cache_max_variants: int = Field(default=64, ge=1, le=4096)
-    """Variants (RFC 9110 section 12.5.5, Vary) kept of one URL."""
-    cache_max_key_bytes: int = Field(default=8192, ge=64)
-    """Requests with a longer URL bypass the cache."""
-    cache_max_tags: int = Field(default=32, ge=0, le=1024)
-    """Tags of one response; a response with more is not stored."""
-
-    near_cache_bytes: int = Field(default=0, ge=0)
-    """Memory for ready-to-send responses in the process. 0: none."""
-    near_cache: Literal["exact", "prompt"] = "exact"
-    """`exact` keeps the whole contract; `prompt` may lag by one message under way."""
-    on_lost_purge: Literal["serve", "refuse"] = "serve"
-    """`refuse` answers 503 to a mutating request whose purge could not be confirmed."""
-    cache_strict_hold: bool = False
-    """True holds the answer of a mutating request until the application call has returned."""
-
-    replica_lag: float = Field(default=0.0, ge=0, le=3600, allow_inf_nan=False)
-    """Seconds that a read replica of the application's database may lag behind: for so long after
-    its purge nothing is stored in a group. 0: it is read from where it is written."""
-
-    cache_status_header: bool = True
-    """Whether responses carry Cache-Status (RFC 9211)."""
-    cache_status_key: bool = False
-    """Whether Cache-Status names the key."""
-    send_date: bool | None = None
-    """Whether the middleware adds Date. None: yes, unless the server adds its own."""
-    obey_request_directives: bool = True
-    """False ignores the Cache-Control of requests, for deployments with untrusted clients."""
-    keyed_query: Literal["all", "declared"] = "all"
-    """`declared` leaves query parameters that the route does not declare out of the key."""
-    ignored_cookies: NameList = ()
-    """Cookies which do not count as credentials, such as those of analytics scripts."""
-    credential_headers: NameList = (
+    cache_store_set_cookie: bool = False
+    """Whether responses with Set-Cookie and explicit freshness are stored."""
+    cache_store_server_errors: bool = False
+    """Whether 5xx with explicit freshness are stored."""
+    cache_store_client_errors: bool = False
+    """Whether 400 to 431 with explicit freshness are stored; 404, 405, 410 and 414 always are."""
+    cache_store_partial: bool = False
+    """Whether parts (206) are stored, answer ranges, and are completed by a range request."""
+    cache_store_post: bool = False
+    """Whether a response to POST answers later GETs. It needs explicit freshness and its own URL in
+    Content-Location."""
+    cache_store_query: bool = False
+    """Whether responses to QUERY (RFC 10008) are stored. Their key includes the content."""
+    cache_keyed_query: Literal["all", "declared"] = "all"
+    """Query parameters in the key: `all`, or only those that the route declares."""
+    cache_credential_headers: NameList = (
         "x-api-key", "x-auth-token", "x-token", "x-access-token", "api-key", "x-csrf-token",
         "x-user", "x-user-id", "x-session-token", "x-amz-security-token", "x-client-cert",
         "x-api-token", "x-authorization", "proxy-authorization", "x-session-id",
-        # How proxies that authenticate name the user to the application behind them.
+        # Authenticating proxies name the user in these.
         "x-forwarded-user", "x-forwarded-email", "x-forwarded-groups", "x-forwarded-access-token",
         "x-forwarded-preferred-username", "x-forwarded-client-cert", "x-auth-request-user",
         "x-auth-request-email", "x-auth-request-access-token", "x-authenticated-user",
@@ -109,8 +72,10 @@ class CacheSettings(BaseSettings):
         "x-amzn-oidc-accesstoken", "x-ms-client-principal", "x-ms-client-principal-id",
         "x-ms-client-principal-name", "x-ms-token-aad-id-token", "tailscale-user-login",
     )  # fmt: skip
-    """Request headers which count as credentials, besides Authorization and Cookie."""
-    exchange_headers: NameList = (
+    """Request headers that count as credentials, besides Authorization and Cookie."""
+    cache_ignored_cookies: NameList = ()
+    """Cookies that do not count as credentials, such as those of analytics scripts."""
+    cache_exchange_headers: NameList = (
         "x-request-id", "x-correlation-id", "x-trace-id", "traceparent", "tracestate",
         "x-amzn-trace-id", "x-b3-traceid", "x-b3-spanid", "x-process-time", "x-response-time",
         "x-runtime", "server-timing", "ratelimit", "ratelimit-policy", "ratelimit-limit",
@@ -118,57 +83,106 @@ class CacheSettings(BaseSettings):
         "x-ratelimit-reset", "x-rate-limit-limit", "x-rate-limit-remaining",
         "x-rate-limit-reset", "retry-after",
     )  # fmt: skip
-    """Response headers which belong to one exchange and are not stored."""
+    """Response headers that belong to one exchange and are not stored."""
 
-    heuristic_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Share of the time since Last-Modified that counts as fresh; 0: no heuristic."""
-    stale_while_revalidate: float = Field(default=0.0, ge=0)
-    """Seconds a stale response is served while it is refreshed, where it does not say itself."""
-    stale_if_error: float = Field(default=0.0, ge=0)
-    """Seconds a stale response replaces an error, where it does not say itself."""
-    stale_if_slow: float = Field(default=0.0, ge=0, le=300)
-    """Seconds the application has before a stale response that may answer for an error answers
-    instead; the application call goes on. 0: as long as it takes."""
-    early_refresh: float = Field(default=0.0, ge=0, le=100)
-    """Factor (beta of XFetch) by which fresh responses are refreshed before they expire, in the
-    background and at random; 1 is the usual one. 0: never."""
-    lifetime_jitter: float = Field(default=0.0, ge=0, lt=1)
-    """Share by which configured lifetimes are shortened at random, at most. Explicit and heuristic
-    ones are left alone."""
-    downstream_cache_control: str = Field(default="", max_length=256, pattern=r"^[ -~]*$")
-    """Cache-Control that clients get where the lifetime was only ours. Empty: none is added."""
-    store_set_cookie: bool = False
-    """Whether responses with Set-Cookie and explicit freshness are stored."""
-    store_server_errors: bool = False
-    """Whether 5xx with explicit freshness are stored."""
-    cache_query: bool = False
-    """Whether answers to QUERY (RFC 10008) are stored, under a key that holds the content."""
+    # Lifetimes, and stale responses.
+
+    cache_lifetime_jitter: float = Field(default=0.0, ge=0, lt=1)
+    """Largest share by which configured lifetimes are shortened at random. Explicit and heuristic
+    lifetimes stay as they are."""
+    cache_early_refresh: float = Field(default=0.0, ge=0, le=100)
+    """Factor (beta of XFetch) of early refreshes: at random, fresh responses are refreshed in the
+    background shortly before they expire. 1 is usual. 0: never."""
+    cache_stale_while_revalidate: float = Field(default=0.0, ge=0)
+    """Seconds that a stale response is served while it is refreshed, unless it states its own."""
+    cache_stale_if_error: float = Field(default=0.0, ge=0)
+    """Seconds that a stale response replaces an error, unless it states its own."""
+    cache_stale_if_slow: float = Field(default=0.0, ge=0, le=300)
+    """Seconds until a stale response that may replace an error replaces a slow answer too. The
+    application call goes on. 0: never."""
+    cache_downstream_cache_control: str = Field(default="", max_length=256, pattern=r"^[ -~]*$")
+    """Cache-Control for clients where only the cache gave the lifetime. Empty: none is added."""
+
+    # Writes and their purges.
+
+    cache_errors_purge: bool = True
+    """Whether a mutating request that ended in 5xx purges: it may have written before it failed."""
+    cache_on_lost_purge: Literal["serve", "refuse"] = "serve"
+    """`refuse` answers 503 to a mutating request if Redis did not confirm its purge."""
+    cache_strict_hold: bool = False
+    """Whether the answer of a mutating request waits until the application call has returned."""
+    cache_replica_lag: float = Field(default=0.0, ge=0, le=3600, allow_inf_nan=False)
+    """Seconds that a read replica of the application's database may lag behind. For so long after
+    its purge, nothing is stored in a group. 0: the application reads no replica."""
+
+    # Limits.
+
+    cache_memory_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+    """Size of the embedded store."""
+    cache_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+    """Largest memory for bodies that are being copied or wait to be written."""
+    cache_max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
+    """Longer bodies are passed on and not stored."""
+    cache_max_header_bytes: int = Field(default=64 * 1024, ge=0)
+    """Responses with longer headers are passed on and not stored."""
     cache_max_query_bytes: int = Field(default=64 * 1024, ge=0)
     """A QUERY with longer content is passed on and not stored."""
-    store_post: bool = False
-    """Whether an answer to POST that is about its own URL (Content-Location), with explicit
-    freshness, answers later GETs."""
-    store_partial: bool = False
-    """Whether parts (206) are stored, answer ranges, and are completed with a range request."""
-    store_client_errors: bool = False
-    """Whether 400 to 431 with explicit freshness, but for 404, 405, 410 and 414 which always may,
-    are stored."""
-    errors_purge: bool = True
-    """Whether a mutating request that ended in 5xx purges (the fate of its write is unknown)."""
-    authorization_only: bool = False
-    """Whether only Authorization counts as credentials, as RFC 9111 says."""
-    language_order: bool = False
-    """Whether a variant is chosen by Accept-Language whatever the order of its members."""
+    cache_max_key_bytes: int = Field(default=8192, ge=64)
+    """Requests with a longer URL bypass the cache."""
+    cache_max_variants: int = Field(default=64, ge=1, le=4096)
+    """Largest number of stored variants (Vary, RFC 9110 section 12.5.5) of one URL."""
+    cache_max_tags: int = Field(default=32, ge=0, le=1024)
+    """Responses with more tags are not stored."""
+    cache_collapse_wait: float = Field(default=5.0, ge=0, le=300)
+    """Seconds that a request waits for another one that fetches the same response. 0: never."""
 
-    language_select: bool = False
-    """Whether a variant answers whose Content-Language is what Accept-Language prefers."""
+    # Redis.
+
+    cache_namespace: str = Field(
+        default="maxage", min_length=1, max_length=64, pattern=r"^[\w.:-]+$"
+    )
+    """Prefix of every key. Applications that share a Redis database need different ones."""
+    cache_release: str = Field(default="", max_length=64)
+    """Release tag: responses of other releases are not found. Purges reach all releases."""
+    cache_secret: SecretStr | None = None
+    """Secret key of the checksum of stored responses: without it, none can be planted in Redis."""
+    cache_read_budget: float = Field(default=0.05, gt=0, le=10)
+    """Seconds for all reads of one request together."""
+    cache_write_budget: float = Field(default=0.1, gt=0, le=10)
+    """Seconds for which a purge may delay the answer of its request."""
+
+    # The near cache.
+
+    cache_near_bytes: int = Field(default=0, ge=0)
+    """Memory for copies of stored responses in the process. 0: no near cache."""
+    cache_near: Literal["exact", "prompt"] = "exact"
+    """`exact` keeps the whole contract; `prompt` may lag behind by one message under way."""
+
+    # Standards.
+
+    cache_status_header: bool = True
+    """Whether responses carry Cache-Status (RFC 9211)."""
+    cache_status_key: bool = False
+    """Whether Cache-Status names the key."""
+    cache_send_date: bool | None = None
+    """Whether the middleware adds Date. None: only if the server adds none."""
+    cache_obey_request_directives: bool = True
+    """False ignores the Cache-Control of requests, for untrusted clients."""
+    cache_authorization_only: bool = False
+    """Whether only Authorization counts as credentials, as RFC 9111 says."""
+    cache_heuristic_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Share of the time since Last-Modified that counts as fresh. 0: no heuristic."""
+    cache_language_order: bool = False
+    """Whether variants are chosen by Accept-Language regardless of the order of its members."""
+    cache_language_select: bool = False
+    """Whether a variant answers if its Content-Language is the one that Accept-Language prefers."""
 
     def __init__(self, **values: Any) -> None:
         fields = type(self).model_fields
-        # What begins with _ is for pydantic-settings: _env_file.
+        # Keywords that begin with _ are pydantic-settings' own, such as _env_file.
         unknown = [name for name in values if name not in fields and name[:1] != "_"]
         if unknown:
-            # Variables that are not ours stand in every environment; keywords are meant for us.
+            # Unknown variables are ignored, unknown keywords are mistakes.
             raise SettingsError(" ".join(map(_unknown, unknown)))
         try:
             super().__init__(**values)
@@ -177,21 +191,21 @@ class CacheSettings(BaseSettings):
 
     @classmethod
     def standards(cls, **values: Any) -> Self:
-        """Return settings that do all RFC 9111 allows, some of it no safe default for an API."""
+        """Return settings for all that RFC 9111 allows; some are no safe defaults for an API."""
         preset: dict[str, Any] = {
             "cache_expiration": 0,
-            "heuristic_fraction": 0.1,
-            "store_set_cookie": True,
-            "store_server_errors": True,
-            "cache_query": True,
-            "store_post": True,
-            "store_partial": True,
-            "store_client_errors": True,
-            "stale_if_error": 86_400,
-            "errors_purge": False,
-            "authorization_only": True,
-            "language_order": True,
-            "language_select": True,
+            "cache_heuristic_fraction": 0.1,
+            "cache_store_set_cookie": True,
+            "cache_store_server_errors": True,
+            "cache_store_query": True,
+            "cache_store_post": True,
+            "cache_store_partial": True,
+            "cache_store_client_errors": True,
+            "cache_stale_if_error": 86_400,
+            "cache_errors_purge": False,
+            "cache_authorization_only": True,
+            "cache_language_order": True,
+            "cache_language_select": True,
         }
         return cls(**(preset | values))
 
@@ -204,7 +218,9 @@ class CacheSettings(BaseSettings):
             return check_store_url(value) if value.strip() else None
         return value
 
-    @field_validator("ignored_cookies", "credential_headers", "exchange_headers", mode="before")
+    @field_validator(
+        "cache_ignored_cookies", "cache_credential_headers", "cache_exchange_headers", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -222,7 +238,7 @@ class CacheSettings(BaseSettings):
 
 
 def settings_from_environment() -> CacheSettings:
-    """Return the settings of the environment as it is now, read anew only when it changed."""
+    """Return the settings of the current environment; they are read again when it has changed."""
     return _read_settings(tuple(os.environ.get(name) for name in _ENVIRONMENT))
 
 
@@ -245,14 +261,14 @@ _SECRET = frozenset({"redis_url", "cache_secret"})
 
 
 def _unknown(name: str) -> str:
-    """Return one sentence about a keyword that is no setting."""
+    """Return the message about an unknown keyword."""
     near = get_close_matches(name.lower(), CacheSettings.model_fields, n=1)
-    meant = f"did you mean {near[0]}?" if near else "the README lists what there is."
-    return f"CacheSettings got {name!r}, which is no setting; {meant}"
+    meant = f"did you mean {near[0]}?" if near else "the README lists the settings."
+    return f"CacheSettings has no setting {name!r}; {meant}"
 
 
 def _sentence(error: ValidationError) -> str:
-    """Return one sentence per wrong value: which, what it got, what it takes."""
+    """Return one sentence for each wrong value: its name, the value, the accepted values."""
     complaints: list[str] = []
     for item in error.errors():
         name = str(item["loc"][0]) if item["loc"] else "settings"

@@ -24,7 +24,7 @@ def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
     url = check_store_url(url)
     settings = settings if settings is not None else CacheSettings()
     if server_url(url) is None:
-        return MemoryStore(settings.cache_memory_bytes, replica_lag=settings.replica_lag)
+        return MemoryStore(settings.cache_memory_bytes, replica_lag=settings.cache_replica_lag)
     return RedisStore(url, settings)
 
 
@@ -33,7 +33,7 @@ def store_for(settings: CacheSettings) -> Store:
     """Return the store that the settings name; without a URL, the embedded one."""
     url = server_url(settings.redis_url)
     if url is None:
-        return embedded_store(settings.cache_memory_bytes, settings.replica_lag)
+        return embedded_store(settings.cache_memory_bytes, settings.cache_replica_lag)
     return RedisStore(url, settings)
 
 

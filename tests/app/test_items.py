@@ -31,7 +31,7 @@ SETTINGS = {
     "HOST",
     "PORT",
     "REDIS_URL",
-    "SEND_DATE",
+    "CACHE_SEND_DATE",
     "USE_REDIS_CACHE",
     "WEB_CONCURRENCY",
 }

@@ -11,7 +11,7 @@ from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
-SETTING = {"downstream_cache_control": "private, max-age=5"}
+SETTING = {"cache_downstream_cache_control": "private, max-age=5"}
 
 
 def control_of(answer: Recorded) -> list[bytes]:
@@ -129,5 +129,5 @@ async def test_a_416_says_nothing_that_lets_it_be_kept() -> None:
 @pytest.mark.parametrize("value", ["max-age=5\r\nx: y", "schön", "x" * 257])
 def test_a_value_that_is_no_field_value_is_refused(value: str) -> None:
     """With a sentence that names the setting."""
-    with pytest.raises(SettingsError, match="DOWNSTREAM_CACHE_CONTROL"):
-        CacheSettings(downstream_cache_control=value)
+    with pytest.raises(SettingsError, match="CACHE_DOWNSTREAM_CACHE_CONTROL"):
+        CacheSettings(cache_downstream_cache_control=value)

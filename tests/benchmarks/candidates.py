@@ -54,7 +54,7 @@ def program(name: str) -> str | None:
 
 
 def _near(mode: str) -> dict[str, str]:
-    return {"NEAR_CACHE_BYTES": str(64 * 1024 * 1024), "NEAR_CACHE": mode}
+    return {"CACHE_NEAR_BYTES": str(64 * 1024 * 1024), "CACHE_NEAR": mode}
 
 
 def _peer(name: str, *packages: str) -> Candidate:

@@ -29,7 +29,7 @@ def main() -> None:
     asked = options.parse_args()
     with RedisServer.start() as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("REDIS_URL", server.url)
-        patch.setenv("NEAR_CACHE_BYTES", "0")
+        patch.setenv("CACHE_NEAR_BYTES", "0")
         app = apps.wrapped()
         inprocess._loop().run_until_complete(_measured(app, asked))
 

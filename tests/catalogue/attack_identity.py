@@ -207,11 +207,11 @@ CASES: list[Case] = [
     behind("bearer", {"authorization": "Bearer t"}, "", "`HTTPBearer`"),
     behind("basic", {"authorization": "Basic YTpi"}, "", "`HTTPBasic`"),
     behind("oauth2", {"authorization": "Bearer t"}, "", "`OAuth2PasswordBearer`"),
-    *(credential(name) for name in CacheSettings.model_fields["credential_headers"].default),
+    *(credential(name) for name in CacheSettings.model_fields["cache_credential_headers"].default),
     *(
         credential(name)
         for name in PROXIES
-        if name not in CacheSettings.model_fields["credential_headers"].default
+        if name not in CacheSettings.model_fields["cache_credential_headers"].default
     ),
     *(deception(number, ending) for number, ending in enumerate(DECEPTIONS)),
     Case(

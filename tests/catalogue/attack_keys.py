@@ -292,7 +292,7 @@ CASES: list[Case] = [
     ),
     case(
         "declared-query-cloaking",
-        "with `keyed_query=declared`: `?q=good;q=evil` and `?q=good&q=evil`",
+        "with `cache_keyed_query=declared`: `?q=good;q=evil` and `?q=good&q=evil`",
         "the key holds what the handler reads",
         "CVE-2021-23336; " + ENTANGLED,
         get("/declared/{run}/search?q=good;q=evil", shows="q=good;q=evil."),

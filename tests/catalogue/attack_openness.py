@@ -171,7 +171,7 @@ CASES: list[Case] = [
     ),
     case(
         "reload-by-any-client",
-        "`Cache-Control: no-cache` by any client, with `obey_request_directives=false`",
+        "`Cache-Control: no-cache` by any client, with `cache_obey_request_directives=false`",
         "has no effect",
         "RFC 9111 section 5.2.1.4",
         get("/deaf/{run}/url", stored=True),

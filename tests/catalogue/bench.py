@@ -124,7 +124,7 @@ class Setup:
         if self.near is None:
             return {}
         lane = {"UVICORN_HTTP": "maxage.uvicorn:FastLaneProtocol"} if self.lane else {}
-        return {"NEAR_CACHE_BYTES": str(8 * 1024 * 1024), "NEAR_CACHE": self.near, **lane}
+        return {"CACHE_NEAR_BYTES": str(8 * 1024 * 1024), "CACHE_NEAR": self.near, **lane}
 
 
 PATIENT = {"CACHE_READ_BUDGET": "5", "CACHE_WRITE_BUDGET": "5"}

@@ -388,12 +388,12 @@ def cache(inner: Any, **more: Any) -> CacheMiddleware:
 
 caches: list[CacheMiddleware] = []
 sites: dict[str, Any] = {
-    "plain": cache(app, ignored_cookies=("_ga", "_gid")),
+    "plain": cache(app, cache_ignored_cookies=("_ga", "_gid")),
     "other": cache(part("other"), cache_namespace="another"),
     "part": cache(part("part")),
     "mounts": cache(mounts),
-    "declared": cache(app, keyed_query="declared"),
-    "deaf": cache(app, obey_request_directives=False),
+    "declared": cache(app, cache_keyed_query="declared"),
+    "deaf": cache(app, cache_obey_request_directives=False),
     "status-key": cache(app, cache_status_key=True),
     "secret": cache(app, cache_secret=os.environ.get("ORIGIN_SECRET", "x" * 32)),
     "gzip-inside": cache(GZipMiddleware(app, minimum_size=100)),

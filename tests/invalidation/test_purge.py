@@ -579,7 +579,7 @@ async def test_a_soft_purge_reaches_the_near_cache_of_another_process(
 ) -> None:
     """The copy there is served no longer than until the refresh has come to its end."""
     settings = settings_for(redis_url).model_copy(
-        update={"near_cache_bytes": 1_000_000, "near_cache": mode}
+        update={"cache_near_bytes": 1_000_000, "cache_near": mode}
     )
     site = Site(settings, RedisStore(redis_url, settings))
     cache = site.middleware.cache

@@ -78,7 +78,7 @@ def settings_for(url: str | None, lag: float = LAG) -> CacheSettings:
         cache_namespace=f"t{uuid.uuid4().hex[:12]}",
         cache_read_budget=5.0,
         cache_write_budget=5.0,
-        replica_lag=lag,
+        cache_replica_lag=lag,
     )
 
 

@@ -19,7 +19,7 @@ MODES = ("healthy", "faults", "refuse")
 BOUNDS = {"healthy": 0.0, "faults": 5.0, "refuse": 0.0}
 """Seconds by which a read may be older than an acknowledged write."""
 PROMPT = 0.1
-"""The same where the near cache runs with `NEAR_CACHE=prompt`."""
+"""The same where the near cache runs with `CACHE_NEAR=prompt`."""
 
 
 def arguments() -> argparse.Namespace:
@@ -41,11 +41,11 @@ async def one(options: argparse.Namespace, seed: int, server: RedisServer) -> Hi
     # A busy machine is not the fault that is looked for.
     env = {"CACHE_READ_BUDGET": "2", "CACHE_WRITE_BUDGET": "2"}
     if options.near != "off":
-        env |= {"NEAR_CACHE_BYTES": "10000000", "NEAR_CACHE": options.near}
+        env |= {"CACHE_NEAR_BYTES": "10000000", "CACHE_NEAR": options.near}
     if options.mode != "healthy":
         env |= {"CACHE_READ_BUDGET": "0.05", "CACHE_WRITE_BUDGET": "0.1"}
     if options.mode == "refuse":
-        env |= {"ON_LOST_PURGE": "refuse"}
+        env |= {"CACHE_ON_LOST_PURGE": "refuse"}
     with tempfile.TemporaryDirectory() as folder:
         server.flush()
         # What the workers have logged is shown by the tests, not here.

@@ -25,28 +25,28 @@ def seed() -> int:
     return chosen
 
 
-NEAR = {"NEAR_CACHE_BYTES": "1000000"}
+NEAR = {"CACHE_NEAR_BYTES": "1000000"}
 LANE = {
     **NEAR,
-    "NEAR_CACHE": "prompt",
+    "CACHE_NEAR": "prompt",
     "UVICORN_HTTP": "maxage.uvicorn:FastLaneProtocol",
     # Only what went through Redis once can be answered from the lane.
     "CACHE_READ_BUDGET": "1",
 }
 REFRESHING = {
     "CACHE_EXPIRATION": "0.02",
-    "STALE_WHILE_REVALIDATE": "1",
-    "STALE_IF_ERROR": "60",
-    "STALE_IF_SLOW": "0.003",
-    "EARLY_REFRESH": "5",
-    "LIFETIME_JITTER": "0.5",
+    "CACHE_STALE_WHILE_REVALIDATE": "1",
+    "CACHE_STALE_IF_ERROR": "60",
+    "CACHE_STALE_IF_SLOW": "0.003",
+    "CACHE_EARLY_REFRESH": "5",
+    "CACHE_LIFETIME_JITTER": "0.5",
 }
 """Nearly every hit is stale or due and begins a refresh, which a write may overtake."""
 MODES = [
     (2, {}, 0.0),
     (4, {}, 0.0),
-    (2, {**NEAR, "NEAR_CACHE": "exact"}, 0.0),
-    (2, {**NEAR, "NEAR_CACHE": "prompt"}, 0.1),
+    (2, {**NEAR, "CACHE_NEAR": "exact"}, 0.0),
+    (2, {**NEAR, "CACHE_NEAR": "prompt"}, 0.1),
     (2, LANE, 0.1),
     (2, REFRESHING, 0.0),
 ]
@@ -115,7 +115,7 @@ async def test_refuse_leaves_no_stale_read_under_faults(
     seed: int, tmp_path: Path, redis_server: RedisServer, redis_url: str
 ) -> None:
     """A write that could not be purged is answered 503: nothing acknowledged is missed."""
-    with Scene(tmp_path, redis_server, 2, {"ON_LOST_PURGE": "refuse"}) as scene:
+    with Scene(tmp_path, redis_server, 2, {"CACHE_ON_LOST_PURGE": "refuse"}) as scene:
         player = Player(scene.workers, seed, seconds=SECONDS, disturb=scene.lose_redis)
         history = await player.play()
         scene.heal()

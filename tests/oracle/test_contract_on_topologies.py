@@ -25,7 +25,7 @@ def seed() -> int:
 
 
 NEAR = {
-    mode: {"NEAR_CACHE_BYTES": "1000000", "NEAR_CACHE": mode} if mode != "off" else {}
+    mode: {"CACHE_NEAR_BYTES": "1000000", "CACHE_NEAR": mode} if mode != "off" else {}
     for mode in ("off", "exact", "prompt")
 }
 LAGS = {"off": 0.0, "exact": 0.0, "prompt": 0.1}

@@ -1,4 +1,4 @@
-"""`ON_LOST_PURGE=refuse`: no mutating request is answered with success without its purge."""
+"""`CACHE_ON_LOST_PURGE=refuse`: no mutating request is answered with success without its purge."""
 
 import asyncio
 import time
@@ -43,7 +43,9 @@ class StoreWrite:
 
 
 def settings_for(url: str, **more: Any) -> CacheSettings:
-    return CacheSettings(redis_url=url, on_lost_purge="refuse", cache_write_budget=0.5, **more)
+    return CacheSettings(
+        redis_url=url, cache_on_lost_purge="refuse", cache_write_budget=0.5, **more
+    )
 
 
 @asynccontextmanager

@@ -67,8 +67,8 @@ def settings_for(url: str | None, near: str | None) -> CacheSettings:
     return CacheSettings(
         redis_url=url,
         cache_namespace=f"zip{uuid.uuid4().hex[:8]}",
-        near_cache_bytes=0 if near is None else 4_000_000,
-        near_cache=near or "exact",
+        cache_near_bytes=0 if near is None else 4_000_000,
+        cache_near=near or "exact",
         cache_read_budget=2.0,
         cache_write_budget=2.0,
     )

@@ -41,7 +41,7 @@ async def ask(middleware: CacheMiddleware, languages: str) -> bytes:
 def settings_of(**values: Any) -> CacheSettings:
     """Languages select; budgets are generous, since the machine may be busy."""
     budgets = {"cache_read_budget": 5.0, "cache_write_budget": 5.0}
-    return CacheSettings(**({"language_select": True} | budgets | values))
+    return CacheSettings(**({"cache_language_select": True} | budgets | values))
 
 
 async def test_the_variant_in_the_preferred_language_answers() -> None:
@@ -57,7 +57,7 @@ async def test_the_variant_in_the_preferred_language_answers() -> None:
 async def test_by_default_other_words_are_another_variant() -> None:
     """The application decides."""
     middleware = CacheMiddleware(
-        Languages(), settings_of(language_select=False), store=MemoryStore()
+        Languages(), settings_of(cache_language_select=False), store=MemoryStore()
     )
     assert await ask(middleware, "de, en") == b"de 1"
     assert await ask(middleware, "fr;q=0.5, de;q=1.0") == b"de 2"

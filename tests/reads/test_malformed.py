@@ -223,15 +223,15 @@ async def play(
 PLAYS = given(steps=st.lists(STEPS, min_size=2, max_size=6))
 
 MORE = {
-    "heuristic_fraction": 0.1,
-    "stale_while_revalidate": 3600,
-    "stale_if_error": 3600,
-    "stale_if_slow": 1,
-    "early_refresh": 1,
-    "lifetime_jitter": 0.5,
-    "downstream_cache_control": "max-age=5",
+    "cache_heuristic_fraction": 0.1,
+    "cache_stale_while_revalidate": 3600,
+    "cache_stale_if_error": 3600,
+    "cache_stale_if_slow": 1,
+    "cache_early_refresh": 1,
+    "cache_lifetime_jitter": 0.5,
+    "cache_downstream_cache_control": "max-age=5",
     "cache_status_key": True,
-    "keyed_query": "declared",
+    "cache_keyed_query": "declared",
 }
 LIFTED = frozenset({"cookie", "status", "method"})
 """What the preset stores: Set-Cookie, 206 and 5xx with explicit freshness, answers to POST."""

@@ -14,7 +14,9 @@ OVERRIDES = ["x-http-method-override", "x-http-method", "x-method-override"]
 
 async def after_a_write(method: str = "GET", path: str = "/items/5", **request: Any) -> Recorded:
     """Return the answer for `/items`, which is stored, after a request beneath it."""
-    settings = CacheSettings(cache_query=True, cache_max_key_bytes=64, cache_max_query_bytes=4)
+    settings = CacheSettings(
+        cache_store_query=True, cache_max_key_bytes=64, cache_max_query_bytes=4
+    )
     middleware = CacheMiddleware(
         CounterApp(headers={"cache-control": "public, max-age=60"}),
         settings,

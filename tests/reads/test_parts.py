@@ -61,7 +61,7 @@ def seen(answer: Recorded) -> tuple[int, bytes]:
 async def test_by_default_each_part_comes_from_the_application() -> None:
     """Parts pass through untouched."""
     app = RangeApp()
-    middleware = cache_of(app, store_partial=False)
+    middleware = cache_of(app, cache_store_partial=False)
     for _ in range(2):
         assert seen(await call(middleware, headers=HEAD_OF_IT)) == (206, b"0123")
     assert len(app.asked) == 2
@@ -70,7 +70,7 @@ async def test_by_default_each_part_comes_from_the_application() -> None:
 async def test_a_stored_part_answers_what_lies_within_it() -> None:
     """The handler runs for what it does not hold."""
     app = RangeApp()
-    middleware = cache_of(app, store_partial=True)
+    middleware = cache_of(app, cache_store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     within = await call(middleware, headers={"range": "bytes=1-2"})
     assert seen(within) == (206, b"12")
@@ -83,7 +83,7 @@ async def test_a_stored_part_answers_what_lies_within_it() -> None:
 async def test_a_stored_beginning_is_completed_for_who_asks_for_the_whole() -> None:
     """Only the rest is asked for, the client gets all of it, and the next one a hit."""
     app = RangeApp()
-    middleware = cache_of(app, store_partial=True)
+    middleware = cache_of(app, cache_store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     whole = await call(middleware)
     assert seen(whole) == (200, b"0123456789")
@@ -98,7 +98,7 @@ async def test_a_stored_beginning_is_completed_for_who_asks_for_the_whole() -> N
 async def test_another_version_of_the_rest_is_never_appended() -> None:
     """If-Range makes the application send the new version whole."""
     app = RangeApp()
-    middleware = cache_of(app, store_partial=True)
+    middleware = cache_of(app, cache_store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     app.content, app.etag = b"abcdefghij", b'"v2"'
     assert seen(await call(middleware)) == (200, b"abcdefghij")
@@ -108,7 +108,7 @@ async def test_another_version_of_the_rest_is_never_appended() -> None:
 async def test_without_a_validator_the_whole_is_asked_for_when_a_part_comes() -> None:
     """A beginning and a rest that nothing ties together are not combined."""
     app = RangeApp(etag=None)
-    middleware = cache_of(app, store_partial=True)
+    middleware = cache_of(app, cache_store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     app.content = b"abcdefghij"
     assert seen(await call(middleware)) == (200, b"abcdefghij")
@@ -121,7 +121,7 @@ async def test_without_a_validator_the_whole_is_asked_for_when_a_part_comes() ->
 async def test_a_part_that_came_cut_answers_nothing(declared: bool) -> None:
     """Its Content-Length, or where there is none its Content-Range, promised more."""
     app = RangeApp(cut=1, declared=declared)
-    middleware = cache_of(app, store_partial=True)
+    middleware = cache_of(app, cache_store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     await call(middleware, headers={"range": "bytes=0-1"})
     assert app.asked == [b"bytes=0-3", b"bytes=0-1"]
@@ -130,7 +130,7 @@ async def test_a_part_that_came_cut_answers_nothing(declared: bool) -> None:
 async def test_a_rest_that_came_cut_makes_nothing_whole() -> None:
     """The client sees that bytes are missing, and no later client does."""
     app = RangeApp()
-    middleware = cache_of(app, store_partial=True)
+    middleware = cache_of(app, cache_store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     app.cut = 1
     assert seen(await call(middleware)) == (200, b"012345678")
@@ -142,7 +142,7 @@ async def test_a_rest_that_came_cut_makes_nothing_whole() -> None:
 async def test_a_purge_reaches_stored_parts() -> None:
     """As it reaches everything under that path."""
     app = RangeApp()
-    middleware = cache_of(app, store_partial=True)
+    middleware = cache_of(app, cache_store_partial=True)
     await call(middleware, headers=HEAD_OF_IT)
     await call(middleware, "PUT")
     await call(middleware, headers=HEAD_OF_IT)
@@ -152,7 +152,7 @@ async def test_a_purge_reaches_stored_parts() -> None:
 async def test_what_the_beginning_was_made_of_purges_the_whole() -> None:
     """Though the handler that sent the rest read nothing."""
     app = RangeApp(reads="g:item:5")
-    middleware = cache_of(app, store_partial=True)
+    middleware = cache_of(app, cache_store_partial=True)
     assert middleware.cache is not None
     (app.token,) = map(bytes, (await middleware.cache.store.read((), ["g:item:5"])).tokens)
     await call(middleware, headers=HEAD_OF_IT)
@@ -167,7 +167,7 @@ async def test_what_the_beginning_was_made_of_purges_the_whole() -> None:
 async def test_a_part_takes_no_whole_response_out_of_the_store() -> None:
     """A client that insists on its own range changes nothing for the others."""
     app = RangeApp(etag=b'"v1"')
-    middleware = cache_of(app, store_partial=True)
+    middleware = cache_of(app, cache_store_partial=True)
     await call(middleware)
     await call(middleware, headers=HEAD_OF_IT | {"if-match": '"v1"'})
     assert seen(await call(middleware)) == (200, b"0123456789")

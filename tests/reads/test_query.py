@@ -20,7 +20,7 @@ FRESH = {"cache-control": "max-age=60"}
 
 def query_cache(app: ASGIApp, clock: ManualClock | None = None, **settings: Any) -> CacheMiddleware:
     """The middleware with QUERY switched on, unless the settings say otherwise."""
-    return cache_of(app, clock, **({"cache_query": True} | settings))
+    return cache_of(app, clock, **({"cache_store_query": True} | settings))
 
 
 async def query(
@@ -57,7 +57,7 @@ async def test_in_whatever_pieces_it_comes() -> None:
 
 async def test_by_default_it_is_passed_through() -> None:
     """Reading content that the handler may not want is opt-in."""
-    middleware = query_cache(CounterApp(headers=FRESH), cache_query=False)
+    middleware = query_cache(CounterApp(headers=FRESH), cache_store_query=False)
     assert (await query(middleware)).body == b"run 1"
     assert (await query(middleware)).body == b"run 2"
 
@@ -138,7 +138,7 @@ async def test_a_write_purges_the_answers_of_its_path() -> None:
 async def test_a_query_purges_nothing() -> None:
     """It is a safe method, whether it is stored or not."""
     for stored in (True, False):
-        middleware = query_cache(CounterApp(headers=FRESH), cache_query=stored)
+        middleware = query_cache(CounterApp(headers=FRESH), cache_store_query=stored)
         await call(middleware)
         await query(middleware)
         assert (await call(middleware)).body == b"run 1"
@@ -227,7 +227,7 @@ async def test_routes_speak_for_their_queries() -> None:
 async def test_another_worker_finds_it_in_redis(redis_url: str) -> None:
     """The key is the same everywhere."""
     settings = CacheSettings(
-        redis_url=redis_url, cache_query=True, cache_read_budget=5.0, cache_write_budget=5.0
+        redis_url=redis_url, cache_store_query=True, cache_read_budget=5.0, cache_write_budget=5.0
     )
     one = CacheMiddleware(
         CounterApp(headers=FRESH), settings, store=RedisStore(redis_url, settings)

@@ -84,7 +84,7 @@ async def test_a_client_error_by_more_than_the_url_is_not_stored(status: int) ->
     assert not await is_stored(CounterApp(status=status, headers=fresh))
     if status != 431:
         app = CounterApp(status=status, headers=fresh)
-        assert await is_stored(app, store_client_errors=True)
+        assert await is_stored(app, cache_store_client_errors=True)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -182,7 +182,7 @@ async def test_a_response_that_allows_sharing_is_stored_despite_credentials(
 async def test_ignored_cookies_are_no_credentials(cookie: str, stored: bool) -> None:
     """A cookie that is not on the list still is one."""
     headers = {"cookie": cookie}
-    assert await is_stored(CounterApp(), headers, ignored_cookies=("_ga", "_gid")) is stored
+    assert await is_stored(CounterApp(), headers, cache_ignored_cookies=("_ga", "_gid")) is stored
 
 
 class Api:
@@ -388,7 +388,7 @@ async def test_request_directives_are_obeyed(directive: str) -> None:
 async def test_request_directives_can_be_ignored(directive: str) -> None:
     """One setting, for deployments with untrusted clients."""
     headers = {"cache-control": directive}
-    assert await is_stored(CounterApp(), headers, obey_request_directives=False)
+    assert await is_stored(CounterApp(), headers, cache_obey_request_directives=False)
 
 
 async def test_a_request_with_no_store_leaves_nothing() -> None:
@@ -435,7 +435,7 @@ async def test_declared_header_and_cookie_parameters_are_part_of_the_key() -> No
     ) -> dict[str, Any]:
         return {"lang": x_lang, "theme": theme, "run": api.run()}
 
-    middleware = cache_of(api.app, ignored_cookies="theme")
+    middleware = cache_of(api.app, cache_ignored_cookies="theme")
     asked: list[dict[str, str]] = [
         {"x-lang": "de"},
         {"x-lang": "en"},

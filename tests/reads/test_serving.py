@@ -55,7 +55,7 @@ async def test_a_hit_has_the_headers_of_the_miss_in_order_and_number() -> None:
         await send(start(*sent))
         await send(piece(b"ok"))
 
-    middleware = cache_of(app, send_date=False)
+    middleware = cache_of(app, cache_send_date=False)
     await call(middleware)
     hit = await call(middleware)
     assert b"hit" in status_of(hit)
@@ -91,7 +91,7 @@ async def test_headers_of_one_exchange_are_passed_on_but_not_stored(name: str) -
 async def test_the_list_of_exchange_headers_is_configurable() -> None:
     """What is on it is dropped, what is no longer on it is kept."""
     headers = {"x-mine": "1", "x-request-id": "1"}
-    middleware = cache_of(CounterApp(headers=headers), exchange_headers=("X-Mine",))
+    middleware = cache_of(CounterApp(headers=headers), cache_exchange_headers=("X-Mine",))
     await call(middleware)
     hit = await call(middleware)
     assert hit.header("x-mine") is None
@@ -123,7 +123,7 @@ async def test_every_answer_has_one_date(own: bool) -> None:
     clock = ManualClock()
     date = "Tue, 14 Nov 2023 22:00:00 GMT"
     app = CounterApp(headers={"date": date, "cache-control": "max-age=9999"} if own else {})
-    middleware = cache_of(app, clock, send_date=True)
+    middleware = cache_of(app, clock, cache_send_date=True)
     first = await call(middleware)
     clock.advance(10)
     hit = await call(middleware)
@@ -135,7 +135,7 @@ async def test_every_answer_has_one_date(own: bool) -> None:
 
 async def test_no_date_of_ours_where_the_server_adds_its_own() -> None:
     """There is to be one, not two."""
-    middleware = cache_of(CounterApp(), send_date=False)
+    middleware = cache_of(CounterApp(), cache_send_date=False)
     for _ in range(2):
         assert (await call(middleware)).headers_named("date") == []
 

@@ -199,7 +199,7 @@ async def test_a_refresh_that_fails_leaves_the_stale_response_and_is_not_repeate
 async def test_a_refresh_with_an_error_that_could_be_stored_does_not_replace_the_response() -> None:
     """While the stale response may answer, an error is no better answer."""
     origin = Origin()
-    middleware, _ = await stale(origin, store_server_errors=True)
+    middleware, _ = await stale(origin, cache_store_server_errors=True)
     origin.status = 503
     await call(middleware)
     await background_done(middleware)
@@ -366,7 +366,7 @@ async def test_an_answer_that_has_begun_is_not_replaced(at: Any) -> None:
 
 # --- An application that is slow ------------------------------------------------------------------
 
-SLOW = {"stale_if_slow": 0.05}
+SLOW = {"cache_stale_if_slow": 0.05}
 
 
 async def waited_for(origin: Origin, middleware: CacheMiddleware) -> Recorded:
@@ -407,7 +407,7 @@ async def test_a_stale_response_answers_when_the_application_is_slow_and_the_cal
 async def test_an_application_in_time_is_not_replaced() -> None:
     """The other side; and its own answer comes through piece by piece."""
     origin = Origin("max-age=60, stale-if-error=600")
-    middleware, _ = await stale(origin, stale_if_slow=60)
+    middleware, _ = await stale(origin, cache_stale_if_slow=60)
     assert (await call(middleware)).body == b"run 2"
 
 
@@ -503,7 +503,7 @@ async def test_a_client_with_no_store_leaves_nothing_however_slow_the_applicatio
 async def test_a_server_that_cancels_the_request_cancels_the_call_too() -> None:
     """No request would wait for it, and the next request begins its own."""
     origin = Origin("max-age=60, stale-if-error=600")
-    middleware, _ = await stale(origin, stale_if_slow=60)
+    middleware, _ = await stale(origin, cache_stale_if_slow=60)
     origin.gate = asyncio.Event()
     exchange = Exchange(middleware, http_scope()).start()
     for _ in range(20):
@@ -528,7 +528,7 @@ async def test_a_fresh_response_is_refreshed_early_when_the_draw_says_so() -> No
         clock.advance(2)
 
     origin.on_run = takes_two_seconds
-    middleware = cache_of(origin, clock, early_refresh=1)
+    middleware = cache_of(origin, clock, cache_early_refresh=1)
     assert middleware.cache is not None
     middleware.cache.draw = lambda: 0.95
     await call(middleware)
@@ -594,7 +594,7 @@ async def test_jitter_shortens_the_configured_lifetime_by_at_most_its_share(
     draw: float, ttl: int
 ) -> None:
     """A tenth of 300 seconds."""
-    middleware = cache_of(CounterApp(), ManualClock(), lifetime_jitter=0.1)
+    middleware = cache_of(CounterApp(), ManualClock(), cache_lifetime_jitter=0.1)
     assert middleware.cache is not None
     middleware.cache.draw = lambda: draw
     await call(middleware)
@@ -605,7 +605,7 @@ async def test_each_response_draws_its_own() -> None:
     """Two that were stored together do not expire together; a validated one draws anew."""
     draws = iter([0.0, 0.5, 0.25])
     clock = ManualClock()
-    middleware = cache_of(CounterApp(), clock, lifetime_jitter=0.5)
+    middleware = cache_of(CounterApp(), clock, cache_lifetime_jitter=0.5)
     assert middleware.cache is not None
     middleware.cache.draw = lambda: next(draws)
     ttls: list[bytes] = []
@@ -630,7 +630,10 @@ async def test_each_response_draws_its_own() -> None:
 async def test_lifetimes_that_are_not_configured_are_left_alone(headers: dict[str, str]) -> None:
     """Explicit and heuristic ones are the response's own business."""
     middleware = cache_of(
-        CounterApp(headers=headers), ManualClock(), lifetime_jitter=0.9, heuristic_fraction=0.1
+        CounterApp(headers=headers),
+        ManualClock(),
+        cache_lifetime_jitter=0.9,
+        cache_heuristic_fraction=0.1,
     )
     assert middleware.cache is not None
     middleware.cache.draw = lambda: 0.99

@@ -34,7 +34,7 @@ class Versioned:
 async def test_two_versions_of_one_second_are_never_taken_for_each_other() -> None:
     """A client with the Date of the first one is not told that the second one is the same."""
     clock = ManualClock()
-    middleware = cache_of(CounterApp(), clock, send_date=True)
+    middleware = cache_of(CounterApp(), clock, cache_send_date=True)
     first = await call(middleware)
     since = {"if-modified-since": (first.header("date") or b"").decode()}
     clock.advance(0.3)

@@ -92,7 +92,7 @@ async def test_a_planned_failover_is_followed(group: SentinelGroup) -> None:
 
 async def test_with_refuse_a_purge_is_confirmed_only_with_a_replica(group: SentinelGroup) -> None:
     """A primary that the others have left behind confirms what is lost with it."""
-    settings = fresh_settings(on_lost_purge="refuse", cache_write_budget=2.0)
+    settings = fresh_settings(cache_on_lost_purge="refuse", cache_write_budget=2.0)
     made = RedisStore(group.url, settings)
     await eventually_read(made, [], GROUPS)
     assert None not in await made.renew(["g:a"])

@@ -457,7 +457,7 @@ def test_why_there_is_no_lane_is_said() -> None:
     off = CacheMiddleware(App(), CacheSettings(use_redis_cache=False))
     assert "the cache is switched off" in str(lane_to(off))
     near = CacheMiddleware(App(), CacheSettings(redis_url="redis://localhost:1"))
-    assert "NEAR_CACHE_BYTES" in str(lane_to(near))
+    assert "CACHE_NEAR_BYTES" in str(lane_to(near))
 
 
 def test_a_uvicorn_that_lacks_what_is_needed_keeps_it_away(monkeypatch: pytest.MonkeyPatch) -> None:

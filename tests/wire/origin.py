@@ -44,5 +44,6 @@ async def _send(answer: Answer, send: Send, whole: bytes) -> None:
 
 
 app = CacheMiddleware(
-    origin, CacheSettings(cache_collapse_wait=1, stale_if_error=3600, cache_max_header_bytes=65536)
+    origin,
+    CacheSettings(cache_collapse_wait=1, cache_stale_if_error=3600, cache_max_header_bytes=65536),
 )

@@ -43,7 +43,7 @@ class Row:
 def settings(redis_url: str) -> CacheSettings:
     """Budgets for a busy machine; an answer to POST is kept."""
     return CacheSettings(
-        redis_url=redis_url, store_post=True, cache_read_budget=5, cache_write_budget=5
+        redis_url=redis_url, cache_store_post=True, cache_read_budget=5, cache_write_budget=5
     )
 
 

@@ -26,7 +26,7 @@ class Writer:
             self,
             CacheSettings(
                 cache_strict_hold=mode == "hold",
-                on_lost_purge="refuse" if mode == "refuse" else "serve",
+                cache_on_lost_purge="refuse" if mode == "refuse" else "serve",
                 cache_max_body_bytes=LIMIT,
             ),
             store=MemoryStore(),

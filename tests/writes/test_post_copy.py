@@ -50,7 +50,7 @@ class Echo:
 def settings_of(**values: Any) -> CacheSettings:
     """POST answers are stored; budgets are generous, since the machine may be busy."""
     budgets = {"cache_read_budget": 5.0, "cache_write_budget": 5.0}
-    return CacheSettings(**({"store_post": True} | budgets | values))
+    return CacheSettings(**({"cache_store_post": True} | budgets | values))
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -82,7 +82,7 @@ async def test_a_get_is_answered_from_the_post_before_it(store: Store) -> None:
 
 async def test_by_default_it_is_not() -> None:
     """The POST purges, and the GET asks the handler."""
-    middleware = CacheMiddleware(Echo(), settings_of(store_post=False), store=MemoryStore())
+    middleware = CacheMiddleware(Echo(), settings_of(cache_store_post=False), store=MemoryStore())
     await call(middleware, "POST", body=b"1")
     assert await body_of(middleware) == b"GET 2"
 
@@ -141,7 +141,7 @@ async def test_a_purge_while_the_handler_runs_is_not_lost(store: Store, hold: bo
 @pytest.mark.parametrize("hold", [False, True])
 async def test_nothing_is_kept_while_a_replica_may_lag(hold: bool) -> None:
     """The handler may have read what it answers with from there, and the POST itself purges."""
-    settings = settings_of(cache_strict_hold=hold, replica_lag=60)
+    settings = settings_of(cache_strict_hold=hold, cache_replica_lag=60)
     middleware = CacheMiddleware(Echo(), settings, store=MemoryStore(replica_lag=60))
     assert await body_of(middleware, "POST", body=b"1") == b"POST 1"
     assert await body_of(middleware) == b"GET 2"

@@ -28,17 +28,17 @@ class Service:
         """Whether the server adds a Date of its own; None: not known yet."""
         self._credential_headers: Final = frozenset(
             ()
-            if settings.authorization_only
-            else (name.lower().encode() for name in settings.credential_headers)
+            if settings.cache_authorization_only
+            else (name.lower().encode() for name in settings.cache_credential_headers)
         )
         self._personal_headers: Final = self._credential_headers | {b"authorization", b"cookie"}
-        self._ignored_cookies: Final = frozenset(settings.ignored_cookies)
+        self._ignored_cookies: Final = frozenset(settings.cache_ignored_cookies)
 
     @property
     def sends_date(self) -> bool:
         """Whether responses get their Date from us: the server adds none."""
-        if self.settings.send_date is not None:
-            return self.settings.send_date
+        if self.settings.cache_send_date is not None:
+            return self.settings.cache_send_date
         return not self.server_adds_date
 
     def carries_credentials(self, target: Target, headers: Headers) -> bool:
@@ -51,7 +51,9 @@ class Service:
             return True
         route = target.route
         # A hit would skip the check of such a route, so that every request counts.
-        return route is not None and route.has_security and not self.settings.authorization_only
+        return (
+            route is not None and route.has_security and not self.settings.cache_authorization_only
+        )
 
     def stored_headers(self, decision: Serve) -> list[tuple[bytes, bytes]]:
         """Return the headers of a stored response, all but our member of Cache-Status."""
@@ -87,7 +89,7 @@ class Service:
         return headers
 
     def _personal_cookie(self, headers: Headers) -> bool:
-        if b"cookie" not in headers or self.settings.authorization_only:
+        if b"cookie" not in headers or self.settings.cache_authorization_only:
             return False
         names = (
             part.partition(b"=")[0].strip().decode("latin-1")
@@ -98,5 +100,5 @@ class Service:
 
 
 def _downstream(settings: CacheSettings) -> tuple[tuple[bytes, bytes], ...]:
-    value = settings.downstream_cache_control.strip()
+    value = settings.cache_downstream_cache_control.strip()
     return ((b"cache-control", value.encode()),) if value else ()

@@ -143,7 +143,7 @@ class Cache:
         if found.softened and isinstance(decision, Serve):
             # The one exception to the rule that nothing purged is served: somebody asked for it.
             return replace(decision, refresh=True)
-        factor = self.settings.early_refresh
+        factor = self.settings.cache_early_refresh
         if factor and stored is not None and isinstance(decision, Serve) and not decision.stale:
             due = is_due_early(stored, now=now, factor=factor, draw=self.draw())
             return replace(decision, refresh=True) if due else decision
@@ -172,7 +172,7 @@ class Cache:
 
     def _rules(self, target: Target) -> Policy:
         """Return the rules to store by: with jitter, each response's lifetime is drawn anew."""
-        rules, share = target.rules, self.settings.lifetime_jitter
+        rules, share = target.rules, self.settings.cache_lifetime_jitter
         if not share:
             return rules
         lifetime = shortened(rules.default_lifetime, share=share, draw=self.draw())

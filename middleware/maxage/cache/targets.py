@@ -62,17 +62,17 @@ class Targets:
         self._terms: dict[tuple[RouteInfo | None, tuple[Rule, ...]], Terms] = {}
         self._base_rules = Policy(
             default_lifetime=settings.cache_expiration,
-            heuristic_fraction=settings.heuristic_fraction,
-            obey_request_directives=settings.obey_request_directives,
-            store_set_cookie=settings.store_set_cookie,
-            store_server_errors=settings.store_server_errors,
-            store_client_errors=settings.store_client_errors,
-            stale_if_error=settings.stale_if_error,
-            stale_while_revalidate=settings.stale_while_revalidate,
-            exchange_fields=frozenset(n.lower().encode() for n in settings.exchange_headers),
-            store_partial=settings.store_partial,
-            language_order=settings.language_order,
-            language_select=settings.language_select,
+            heuristic_fraction=settings.cache_heuristic_fraction,
+            obey_request_directives=settings.cache_obey_request_directives,
+            store_set_cookie=settings.cache_store_set_cookie,
+            store_server_errors=settings.cache_store_server_errors,
+            store_client_errors=settings.cache_store_client_errors,
+            stale_if_error=settings.cache_stale_if_error,
+            stale_while_revalidate=settings.cache_stale_while_revalidate,
+            exchange_fields=frozenset(n.lower().encode() for n in settings.cache_exchange_headers),
+            store_partial=settings.cache_store_partial,
+            language_order=settings.cache_language_order,
+            language_select=settings.cache_language_select,
         )
 
     def find(self, scope: Mapping[str, Any], headers: Headers) -> Target:
@@ -177,7 +177,7 @@ class Targets:
             tag_group(_formatted(tag, found)) for tag in terms.policy.tags
         )
         declared = terms.route.query_names if terms.route is not None else None
-        if self._settings.keyed_query == "declared" and declared is not None:
+        if self._settings.cache_keyed_query == "declared" and declared is not None:
             query = declared_query(query, declared)
         return Target(
             named=self._named,

@@ -64,12 +64,14 @@ class FastPath:
         self._cache: Final = cache
         self.counters: Final = cache.counters
         """Whoever sends what `find` gave counts the hit."""
-        self._weighty: Final = _WEIGHTY | {n.lower().encode() for n in settings.credential_headers}
+        self._weighty: Final = _WEIGHTY | {
+            n.lower().encode() for n in settings.cache_credential_headers
+        }
         self._known: dict[_Identity, KnownRequest] = {}
         self._before: dict[_Identity, KnownRequest] = {}
         """The generation before; what is asked for again moves on into the new one."""
         self._look_at = -math.inf
-        self._prepares: Final = not settings.early_refresh
+        self._prepares: Final = not settings.cache_early_refresh
 
     def __len__(self) -> int:
         """Return the number of requests that are known."""

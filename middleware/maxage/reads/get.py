@@ -245,7 +245,7 @@ class GetResponder(ReadResponder):
 
     def _patience(self, decision: Forward) -> float:
         """Return for how long the application has time where a stale response may answer; or 0."""
-        return self.service.settings.stale_if_slow if decision.stale_if_error else 0.0
+        return self.service.settings.cache_stale_if_slow if decision.stale_if_error else 0.0
 
     def _is_too_slow(self, decision: Forward) -> bool:
         """Return whether a stale response may answer, since another request waited long enough."""

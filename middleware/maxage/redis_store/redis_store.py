@@ -83,7 +83,7 @@ class RedisStore:
         self._settings = settings
         self._namespace: Final = settings.cache_namespace
         self.redis_state: Final[RedisState] = redis_state_for(url, settings.cache_namespace)
-        self.redis_state.replica_lag = settings.replica_lag
+        self.redis_state.replica_lag = settings.cache_replica_lag
         self._sides: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSide] = (
             weakref.WeakKeyDictionary()
         )
@@ -212,7 +212,7 @@ class RedisStore:
             return (*command, *options)
 
         unpaid: Sequence[str] = groups
-        replicated = self._settings.on_lost_purge == "refuse"
+        replicated = self._settings.cache_on_lost_purge == "refuse"
         try:
             if not self.redis_state.lease_manager.lease.held:
                 await self._joined(self._settings.cache_write_budget)
@@ -278,12 +278,12 @@ class RedisStore:
     def _listen(self, connections: Connections) -> None:
         """Begin a near cache, unless there is one whose event loop still runs."""
         settings = self._settings
-        if not settings.near_cache_bytes or (self._near and self._near.listeners.alive):
+        if not settings.cache_near_bytes or (self._near and self._near.listeners.alive):
             return
         self._near = NearCache(
             self.redis_state,
-            mode=settings.near_cache,
-            max_bytes=settings.near_cache_bytes,
+            mode=settings.cache_near,
+            max_bytes=settings.cache_near_bytes,
             confirm_within=settings.cache_read_budget,
         )
         self._near.listeners.start(connections.connector_to)

@@ -30,7 +30,7 @@ class SyncRedisStore:
 
     def __init__(self, url: str, settings: CacheSettings) -> None:
         self.redis_state: Final[RedisState] = redis_state_for(url, settings.cache_namespace)
-        self.redis_state.replica_lag = settings.replica_lag
+        self.redis_state.replica_lag = settings.cache_replica_lag
         self._settings: Final = settings
         self._connections = sync_connections_to(self.redis_state.topology, settings)
 
@@ -91,7 +91,7 @@ class SyncRedisStore:
             return command
 
         unpaid: Sequence[str] = groups
-        replicated = self._settings.on_lost_purge == "refuse"
+        replicated = self._settings.cache_on_lost_purge == "refuse"
         try:
             if not self.redis_state.lease_manager.lease.held:
                 self._joined(self._settings.cache_write_budget)

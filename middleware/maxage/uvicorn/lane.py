@@ -113,12 +113,12 @@ def _lane_from(middleware: CacheMiddleware, around: Any, proxy: Any) -> Lane | N
         return NoLane(reason="the cache is switched off", by_settings=True)
     near = cache.store.near
     if near is None:
-        if cache.settings.near_cache_bytes:
+        if cache.settings.cache_near_bytes:
             return None
-        reason = "there is no near cache (NEAR_CACHE_BYTES) and no embedded store"
+        reason = "there is no near cache (CACHE_NEAR_BYTES) and no embedded store"
         return NoLane(reason=reason, by_settings=True)
     if near.exact:
-        reason = "NEAR_CACHE=exact asks Redis at every hit, prompt does not"
+        reason = "CACHE_NEAR=exact asks Redis at every hit, prompt does not"
         return NoLane(reason=reason, by_settings=True)
     return Lane(fast_path, around, proxy)
 

@@ -25,7 +25,7 @@ class MutationResponder(Responder):
     async def run(self) -> None:
         """Forward; purge before the answer's first byte, and again when all has run."""
         settings = self.service.settings
-        refuses = settings.on_lost_purge == "refuse"
+        refuses = settings.cache_on_lost_purge == "refuse"
         async with self.cache.store.mutating() as may_be_confirmed:
             if refuses and not may_be_confirmed:
                 await refuse(self.service, self.send, NOT_EXECUTED, now=self.cache.clock())
@@ -38,7 +38,7 @@ class MutationResponder(Responder):
             else:
                 self._response = DelayedResponse(self.send)
             self._groups = self.service.targets.touched(self.scope, self.headers)
-            self._post_copy = await post_copy_of(self) if settings.store_post else None
+            self._post_copy = await post_copy_of(self) if settings.cache_store_post else None
             self._noted = self.noting(mutating=True)
             self._status: int | None = None
             await self._forward()
@@ -101,7 +101,7 @@ class MutationResponder(Responder):
         """Return the groups that the request has made stale."""
         # The fate of a write is unknown too where the application returned without an answer.
         status = 500 if self._status is None else self._status
-        purges = invalidates(status, errors_purge=self.service.settings.errors_purge)
+        purges = invalidates(status, errors_purge=self.service.settings.cache_errors_purge)
         groups, noted = self._groups if purges else (), self._noted
         if not noted.changed:
             return groups

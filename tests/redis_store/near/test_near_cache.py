@@ -29,8 +29,8 @@ def settings(url: str, mode: str, **values: Any) -> CacheSettings:
     chosen = {
         "redis_url": url,
         "cache_namespace": f"near{uuid.uuid4().hex[:8]}",
-        "near_cache_bytes": 1_000_000,
-        "near_cache": mode,
+        "cache_near_bytes": 1_000_000,
+        "cache_near": mode,
         "cache_read_budget": 2.0,
         "cache_write_budget": 2.0,
     }
@@ -471,7 +471,7 @@ async def test_a_server_that_answers_something_else_is_not_listened_to(
 
 async def test_no_near_cache_without_room_for_it(redis_server: RedisServer) -> None:
     """It is off by default, without a listener."""
-    store = RedisStore(redis_server.url, settings(redis_server.url, "exact", near_cache_bytes=0))
+    store = RedisStore(redis_server.url, settings(redis_server.url, "exact", cache_near_bytes=0))
     await store.open()
     await store.read((), GROUPS)
     assert store.near is None

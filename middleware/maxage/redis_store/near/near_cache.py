@@ -30,8 +30,8 @@ class NearCache:
 
     Args:
         upstream: the store whose purges are watched.
-        mode: `exact` or `prompt`, as in `NEAR_CACHE`.
-        max_bytes: what the copies may take, as in `NEAR_CACHE_BYTES`.
+        mode: `exact` or `prompt`, as in `CACHE_NEAR`.
+        max_bytes: what the copies may take, as in `CACHE_NEAR_BYTES`.
         confirm_within: seconds that an `exact` hit waits for the server.
         clock: monotonic seconds.
     """
