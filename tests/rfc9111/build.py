@@ -4,10 +4,11 @@ from email.utils import formatdate
 
 from msgspec.structs import replace
 
+from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.decisions import Serve
-from maxage.rfc9111.may_store import may_store
 from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.storing_memo import memoised_may_store
 from maxage.rfc9111.verdicts import MayNotStore, MayStore
 
 NOW = 1_800_000_000.0
@@ -49,13 +50,12 @@ def storing(
     delay: float = 0.0,
 ) -> MayStore | MayNotStore:
     """Ask whether a response that arrives at NOW may be stored."""
-    return may_store(
-        request or get(),
-        reply(*texts, status=status),
-        request_time=NOW - delay,
-        response_time=NOW,
-        policy=policy or Policy(),
-    )
+    return memoised_may_store(
+        Arrival(
+            request=request or get(), response=reply(*texts, status=status),
+            request_time=NOW - delay, response_time=NOW, policy=policy or Policy(),
+        )
+    )  # fmt: skip
 
 
 def stored(

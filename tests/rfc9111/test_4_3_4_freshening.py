@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.decide import answer, decide
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.freshening import freshen, freshen_from_head
@@ -21,14 +22,11 @@ def validate(
     kept: StoredResponse, *fields: str, request: Request | None = None, policy: Policy = POLICY
 ) -> MayStore | MayNotStore:
     """The stored response was validated; the 304 with these fields took half a second."""
-    return freshen(
-        kept,
-        reply(*fields, status=304),
-        request=request or get(),
-        request_time=LATER - 0.5,
-        response_time=LATER,
-        policy=policy,
-    )
+    arrival = Arrival(
+        request=request or get(), response=reply(*fields, status=304),
+        request_time=LATER - 0.5, response_time=LATER, policy=policy,
+    )  # fmt: skip
+    return freshen(kept, arrival)
 
 
 def freshened(kept: StoredResponse, *fields: str) -> StoredResponse:
@@ -249,14 +247,11 @@ def test_credentials_forbid_to_store_an_update_that_may_not_be_shared() -> None:
 
 def from_head(kept: StoredResponse, *fields: str, status: int = 200) -> MayStore | MayNotStore:
     """A HEAD was forwarded and answered with these fields."""
-    return freshen_from_head(
-        kept,
-        reply(*fields, status=status),
-        request=head(),
-        request_time=LATER,
-        response_time=LATER,
-        policy=POLICY,
-    )
+    arrival = Arrival(
+        request=head(), response=reply(*fields, status=status),
+        request_time=LATER, response_time=LATER, policy=POLICY,
+    )  # fmt: skip
+    return freshen_from_head(kept, arrival)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from maxage.rfc9111.policy import Policy
-from maxage.rfc9111.posting import answers_get
+from maxage.rfc9111.post import answers_get
 from tests.rfc9111.build import NOW, reply
 
 HERE = "Content-Location: /things?q=1"

@@ -27,14 +27,15 @@ from maxage.counters import Counters, begin_counting
 from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.group_names import tag_group
 from maxage.invalidation.purger import Purger
+from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.decide import decide
 from maxage.rfc9111.decisions import Decision, Forward, Serve
 from maxage.rfc9111.freshening import freshen, freshen_from_head
 from maxage.rfc9111.freshness import current_age
-from maxage.rfc9111.may_store import may_store
 from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.no_vary_search import NO_VARY_SEARCH, search_variance
 from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.storing_memo import memoised_may_store
 from maxage.rfc9111.validation import conditional_fields
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 from maxage.settings import CacheSettings
@@ -199,13 +200,7 @@ class Cache:
         header_bytes = sum(map(len, chain.from_iterable(response.headers.raw)))
         if header_bytes > self.settings.cache_max_header_bytes:
             return MayNotStore(reason="headers too long")
-        verdict = may_store(
-            request,
-            response,
-            request_time=asked_at,
-            response_time=self.clock(),
-            policy=self._rules(target),
-        )
+        verdict = memoised_may_store(self._arrival(target, request, response, asked_at))
         extra = (*earlier, *tags)
         return self._filling(target, request, found, response, verdict, extra=extra)
 
@@ -220,14 +215,8 @@ class Cache:
         """Return the stored response as a 304 made it, and whether it may be stored like that."""
         if found.entry is None:
             return None, MayNotStore(reason="nothing stored")
-        verdict = freshen(
-            found.entry.stored,
-            answer,
-            request=request,
-            request_time=asked_at,
-            response_time=self.clock(),
-            policy=self._rules(target),
-        )
+        arrival = self._arrival(target, request, answer, asked_at)
+        verdict = freshen(found.entry.stored, arrival)
         if isinstance(verdict, MayNotStore):
             if verdict.freshened is not None:
                 # Good for this one client, and for nobody after it.
@@ -244,14 +233,8 @@ class Cache:
         """Let the answer to a HEAD freshen the stored GET, or drop it (RFC 9111 section 4.3.5)."""
         if found.entry is None:
             return
-        verdict = freshen_from_head(
-            found.entry.stored,
-            head,
-            request=request,
-            request_time=asked_at,
-            response_time=self.clock(),
-            policy=self._rules(target),
-        )
+        arrival = self._arrival(target, request, head, asked_at)
+        verdict = freshen_from_head(found.entry.stored, arrival)
         if isinstance(verdict, MayNotStore):
             if verdict.reason == Reason.MISMATCH:
                 self.drop(found)
@@ -263,6 +246,14 @@ class Cache:
             for group, token in found.entry.tokens:
                 nothing_read.depend(group, token)
             self.store_response(fill, found.entry.stored.body, nothing_read)
+
+    def _arrival(
+        self, target: Target, request: Request, response: Response, asked_at: float
+    ) -> Arrival:
+        return Arrival(
+            request=request, response=response, request_time=asked_at, response_time=self.clock(),
+            policy=self._rules(target),
+        )  # fmt: skip
 
     def drop(self, found: LookupResult) -> None:
         """Remove a stored response that is known to be of no more use."""

@@ -121,7 +121,7 @@ class Response(Struct, frozen=True, kw_only=True, gc=False):
 class StoredResponse(Struct, frozen=True, kw_only=True, gc=False):
     """A response as it lies in the store, with what was worked out about it when it was stored.
 
-    The numbers are computed once, by `may_store` or `freshen`, so that a hit only subtracts.
+    The numbers are computed once, by `storing` or `freshening`, so that a hit only subtracts.
     Durations are seconds, instants POSIX seconds.
     """
 

@@ -1,12 +1,13 @@
-"""What becomes of a response when it is stored: its headers and its numbers (section 3.1)."""
+"""The stored form of a response: its headers and its numbers (RFC 9111 section 3.1)."""
 
 from typing import Final
 
+from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.dates import format_http_date, parse_http_date
 from maxage.rfc9111.directives import OWN_TARGET, Control, Directives
 from maxage.rfc9111.field_list import lower_names
 from maxage.rfc9111.freshness import Lifetime, corrected_initial_age
-from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
+from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.vary import selecting_values, vary_names
 
@@ -47,7 +48,7 @@ def dropped_fields(headers: Headers, directives: Directives, policy: Policy) -> 
     # user: a shared cache MUST NOT store the listed header fields if they are present in the
     # original response but MAY store the remainder of the response message".
     dropped = hop_by_hop(headers) | policy.exchange_fields
-    dropped |= {b"age", *directives.field_names("private")}  # Age is written anew on every use
+    dropped |= {b"age", *directives.field_names("private")}  # Age is computed on every use
     return dropped | COOKIES.intersection(directives.field_names("no-cache"))
 
 
@@ -71,18 +72,9 @@ def _is_dated(headers: Headers, response_time: float) -> bool:
     return line is not None and parse_http_date(line, now=response_time) is not None
 
 
-def as_stored(
-    request: Request,
-    response: Response,
-    control: Control,
-    lifetime: Lifetime,
-    *,
-    request_time: float,
-    response_time: float,
-    policy: Policy,
-) -> StoredResponse:
+def as_stored(arrival: Arrival, control: Control, lifetime: Lifetime) -> StoredResponse:
     """Return the response in its stored form, without the body."""
-    directives = control.directives
+    response, policy, directives = arrival.response, arrival.policy, control.directives
     names = vary_names(response.headers) or ()
     return StoredResponse(
         status=response.status,
@@ -90,14 +82,16 @@ def as_stored(
             response.headers,
             dropped_fields(response.headers, directives, policy),
             policy,
-            response_time,
+            arrival.response_time,
         ),
         body=b"",
-        request_time=request_time,
-        response_time=response_time,
+        request_time=arrival.request_time,
+        response_time=arrival.response_time,
         freshness_lifetime=lifetime.seconds,
         corrected_initial_age=corrected_initial_age(
-            response.headers, request_time=request_time, response_time=response_time
+            response.headers,
+            request_time=arrival.request_time,
+            response_time=arrival.response_time,
         ),
         lifetime_is_ours=lifetime.source == "configured",
         always_validate=directives.unqualified("no-cache"),
@@ -107,7 +101,7 @@ def as_stored(
         stale_if_error=directives.seconds("stale-if-error"),
         shareable=is_shareable(directives),
         vary_names=names,
-        selecting=selecting_values(names, request.headers, policy),
+        selecting=selecting_values(names, arrival.request.headers, policy),
     )
 
 
@@ -119,8 +113,8 @@ def _stale_while_revalidate(directives: Directives, policy: Policy) -> float:
 
 
 def _withheld(headers: Headers, directives: Directives) -> tuple[bytes, ...]:
-    # RFC 9213 section 2.2 leaves it to the cache whether a targeted field goes downstream. Our own
-    # is addressed to us alone; it stays in the store, since a 304 may come without it.
+    # RFC 9213 section 2.2 leaves it to the cache whether a targeted field goes downstream. The own
+    # one does not. It stays in the store, since a 304 may come without it.
     own = (OWN_TARGET,) if OWN_TARGET in headers else ()
     if directives.unqualified("no-cache"):
         return own
@@ -128,7 +122,7 @@ def _withheld(headers: Headers, directives: Directives) -> tuple[bytes, ...]:
 
 
 def is_never_stale(directives: Directives) -> bool:
-    """Say whether the response forbids every use after its lifetime."""
+    """Return whether the response forbids every use after its lifetime."""
     # Section 5.2.2.2: "once the response has become stale, a cache MUST NOT reuse that response to
     # satisfy another request until it has been successfully validated by the origin"; 5.2.2.8:
     # proxy-revalidate "is analogous to must-revalidate", for shared caches; 5.2.2.10: s-maxage
@@ -137,7 +131,7 @@ def is_never_stale(directives: Directives) -> bool:
 
 
 def is_shareable(directives: Directives) -> bool:
-    """Say whether the response allows a shared cache to use it for requests with credentials."""
+    """Return whether a shared cache may use the response for requests with credentials."""
     # Section 3.5: "In this specification, the following response directives have such an effect:
     # must-revalidate (Section 5.2.2.2), public (Section 5.2.2.9), and s-maxage (Section 5.2.2.10)."
     named = "public" in directives or "must-revalidate" in directives

@@ -4,6 +4,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.directives import Control, Directives, governing, parse_cache_control
 from maxage.rfc9111.field_list import lower_names
 from maxage.rfc9111.freshness import ONE_DAY, Lifetime, freshness_lifetime
@@ -16,14 +17,14 @@ from maxage.rfc9111.vary import vary_names
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 
 WINDOW: Final = 60.0
-"""How long a stale response is kept at least, for max-stale, HEAD and validation, in seconds."""
+"""Seconds that a stale response is kept at least, for max-stale, HEAD and validation."""
 # RFC 6585: "Responses with the 428 [429, 431, 511] status code MUST NOT be stored by a cache."
 _NEVER_STORED: Final = frozenset({428, 429, 431, 511})
 _UNDERSTOOD_METHODS: Final = frozenset({"GET", "QUERY"})
-"""QUERY (RFC 10008) comes this far only where a setting says so; its key holds its content."""
+"""QUERY (RFC 10008) comes this far only by a setting; its key includes its content."""
 _OF_ONE_REQUEST: Final = frozenset(range(400, 432)) - {404, 405, 410, 414}
-"""Client errors whose cause may be a header field of one request. That of the others is the URL; a
-status that is in no registry, such as 499, is the application's own word for something."""
+"""Client errors that a header field of one request may cause. The other ones depend on the URL, or
+are the application's own, such as 499."""
 _UNDERSTOOD: Final = (
     frozenset({*range(200, 206), *range(300, 304), 307, 308})
     | frozenset({*range(400, 412), *range(413, 416), 417, 421, 422, 426, 451})
@@ -32,40 +33,25 @@ _UNDERSTOOD: Final = (
 """Statuses whose caching requirements are kept here (RFC 9110 section 15, RFC 7725)."""
 
 
-def may_store_alone(
-    request: Request,
-    response: Response,
-    *,
-    request_time: float,
-    response_time: float,
-    policy: Policy,
-) -> MayStore | MayNotStore:
-    """Say whether the response may be stored, and as what; see `kinds.may_store`."""
+def may_store(arrival: Arrival) -> MayStore | MayNotStore:
+    """Return whether the response may be stored, and its stored form."""
     # RFC 9111 section 3: "A cache MUST NOT store a response to a request unless: the request method
     # is understood by the cache".
-    if request.method not in _UNDERSTOOD_METHODS:
+    if arrival.request.method not in _UNDERSTOOD_METHODS:
         return MayNotStore(reason=Reason.METHOD)
-    control = governing(response.headers, policy.cache_targets)
-    lifetime = lifetime_of(request, response, control, response_time, policy)
-    reason = objection(request, response, control, lifetime, policy)
+    control = governing(arrival.response.headers, arrival.policy.cache_targets)
+    lifetime = lifetime_of(arrival, control)
+    reason = objection(arrival, control, lifetime)
     if reason is not None:
         return MayNotStore(reason=reason)
-    stored = as_stored(
-        request,
-        response,
-        control,
-        lifetime,
-        request_time=request_time,
-        response_time=response_time,
-        policy=policy,
-    )
-    return verdict(stored, lifetime, control.directives, policy)
+    stored = as_stored(arrival, control, lifetime)
+    return verdict(stored, lifetime, control.directives, arrival.policy)
 
 
 def verdict(
     stored: StoredResponse, lifetime: Lifetime, directives: Directives, policy: Policy
 ) -> MayStore | MayNotStore:
-    """Say for how long a response that nothing forbids to store can be of use."""
+    """Return for how long a response that may be stored is useful."""
     # Section 3: "some caches will not store a response that has neither a cache validator nor an
     # explicit expiration time, as such responses are not usually useful to store."
     if not _is_worth_it(stored, policy):
@@ -77,43 +63,42 @@ def verdict(
     return MayStore(stored=stored, keep_for=keep_for)
 
 
-def lifetime_of(
-    request: Request, response: Response, control: Control, response_time: float, policy: Policy
-) -> Lifetime:
+def lifetime_of(arrival: Arrival, control: Control) -> Lifetime:
     """Return the lifetime that the response has, or the configured one where that applies."""
+    response, policy = arrival.response, arrival.policy
     lifetime = freshness_lifetime(
         response.status,
         response.headers,
         control,
-        response_time=response_time,
+        response_time=arrival.response_time,
         fraction=policy.heuristic_fraction,
     )
-    if lifetime.source == "none" and _takes_default(request, response, control, policy):
+    if lifetime.source == "none" and _takes_default(arrival, control):
         return replace(lifetime, seconds=policy.default_lifetime, source="configured")
     return lifetime
 
 
-def _takes_default(request: Request, response: Response, control: Control, policy: Policy) -> bool:
+def _takes_default(arrival: Arrival, control: Control) -> bool:
+    response, policy = arrival.response, arrival.policy
     headers = response.headers
-    # With a targeted field that gives no lifetime, only a response that says nothing else either
-    # is without freshness information. Pragma binds nobody in a response (section 5.4), but who
-    # sends `no-cache` there expects anything but a lifetime of our choice.
+    # A targeted field without a lifetime beside Cache-Control or Expires is freshness information.
+    # Pragma in a response has no meaning (section 5.4), but an application that sends `no-cache`
+    # there expects no configured lifetime.
     says_more = control.targeted and (b"cache-control" in headers or b"expires" in headers)
     refuses = b"no-cache" in lower_names(headers.get_all(b"pragma"))
     return (
         policy.default_lifetime > 0
         and response.status == 200
-        and not request.carries_credentials
+        and not arrival.request.carries_credentials
         and not control.directives.unqualified("no-cache")
         and not says_more
         and not refuses
     )
 
 
-def objection(
-    request: Request, response: Response, control: Control, lifetime: Lifetime, policy: Policy
-) -> Reason | None:
-    """Return what forbids storing the response; None when nothing does."""
+def objection(arrival: Arrival, control: Control, lifetime: Lifetime) -> Reason | None:
+    """Return the first reason against storing the response, or None."""
+    request, response, policy = arrival.request, arrival.response, arrival.policy
     return (
         _unfit_status(request, response, policy)
         or _forbidden_by_request(request, control.directives, policy)
@@ -174,7 +159,7 @@ def _forbidden_by_response(response: Response, directives: Directives) -> Reason
 
 
 _STREAMS: Final = frozenset({b"text/event-stream", b"multipart/x-mixed-replace"})
-"""Media types of responses that go on for as long as somebody listens."""
+"""Media types of endless responses."""
 
 
 def _forbidden_by_type(headers: Headers) -> Reason | None:
@@ -185,8 +170,8 @@ def _forbidden_by_type(headers: Headers) -> Reason | None:
 def _forbidden_by_policy(
     response: Response, directives: Directives, lifetime: Lifetime, policy: Policy
 ) -> Reason | None:
-    # Deviation: section 7.3 of the RFC leaves Set-Cookie to the origin's other directives. A cookie
-    # that one user was given must not reach another by an oversight.
+    # Deviation: section 7.3 of the RFC leaves Set-Cookie to the origin's other directives. Here one
+    # user's cookie never reaches another user by an oversight.
     listed = {*directives.field_names("private"), *directives.field_names("no-cache")}
     has_cookie = any(name in response.headers for name in COOKIES - listed)
     if has_cookie and not (policy.store_set_cookie and lifetime.source == "explicit"):
@@ -196,9 +181,9 @@ def _forbidden_by_policy(
     # Other statuses than 200 are stored only with freshness of their own.
     if response.status != 200 and lifetime.source == "none":
         return Reason.NO_LIFETIME
-    # Deviation: section 3 lets an explicit lifetime make any final status storable. Whoever finds a
-    # field that makes the application answer 400 would deny the URL to everybody for as long
-    # (cache-poisoned denial of service).
+    # Deviation: section 3 lets an explicit lifetime make any final status storable. A client that
+    # provokes a 400 by a header field would deny the URL to all others for as long (cache-poisoned
+    # denial of service).
     if response.status in _OF_ONE_REQUEST and not policy.store_client_errors:
         return Reason.CLIENT_ERROR
     return None
@@ -226,7 +211,7 @@ def _keep_for(
     stored: StoredResponse, lifetime: Lifetime, directives: Directives, policy: Policy
 ) -> float:
     fresh = stored.freshness_lifetime - stored.corrected_initial_age
-    # What is our choice ends after a day; what the response asks for itself does not.
+    # The response may ask for any time; all other uses end after a day.
     useful = max(fresh + _stale_window(stored, policy), max(0.0, fresh) + _grace(stored, policy))
     ours = min(useful, ONE_DAY)
     if lifetime.source != "explicit":
@@ -235,11 +220,12 @@ def _keep_for(
 
 
 def _grace(stored: StoredResponse, policy: Policy) -> float:
-    """Return for how long a stale response can be of use in ways that nobody announces."""
+    """Return for how long a stale response is useful for validation and max-stale."""
     if _can_be_validated(stored):
         return max(stored.freshness_lifetime, WINDOW)
-    deaf = not policy.obey_request_directives
-    return 0.0 if deaf or stored.never_stale or stored.always_validate else WINDOW  # max-stale
+    if not policy.obey_request_directives or stored.never_stale or stored.always_validate:
+        return 0.0
+    return WINDOW  # max-stale
 
 
 def _own_window(stored: StoredResponse, directives: Directives) -> float:

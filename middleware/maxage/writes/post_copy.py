@@ -18,7 +18,7 @@ from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.purger import KnownTokens
 from maxage.rfc9111.message import Headers, Request, Response
-from maxage.rfc9111.posting import answers_get
+from maxage.rfc9111.post import answers_get
 
 
 async def post_copy_of(responder: Responder) -> "PostCopy | None":

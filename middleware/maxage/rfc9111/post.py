@@ -1,4 +1,4 @@
-"""Answers to POST that may answer later GETs (RFC 9110 section 9.3.3)."""
+"""Responses to POST that may answer later GETs (RFC 9110 section 9.3.3)."""
 
 from maxage.rfc9111.directives import governing
 from maxage.rfc9111.freshness import explicit_lifetime
@@ -10,9 +10,9 @@ from maxage.rfc9111.policy import Policy
 def answers_get(
     response: Response, *, scheme: str, host: str, target: str, response_time: float, policy: Policy
 ) -> bool:
-    """Say whether an answer to POST may be stored as the answer to GET.
+    """Return whether a response to POST may be stored as the response to GET.
 
-    `target` is the raw path and query that the POST went to, `host` its authority.
+    `target` is the raw path and query of the POST, `host` its authority.
     """
     # RFC 9110 section 9.3.3: "Responses to POST requests are only cacheable when they include
     # explicit freshness information (see Section 4.2.1 of [CACHING]) and a Content-Location header

@@ -1,14 +1,15 @@
-"""What was decided about one response is used for all of its kind, and says what it alone would."""
+"""A memoised verdict on a response is the same as a new one."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from maxage.rfc9111.may_store import may_store
+from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.policy import Policy
-from maxage.rfc9111.storing import may_store_alone
+from maxage.rfc9111.storing import may_store
+from maxage.rfc9111.storing_memo import memoised_may_store
 from maxage.rfc9111.verdicts import MayNotStore, MayStore
 from tests.rfc9111.build import NOW, date, get, reply
 
@@ -39,12 +40,12 @@ POLICIES = [
 def both(
     request: Request, response: Response, policy: Policy, delay: float
 ) -> tuple[MayStore | MayNotStore, MayStore | MayNotStore]:
-    """Return what is said of the response as one of its kind, and of it alone."""
-    said, alone = (
-        ask(request, response, request_time=NOW - delay, response_time=NOW, policy=policy)
-        for ask in (may_store, may_store_alone)
-    )
-    return said, alone
+    """Return the verdict of the memo, and the one without it."""
+    arrival = Arrival(
+        request=request, response=response, request_time=NOW - delay, response_time=NOW,
+        policy=policy,
+    )  # fmt: skip
+    return memoised_may_store(arrival), may_store(arrival)
 
 
 @given(

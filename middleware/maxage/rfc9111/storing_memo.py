@@ -1,0 +1,96 @@
+"""Verdicts of `storing.may_store`, memoised by the header fields that they depend on.
+
+An application sends few combinations of these fields. The fields that differ from response to
+response, such as Content-Length, decide nothing.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+from msgspec.structs import replace
+
+from maxage.rfc9111.arrival import Arrival
+from maxage.rfc9111.directives import OWN_TARGET, governing
+from maxage.rfc9111.message import Headers, Request, Response
+from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.stored_response import dropped_fields, kept_headers
+from maxage.rfc9111.storing import may_store
+from maxage.rfc9111.vary import selecting_values
+from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
+
+_TELLING_TIME: Final = frozenset({b"age", b"date", b"expires", b"last-modified"})
+"""Fields that make a verdict depend on the time of the response."""
+_DECIDING: Final = frozenset({
+    b"access-control-allow-origin", b"cache-control", b"connection", b"content-type", b"etag",
+    OWN_TARGET, b"pragma", b"set-cookie", b"vary",
+})  # fmt: skip
+"""All other fields that a verdict depends on, besides targeted ones."""
+_PRESENT: Final = frozenset({b"etag", b"set-cookie"})
+"""Fields of which only the presence of a value counts."""
+_MEMOISED: Final = 512
+"""Verdicts."""
+
+_Fields = tuple[tuple[bytes, tuple[bytes, ...]], ...]
+"""Names in lower case, each with the values of its lines."""
+
+
+def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
+    """Return the verdict of `storing.may_store`, from the memo where that is possible."""
+    fields = _deciding_fields(arrival)
+    if fields is None:
+        return may_store(arrival)
+    response, policy = arrival.response, arrival.policy
+    verdict, dropped = _verdict_on(response.status, fields, policy)
+    # Without Date and Age its age is the time that it took.
+    age = max(0.0, arrival.response_time - arrival.request_time)
+    if isinstance(verdict, MayNotStore):
+        return verdict
+    if verdict.keep_for <= age:
+        return MayNotStore(reason=Reason.USELESS)
+    stored = replace(
+        verdict.stored,
+        headers=kept_headers(response.headers, dropped, policy, arrival.response_time),
+        request_time=arrival.request_time,
+        response_time=arrival.response_time,
+        corrected_initial_age=age,
+        selecting=selecting_values(verdict.stored.vary_names, arrival.request.headers, policy),
+    )
+    return MayStore(stored=stored, keep_for=verdict.keep_for - age)
+
+
+def _deciding_fields(arrival: Arrival) -> _Fields | None:
+    """Return the fields that the verdict depends on; None where it depends on more than fields."""
+    request, response, headers = arrival.request, arrival.response, arrival.response.headers
+    if (
+        request.method != "GET"
+        or request.carries_credentials
+        or b"cache-control" in request.headers
+        or response.status == 206
+        or headers.has_any(_TELLING_TIME)
+    ):
+        return None
+    targets = arrival.policy.cache_targets
+    return tuple(
+        [
+            (name, tuple([value and b"*" for value in values]) if name in _PRESENT else values)
+            for name, values in headers.fields()
+            if name in _DECIDING or name in targets
+        ]
+    )
+
+
+@lru_cache(maxsize=_MEMOISED)
+def _verdict_on(
+    status: int, fields: _Fields, policy: Policy
+) -> tuple[MayStore | MayNotStore, frozenset[bytes]]:
+    """Return the verdict on a response that took no time, and the names of the dropped fields."""
+    lines = tuple((name, value) for name, values in fields for value in values)
+    response = Response(status=status, headers=Headers.of(lines))
+    dropped = dropped_fields(
+        response.headers, governing(response.headers, policy.cache_targets).directives, policy
+    )
+    arrival = Arrival(
+        request=Request(method="GET"), response=response, request_time=0, response_time=0,
+        policy=policy,
+    )  # fmt: skip
+    return may_store(arrival), dropped
