@@ -1,4 +1,4 @@
-"""`python -m app`, which is what `./run` starts."""
+"""`python -m app`, which `./run` starts."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from maxage import CacheSettings, SettingsError, __version__
 
 
 def main() -> int:
-    """Check what can be checked, say what we run on, and serve."""
+    """Check settings and database, print a greeting, and serve."""
     try:
         settings, cache = AppSettings(), CacheSettings()
         asyncio.run(open_once(Database(settings.database)))
@@ -21,8 +21,8 @@ def main() -> int:
         return 2
     sys.stdout.write(greeting(settings, cache))
     sys.stdout.flush()
-    # A stored response keeps the date it was made, so the cache sends Date where there is one.
-    # It is told so here: FastAPI's telemetry hides from middleware what its server does.
+    # The cache sends Date, since a stored response keeps the time at which it was made. The setting
+    # says so, because FastAPI's telemetry hides the server from middleware.
     cache_dates = caches(settings, cache) and cache.cache_send_date is not False
     if cache_dates:
         os.environ["CACHE_SEND_DATE"] = "true"
@@ -47,7 +47,7 @@ async def open_once(database: Database) -> None:
 
 
 def greeting(settings: AppSettings, cache: CacheSettings) -> str:
-    """Say in a few lines what we run on, and what to try."""
+    """Return a few lines: the address, the stores, and requests to try."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     json = "-H 'Content-Type: application/json' -d"
@@ -62,13 +62,13 @@ Try the first line twice, then the second, then the first again, and watch Cache
 
 
 def caches(settings: AppSettings, cache: CacheSettings) -> bool:
-    """Say whether there is a cache: several processes cannot do with a store each."""
+    """Return whether the cache is on: several processes need a store in common."""
     shared = (cache.redis_url or "memory:").partition(":")[0] != "memory"
     return cache.use_redis_cache and (shared or settings.web_concurrency == 1)
 
 
 def where_responses_are(settings: AppSettings, cache: CacheSettings) -> str:
-    """Say where stored responses are kept."""
+    """Return where responses are stored, in words."""
     if not cache.use_redis_cache:
         return "off (USE_REDIS_CACHE=false)"
     if not caches(settings, cache):

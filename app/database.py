@@ -21,12 +21,12 @@ from sqlalchemy.ext.asyncio import (
 from app.models import Base, Item
 from app.seed import seed_items
 
-# Any number will do, as long as nobody else takes advisory locks under it.
+# Any number that no other program uses for an advisory lock.
 FIRST_START_LOCK = 6_297_729
 
 
 async def _opened_sqlite(*args: Any, **more: Any) -> aiosqlite.Connection:
-    """Open a file; where that fails, see its thread to the end, which else may outlive the loop."""
+    """Open a file; if that fails, join its thread, which may otherwise outlive the loop."""
     connection = aiosqlite.connect(*args, **more)
     # As SQLAlchemy does it; before aiosqlite 0.22 the connection itself is the thread.
     thread: Any = getattr(connection, "_thread", connection)
@@ -43,7 +43,7 @@ class DatabaseUnavailableError(Exception):
 
 
 class Database:
-    """The engine and its sessions. Connects when it is first used, not before."""
+    """The engine and its sessions; it connects at its first use."""
 
     def __init__(self, url: URL) -> None:
         self.url = url
@@ -55,21 +55,21 @@ class Database:
         event.listen(self.engine.sync_engine, "do_connect", self._connect)
 
     def _connect(self, dialect: Dialect, _record: Any, positional: Any, named: Any) -> Any:
-        """Connect; whatever error of its own a driver or the network raises becomes ours."""
+        """Connect; turn any error of the driver or the network into `DatabaseUnavailableError`."""
         try:
             return dialect.connect(*positional, **named)
         except Exception as error:
             raise self._unavailable(error) from error
 
     async def prepare(self) -> None:
-        """Make the tables on first start, with something to look at in them.
+        """Create the tables with example items at the first start.
 
         Raises:
             DatabaseUnavailableError: the database cannot be opened, or not be written.
         """
         try:
             async with self._alone() as connection:
-                # Seeded together with the table: whoever deletes all items wants none.
+                # Only together with the table: an operator who deletes all items wants none.
                 if not await connection.run_sync(lambda sync: inspect(sync).has_table("items")):
                     await connection.run_sync(Base.metadata.create_all)
                     await connection.execute(insert(Item), seed_items())
@@ -78,7 +78,7 @@ class Database:
 
     @asynccontextmanager
     async def _alone(self) -> AsyncGenerator[AsyncConnection]:
-        """Open a transaction that workers which start at the same time go through in turn."""
+        """Open a transaction that only one of the starting workers holds at a time."""
         if self.engine.dialect.name == "sqlite":
             async with self.engine.connect() as connection:
                 # The driver's own BEGIN would take the lock only at the first write, too late.
@@ -116,10 +116,9 @@ async def get_session(
 ) -> AsyncGenerator[AsyncSession]:
     """Open a session for one request.
 
-    It does not commit. FastAPI runs what follows the `yield` after the answer was sent: a commit
-    here would come too late, since the client had been told that its write was done, and the
-    cache purged, while everybody else still read the old row. So handlers commit before they
-    return, and an answer never comes before the commit it acknowledges.
+    It does not commit: handlers commit before they return. FastAPI runs the code behind the `yield`
+    after the answer was sent, so that a commit here would come after the answer and the purge, and
+    other requests could store the old row again in between.
     """
     async with database.sessions() as session:
         yield session

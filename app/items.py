@@ -143,8 +143,8 @@ async def delete_item(session: SessionDep, item_id: ItemId) -> None:
 async def change_item(session: AsyncSession, item_id: int, values: dict[str, Any]) -> ItemOut:
     """Write some columns of an item, in one statement: concurrent changes cannot mix their reads.
 
-    First the commit, then the typed cache: the other way round, somebody could read the old row
-    in between and put it back. And both before the answer.
+    The commit comes before the typed cache: in the other order, another request could read the old
+    row in between and put it back. Both come before the answer.
     """
     values["updated_at"] = datetime.now(UTC)
     rows = await session.scalars(

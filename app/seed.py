@@ -7,7 +7,7 @@ from typing import Any
 
 from app.models import CheckKind, Environment
 
-# Name, what it does, the port that its TCP check connects to.
+# Name, task, and the port of the TCP check.
 SERVICES = (
     ("accounts", "Sign-up, profiles and preferences", 8443),
     ("audit-log", "Append-only record of administrative actions", 9440),
@@ -76,7 +76,7 @@ def checks(name: str, task: str, port: int, environment: Environment) -> Iterato
     production = environment is Environment.PRODUCTION
     shared: dict[str, Any] = {
         "environment": environment,
-        # Nobody is to be woken by these.
+        # These must not wake the engineer on duty.
         "enabled": environment is not Environment.DEVELOPMENT or port == 443,
     }
     yield shared | {

@@ -25,10 +25,10 @@ DRIVERS = {
 
 
 class AppSettings(BaseSettings):
-    """Read from keywords, the environment and `.env`, in that order.
+    """Settings of the application: read from keywords, then the environment, then `.env`.
 
     Raises:
-        SettingsError: a value cannot be right; one sentence says which, and what is accepted.
+        SettingsError: a value is wrong; one sentence names the setting and the accepted values.
     """
 
     model_config = SettingsConfigDict(

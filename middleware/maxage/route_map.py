@@ -1,7 +1,7 @@
-"""The map of an application: the groups of each read, and what each write purges of them.
+"""Route map: the groups of each read of an application, and the reads that each write purges.
 
-Laid out by templates. Parameters get a value by where they stand in the path, so that `{id}` of one
-route meets `{item_id}` of another, and their names again when the map is shown.
+Each template becomes a sample path. A parameter's value depends on its position only, so that
+`{id}` of one route meets `{item_id}` of another. The map shows the names again.
 """
 
 import re
@@ -19,8 +19,8 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::(\w+))?\}")
 _FIRST_VALUE: Final = 90_000
 _LEGEND: Final = """\
-p: a path and all that lies beneath it, c: the views of a collection, g: a tag.
-Tags that a response names itself, and objects read through the typed cache, come on top."""
+p: a path and all paths beneath it, c: the views of a collection, g: a tag.
+Not shown: tags that a response names itself, and objects read through the typed cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +30,9 @@ class MappedRead:
     path: str
     """Its template."""
     groups: tuple[str, ...]
-    """The groups that its responses are in, with the names of parameters in them."""
+    """The groups of its responses, with the names of parameters in them."""
     cached: bool
-    """False where its responses are never cached."""
+    """False: its responses are never cached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +45,12 @@ class MappedWrite:
     groups: tuple[str, ...]
     """The groups that it purges."""
     reads: tuple[str, ...]
-    """The templates of the reads that are in one of them."""
+    """The templates of the reads in one of these groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteMap:
-    """All routes of an application, in their order. Its text is for people to read."""
+    """All routes of an application, in their order. `str()` gives a text for people."""
 
     reads: tuple[MappedRead, ...]
     writes: tuple[MappedWrite, ...]
@@ -91,7 +91,7 @@ def route_map(app: Any) -> RouteMap:
 
 
 def targets_of(app: Any) -> Targets:
-    """Return what the application's cache knows of its URLs; as by default where it has none."""
+    """Return the targets of the application's cache, or of a default cache where it has none."""
     if isinstance(app, CacheMiddleware):
         return app.targets
     for one in getattr(app, "user_middleware", ()):
@@ -102,7 +102,7 @@ def targets_of(app: Any) -> Targets:
 
 
 def scope_of(method: str, target: str) -> dict[str, Any]:
-    """Return the scope of a request, as far as groups depend on it."""
+    """Return the part of a request's scope on which groups depend."""
     path, _, query = target.partition("?")
     return {
         "type": "http", "method": method, "scheme": "http", "path": path,
@@ -136,7 +136,7 @@ def _headers(host: str) -> Headers:
 
 
 def _sample(route: RouteInfo) -> tuple[str, str, Mapping[str, str]]:
-    """Return a path of the route, its host, and the names of the values in that path."""
+    """Return a sample path of the route, its host, and the name of each value in that path."""
     names: dict[str, str] = {}
 
     def value(found: re.Match[str]) -> str:

@@ -1,9 +1,9 @@
-"""For the tests of applications: does this write purge that read?
+"""Assertions for the tests of applications: does this write purge that read?
 
     assert_invalidates(app, "PUT /items/5", "GET /items?page=2")
     assert_does_not_invalidate(app, "PUT /items/5", "GET /items/6")
 
-Nothing is run: the answer is that of the application's routes, decorators and rules.
+No handler runs: the application's routes, decorators and rules decide.
 """
 
 from typing import Any, Final
@@ -18,8 +18,8 @@ __all__ = ["RouteMap", "assert_does_not_invalidate", "assert_invalidates", "rout
 
 _HOST: Final = Headers.of(((b"host", b"testserver"),))
 _NOT_SEEN: Final = (
-    "Tags that a response names itself, and objects read through the typed cache, are not seen "
-    "here; a tag or invalidates() on the route is."
+    "This test sees the tags and invalidates() of routes. It does not see tags that a response "
+    "names itself, nor objects read through the typed cache."
 )
 
 
@@ -32,11 +32,11 @@ def assert_invalidates(app: Any, write: str, read: str) -> None:
         read: GET and the path, with or without a query, such as `GET /items?page=2`.
 
     Raises:
-        AssertionError: it does not purge it, or what is asked about is no such request.
+        AssertionError: it does not, or one of the requests is none that the application knows.
     """
     purged, known, told = _both(app, write, read)
     if known is None:
-        raise AssertionError(f"{read} is never cached, so that there is nothing to invalidate.")
+        raise AssertionError(f"{read} is never cached: there is nothing to invalidate.")
     if purged.isdisjoint(known):
         raise AssertionError(f"{write} does not invalidate {read}.\n{told}\n{_NOT_SEEN}")
 
@@ -50,7 +50,7 @@ def assert_does_not_invalidate(app: Any, write: str, read: str) -> None:
         read: GET and the path, with or without a query.
 
     Raises:
-        AssertionError: it purges it, or what is asked about is no such request.
+        AssertionError: it does, or one of the requests is none that the application knows.
     """
     purged, known, told = _both(app, write, read)
     both = purged.intersection(known or ())
@@ -61,7 +61,7 @@ def assert_does_not_invalidate(app: Any, write: str, read: str) -> None:
 
 
 def _both(app: Any, write: str, read: str) -> tuple[frozenset[str], frozenset[str] | None, str]:
-    """Return the groups purged, those of the read (None: never cached), and a text of both."""
+    """Return the purged groups, the groups of the read (None: never cached), and a text of both."""
     method, changed = _parsed(write)
     if not is_unsafe(method):
         raise AssertionError(f"{write!r} changes nothing; a write is a POST, PUT, PATCH or DELETE.")
@@ -90,13 +90,13 @@ def _route(targets: Targets, method: str, target: str) -> str:
     """Return the template of the route that answers.
 
     Raises:
-        AssertionError: none does, which is a slip of the pen more often than a wish.
+        AssertionError: no route does, probably by a typing error.
     """
     scope = scope_of(method, target)
     table = targets.table(scope)
     if not table.routes:
         return "no routes are known"
-    found = targets.match(scope, _HOST)
-    if found is None:
+    match = targets.match(scope, _HOST)
+    if match is None:
         raise AssertionError(f"{method} {target} has no route in this application.")
-    return f"route {found.route.template}"
+    return f"route {match.route.template}"

@@ -132,20 +132,20 @@ class Targets:
         return groups
 
     def _touched_at(self, method: str, path: str, host: bytes) -> tuple[str, ...]:
-        found = self._routes.match(method, path, _host_name(host)) if self._routes else None
-        if self._route_groups is None or found is None:
+        match = self._routes.match(method, path, _host_name(host)) if self._routes else None
+        if self._route_groups is None or match is None:
             groups = fallback_touched(path)
         else:
-            groups = self._route_groups.touched_by(found)
-        declared = self._terms_at(path, path, found).policy.invalidates
-        named = (g for name in declared for g in named_groups(_formatted(name, found)))
+            groups = self._route_groups.touched_by(match)
+        declared = self._terms_at(path, path, match).policy.invalidates
+        named = (g for name in declared for g in named_groups(_formatted(name, match)))
         return tuple(dict.fromkeys((*groups, *named)))
 
     def member(self, path: str, scope: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the groups of one path named by a response: itself and all beneath it."""
         decoded = _beneath(unquote(path.partition("?")[0]), self._root_path(scope))
-        found = self._routes.match("GET", decoded) if self._routes is not None else None
-        spelled = decoded if found is None else found.path
+        match = self._routes.match("GET", decoded) if self._routes is not None else None
+        spelled = decoded if match is None else match.path
         return (path_group(spelled), collection_group(spelled))
 
     def _root_path(self, scope: Mapping[str, Any]) -> str:
@@ -169,12 +169,12 @@ class Targets:
         method, query = identity[:2]
         path, inner = scope["path"], self._inner_path(scope)
         deep = path.count("/") > _DEEPEST
-        found, groups = (None, ()) if deep else self._groups(method, inner, _host_name(place[1]))
-        terms = self._terms_at(path, inner, found)
+        match, groups = (None, ()) if deep else self._groups(method, inner, _host_name(place[1]))
+        terms = self._terms_at(path, inner, match)
         if deep:
             terms = Terms(None, replace(terms.policy, cache=False), terms.rules)
         tags = terms.policy.tags and dict.fromkeys(
-            tag_group(_formatted(tag, found)) for tag in terms.policy.tags
+            tag_group(_formatted(tag, match)) for tag in terms.policy.tags
         )
         declared = terms.route.query_names if terms.route is not None else None
         if self._settings.cache_keyed_query == "declared" and declared is not None:
@@ -189,8 +189,8 @@ class Targets:
             search=self._search(identity),
         )
 
-    def _terms_at(self, path: str, inner: str, found: RouteMatch | None) -> Terms:
-        route = found.route if found is not None else None
+    def _terms_at(self, path: str, inner: str, match: RouteMatch | None) -> Terms:
+        route = match.route if match is not None else None
         matching = matching_rules(self._rules, path, inner) if self._rules else ()
         terms = self._terms.get((route, matching))
         if terms is None:
@@ -230,10 +230,10 @@ class Targets:
     def _groups(
         self, method: str, path: str, host: str
     ) -> tuple[RouteMatch | None, tuple[str, ...]]:
-        found = self._routes.match(method, path, host) if self._routes else None
-        if self._route_groups is None or found is None:
+        match = self._routes.match(method, path, host) if self._routes else None
+        if self._route_groups is None or match is None:
             return None, fallback_groups(path)
-        return found, self._route_groups.groups_of(found, host)
+        return match, self._route_groups.groups_of(match, host)
 
     def _watch_routes(self, scope: Mapping[str, Any]) -> None:
         """Read the routes when they are first needed, and again when some were added."""
@@ -271,7 +271,7 @@ def _beneath(path: str, root_path: str) -> str:
     return rest if rest.startswith("/") or not rest else path
 
 
-def _formatted(tag: str, found: RouteMatch | None) -> str:
+def _formatted(tag: str, match: RouteMatch | None) -> str:
     """Return the tag with path parameters filled in; unknown names stay as they are."""
-    params: Mapping[str, str] = {} if found is None else found.params
+    params: Mapping[str, str] = {} if match is None else match.params
     return _BRACES.sub(lambda name: params.get(name[1], name[0]), tag)

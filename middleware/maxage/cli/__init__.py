@@ -1,4 +1,4 @@
-"""The command line: `maxage routes MODULE:APP` prints what each write purges."""
+"""Command line: `maxage routes MODULE:APP` prints which reads each write purges."""
 
 import argparse
 import importlib
@@ -11,11 +11,11 @@ from maxage.route_map import route_map
 
 
 class UsageError(MaxageError):
-    """What was asked for cannot be done; the message says why in one sentence."""
+    """Raised when a command cannot be run; the message says why in one sentence."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit code: 0, or 2 where it was asked for in vain."""
+    """Run one command; return the exit code: 0, or 2 where the command cannot be run."""
     parser = argparse.ArgumentParser(prog="maxage", description="Tools for the cache maxage.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     routes = commands.add_parser(
@@ -37,7 +37,7 @@ def load(name: str) -> Any:
     """Import the application `MODULE:APP`, looking in the current directory first.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no such application.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:

@@ -1,4 +1,4 @@
-"""What maxage adds to a FastAPI application: the health endpoint, and a guarded route to purge."""
+"""Routers for FastAPI applications: the health endpoint, and a guarded route that purges."""
 
 from maxage.fastapi.health import Health, health_router
 from maxage.fastapi.purge import Purge, Purged, purge_router

@@ -1,4 +1,4 @@
-"""The health endpoint of the Redis integration guide."""
+"""Health endpoint of the Redis integration guide."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -14,13 +14,13 @@ from maxage.routing.route_policy import uncached
 from maxage.settings import CacheSettings
 
 PING_TIMEOUT: Final = 0.25
-"""Seconds that each server may take to answer the ping behind `redis_available`."""
+"""Seconds within which each server must answer the ping of `redis_available`."""
 LONGEST_WAIT: Final = 1.0
-"""Seconds after which `redis_available` is False, whatever the ping is waiting for."""
+"""Seconds after which `redis_available` is False in any case."""
 
 
 class Health(BaseModel):
-    """Exactly the fields that the guide shows."""
+    """Health of the application: exactly the fields of the guide."""
 
     status: str
     message: str
@@ -31,10 +31,10 @@ class Health(BaseModel):
 
 
 def health_router(settings: CacheSettings, *, message: str) -> APIRouter:
-    """Return a router with `GET /health`: 200 whether or not Redis is there.
+    """Return a router with `GET /health`, which answers 200 with Redis and without.
 
     Args:
-        settings: those of the cache whose state is reported.
+        settings: settings of the cache whose state is reported.
         message: the text of the `message` field.
     """
     router = APIRouter(tags=["health"])
@@ -42,7 +42,7 @@ def health_router(settings: CacheSettings, *, message: str) -> APIRouter:
     @router.get("/health")
     @uncached
     async def health(response: Response) -> Health:
-        """Report whether the application runs, and whether its Redis answers right now."""
+        """Report whether the application runs, and whether its Redis answers."""
         response.headers["cache-control"] = "no-store"
         now = datetime.now(UTC).replace(tzinfo=None)
         return Health(
@@ -57,7 +57,7 @@ def health_router(settings: CacheSettings, *, message: str) -> APIRouter:
 
 
 async def redis_available(settings: CacheSettings) -> bool:
-    """Return whether Redis answers a ping of its own connection, whatever the breaker says.
+    """Return whether Redis answers a ping on a new connection; the circuit breaker has no say.
 
     False, without a connection, when caching is disabled or no Redis is configured.
     """

@@ -1,4 +1,4 @@
-"""A route by which whoever holds a token, or passes a check, purges the cache."""
+"""Purge route: purge the cache over HTTP, guarded by a token or a check of the application."""
 
 import hmac
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from maxage.errors import SettingsError
 from maxage.invalidation.purge import apurge, apurge_all
 
 SHORTEST_TOKEN: Final = 16
-"""Characters of a token at least."""
+"""Smallest number of characters of a token."""
 MOST_NAMES: Final = 1000
 """Paths and tags that one request may name."""
 
@@ -21,16 +21,16 @@ _MAKE_ONE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(32))'
 
 
 class Purge(BaseModel):
-    """What is to be purged."""
+    """Request body: paths and tags to purge, or everything."""
 
     model_config = ConfigDict(extra="forbid")
 
     names: list[Annotated[str, Field(min_length=1)]] = Field(default=[], max_length=MOST_NAMES)
-    """Paths, which begin with /, and tags; as `maxage.purge` takes them."""
+    """Paths, which begin with /, and tags, as for `maxage.purge`."""
     everything: bool = False
     """Every response and every object of the typed cache, of the whole namespace."""
     soft: bool = False
-    """Serve what is stored once more, while it is refreshed in the background."""
+    """Serve each stored response once more, while it is refreshed in the background."""
 
     @model_validator(mode="after")
     def _says_what(self) -> Self:
@@ -40,10 +40,10 @@ class Purge(BaseModel):
 
 
 class Purged(BaseModel):
-    """What came of it."""
+    """Response body: whether the purge is confirmed."""
 
     confirmed: bool
-    """False: Redis did not confirm it, and it is made up for as soon as Redis is back."""
+    """False: Redis did not confirm the purge; it is repeated as soon as Redis is back."""
 
 
 def purge_router(
@@ -51,23 +51,23 @@ def purge_router(
 ) -> APIRouter:
     """Return a router with `POST /purge`; mount it under a prefix of your own.
 
-    It answers 200 when the purge is confirmed, 202 when it is not yet. No route without a guard can
-    be made: with both, both have to let a request through.
+    It answers 200 when the purge is confirmed, and 202 when it is not yet. At least one guard is
+    needed; with both, a request must pass both.
 
     Args:
-        token: what `Authorization: Bearer ...` has to say; 401 without one or with another one.
+        token: the token of `Authorization: Bearer ...`; 401 without it or with another one.
         dependencies: your own checks, such as `[Depends(require_admin)]`.
 
     Raises:
-        SettingsError: there is neither, or one of them cannot be right.
+        SettingsError: there is no guard, or one of them is wrong.
     """
     guards = [*map(_checked_dependency, dependencies)]
     if token is not None:
         guards.insert(0, Depends(_bearer(_checked_token(token))))
     if not guards:
         raise SettingsError(
-            "purge_router() got neither a token nor dependencies, so that anybody could purge the "
-            f"cache; give it token=... (make one with {_MAKE_ONE}) or "
+            "purge_router() got neither a token nor dependencies, so that every client could purge "
+            f"the cache; give it token=... (make one with {_MAKE_ONE}) or "
             "dependencies=[Depends(your_check)]."
         )
     router = APIRouter(tags=["cache"], dependencies=guards)
@@ -87,13 +87,13 @@ def purge_router(
 
 
 def _bearer(token: bytes) -> Any:
-    """Return the dependency that asks for the token."""
+    """Return the dependency that checks the token."""
     scheme = HTTPBearer(auto_error=False, scheme_name="PurgeToken")
 
     async def check(
         sent: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)],
     ) -> None:
-        # Header fields are read as Latin-1, which gives back what was sent.
+        # Starlette decodes header fields as Latin-1: encoding them again gives the bytes sent.
         if sent is None:
             raise _unauthorized("A purge takes a token: Authorization: Bearer ...", "Bearer")
         given = sent.credentials.encode("latin-1", "replace")

@@ -1,10 +1,10 @@
-"""The names of groups: of paths, collections and tags."""
+"""Names of groups: of paths, collections and tags."""
 
 from maxage.store.tokens import NAMESPACE_GROUP
 
 
 def path_group(path: str) -> str:
-    """Return the group of a path and of everything beneath it."""
+    """Return the group of a path and of all paths beneath it."""
     return "p:" + _normal(path)
 
 
@@ -19,20 +19,19 @@ def tag_group(tag: str) -> str:
 
 
 def named_groups(name: str) -> tuple[str, ...]:
-    """Return the groups that a name means: those of a path if it begins with /, else of a tag.
+    """Return the groups of a name: of a path if it begins with /, else of a tag.
 
-    A path is meant with all its queries and all that lies beneath it.
+    A path includes all its queries and all paths beneath it.
     """
     if name.startswith("/"):
         path = name.partition("?")[0]
-        # All that there is lies beneath the root.
+        # All paths lie beneath the root.
         whole = (NAMESPACE_GROUP,) if not path.strip("/") else ()
         return (path_group(path), collection_group(path), *whole)
     return (tag_group(name),)
 
 
 def _normal(path: str) -> str:
-    # Slashes at the end, or several in a row, name the same resource for the purposes of a purge:
-    # merging two names only ever purges more.
+    # Slashes at the end, or several in a row, are ignored: merging two names only purges more.
     path = path.strip("/")
     return "/" + ("/".join(filter(None, path.split("/"))) if "//" in path else path)

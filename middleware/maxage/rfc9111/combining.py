@@ -1,4 +1,4 @@
-"""Completing a stored part: what to ask for, and how the two become one (RFC 9111 section 3.4)."""
+"""Completing a stored part: its range request, and the combination (RFC 9111 section 3.4)."""
 
 from maxage.rfc9111.freshening import merged
 from maxage.rfc9111.message import HeaderList, Headers, Request, Response, StoredResponse
@@ -8,7 +8,7 @@ from maxage.rfc9111.validation import is_weak
 
 
 def completing_fields(request: Request, stored: StoredResponse) -> HeaderList:
-    """Return the fields of a request for what a stored beginning lacks; none when it is no such."""
+    """Return the fields of a request for the rest of a stored beginning, or none."""
     # RFC 9111 section 3.3: "A cache MAY complete a stored incomplete response by making a
     # subsequent range request (Section 14.2 of [HTTP]) and combining the successful response with
     # the stored response, as defined in Section 3.4."
@@ -22,7 +22,7 @@ def completing_fields(request: Request, stored: StoredResponse) -> HeaderList:
 
 
 def completed_by(stored: StoredResponse, response: Response) -> Response | None:
-    """Return the head of the whole 200 that a stored beginning and this 206 make together."""
+    """Return the head of the 200 that a stored beginning and this 206 make together, or None."""
     begun, rest = content_span(stored.headers), content_span(response.headers)
     if response.status != 206 or begun is None or rest is None:
         return None

@@ -28,7 +28,7 @@ _FORMATS: Final = tuple(
 
 
 def parse_http_date(text: bytes, *, now: float) -> float | None:
-    """Return the instant that `text` names, or None when it is not an HTTP date.
+    """Return the instant of an HTTP date, or None when `text` is none.
 
     `now` only decides the century of a two-digit year.
     """
@@ -81,7 +81,7 @@ def format_http_date(instant: float) -> bytes:
     return _formatted(int(instant))
 
 
-# Of one second there are many responses.
+# Many responses share one second.
 @lru_cache(maxsize=16)
 def _formatted(seconds: int) -> bytes:
     return formatdate(seconds, usegmt=True).encode("ascii")

@@ -1,4 +1,4 @@
-"""The two questions: may the stored response answer, and may this response be stored?"""
+"""May a stored response answer this request? (RFC 9111 section 4)"""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from maxage.rfc9111.validation import conditional_fields, is_not_modified, not_m
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wishes:
-    """What the request directives ask for (RFC 9111 section 5.2.1)."""
+    """The request directives (RFC 9111 section 5.2.1)."""
 
     no_cache: bool = False
     only_if_cached: bool = False
@@ -44,7 +44,7 @@ def decide(
     policy: Policy,
     vary_miss: bool = False,
 ) -> Decision:
-    """Say what answers a GET or HEAD: the stored response, the application, or neither."""
+    """Return what answers a GET or HEAD: the stored response, the application, or neither."""
     headers = request.headers
     wishes = _NO_WISHES
     if policy.obey_request_directives and headers.has_any(_WISHES):
@@ -65,7 +65,7 @@ def decide(
 def answer(
     request: Request, stored: StoredResponse, *, now: float, validated: bool = False
 ) -> Serve:
-    """Answer from a stored response without asking whether it may: after a 304, or on an error."""
+    """Return the answer from a stored response whose use was decided: after a 304, or an error."""
     age = current_age(stored, now=now)
     return _serve(
         request,
@@ -98,7 +98,7 @@ def _wishes(headers: Headers) -> _Wishes:
 
 def _max_stale(directives: Directives) -> float | None:
     # Section 5.2.1.2: "If no value is assigned to max-stale, then the client will accept a stale
-    # response of any age." Garbage assigns no permission.
+    # response of any age." An invalid value permits nothing.
     if directives.arguments.get("max-stale", (b"",))[0] is None:
         return math.inf
     return directives.seconds("max-stale") if directives.is_number("max-stale") else None
@@ -174,7 +174,7 @@ def _reuse_part(
     if wishes.only_if_cached:
         return OnlyIfCached()
     if not usable:
-        # A part is not worth a validation of its own.
+        # A part is never validated: a new response replaces it.
         return Forward(reason="request" if fresh else "stale")
     return Forward(reason="partial", completing=completing_fields(request, stored))
 
@@ -205,8 +205,8 @@ def _may_answer_for_error(
     stored: StoredResponse, wishes: _Wishes, age: float, policy: Policy
 ) -> bool:
     # RFC 5861 section 4: "when an error is encountered, a cached stale response MAY be used to
-    # satisfy the request, regardless of other freshness information"; but never against
-    # must-revalidate and its kin (RFC 9111 section 4.2.4), nor against a client's no-cache.
+    # satisfy the request, regardless of other freshness information". Stronger are must-revalidate
+    # and similar directives (RFC 9111 section 4.2.4), and a client's no-cache.
     if stored.never_stale or stored.always_validate or wishes.no_cache:
         return False
     window = policy.stale_if_error if stored.stale_if_error is None else stored.stale_if_error
@@ -269,5 +269,5 @@ def _headers(stored: StoredResponse, age: float, *, validated: bool) -> HeaderLi
         return lines
     # Section 4: "When a stored response is used to satisfy a request without validation, a cache
     # MUST generate an Age header field (Section 5.1), replacing any present in the response with a
-    # value equal to the stored response's current_age". The stored headers have none: see storing.
+    # value equal to the stored response's current_age". Stored headers have no Age.
     return (*lines, (b"age", b"%d" % age))

@@ -1,4 +1,4 @@
-"""The answers to the two questions; each carries what is to be done next."""
+"""What `decide` returns: serve, forward, or 504. Each decision carries the next step."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ class Serve(Struct, frozen=True, kw_only=True, gc=False):
 
     status: int
     headers: HeaderList
-    """Everything to be sent but Cache-Status."""
+    """All header fields to send, except Cache-Status."""
     body: bytes
     ttl: int
     """Freshness lifetime minus current age, in seconds; negative when stale (RFC 9211 2.4)."""
@@ -25,23 +25,23 @@ class Serve(Struct, frozen=True, kw_only=True, gc=False):
     refresh: bool = False
     """Refresh in the background (stale-while-revalidate, RFC 5861 section 3)."""
     lifetime_is_ours: bool = False
-    """The response says nothing of its freshness itself."""
+    """The lifetime is the configured one: the response states none."""
 
 
 class Forward(Struct, frozen=True, kw_only=True, gc=False):
-    """The application must be asked."""
+    """The application answers."""
 
     reason: ForwardReason
     conditional: HeaderList = ()
-    """Validators of the stored response to send instead of the client's own; empty: none."""
+    """Validators of the stored response, which replace the client's own; empty: none."""
     completing: HeaderList = ()
-    """Fields of a range request for what a stored part lacks (section 3.3); empty: none."""
+    """Fields of a range request that completes a stored part (section 3.3); empty: none."""
     stale_if_error: bool = False
     """The stored response may answer if the application fails (RFC 5861 section 4)."""
 
 
 class OnlyIfCached(Struct, frozen=True, kw_only=True, gc=False):
-    """Nothing stored answers and the client wants nothing else: 504 (section 5.2.1.7)."""
+    """No stored response fits, and the client accepts no other one: 504 (section 5.2.1.7)."""
 
 
 Decision = Serve | Forward | OnlyIfCached

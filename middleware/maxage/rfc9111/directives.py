@@ -1,7 +1,6 @@
-"""Cache directives, as `Cache-Control` and the targeted fields carry them.
+"""Cache directives: `Cache-Control` (RFC 9111 section 5.2) and targeted fields (RFC 9213).
 
-RFC 9111 section 5.2 (`Cache-Control`) and RFC 9213 (targeted fields) differ in syntax only: both
-end in one `Directives` value. No parser here raises, whatever the bytes.
+The two differ in syntax only: both are parsed to `Directives`. No parser raises, for any bytes.
 """
 
 import re
@@ -15,7 +14,7 @@ from maxage.rfc9111.message import Headers
 from maxage.rfc9111.structured import Item, Token, parse_dictionary
 
 VERY_LONG: Final = 2**31
-"""What a number of seconds too large to represent becomes."""
+"""Stands for larger numbers of seconds."""
 
 OWN_TARGET: Final = b"maxage-cache-control"
 """The targeted field that addresses this cache alone."""
@@ -60,7 +59,7 @@ class Directives:
         default_factory=lambda: MappingProxyType({})
     )
     well_formed: bool = True
-    """False when a quoted string was not closed, so that nothing can be relied upon."""
+    """False when a quoted string is not closed: no directive is reliable then."""
 
     def __contains__(self, name: object) -> bool:
         return name in self.arguments
@@ -77,12 +76,12 @@ class Directives:
         return (delta_seconds(found[0]) if found[0] is not None else None) or 0
 
     def is_number(self, name: str) -> bool:
-        """Say whether `name` is there with a number of seconds."""
+        """Return whether `name` is present with a number of seconds."""
         found = self.arguments.get(name)
         return found is not None and found[0] is not None and delta_seconds(found[0]) is not None
 
     def unqualified(self, name: str) -> bool:
-        """Say whether `name` is there without field names, so that it means the whole response."""
+        """Return whether `name` is present without field names: it means the whole response."""
         return name in self.arguments and not self.field_names(name)
 
     def field_names(self, name: str) -> tuple[bytes, ...]:
@@ -92,14 +91,11 @@ class Directives:
         names: list[bytes] = []
         for argument in self.arguments[name]:
             members = [member.strip(OWS).lower() for member in (argument or b"").split(b",")]
-            # Whatever is not a list of names is taken for the stricter, unqualified form.
+            # An argument that is no list of names counts as the stricter, unqualified form.
             if not all(is_token(member) for member in members):
                 return ()
             names.extend(members)
         return tuple(dict.fromkeys(names))
-
-
-NO_DIRECTIVES: Final = Directives()
 
 
 def parse_cache_control(lines: Iterable[bytes]) -> Directives:
@@ -119,7 +115,7 @@ def _directive(member: bytes) -> tuple[str, bytes | None]:
     name, equals, argument = member.partition(b"=")
     # RFC 9111 section 5.2: "Cache directives are identified by a token, to be compared
     # case-insensitively, and have an optional argument that can use both token and quoted-string
-    # syntax." A space at the equals sign stays in the argument, which makes it garbage.
+    # syntax." A space at the equals sign stays in the argument, which makes it invalid.
     lower = name.strip(OWS).lower().decode("latin-1")
     if not equals:
         return lower, None
@@ -167,11 +163,11 @@ def _argument(item: Item) -> bytes | None:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """The directives that decide about a response, and where they come from."""
+    """The directives that decide about a response, and their origin."""
 
     directives: Directives
     targeted: bool
-    """True when a targeted field decides: `Cache-Control` and `Expires` say nothing then."""
+    """Whether a targeted field decides: `Cache-Control` and `Expires` are ignored then."""
 
 
 def governing(headers: Headers, targets: tuple[bytes, ...]) -> Control:

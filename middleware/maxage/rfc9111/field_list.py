@@ -8,21 +8,21 @@ OWS: Final = b" \t"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
-# One step of the scan: plain text, a comma, a whole quoted string, or a quote that nothing closes.
-# Every repetition is possessive, so that no input makes the expression go back.
+# One step of the scan: plain text, a comma, a quoted string, or an unclosed quote. Every repetition
+# is possessive, so that no input makes the expression backtrack.
 _PIECE = re.compile(rb'[^",]++|,|"(?:[^"\\]++|\\.)*+"|"', re.DOTALL)
 
 
 def is_token(text: bytes) -> bool:
-    """Say whether `text` is a token (RFC 9110 section 5.6.2)."""
+    """Return whether `text` is a token (RFC 9110 section 5.6.2)."""
     return _TOKEN.fullmatch(text) is not None
 
 
 def split_members(line: bytes) -> tuple[list[bytes], bool]:
-    """Split at the commas outside of quoted strings; also say whether every quote was closed.
+    """Split at the commas outside of quoted strings; also return whether every quote is closed.
 
-    The members come stripped; empty ones are kept. From an unclosed quote on every comma counts,
-    so that nothing behind it is hidden from a reader who looks for prohibitions.
+    Members are stripped, and empty ones stay. Behind an unclosed quote every comma counts, so that
+    the quote hides no prohibition.
     """
     if b'"' not in line:
         return [member.strip(OWS) for member in line.split(b",")], True

@@ -20,7 +20,7 @@ HEURISTICALLY_CACHEABLE: Final = frozenset(
 
 @final
 class Lifetime(Struct, frozen=True, kw_only=True, gc=False):
-    """A freshness lifetime in seconds, and who chose it."""
+    """A freshness lifetime in seconds, and its source."""
 
     seconds: float
     source: Literal["explicit", "heuristic", "configured", "none"]
@@ -64,7 +64,7 @@ def corrected_initial_age(headers: Headers, *, request_time: float, response_tim
 
 
 def current_age(stored: StoredResponse, *, now: float) -> float:
-    """Return the age of a stored response; a clock that went back never makes it younger."""
+    """Return the age of a stored response. A clock that is set back never makes it younger."""
     # RFC 9111 section 4.2.3: "resident_time = now - response_time;
     #  current_age = corrected_initial_age + resident_time;"
     resident_time = now - stored.response_time
@@ -74,7 +74,7 @@ def current_age(stored: StoredResponse, *, now: float) -> float:
 def freshness_lifetime(
     status: int, headers: Headers, control: Control, *, response_time: float, fraction: float
 ) -> Lifetime:
-    """Return the lifetime that the response gives itself, or that follows from Last-Modified."""
+    """Return the explicit lifetime, or else the heuristic one."""
     explicit = explicit_lifetime(headers, control, response_time=response_time)
     if explicit is not None:
         return Lifetime(seconds=explicit, source="explicit")

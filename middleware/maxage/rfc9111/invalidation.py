@@ -9,11 +9,11 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _URI_BYTES: Final = "!#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\""
-"""What stays as it is in a reference; all else (controls, spaces, bytes above 127) is escaped."""
+"""Bytes that are not escaped in a reference; controls, spaces and bytes above 127 are."""
 
 
 def is_unsafe(method: str) -> bool:
-    """Say whether a request with this method may change something."""
+    """Return whether a request with this method may change something."""
     # RFC 9110 section 9.2.1: "Of the request methods defined by this specification, the GET, HEAD,
     # OPTIONS, and TRACE methods are defined to be safe."
     # RFC 10008 section 2.1: "QUERY requests are safe with regard to the target resource".
@@ -22,19 +22,19 @@ def is_unsafe(method: str) -> bool:
 
 
 def invalidates(status: int, *, errors_purge: bool = True) -> bool:
-    """Say whether an answer with this status to an unsafe request makes stored responses untrue."""
+    """Return whether an unsafe request that was answered with this status invalidates."""
     # RFC 9111 section 4.4: "A cache MUST invalidate the target URI [...] when it receives a
     # non-error status code in response to an unsafe request method (including methods whose safety
     # is unknown)"; 'A "non-error response" is one with a 2xx (Successful) or 3xx (Redirection)
     # status code.'
     if 200 <= status < 400:
         return True
-    # Beyond the RFC: after a 5xx nobody knows whether the change was made.
+    # Beyond the RFC: a request that ended in 5xx may have made its change.
     return errors_purge and status >= 500
 
 
 def same_origin_targets(headers: Headers, *, scheme: str, host: str, path: str) -> tuple[str, ...]:
-    """Return path and query of what Location and Content-Location name. Never raises.
+    """Return path and query of the URIs in Location and Content-Location. Never raises.
 
     `host` is the authority of the request (`example.com:8000`), `path` its raw path. References to
     another origin are left out.

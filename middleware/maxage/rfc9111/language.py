@@ -10,7 +10,7 @@ ACCEPT_LANGUAGE: Final = b"accept-language"
 
 
 def preferred_language(headers: Headers) -> bytes | None:
-    """Return the one language that the request prefers to all others, lower case, if there is."""
+    """Return the one language that the request prefers to all others, lower case, or None."""
     # RFC 9110 section 12.5.4: "Each language-range can be given an associated quality value
     # representing an estimate of the user's preference for the languages specified by that range".
     known = preference_weights(headers.get_all(ACCEPT_LANGUAGE)) or {}
@@ -22,14 +22,14 @@ def preferred_language(headers: Headers) -> bytes | None:
 def is_in_language(
     stored: StoredResponse, selecting: tuple[bytes | None, ...], language: bytes
 ) -> bool:
-    """Say whether a variant is in this language, and fits the request in all other respects.
+    """Return whether a variant is in this language and its other selecting fields match.
 
     `selecting` are the request's values of the stored response's selecting fields.
     """
     # RFC 9111 section 4.1 lets a variant be chosen where the selecting fields match after a
-    # normalisation "known to have identical semantics". Here what they ask for is compared with
-    # what the variant is: "The Content-Language header field describes the natural language(s) of
-    # the intended audience for the representation" (RFC 9110 section 8.5).
+    # normalisation "known to have identical semantics". Here the preferred language is compared
+    # with the variant's own: "The Content-Language header field describes the natural language(s)
+    # of the intended audience for the representation" (RFC 9110 section 8.5).
     # Deviation: an application may weigh preferences in its own way, so that this is a setting.
     names = stored.vary_names
     if ACCEPT_LANGUAGE not in names or len(names) != len(selecting):

@@ -11,10 +11,10 @@ HeaderList = tuple[tuple[bytes, bytes], ...]
 
 @final
 class Headers:
-    """An immutable header list, found by lower-case name.
+    """Immutable header lines, indexed by lower-case name.
 
-    The list itself (`raw`) is what was received: order, duplicates and the case of the names are
-    kept, so that a stored response leaves as it came.
+    `raw` keeps the order, the duplicates and the case of the names as received, so that a stored
+    response is sent as it came.
     """
 
     __slots__ = ("_index", "raw")
@@ -101,14 +101,14 @@ class Headers:
 
 
 class Request(Struct, frozen=True, kw_only=True, gc=False):
-    """What the rules of RFC 9111 ask of a request."""
+    """A request as the rules of RFC 9111 see it."""
 
     method: str
     headers: Headers = field(default_factory=Headers)
     carries_credentials: bool = False
-    """True when Authorization, a cookie or whatever the route's security scheme reads is there."""
+    """Whether it carries Authorization, a cookie, or another credential that the settings name."""
     key_parts: tuple[bytes, ...] = ()
-    """What distinguishes it from other requests besides method, URL and selecting fields."""
+    """Parts of its key besides method, URL and selecting fields."""
 
 
 class Response(Struct, frozen=True, kw_only=True, gc=False):
@@ -119,9 +119,9 @@ class Response(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StoredResponse(Struct, frozen=True, kw_only=True, gc=False):
-    """A response as it lies in the store, with what was worked out about it when it was stored.
+    """A stored response, with the numbers that decide about its use.
 
-    The numbers are computed once, by `storing` or `freshening`, so that a hit only subtracts.
+    `storing` or `freshening` computes them once, so that a hit only subtracts.
     Durations are seconds, instants POSIX seconds.
     """
 
@@ -136,7 +136,7 @@ class StoredResponse(Struct, frozen=True, kw_only=True, gc=False):
     corrected_initial_age: float
     """RFC 9111 section 4.2.3; the current age is this plus the time since `response_time`."""
     lifetime_is_ours: bool = False
-    """True when the lifetime is the configured one: the response itself said nothing."""
+    """The lifetime is the configured one: the response states none."""
     always_validate: bool = False
     """`no-cache` without field names (RFC 9111 section 5.2.2.4)."""
     no_cache_fields: tuple[bytes, ...] = ()

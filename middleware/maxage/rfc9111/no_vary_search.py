@@ -13,17 +13,17 @@ NO_VARY_SEARCH: Final = b"no-vary-search"
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchVariance:
-    """What of a query makes a difference; names are decoded."""
+    """The parameters of a query that make a difference; names are decoded."""
 
     ignored: frozenset[bytes] | None = frozenset()
-    """Parameters that make none; None: all of them but `kept`."""
+    """Parameters that make no difference; None: all except `kept`."""
     kept: frozenset[bytes] = frozenset()
     ordered: bool = True
     """Whether the order of different parameters makes a difference."""
 
     @property
     def name(self) -> bytes:
-        """Return bytes that no other variance has."""
+        """Bytes that identify this variance."""
         names = self.kept if self.ignored is None else self.ignored
         listed = b"&".join(sorted(_quoted(name) for name in names))
         return b"%d%d:%b" % (self.ordered, self.ignored is None, listed)
@@ -33,9 +33,9 @@ _DEFAULT: Final = SearchVariance()
 
 
 def search_variance(headers: Headers) -> SearchVariance | None:
-    """Return what the response says of its URL's query; None: every difference counts.
+    """Return the variance that the response states; None: every difference counts.
 
-    Whatever is not understood counts as nothing said: fewer hits, never a wrong one.
+    A field that is not understood is ignored: fewer hits, never a wrong one.
     """
     lines = headers.get_all(NO_VARY_SEARCH)
     said = parse_dictionary(lines) if lines else None
@@ -73,10 +73,10 @@ def _names(value: Item) -> frozenset[bytes] | None:
 
 
 def simplified(query: bytes, variance: SearchVariance) -> bytes:
-    """Return the part of a query that makes a difference; equal where two queries are equivalent.
+    """Return the query reduced to its differences: equivalent queries become equal.
 
-    What it returns is itself a query. Bytes that are no UTF-8 stay different bytes, where the draft
-    would take all of them for one replacement character.
+    The result is a query too. Bytes that are no UTF-8 stay as they are; the draft would replace all
+    of them by the same character.
     """
     # Section 6: both queries are parsed as application/x-www-form-urlencoded, pairs that make no
     # difference are left out, and "If searchVariance's vary on key order is false", the pairs are

@@ -1,4 +1,4 @@
-"""Stored parts: which may be stored, and what they answer (RFC 9111 section 3.3)."""
+"""Stored parts (206): which may be stored, and which requests they answer (RFC 9111, 3.3)."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from maxage.rfc9111.ranges import ByteRange, Partial, if_range_holds, parse_rang
 
 _CONTENT_RANGE: Final = re.compile(rb"bytes +([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 ABOUT_THE_PART: Final = (b"content-length", b"content-range")
-"""Fields that say which part it is."""
+"""Fields that describe the part."""
 CONDITIONS: Final = (b"if-none-match", b"if-modified-since")
 """Conditions of a request that a part does not evaluate."""
 
@@ -18,7 +18,7 @@ CONDITIONS: Final = (b"if-none-match", b"if-modified-since")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Where a part lies: the positions of its first and last byte, and the whole's length."""
+    """Position of a part: its first and last byte, and the length of the whole."""
 
     first: int
     last: int
@@ -31,7 +31,7 @@ class Span:
 
 
 def content_span(headers: Headers) -> Span | None:
-    """Return where the content of a 206 lies; None when it does not say, or contradicts itself."""
+    """Return the position of the content of a 206; None when it is missing or contradictory."""
     lines = headers.get_all(b"content-range")
     found = _CONTENT_RANGE.fullmatch(lines[0].strip(OWS)) if len(lines) == 1 else None
     if found is None:
@@ -48,7 +48,7 @@ def content_span(headers: Headers) -> Span | None:
 
 
 def may_keep_part(request: Request, response: Response) -> bool:
-    """Say whether a 206 is a part that can be stored as an incomplete 200."""
+    """Return whether a 206 may be stored as an incomplete 200."""
     # RFC 9111 section 3.3: "a 206 (Partial Content) response MAY be stored as if it were an
     # incomplete 200 (OK) response. However, a cache MUST NOT store incomplete or partial-content
     # responses if it does not support the Range and Content-Range header fields or if it does not
@@ -62,7 +62,7 @@ def may_keep_part(request: Request, response: Response) -> bool:
 def part_within(
     request: Request, stored: StoredResponse, headers: HeaderList, *, now: float
 ) -> Partial | None:
-    """Return the answer that a stored part holds for this request; None when it holds none."""
+    """Return the answer from a stored part to this request, or None."""
     # RFC 9111 section 3.3: "A cache MUST NOT use an incomplete response to answer requests unless
     # the response has been made complete, or the request is partial and specifies a range wholly
     # within the incomplete response."

@@ -15,12 +15,12 @@ MAX_PARTS: Final = 16
 
 _SPEC: Final = re.compile(rb"([0-9]*)-([0-9]*)")
 _BEYOND: Final = 10**18
-"""What a position too large to matter becomes."""
+"""Stands for larger positions: no content is that long."""
 
 _WHOLE_ONLY: Final = frozenset(
     {b"content-digest", b"content-length", b"content-md5", b"content-range", b"digest"}
 )
-"""Fields that are about the content as it was sent, which a part is not."""
+"""Fields about the whole content."""
 
 _OF_THE_200: Final = _WHOLE_ONLY | {
     b"accept-ranges",
@@ -35,7 +35,7 @@ _OF_THE_200: Final = _WHOLE_ONLY | {
     b"last-modified",
     b"repr-digest",
 }
-"""Fields that a 416 does not inherit: they describe the representation, or let a 416 be stored."""
+"""Fields that a 416 does not get: they describe the representation, or let a 416 be stored."""
 
 
 @final
@@ -58,7 +58,7 @@ class ByteRange:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partial:
-    """What to send instead of the whole: 206, or 416 when no range can be satisfied."""
+    """The answer to a Range: 206, or 416 when no range can be satisfied."""
 
     status: int
     headers: HeaderList
@@ -68,7 +68,7 @@ class Partial:
 def partial_response(
     request_headers: Headers, headers: HeaderList, body: bytes, *, now: float
 ) -> Partial | None:
-    """Return the answer to a GET with Range, from a whole 200; None when the whole answers it."""
+    """Return the answer to a GET with Range from a whole 200; None: send the whole."""
     lines = request_headers.get_all(b"range")
     response = Headers(headers)
     if len(lines) != 1 or not if_range_holds(request_headers, response, now=now):
@@ -145,7 +145,7 @@ def _is_abusive(ranges: list[ByteRange], length: int) -> bool:
 
 
 def if_range_holds(request_headers: Headers, response: Headers, *, now: float) -> bool:
-    """Say whether the client's If-Range, if any, names the representation with these headers."""
+    """Return whether If-Range is absent or names the representation with these headers."""
     # Section 13.1.5: "When the validator is an entity tag: [...] the condition is true if the
     # entity tag exactly matches the ETag field value for the selected representation using the
     # strong comparison function".
@@ -163,7 +163,7 @@ def if_range_holds(request_headers: Headers, response: Headers, *, now: float) -
 
 
 def is_strong_date(value: bytes, response: Headers, *, now: float) -> bool:
-    """Say whether the date is the Last-Modified of these headers, and a strong validator."""
+    """Return whether the date is the Last-Modified of these headers, and a strong validator."""
     # Section 8.8.2.2: "that cache entry includes a Date value which is at least one second after
     # the Last-Modified value".
     modified = last_modified(response, now=now)
@@ -208,9 +208,9 @@ def _multipart(response: Headers, body: bytes, ranges: tuple[ByteRange, ...]) ->
 
 
 def _boundary(body: bytes) -> bytes:
-    """Return a boundary that is always the same for the same bytes, and not among them."""
+    """Return a boundary that does not occur in the body: the same one for the same body."""
     # RFC 2046 section 5.1.1: "boundary delimiters must not appear within the encapsulated
-    # material". Nobody can write bytes that contain their own digest.
+    # material". No body can be made that contains its own digest.
     return hashlib.blake2b(body, digest_size=16).hexdigest().encode("ascii")
 
 

@@ -7,14 +7,14 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bare word, told apart from a string."""
+    """A token: a word without quotes."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A valid value of a type that no field of ours has: byte sequence, date, display string."""
+    """A valid value of another type: byte sequence, date, display string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ _COMMA: Final = re.compile(r"[ \t]*,[ \t]*")
 
 
 class _ParseError(ValueError):
-    """Parsing failed; the field is to be ignored."""
+    """Parsing failed: ignore the field."""
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ def _strings(cursor: _Cursor) -> list[str]:
     while not cursor.done:
         value = _inner_list(cursor) if cursor.take_char("(") else _bare_item(cursor)
         _parameters(cursor)
-        # The fields of RFC 9875 are lists of strings; members of other types say nothing to us.
+        # The fields of RFC 9875 are lists of strings; members of other types are ignored.
         if isinstance(value, str):
             members.append(value)
         if cursor.done:

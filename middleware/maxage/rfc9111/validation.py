@@ -24,12 +24,12 @@ _REPRESENTATION_METADATA: Final = frozenset(
 
 
 def has_validator(headers: Headers, *, now: float) -> bool:
-    """Say whether the application could answer 304 for a response with these headers."""
+    """Return whether the application can answer 304 for a response with these headers."""
     return bool(headers.first(b"etag")) or last_modified(headers, now=now) is not None
 
 
 def conditional_fields(stored: StoredResponse) -> HeaderList:
-    """Return the fields that make a request a validation of `stored`; none without validators."""
+    """Return the conditional fields that validate `stored`; none without validators."""
     # Only a 200 is ever confirmed by 304: "the request would have resulted in a 200 (OK) response"
     # (RFC 9110 section 15.4.5).
     if stored.status != 200:
@@ -48,7 +48,7 @@ def conditional_fields(stored: StoredResponse) -> HeaderList:
 
 
 def is_not_modified(request: Request, response_headers: Headers, *, response_time: float) -> bool:
-    """Say whether the client's own conditionals make a 304 of a 200 with these headers."""
+    """Return whether the client's conditional fields turn a 200 with these headers into a 304."""
     headers = request.headers
     # RFC 9110 section 13.2.2: "When If-None-Match is present, evaluate the If-None-Match
     # precondition"; "When the method is GET or HEAD, If-None-Match is not present, and
@@ -88,9 +88,9 @@ def _unmodified_since(
     modified = last_modified(response_headers, now=response_time)
     if modified is not None:
         return modified <= since
-    # Deviation: section 4.3.2 compares with the Date alone. A client that got an earlier response
-    # of the same second has the same Date: only of a second that was over when this response
-    # arrived, or that lies before what the client says, is it known which response it has.
+    # Deviation: section 4.3.2 compares with the Date alone. But a client with an earlier response
+    # of the same second has the same Date. So a Date equal to the client's proves nothing unless
+    # its second was over when this response arrived.
     date = date_value(response_headers, response_time=response_time)
     return date < since or (date == since and date + 1 <= response_time)
 
@@ -109,7 +109,7 @@ def not_modified_headers(headers: Headers) -> HeaderList:
 
 
 def is_weak(etag: bytes) -> bool:
-    """Say whether an entity tag is marked as weak."""
+    """Return whether an entity tag is marked as weak."""
     return etag.startswith(b"W/")
 
 
@@ -127,7 +127,7 @@ Match = Literal["match", "mismatch", "none"]
 
 
 def compare_validators(stored: Headers, update: Headers) -> Match:
-    """Say whether an update is about the stored response; `none` when it has no validator."""
+    """Return whether an update is about the stored response; `none` when it has no validator."""
     # RFC 9111 section 4.3.4: "If the new response contains one or more strong validators [...],
     # then each of those strong validators identifies a selected representation for update. [...] If
     # none of the initial set contains at least one of the same strong validators, then the cache

@@ -10,15 +10,15 @@ from maxage.rfc9111.policy import Policy
 
 
 def vary_names(headers: Headers) -> tuple[bytes, ...] | None:
-    """Return the selecting fields' names, lower case, sorted; None when nothing can ever match."""
+    """Return the names of the selecting fields, lower case, sorted; None: no request matches."""
     names = {member.lower() for member in list_members(headers.get_all(b"vary"))}
     # Section 4.1: "A stored response with a Vary header field value containing a member "*" always
-    # fails to match." What is no field name could stand for anything and is treated alike.
+    # fails to match." A member that is no field name may mean anything: it never matches either.
     if b"*" in names or not all(is_token(name) for name in names):
         return None
-    # Deviation: a response that allows one origin by name is taken to vary by Origin, said or not.
-    # Fetch, section "CORS protocol and HTTP caches", asks for that Vary; where a handler that
-    # reflects Origin forgot it, the first asker's origin would stand in everybody's answer.
+    # Deviation: a response that allows one origin by name varies by Origin, even without that Vary.
+    # Fetch, section "CORS protocol and HTTP caches", asks for it. Where a handler reflects Origin
+    # and forgot Vary, all other clients would get the first client's origin.
     if headers.get_all(b"access-control-allow-origin") not in ((), (b"*",)):
         names.add(b"origin")
     return tuple(sorted(names))
@@ -47,8 +47,8 @@ def _normalised(name: bytes, lines: tuple[bytes, ...], policy: Policy) -> bytes:
     # Section 4.1 allows "normalizing both header field values in a way that is known to have
     # identical semantics, according to the header field's specification".
     if name == b"accept-encoding":
-        short = sum(map(len, lines)) <= _REMEMBERED
-        return _remembered_encoding(lines) if short else _accept_encoding(lines)
+        short = sum(map(len, lines)) <= _LONGEST_MEMOISED
+        return _memoised_encoding(lines) if short else _accept_encoding(lines)
     if name == b"accept-language":
         return _accept_language(lines, any_order=policy.language_order)
     if name == b"cookie":
@@ -67,29 +67,29 @@ def _folded(lines: tuple[bytes, ...]) -> bytes:
 # --- Accept-Encoding and Accept-Language --------------------------------------------------------
 
 _WHOLE: Final = 1000
-_REMEMBERED: Final = 200
-"""The longest value that is worth remembering, in bytes."""
+_LONGEST_MEMOISED: Final = 200
+"""Bytes of the longest value that is memoised."""
 _AT_SEMICOLON: Final = re.compile(rb"[ \t]*;[ \t]*")
 
 
 def _accept_encoding(lines: tuple[bytes, ...]) -> bytes:
-    # RFC 9110 section 12.5.3: the order of the codings has no meaning, their weights have. Codings
-    # that are refused by name stay visible, since some applications look for the name alone; so do
-    # unknown ones. What remains is one value for each set of codings in each order of preference.
+    # RFC 9110 section 12.5.3: the weights of the codings count, their order does not. Refused and
+    # unknown codings stay in the value, since some applications only look for a name. So each set
+    # of codings has one value for each order of preference.
     weights = preference_weights(lines)
     if weights is None:
         return b"?" + _folded(lines)
     return _ranked(weights)
 
 
-# Nearly every request has this field, nearly all with one of few values.
-_remembered_encoding = lru_cache(maxsize=512)(_accept_encoding)
+# Nearly every request has this field, with one of few values.
+_memoised_encoding = lru_cache(maxsize=512)(_accept_encoding)
 
 
 def _accept_language(lines: tuple[bytes, ...], *, any_order: bool) -> bytes:
     # RFC 9110 section 12.5.4: language ranges are case-insensitive. "Some recipients treat the
-    # order in which language tags are listed as an indication of descending priority", so that
-    # order counts unless the setting says that it does not.
+    # order in which language tags are listed as an indication of descending priority", so that the
+    # order counts by default.
     weights = preference_weights(lines) if any_order else None
     if weights is None:
         return b"?" + _AT_SEMICOLON.sub(b";", _folded(lines).lower())
@@ -97,7 +97,7 @@ def _accept_language(lines: tuple[bytes, ...], *, any_order: bool) -> bytes:
 
 
 def _ranked(weights: dict[bytes, int]) -> bytes:
-    """Write the names in falling order of weight: `a,b>c`; the refused ones follow as `!d`."""
+    """Return the names in falling order of weight, such as `a,b>c`, then the refused ones: `!d`."""
     ranks = sorted({weight for weight in weights.values() if weight}, reverse=True)
     groups = [sorted(name for name in weights if weights[name] == rank) for rank in ranks]
     refused = b"".join(b"!" + name for name in sorted(weights) if not weights[name])

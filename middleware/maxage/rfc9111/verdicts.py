@@ -1,4 +1,4 @@
-"""Whether a response may be stored: the verdicts, and the reasons against it."""
+"""The verdicts whether a response may be stored, and the reasons against it."""
 
 from enum import StrEnum
 
@@ -8,20 +8,20 @@ from maxage.rfc9111.message import StoredResponse
 
 
 class MayStore(Struct, frozen=True, kw_only=True, gc=False):
-    """The response may be stored; `stored` lacks only the body that is still to come."""
+    """The response may be stored. `stored` is its stored form, without the body."""
 
     stored: StoredResponse
     keep_for: float
-    """How long it can be of use, stale uses and validation included; the store adds nothing."""
+    """Seconds for which it is useful, stale uses and validation included."""
 
 
 class MayNotStore(Struct, frozen=True, kw_only=True, gc=False):
-    """The response must not or need not be stored."""
+    """The response must not be stored, or storing it is useless."""
 
     reason: str
-    """One or two words, from a fixed vocabulary (`storing.Reason`)."""
+    """One or two words, such as those of `Reason`."""
     freshened: StoredResponse | None = None
-    """After a 304 that ends the storing: what answers this one request and is then forgotten."""
+    """After a 304 that forbids storing: the response for this one request."""
 
 
 class Reason(StrEnum):

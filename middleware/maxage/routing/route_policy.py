@@ -1,4 +1,4 @@
-"""What may be cached and for how long: the decorators on routes and the table of rules."""
+"""Route policy: the decorators on routes, and rules, that say what is cached and for how long."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,31 +12,31 @@ from maxage.errors import SettingsError
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 VaryBy = Callable[[Request], "str | Awaitable[str]"]
-"""Returns what a response depends on besides its URL: a user, a tenant, a set of roles.
+"""Returns a text on which responses depend besides the URL: a user, a tenant, a set of roles.
 
-It is called for every request of the route, so it is the place to authenticate: when it raises,
-the request goes to the application uncached, and the application's own checks answer it.
+It runs for every request of the route, so that it can authenticate: if it raises, the application
+answers the request uncached, with its own checks.
 """
 
 CONTROL_ATTRIBUTE: Final = "__maxage_control__"
 
 
 class Control(Struct, frozen=True, kw_only=True):
-    """What one place (a decorator, a rule) says about caching a route; None: nothing."""
+    """What one decorator or rule says about a route; None: nothing."""
 
     cache: bool = True
-    """False forbids it, whatever anything else says."""
+    """False forbids caching, whatever all others say."""
     ttl: float | None = None
-    """Freshness lifetime in seconds of responses which do not state their own."""
+    """Freshness lifetime in seconds of responses that do not state their own."""
     tags: tuple[str, ...] = ()
-    """Groups that the responses belong to; `{name}` stands for a path parameter."""
+    """Tags of the responses; `{name}` stands for a path parameter."""
     vary_by: VaryBy | None = None
     invalidates: tuple[str, ...] = ()
-    """Paths and tags that mutating requests purge besides what the router says."""
+    """Paths and tags that mutating requests purge too."""
 
 
 class RoutePolicy(Struct, frozen=True, kw_only=True):
-    """What settings, rules and decorator say together about one route."""
+    """What the settings, the rules and the decorators together say about a route."""
 
     cache: bool
     default_lifetime: float
@@ -53,14 +53,14 @@ class Rule:
             number of them: `/items/{id}`, `/reports/*`, `/admin/**`.
         cache: False: responses are never cached here.
         ttl: freshness lifetime in seconds of responses without their own; None: as configured.
-        tags: groups that the responses belong to.
+        tags: tags of the responses.
         vary_by: see `VaryBy`.
-        invalidates: what mutating requests to the path purge besides; see `invalidates`.
+        invalidates: paths and tags that mutating requests purge too; see `invalidates`.
 
-    The first rule that matches gives the lifetime; a rule that forbids wins wherever it stands.
+    The first rule that matches gives the lifetime; a rule that forbids always wins.
 
     Raises:
-        SettingsError: the pattern or the lifetime cannot be right.
+        SettingsError: the pattern or the lifetime is wrong.
     """
 
     __slots__ = ("_regex", "control", "path")
@@ -90,7 +90,7 @@ class Rule:
         self._regex = _compile(path)
 
     def matches(self, path: str) -> bool:
-        """Return whether the rule is about this decoded path."""
+        """Return whether the rule matches this decoded path."""
         return self._regex.fullmatch(path) is not None
 
     def __repr__(self) -> str:
@@ -100,11 +100,11 @@ class Rule:
 def cached(
     *, ttl: float | None = None, tags: Iterable[str] = (), vary_by: VaryBy | None = None
 ) -> Callable[[Endpoint], Endpoint]:
-    """Decorate an endpoint: its responses are cached like this.
+    """Decorate an endpoint: state the lifetime and tags of its responses.
 
     Args:
         ttl: freshness lifetime in seconds of responses that do not state their own.
-        tags: groups that the responses belong to; `{name}` stands for a path parameter.
+        tags: tags of the responses; `{name}` stands for a path parameter.
         vary_by: see `VaryBy`. A route with a security dependency is cached only with it.
 
     Raises:
@@ -124,11 +124,11 @@ def uncached(endpoint: Endpoint) -> Endpoint:
 
 
 def invalidates(*names: str) -> Callable[[Endpoint], Endpoint]:
-    """Decorate the endpoint of a mutating route: it purges these too.
+    """Decorate the endpoint of a mutating route: it purges these paths and tags too.
 
     Args:
-        names: a path if it begins with / (with all its queries and what lies beneath it), else a
-            tag; `{name}` stands for a path parameter: `/dashboard`, `stats:{item_id}`.
+        names: a path if it begins with / (with its queries and all paths beneath it), else a tag;
+            `{name}` stands for a path parameter: `/dashboard`, `stats:{item_id}`.
 
     Raises:
         SettingsError: a name is no string, or empty.
@@ -142,20 +142,20 @@ def invalidates(*names: str) -> Callable[[Endpoint], Endpoint]:
 
 
 def _controlled(endpoint: Endpoint, **said: Any) -> Endpoint:
-    """Note what a decorator says beside what those below it said."""
+    """Add what a decorator says to the control of the endpoint."""
     setattr(endpoint, CONTROL_ATTRIBUTE, replace(control_of(endpoint) or Control(), **said))
     return endpoint
 
 
 def control_of(endpoint: object) -> Control | None:
-    """Return what the endpoint's decorator says, or None where it has none."""
+    """Return the control of the endpoint, or None without a decorator."""
     control = getattr(endpoint, CONTROL_ATTRIBUTE, None)
     return control if isinstance(control, Control) else None
 
 
 def matching_rules(rules: Iterable[Rule], path: str, beneath: str = "") -> tuple[Rule, ...]:
-    """Return the rules that are about a path, in order."""
-    # Beneath a root path a rule may be meant with it or without it.
+    """Return the rules that match a path, in order."""
+    # A rule may be written with the root path or without it.
     paths = (path, beneath or path)
     return tuple(rule for rule in rules if any(map(rule.matches, paths)))
 
@@ -163,9 +163,10 @@ def matching_rules(rules: Iterable[Rule], path: str, beneath: str = "") -> tuple
 def route_policy(
     *, default_lifetime: float, rules: Iterable[Rule], control: Control | None
 ) -> RoutePolicy:
-    """Return what applies by all of these: the decorator before the rules before the settings.
+    """Return the policy of a route.
 
-    Precedence chooses lifetimes, tags add up, and a prohibition at any level wins.
+    The decorator's lifetime comes before those of the rules and the settings. Tags add up, and a
+    prohibition always wins.
     """
     speaking = ([control] if control is not None else []) + [rule.control for rule in rules]
     lifetimes = [said.ttl for said in speaking if said.ttl is not None]

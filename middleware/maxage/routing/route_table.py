@@ -1,8 +1,7 @@
-"""What the router knows before it is asked: templates, security, declared parameters.
+"""Route table: the routes of an application with their templates and declared parameters.
 
-The route of a request is only known once the router has run, and a cache answers before that. So
-the routes are read once (`router`), and matched here the way Starlette matches them: in order, the
-first whole match wins.
+A cache answers before the application's router runs. So the routes are read once (`router`) and
+matched here as Starlette matches them: in order, the first full match wins.
 """
 
 import re
@@ -15,43 +14,32 @@ from msgspec import Struct
 from maxage.routing.route_policy import Control
 
 Canonical = Callable[[str], str]
-"""Gives the one spelling of a path parameter's value, so that `05` and `5` name one resource."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecuritySource:
-    """Where a route's security scheme finds its credentials."""
-
-    place: str
-    """`header`, `query` or `cookie`."""
-    name: str
-    """Lower case for headers."""
+"""Returns the canonical spelling of a path parameter, so that `05` and `5` name one resource."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RouteInfo:
-    """One route as the cache sees it; the same one only if it stands in the same place."""
+    """One route of an application, at one place of its router."""
 
     template: str
     methods: frozenset[str] | None
     """None: every method (a mounted application)."""
     origin: object = None
-    """The application's own route; a router that is included twice shows each of its own twice."""
+    """The application's route object. A router that is included twice shows each route twice."""
     opaque: bool = False
-    """A mounted application whose routes cannot be read; its paths are taken by their segments."""
+    """Whether it is a mounted application with unknown routes."""
     control: Control | None = None
     has_security: bool = False
     """Whether a dependency checks credentials: a hit would skip it."""
-    security: tuple[SecuritySource, ...] = ()
     header_names: tuple[bytes, ...] = ()
-    """Header parameters that its dependencies declare, lower case, sorted."""
+    """Declared header parameters, lower case, sorted."""
     cookie_names: tuple[str, ...] = ()
     query_names: frozenset[str] | None = None
-    """Query parameters it declares; None where that cannot be known."""
+    """Declared query parameters; None: any parameter may be read."""
     canonical: Mapping[str, Canonical] = field(default_factory=dict[str, Canonical])
     regex: re.Pattern[str]
     host: str = ""
-    """The pattern of the host that it is for; empty: any."""
+    """Pattern of the hosts that it answers for; empty: any host."""
     host_regex: re.Pattern[str] | None = None
 
     def accepts(self, method: str) -> bool:
@@ -60,7 +48,7 @@ class RouteInfo:
 
 
 class RouteMatch(Struct, frozen=True, kw_only=True):
-    """A path laid against the template of its route."""
+    """A path, and the route that matches it."""
 
     route: RouteInfo
     path: str
@@ -71,7 +59,7 @@ class RouteMatch(Struct, frozen=True, kw_only=True):
 
 @final
 class RouteTable:
-    """All routes of an application, in the order in which its router tries them."""
+    """All routes of an application, in the order of its router."""
 
     def __init__(self, routes: Sequence[RouteInfo]) -> None:
         self.routes: Final = tuple(routes)
@@ -85,9 +73,9 @@ class RouteTable:
     def match(self, method: str, path: str, host: str = "") -> RouteMatch | None:
         """Return the route that answers, or None where the router has none for it."""
         for route in self._by_method.get(method, self._of_any_method):
-            laid = route.regex.match(path)
-            if laid is not None and is_for(route, host):
-                return _match(route, path, laid)
+            matched = route.regex.match(path)
+            if matched is not None and is_for(route, host):
+                return _route_match(route, path, matched)
         return None
 
 
@@ -96,21 +84,21 @@ def is_for(route: RouteInfo, host: str) -> bool:
     return route.host_regex is None or route.host_regex.match(host) is not None
 
 
-def _match(route: RouteInfo, path: str, laid: re.Match[str]) -> RouteMatch:
-    params = laid.groupdict()
+def _route_match(route: RouteInfo, path: str, matched: re.Match[str]) -> RouteMatch:
+    params = matched.groupdict()
     if params:
         spelled = {name: _spelled(route, name, value) for name, value in params.items()}
         if spelled != params:
-            params, path = spelled, _with_params(path, laid, spelled)
+            params, path = spelled, _with_params(path, matched, spelled)
     return RouteMatch(route=route, path="/" + path.strip("/"), params=params)
 
 
-def _with_params(path: str, laid: re.Match[str], params: Mapping[str, str]) -> str:
+def _with_params(path: str, matched: re.Match[str], params: Mapping[str, str]) -> str:
     """Return the path with each parameter in its canonical spelling."""
     pieces: list[str] = []
     last = 0
     for name, value in params.items():
-        start, end = laid.span(name)
+        start, end = matched.span(name)
         pieces += (path[last:start], value)
         last = end
     return "".join(pieces) + path[last:]
@@ -123,5 +111,5 @@ def _spelled(route: RouteInfo, name: str, value: str) -> str:
     try:
         return canonical(value)
     except Exception:  # noqa: BLE001 - the application's own validators
-        # What the route itself will refuse keeps its spelling.
+        # The route will refuse this value, so that any spelling will do.
         return value

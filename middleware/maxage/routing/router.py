@@ -1,6 +1,6 @@
-"""Reads an application's router into a table: included, mounted and by host.
+"""Router: read an application's routes into a table, included, mounted and by host.
 
-What FastAPI and Starlette know of their routes is looked up here and nowhere else.
+Only this module looks into FastAPI's and Starlette's routes.
 """
 
 import logging
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from starlette.routing import BaseRoute, Host, Mount, Route, compile_path
 
 from maxage.routing.route_policy import control_of
-from maxage.routing.route_table import Canonical, RouteInfo, RouteTable, SecuritySource
+from maxage.routing.route_table import Canonical, RouteInfo, RouteTable
 from maxage.routing.template import template_regex
 
 logger = logging.getLogger("maxage")
@@ -31,21 +31,21 @@ def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterat
     for context in _contexts(routes):
         original: BaseRoute = getattr(context, "original_route", context)
         if isinstance(original, Mount):
-            # By the context: an included router puts its prefix before its mounts.
+            # The context's path includes the prefix of an included router.
             yield from _read_inner(original.app, _joined(prefix, context.path), host)
         elif isinstance(original, Host):
             yield from _read_inner(original.app, prefix, original)
         elif isinstance(original, Route):
             yield _read_route(context, prefix, host)
         elif original.__class__.__name__ == "_FrontendRouteGroup":
-            # Static files served behind everything else: FastAPI's `app.frontend`.
+            # FastAPI's `app.frontend`: static files behind all other routes.
             yield _opaque(prefix, host)
 
 
 def _joined(prefix: str, path: str) -> str:
     """Return the template of a path that is mounted under a prefix.
 
-    Of two parameters of one name the inner one counts, as for Starlette; the outer one is renamed.
+    The outer one of two parameters with the same name is renamed: Starlette uses the inner one.
     """
     inner = {name for name, _ in _NAME.findall(path)}
     taken = {name for name, _ in _NAME.findall(prefix + path)}
@@ -62,7 +62,7 @@ def _joined(prefix: str, path: str) -> str:
 
 
 def _contexts(routes: Iterable[BaseRoute]) -> Iterable[Any]:
-    """Yield the routes with what included routers add to them (FastAPI includes lazily)."""
+    """Yield the routes with the prefixes of included routers (FastAPI includes lazily)."""
     try:
         from fastapi.routing import iter_route_contexts  # noqa: PLC0415 - FastAPI is optional
     except ImportError:
@@ -91,7 +91,7 @@ def routes_in(router: Any) -> Sequence[Any] | None:
 
 
 def router_of(app: Any) -> Any:
-    """Return what holds the routes of an application: itself, or what it is wrapped around."""
+    """Return the object that holds the routes: the application, or one that it wraps."""
     for _ in range(32):
         if app is None or getattr(app, "routes", None):
             return app
@@ -111,15 +111,12 @@ def _opaque(prefix: str, host: Host | None) -> RouteInfo:
 def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
     template = _joined(prefix, context.path)
     dependants = list(_dependants(getattr(context, "dependant", None)))
-    security = [d.call for d in dependants if _security_model(d.call) is not None]
-    sources = tuple(dict.fromkeys(_source(_security_model(call)) for call in security))
     info = RouteInfo(
         template=template,
         methods=_methods(context),
         origin=getattr(context, "original_route", context),
         control=control_of(context.endpoint),
-        has_security=bool(security),
-        security=tuple(source for source in sources if source is not None),
+        has_security=any(map(_is_security, dependants)),
         header_names=_header_names(dependants),
         cookie_names=tuple(
             sorted({n for d in dependants for f in d.cookie_params for n in _spellings(f)})
@@ -132,7 +129,7 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
     )
     if info.has_security and info.control and info.control.ttl and not info.control.vary_by:
         logger.warning(
-            "%s has a security dependency: cached() has no effect there without vary_by=.",
+            "%s has a security dependency, so that cached(ttl=...) has no effect; add vary_by=.",
             info.template,
         )
     _warn_of_unknown_names(info)
@@ -146,7 +143,7 @@ def _warn_of_unknown_names(route: RouteInfo) -> None:
         for name, _ in _NAME.findall(text):
             if name not in known:
                 logger.warning(
-                    "%s has no path parameter %r: %r is taken as it stands.",
+                    "%s has no path parameter %r, so that %r is used as it is.",
                     route.template, name, text,
                 )  # fmt: skip
 
@@ -154,7 +151,7 @@ def _warn_of_unknown_names(route: RouteInfo) -> None:
 def _methods(context: Any) -> frozenset[str] | None:
     if context.methods is not None:
         return frozenset(context.methods)
-    # Starlette's HTTPEndpoint has a method of its class for each; it answers HEAD with its GET.
+    # Starlette's HTTPEndpoint has one function for each method, and answers HEAD by its GET.
     named = {name for name in _METHODS if hasattr(context.endpoint, name.lower())}
     return frozenset(named | {"HEAD"} if "GET" in named else named) or None
 
@@ -167,19 +164,9 @@ def _dependants(dependant: Any) -> Iterator[Any]:
             yield from _dependants(inner)
 
 
-def _security_model(call: object) -> Any:
-    model = getattr(call, "model", None)
-    return model if hasattr(call, "scheme_name") else None
-
-
-def _source(model: Any) -> SecuritySource | None:
-    place = getattr(model, "in_", None)
-    if place is None:
-        # Every scheme but an API key reads Authorization (OpenAPI 3.1, security scheme object).
-        return SecuritySource(place="header", name="authorization")
-    where = place.value if isinstance(place, Enum) else str(place)
-    name = str(getattr(model, "name", ""))
-    return SecuritySource(place=where, name=name.lower() if where == "header" else name)
+def _is_security(dependant: Any) -> bool:
+    call = dependant.call
+    return hasattr(call, "scheme_name") and getattr(call, "model", None) is not None
 
 
 def _header_names(dependants: Iterable[Any]) -> tuple[bytes, ...]:
@@ -194,24 +181,24 @@ def _query_names(dependants: Sequence[Any]) -> frozenset[str] | None:
     if not dependants or any(
         d.request_param_name or d.http_connection_param_name for d in dependants
     ):
-        # Whoever has the request can read any parameter.
+        # A dependency with the request can read any parameter.
         return None
     return frozenset(n for d in dependants for f in d.query_params for n in _spellings(f))
 
 
 def _spellings(parameter: Any) -> Iterator[str]:
-    """Yield the names of a parameter; of a model of parameters, those of its fields."""
+    """Yield the names of a parameter, or of the fields of a parameter model."""
     annotation = getattr(parameter.field_info, "annotation", None)
     candidates: tuple[Any, ...] = (annotation, *get_args(annotation))
     yield from _aliases(str(parameter.alias), parameter.field_info)
     for candidate in candidates:
-        # `Model | None` holds its model inside.
+        # The model of `Model | None` is an argument of the union.
         for name, info in getattr(candidate, "model_fields", {}).items():
             yield from _aliases(name, info)
 
 
 def _aliases(name: str, info: Any) -> Iterator[str]:
-    """Yield every name that may be meant; one too many only keeps more requests apart."""
+    """Yield every possible name; an extra one only separates more requests."""
     validation: Any = getattr(info, "validation_alias", None)
     choices = getattr(validation, "choices", (validation,))
     firsts = (getattr(choice, "path", (choice,))[0] for choice in choices)
@@ -233,7 +220,7 @@ def _canonical(template: str, dependants: Iterable[Any]) -> dict[str, Canonical]
             annotation = parameter.field_info.annotation
             metadata = tuple(parameter.field_info.metadata)
             if metadata or annotation not in (str, None):
-                # Metadata may normalise too: StringConstraints(to_lower=True), validators.
+                # Metadata may normalise: StringConstraints(to_lower=True), validators.
                 typed: Any = Annotated[(annotation, *metadata)] if metadata else annotation
                 canonical |= _by_type(str(parameter.alias), typed)
     return canonical
@@ -249,7 +236,7 @@ def _by_convertor(convertor: Any) -> Canonical:
 def _by_type(name: str, annotation: Any) -> dict[str, Canonical]:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-    except Exception:  # noqa: BLE001 - whatever the application's own types raise
+    except Exception:  # noqa: BLE001 - the application's own types
         return {}
 
     def canonical(value: str) -> str:

@@ -1,4 +1,4 @@
-"""Templates of routes and paths, by their segments."""
+"""Templates of routes, and paths, by their segments."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -52,9 +52,9 @@ def parent(path: str) -> str:
 
 
 def template_regex(template: str) -> re.Pattern[str]:
-    """Return the pattern of the paths that match a template, with or without a slash at the end."""
-    # A trailing slash is optional here: purges must reach both spellings, and a router which
-    # redirects one to the other stores nothing under the redirected one by default.
+    """Return the pattern of the paths of a template, with or without a slash at the end."""
+    # A trailing slash is optional: purges must reach both spellings. Where the router redirects one
+    # to the other, nothing is stored under the redirected one by default.
     pattern, _, _ = compile_path(template)
     text = pattern.pattern
     return re.compile(text.removesuffix("$").removesuffix("/") + "/?$", pattern.flags)
