@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Response
 
-from maxage import CacheMiddleware, CacheSettings, Counters, MemoryStore, cached, counters, uncached
+from maxage import CacheMiddleware, CacheSettings, Counters, cached, counters, uncached
 from maxage.counters import BYPASSES
 from tests.support.asgi import CounterApp, call
 from tests.support.caching import background_done, cache_of
@@ -211,7 +211,7 @@ async def test_the_sum_is_over_all_that_live() -> None:
     after.hits += 100
     assert counters().hits - before.hits == 2
     assert CacheMiddleware(CounterApp(), CacheSettings(use_redis_cache=False)).cache is None
-    assert CacheMiddleware(CounterApp(), CacheSettings(), store=MemoryStore()).cache is not None
+    assert cache_of(CounterApp()).cache is not None
 
 
 APP = """

@@ -8,10 +8,11 @@ import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException
 from pydantic import SecretStr
 
-from maxage import CacheMiddleware, CacheSettings, MemoryStore
+from maxage import CacheMiddleware, CacheSettings
 from maxage.errors import SettingsError
 from maxage.fastapi import purge_router
 from tests.support.asgi import Recorded, call
+from tests.support.caching import cache_of
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +35,7 @@ def application(**guards: Any) -> CacheMiddleware:
     def read(page: int) -> int:
         return page
 
-    return CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    return cache_of(app)
 
 
 async def ask(app: Any, headers: dict[str, str] = BEARER, **wanted: Any) -> Recorded:

@@ -9,7 +9,7 @@ import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Response
 from pydantic import StringConstraints
 
-from maxage import CacheMiddleware, CacheSettings, MemoryStore, cached, uncached
+from maxage import CacheMiddleware, CacheSettings, cached, uncached
 from maxage.redis import RedisCache
 from tests.support.asgi import Exchange, Message, Receive, Scope, Send, call, http_scope
 from tests.support.caching import background_done, cache_of
@@ -47,7 +47,7 @@ class Shop:
             return Response(status_code=self.answer, headers=headers)
 
         self.app.post("/items")(create)
-        self.middleware = CacheMiddleware(self.app, CacheSettings(), store=MemoryStore())
+        self.middleware = cache_of(self.app)
 
     def _reader(self) -> Any:
         from fastapi import Request
@@ -195,7 +195,7 @@ async def test_an_exception_purges_whatever_was_answered_before_it(status: int |
             await send({"type": "http.response.start", "status": status, "headers": []})
         raise RuntimeError("the handler failed")
 
-    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    middleware = cache_of(app)
     await call(middleware)
     await call(middleware, "PUT", raises=False)
     await call(middleware)
@@ -217,7 +217,7 @@ async def test_a_writer_that_is_gone_before_the_answer_purges(end: str) -> None:
         await receive()
         await receive()  # the disconnect
 
-    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    middleware = cache_of(app)
     await call(middleware)
     exchange = Exchange(middleware, http_scope("PUT")).start()
     await began.wait()
@@ -289,7 +289,7 @@ async def body(app: Any, path: str = "/row", **request: Any) -> bytes:
 async def test_the_purge_is_done_before_the_first_byte_of_the_answer_leaves() -> None:
     """Read your own writes."""
     row = Row()
-    middleware = CacheMiddleware(row.app, CacheSettings(), store=MemoryStore())
+    middleware = cache_of(row.app)
     assert await body(middleware) == b"0"
     seen = []
 
@@ -304,7 +304,7 @@ async def test_the_purge_is_done_before_the_first_byte_of_the_answer_leaves() ->
 async def test_what_is_changed_after_the_answer_is_purged_after_it(kind: str) -> None:
     """Exit code of `yield` dependencies and background tasks run after the response was sent."""
     row = Row(late=kind == "late", background=kind == "background")
-    middleware = CacheMiddleware(row.app, CacheSettings(), store=MemoryStore())
+    middleware = cache_of(row.app)
     between = []
 
     async def look(number: int, message: Message) -> None:

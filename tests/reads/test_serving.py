@@ -434,7 +434,7 @@ async def test_a_fill_is_found_while_it_waits_to_be_written() -> None:
 async def test_tasks_that_begin_at_once_hold_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of `asyncio.eager_task_factory`: what is written is let go."""
     monkeypatch.setattr(Background, "spawn", staticmethod(begun_at_once))
-    middleware = CacheMiddleware(CounterApp(), CacheSettings(), store=MemoryStore())
+    middleware = cache_of(CounterApp())
     assert middleware.cache is not None
     await call(middleware)
     await asyncio.sleep(0)

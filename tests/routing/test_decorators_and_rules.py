@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Response
 
-from maxage import CacheMiddleware, CacheSettings, MemoryStore, Rule, cached, uncached
+from maxage import Rule, cached, uncached
 from maxage.errors import SettingsError
 from tests.support.asgi import CounterApp, Recorded, call
 from tests.support.caching import cache_of
@@ -22,7 +22,7 @@ def ttl_of(answer: Recorded) -> int | None:
 
 async def lifetime(app: Any, path: str = "/x", *, rules: Any = (), **settings: Any) -> int | None:
     """The whole seconds for which the path's response is stored; None: not at all."""
-    middleware = CacheMiddleware(app, CacheSettings(**settings), store=MemoryStore(), rules=rules)
+    middleware = cache_of(app, rules=rules, **settings)
     await call(middleware, path=path)
     ttl = ttl_of(await call(middleware, path=path))
     return None if ttl is None else round(ttl, -1) if ttl > 9 else ttl
@@ -119,7 +119,7 @@ def test_a_rule_that_cannot_be_right_is_refused(wrong: dict[str, Any]) -> None:
 
 async def test_an_uncached_route_is_not_looked_up_either() -> None:
     """The request bypasses the cache and says so."""
-    middleware = CacheMiddleware(decorated(uncached), CacheSettings(), store=MemoryStore())
+    middleware = cache_of(decorated(uncached))
     answer = await call(middleware)
     assert answer.header("cache-status") == b"maxage; fwd=bypass; detail=uncached"
 
@@ -141,7 +141,7 @@ def tagged(headers: dict[str, str] | None = None, *tags: str) -> tuple[FastAPI, 
 async def test_tags_with_path_parameters_purge_what_they_name() -> None:
     """`report:{name}` of one report leaves the other a hit."""
     app, runs = tagged(None, "report:{name}", "reports")
-    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    middleware = cache_of(app)
     assert middleware.cache is not None
 
     async def read() -> None:
@@ -166,7 +166,7 @@ async def test_the_tags_of_a_rule_add_to_those_of_the_decorator() -> None:
     """A purge of either reaches the response."""
     app, runs = tagged(None, "mine")
     rules = [Rule("/reports/*", tags=["ruled"])]
-    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore(), rules=rules)
+    middleware = cache_of(app, rules=rules)
     assert middleware.cache is not None
     for group in ("g:mine", "g:ruled", "g:other"):
         await call(middleware, path="/reports/a")
@@ -179,7 +179,7 @@ async def test_the_tags_of_a_rule_add_to_those_of_the_decorator() -> None:
 async def test_a_tag_named_by_the_response_is_captured_before_it_is_stored(header: str) -> None:
     """Protocol section 2.1: the first response is not stored, the next one is, and is purged."""
     app, runs = tagged({header: "late"})
-    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    middleware = cache_of(app)
     assert middleware.cache is not None
     first = await call(middleware, path="/reports/a")
     assert first.header("cache-status") == b"maxage; fwd=uri-miss"
@@ -204,7 +204,7 @@ async def test_a_purge_of_a_late_tag_while_the_handler_runs_is_not_lost() -> Non
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"%d" % runs[0]})
 
-    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    middleware = cache_of(app)
     assert [(await call(middleware)).body for _ in range(4)] == [b"1", b"2", b"3", b"3"]
 
 
@@ -212,7 +212,7 @@ async def test_a_purge_of_a_late_tag_while_the_handler_runs_is_not_lost() -> Non
 async def test_a_response_with_too_many_tags_is_not_stored(count: int, stored: bool) -> None:
     """Each tag costs a token in every lookup."""
     app = CounterApp(headers={"cache-tag": ",".join(f"t{n}" for n in range(count))})
-    middleware = CacheMiddleware(app, CacheSettings(cache_max_tags=2), store=MemoryStore())
+    middleware = cache_of(app, cache_max_tags=2)
     for _ in range(3):
         await call(middleware)
     assert app.runs == (2 if stored else 3)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.support.closing import Closing
 from tests.support.ports import free_port
@@ -93,33 +93,14 @@ class Worker(Closing):
         self.returncode: int | None = None
 
     @classmethod
-    def start(
-        cls,
-        app: str,
-        *,
-        tmp_path: Path,
-        env: Mapping[str, str] | None = None,
-        port: int | None = None,
-        args: Sequence[str] = (),
-        workers: int = 1,
-        program: Program = UVICORN,
-        timeout: float = 30.0,
-    ) -> Self:
+    def start(cls, app: str, *, timeout: float = 30.0, **options: Any) -> Self:
         """Start a worker for `module:attribute`, or for a source text that defines `app`.
 
-        It returns when the application has started and connections are accepted. `env` is
-        added to a clean environment; `args` are further options of the server; `workers` is the
-        number of processes that share the port.
+        It returns when the application has started and connections are accepted. `options` are
+        those of the class: `env` is added to a clean environment; `args` are further options of
+        the server; `workers` is the number of processes that share the port.
         """
-        worker = cls(
-            app,
-            tmp_path=tmp_path,
-            env=env,
-            port=port,
-            args=args,
-            workers=workers,
-            program=program,
-        )
+        worker = cls(app, **options)
         try:
             worker.launch(timeout=timeout)
         except BaseException:
@@ -286,28 +267,9 @@ class Workers:
         self._tmp_path = tmp_path
         self.started: list[Worker] = []
 
-    def start(
-        self,
-        app: str,
-        *,
-        env: Mapping[str, str] | None = None,
-        port: int | None = None,
-        args: Sequence[str] = (),
-        workers: int = 1,
-        program: Program = UVICORN,
-        timeout: float = 30.0,
-    ) -> Worker:
+    def start(self, app: str, **options: Any) -> Worker:
         """Start one worker, see `Worker.start`."""
-        worker = Worker.start(
-            app,
-            tmp_path=self._tmp_path,
-            env=env,
-            port=port,
-            args=args,
-            workers=workers,
-            program=program,
-            timeout=timeout,
-        )
+        worker = Worker.start(app, tmp_path=self._tmp_path, **options)
         self.started.append(worker)
         return worker
 
@@ -333,20 +295,3 @@ class Workers:
             print(f"--- worker on port {worker.port}, exit code {worker.returncode}")
             print(worker.log())
         self.started.clear()
-
-
-def start_workers(
-    count: int,
-    app: str,
-    *,
-    tmp_path: Path,
-    env: Mapping[str, str] | None = None,
-    args: Sequence[str] = (),
-) -> list[Worker]:
-    """Start `count` separate processes with one environment; the caller closes them."""
-    workers = Workers(tmp_path)
-    try:
-        return workers.start_many(count, app, env=env, args=args)
-    except BaseException:
-        workers.close()
-        raise
