@@ -1,6 +1,7 @@
 """A GET answered from a POST with Content-Location, and the purges that must not be lost."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,17 @@ import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
 from maxage.store.base import Store
-from tests.support.asgi import Receive, Scope, Send, call, read_body
+from tests.support.asgi import (
+    Exchange,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    call,
+    http_scope,
+    read_body,
+)
+from tests.support.caching import piece
 
 pytestmark = pytest.mark.anyio
 
@@ -168,3 +179,147 @@ async def test_a_purge_after_the_post_drops_its_answer(store: Store) -> None:
     await call(middleware, "PUT", body=b"2")
     assert await body_of(middleware) == b"GET 3"
     await middleware.aclose()
+
+
+async def nothing() -> None:
+    """Return at once."""
+
+
+class Messages:
+    """Answers a POST with the given messages and a GET with `GET`; then it may do something."""
+
+    def __init__(self, *messages: Message, then: Callable[[], Awaitable[None]] = nothing) -> None:
+        self.messages, self.then = messages, then
+        self.middleware = CacheMiddleware(self, settings_of(), store=MemoryStore())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["method"] == "GET":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"GET"})
+            return
+        for message in self.messages:
+            await send(message)
+        await self.then()
+
+    @property
+    def bytes_copied(self) -> int:
+        """Bytes that the middleware counts as copied or waiting to be written."""
+        assert self.middleware.cache is not None
+        return self.middleware.cache.pending_writes.held_bytes
+
+
+def answer_of(*lengths: bytes) -> Message:
+    """The start of an answer to POST that may be stored, with these lines of Content-Length."""
+    lines = [(b"content-length", length) for length in lengths]
+    headers = [(b"cache-control", b"max-age=60"), (b"content-location", b"/x"), *lines]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [b"4", b"4"],
+        [b"4", b"7"],
+        [b"abc"],
+        [b""],
+        [b"+4"],
+        [b"-4"],
+        [b"4 4"],
+        [b"4, 4"],
+        [b"0_4"],
+        [b"4.0"],
+        [b"0x4"],
+        [b"\xb2"],
+        ["٤".encode()],
+        [b"9" * 5000],
+        [b"0" * 5000 + b"4"],
+        [b"3"],
+        [b"5"],
+    ],
+    ids=lambda lengths: repr(lengths)[:20],
+)
+async def test_an_answer_without_a_valid_length_of_its_body_is_passed_on_and_not_kept(
+    lengths: list[bytes],
+) -> None:
+    """It cannot be told whether the body is whole (RFC 9112 section 6.3)."""
+    site = Messages(answer_of(*lengths), piece(b"PO", more=True), piece(b"ST"))
+    answer = await call(site.middleware, "POST", body=b"1")
+    assert (answer.status, answer.body) == (200, b"POST")
+    assert answer.headers_named("content-length") == lengths
+    assert await body_of(site.middleware) == b"GET"
+    assert site.bytes_copied == 0
+
+
+@pytest.mark.parametrize("lengths", [[], [b"4"], [b"04"]], ids=repr)
+async def test_an_answer_whose_body_has_the_declared_length_is_kept(lengths: list[bytes]) -> None:
+    """So is one that declares no length."""
+    site = Messages(answer_of(*lengths), piece(b"PO", more=True), piece(b"ST"))
+    await call(site.middleware, "POST", body=b"1")
+    assert await body_of(site.middleware) == b"POST"
+
+
+@pytest.mark.parametrize("lengths", [[], [b"0"]], ids=repr)
+async def test_an_answer_whose_only_piece_has_no_bytes_is_kept_as_empty(
+    lengths: list[bytes],
+) -> None:
+    """ASGI lets an application leave `body` out."""
+    site = Messages(answer_of(*lengths), {"type": "http.response.body"})
+    await call(site.middleware, "POST", body=b"1")
+    assert await body_of(site.middleware) == b""
+
+
+async def test_an_answer_without_a_body_message_is_not_kept() -> None:
+    """The application did not end it."""
+    site = Messages(answer_of())
+    await call(site.middleware, "POST", body=b"1", raises=False)
+    assert await body_of(site.middleware) == b"GET"
+
+
+@pytest.mark.parametrize("kind", ["http.response.pathsend", "http.response.zerocopysend"])
+async def test_an_answer_that_the_server_sends_from_a_file_is_not_kept(kind: str) -> None:
+    """Its bytes do not pass through the middleware, also if others do."""
+    file = {"type": kind, "path": "/tmp/file", "file": 3, "more_body": True}
+    site = Messages(answer_of(), file, piece(b"POST"))
+    extensions: dict[str, Any] = {kind: {}}
+    await call(site.middleware, "POST", body=b"1", extensions=extensions, raises=False)
+    assert await body_of(site.middleware) == b"GET"
+
+
+async def test_an_answer_of_an_application_that_saw_its_client_leave_is_not_kept() -> None:
+    """The application may have stopped half way and ended its answer in good order."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            await send(answer_of())
+            await send(piece(b"half"))
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send(piece(b"GET"))
+
+    middleware = CacheMiddleware(app, settings_of(), store=MemoryStore())
+    await call(middleware, "POST", body=b"1", disconnect_after=0, raises=False)
+    assert await body_of(middleware) == b"GET"
+
+
+@pytest.mark.parametrize("how", ["exception", "cancelled"])
+async def test_an_answer_whose_application_fails_is_not_kept_and_frees_its_bytes(how: str) -> None:
+    """Else no response could be stored any more after some failures."""
+    answered = asyncio.Event()
+
+    async def fail() -> None:
+        answered.set()
+        if how == "exception":
+            raise RuntimeError("after the answer")
+        await asyncio.Event().wait()
+
+    site = Messages(answer_of(), piece(b"POST"), then=fail)
+    exchange = Exchange(site.middleware, http_scope("POST", "/x"), body=b"1").start()
+    await asyncio.wait_for(answered.wait(), 10)
+    if how == "cancelled":
+        exchange.cancel()
+    assert (await exchange.finish()).exception is not None
+    assert site.bytes_copied == 0
+    assert await body_of(site.middleware) == b"GET"

@@ -45,8 +45,9 @@ class MutationResponder(Responder):
 
     async def _forward(self) -> None:
         token = current_dependencies.set(self._noted)
+        receive = self.receive if self._post_copy is None else self._post_copy.receive
         try:
-            await self.service.app(self.scope, self.receive, self._send)
+            await self.service.app(self.scope, receive, self._send)
         except BaseException as error:
             # It is unknown what a handler changed that failed or was cancelled.
             if self._status is None or self._status >= 400:

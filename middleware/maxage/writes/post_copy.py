@@ -8,6 +8,7 @@ tells which token it replaced, and that has to be the one that was known.
 from collections.abc import Awaitable
 from typing import Final, final
 
+from maxage.asgi.body_copy import BodyCopy, content_length
 from maxage.asgi.overrides import OVERRIDES
 from maxage.asgi.responder import Responder
 from maxage.asgi.types import Message
@@ -56,47 +57,42 @@ class PostCopy:
         """The token of each group: as read before the handler ran, then as our purges wrote it."""
         self._asked_at: Final = responder.cache.clock()
         self._fill: Fill | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._declared: int | None = None
-        self._whole = False
+        self._body = BodyCopy(responder.cache)
+        self._client_left = False
+
+    async def receive(self) -> Message:
+        """Receive a message for the application."""
+        message: Message = await self._responder.receive()
+        if message["type"] == "http.disconnect" and not self._body.is_whole:
+            # An application that learns this may stop half way and end its answer in good order.
+            self._client_left = True
+            self.forget()
+        return message
 
     def start(self, message: Message) -> None:
         """Decide whether the answer may be stored."""
-        responder, scope = self._responder, self._responder.scope
         headers = Headers((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
         response = Response(status=message["status"], headers=headers)
-        path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
-        query: bytes = scope.get("query_string", b"")
-        cache = responder.cache
-        fits = answers_get(
-            response,
-            scheme=scope.get("scheme", "http"),
-            host=(responder.headers.first(b"host") or b"").decode("latin-1"),
-            target=(path + (b"?" + query if query else b"")).decode("latin-1"),
-            response_time=cache.clock(),
-            policy=self._target.rules,
-        )
-        if fits and not message.get("trailers"):
-            fill = cache.consider(
-                self._target, self._request(), self._found(), response, self._asked_at
-            )
-            self._fill = fill if isinstance(fill, Fill) else None
-            length = headers.first(b"content-length")
-            self._declared = int(length) if length is not None and length.isdigit() else None
+        length = content_length(headers)
+        if length is None and b"content-length" in headers:
+            # It cannot be told whether the body is whole.
+            return
+        if self._client_left or message.get("trailers") or not self._answers_get(response):
+            return
+        cache, target = self._responder.cache, self._target
+        # The mapping itself: when the copy is stored, it holds the tokens of that moment.
+        found = LookupResult(key=target.key(()), entry=None, tokens=self.tokens)
+        fill = cache.consider(target, self._request(), found, response, self._asked_at)
+        if isinstance(fill, Fill):
+            self._fill, self._body = fill, BodyCopy(cache, length)
 
     def body(self, message: Message) -> None:
         """Copy a piece of the body, as long as there is room for it."""
-        if self._fill is None or message["type"] != "http.response.body":
-            return
-        chunk = bytes(message.get("body", b""))
-        self._size += len(chunk)
-        longest = self._responder.service.settings.cache_max_body_bytes
-        if self._size > longest or not self._responder.cache.pending_writes.take(len(chunk)):
+        if self._fill is not None and (
+            # Other messages let the server send bytes that do not pass here.
+            message["type"] != "http.response.body" or not self._body.add(message)
+        ):
             self.forget()
-            return
-        self._chunks.append(chunk)
-        self._whole = not message.get("more_body", False)
 
     async def finish(self, purged: Awaitable[bool], noted: Dependencies) -> bool:
         """Store the copy if the request's last purge is confirmed; return whether it is."""
@@ -109,16 +105,15 @@ class PostCopy:
 
     def forget(self) -> None:
         """Drop the copy."""
-        self._responder.cache.pending_writes.give_back(sum(map(len, self._chunks)))
-        self._chunks, self._fill = [], None
+        self._body.drop()
+        self._fill = None
 
     def _store(self, noted: Dependencies) -> None:
-        body, fill = b"".join(self._chunks), self._fill
-        self.forget()  # its room is needed by what is stored
-        complete = self._whole and self._declared in (None, self._size)
+        fill, whole, body = self._fill, self._body.is_whole, self._body.body()
+        self._body.drop()  # its room is needed by the stored response
         # What the handler read or wrote through the typed cache changed with this very request.
         typed = noted.read or noted.purged or noted.typed_writes
-        if fill is None or not complete or typed or noted.unprotected:
+        if fill is None or not whole or typed or noted.unprotected:
             return
         if all(self.tokens.get(group) is not None for group in fill.groups):
             self._responder.cache.store_response(fill, body, noted)
@@ -128,6 +123,15 @@ class PostCopy:
         carries_credentials = self._responder.service.carries_credentials(self._target, headers)
         return Request(method="GET", headers=headers, carries_credentials=carries_credentials)
 
-    def _found(self) -> LookupResult:
-        # The mapping itself: when the copy is stored, it holds the tokens of that moment.
-        return LookupResult(key=self._target.key(()), entry=None, tokens=self.tokens)
+    def _answers_get(self, response: Response) -> bool:
+        scope = self._responder.scope
+        path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
+        query: bytes = scope.get("query_string", b"")
+        return answers_get(
+            response,
+            scheme=scope.get("scheme", "http"),
+            host=(self._responder.headers.first(b"host") or b"").decode("latin-1"),
+            target=(path + (b"?" + query if query else b"")).decode("latin-1"),
+            response_time=self._responder.cache.clock(),
+            policy=self._target.rules,
+        )
