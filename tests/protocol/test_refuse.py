@@ -12,6 +12,7 @@ from maxage import CacheMiddleware, CacheSettings
 from maxage.invalidation.group_names import tag_group
 from maxage.redis import RedisCache
 from maxage.store.tokens import token_key
+from maxage.store_factory import store_for
 from tests.support.asgi import Exchange, Recorded, call, http_scope
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
@@ -192,7 +193,7 @@ async def test_a_typed_write_whose_purge_is_confirmed_at_last_is_answered_with_s
         else:
             await asyncio.to_thread(getattr(numbers, method), *arguments)
         fault_proxy.pass_through()
-        middleware_store = numbers._async
+        middleware_store = store_for(settings_for(fault_proxy.url))
         while not middleware_store.trusted:  # noqa: ASYNC110 - a thread sets it
             await asyncio.sleep(0.01)
 
