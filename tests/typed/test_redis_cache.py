@@ -489,6 +489,115 @@ async def test_a_background_write_reaches_the_responses(shop: Shop) -> None:
     assert json.loads(answer.body) == TEAPOT.model_dump()
 
 
+class Sets:
+    """An application whose GET handlers set objects, as a login route sets its OAuth state."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self.states = RedisCache[str](str, prefix="state", settings=settings)
+        self.handle: Callable[[], object] = lambda: None
+        app = FastAPI()
+        app.add_api_route("/login", self.login)
+        app.add_api_route("/show", lambda: self.states.get("a") or "none")
+        self.app = CacheMiddleware(app, settings)
+
+    def login(self) -> str:
+        return str(self.handle())
+
+    async def login_with(self, handle: Callable[[], object]) -> str:
+        self.handle = handle
+        return json.loads((await call(self.app, "GET", "/login")).body)
+
+    async def show(self) -> Recorded:
+        return await call(self.app, "GET", "/show")
+
+
+@pytest.fixture
+def sets(settings: CacheSettings) -> Sets:
+    """The application on either store."""
+    return Sets(settings)
+
+
+async def test_a_set_in_a_get_that_did_not_look_before_is_a_change(sets: Sets) -> None:
+    """The state of a login is stored, and responses made without it are purged."""
+    await sets.show()
+    assert is_hit(await sets.show())
+    assert await sets.login_with(lambda: sets.states.set("a", "new")) == "True"
+    assert sets.states.get("a") == "new"
+    shown = await sets.show()
+    assert not is_hit(shown)
+    assert json.loads(shown.body) == "new"
+    # Nor is the response stored that made the change: the next login makes one of its own.
+    assert await sets.login_with(lambda: sets.states.set("a", "newer")) == "True"
+    assert sets.states.get("a") == "newer"
+
+
+async def test_a_set_in_a_get_after_a_hit_is_a_change(sets: Sets) -> None:
+    """The responses made from the object as it was are purged."""
+    sets.states.set("a", "old")
+    await sets.show()
+    assert is_hit(await sets.show())
+
+    def count() -> object:
+        return sets.states.set("a", f"{sets.states.get('a')}er")
+
+    assert await sets.login_with(count) == "True"
+    shown = await sets.show()
+    assert not is_hit(shown)
+    assert json.loads(shown.body) == "older"
+    assert await sets.login_with(count) == "True"
+    assert sets.states.get("a") == "olderer"
+
+
+@pytest.mark.parametrize("first", ["set", "get_or_set"])
+async def test_a_second_set_in_a_get_is_a_change(sets: Sets, first: str) -> None:
+    """Only the first one fills what a look before it missed."""
+    inside: list[str | None] = []
+
+    def handle() -> object:
+        if first == "set":
+            assert sets.states.get("a") is None
+            assert sets.states.set("a", "first") is True
+        else:
+            sets.states.get_or_set("a", lambda: "first")
+        inside.append(sets.states.get("a"))
+        thread = threading.Thread(target=show_elsewhere)
+        thread.start()
+        thread.join()
+        return sets.states.set("a", "second")
+
+    def show_elsewhere() -> None:
+        asyncio.run(call(sets.app, "GET", "/show"))
+
+    assert await sets.login_with(handle) == "True"
+    assert inside == ["first"]
+    shown = await sets.show()
+    assert not is_hit(shown)
+    assert json.loads(shown.body) == "second"
+
+
+async def test_a_get_after_which_the_store_was_away_is_no_change(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its value was made before a token was seen: it may be older than the change of another."""
+    sets = Sets(CacheSettings(redis_url=own_redis.url))
+    await sets.show()
+    own_redis.pause()
+
+    def handle() -> object:
+        assert sets.states.get("a") is None
+        own_redis.resume()
+        deadline = time.monotonic() + 3
+        stored = sets.states.set("a", "old")
+        while not RedisCache[str](str, prefix="b", settings=CacheSettings(
+            redis_url=own_redis.url
+        )).set(1, "b") and time.monotonic() < deadline:  # fmt: skip
+            time.sleep(0.02)
+        return stored or sets.states.set("a", "old")
+
+    assert await sets.login_with(handle) == "False"
+    assert sets.states.get("a") is None
+
+
 def test_a_script_without_http_purges(workers: Workers, redis_url: str) -> None:
     """A process with the same environment and no middleware reaches the workers' responses."""
     import httpx

@@ -43,8 +43,8 @@ def pass_on(
 ) -> Awaitable[None]:
     """Let the application answer a safe request of which nothing is looked up and nothing stored.
 
-    A typed `set` there is a fill all the same, not a change. Neither this function nor the `send`
-    that it passes on is a coroutine of its own: such requests are to cost next to nothing.
+    Neither this function nor the `send` that it passes on is a coroutine of its own: such requests
+    are to cost next to nothing.
 
     Args:
         service: what the middleware knows.

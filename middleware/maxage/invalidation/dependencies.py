@@ -32,6 +32,8 @@ class Dependencies:
     """Groups that were purged softly; again when the application call has returned."""
     typed_writes: Mapping[str, SealedValue | None] = MappingProxyType({})
     """The group of each typed value that was set, with its seal; None: it was not stored."""
+    missed: set[str] | frozenset[str] = frozenset()
+    """Groups of typed values that the last look missed, and that were not stored since."""
     tags: set[str] | frozenset[str] = frozenset()
     """Groups that the handler put its response into."""
     unprotected = False
@@ -80,6 +82,13 @@ class Dependencies:
     def note_typed_write(self, group: str, value: SealedValue | None = None) -> None:
         """Note that the request set the typed value of the group, and how it is sealed."""
         self._collection("typed_writes", dict[str, SealedValue | None])[group] = value
+
+    def note_missed(self, group: str, *, missed: bool) -> None:
+        """Note whether the last look for a typed value missed it."""
+        if missed:
+            self._collection("missed", set[str]).add(group)
+        elif isinstance(self.missed, set):
+            self.missed.discard(group)
 
     def note_purge(self, group: str) -> None:
         """Note that the request purged the group."""

@@ -11,8 +11,9 @@ from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies, current_dependencies
 from maxage.store.seal import SealedValue
 from maxage.store.tokens import NAMESPACE_GROUP, is_quarantined
+from maxage.typed.encoding import Encoded, Model
 from maxage.typed.store_access import AccessibleStore
-from maxage.typed.values import Id, Identity, Model, Tokens, Values
+from maxage.typed.values import Id, Identity, Tokens, Values
 
 
 @final
@@ -42,14 +43,14 @@ class Operations(Generic[Model]):
         stored, tokens = await self._look([id])
         if id in stored:
             return stored[id]
-        value = await load()
-        if value is not None:
-            await self._fill({id: value}, tokens, keep_for)
+        value, encoded = self._values.encode_loaded(await load())
+        await self._fill({id: encoded}, tokens, keep_for)
         return value
 
     async def set_many(self, values: Mapping[Id, Model], keep_for: float) -> bool:
         """Store values; return whether all are stored."""
-        fills, changes = self._fills_and_changes(values)
+        encoded = {id: self._values.encode(value) for id, value in values.items()}
+        fills, changes = self._fills_and_changes(encoded)
         stored: list[SealedValue | None] = []
         if fills:
             stored += (await self._fill(fills, self._tokens_seen(fills), keep_for)).values()
@@ -75,11 +76,20 @@ class Operations(Generic[Model]):
             reply = await self._store.read(self._values.keys(self._namespace, ids), groups)
         except StoreUnavailableError:
             self._depend(dict.fromkeys(groups))
+            self._note_missed(groups)
             return {}, {}
         tokens = dict(zip(groups, reply.tokens, strict=True))
         # The response depends on a value that is missing too: what the handler does next does.
         self._depend(tokens)
-        return self._values.opened(ids, reply, tokens), _for_fills(tokens)
+        stored = self._values.opened(ids, reply, tokens)
+        self._note_missed(self._values.group(id) for id in ids if id not in stored)
+        self._note_missed(map(self._values.group, stored), missed=False)
+        return stored, _for_fills(tokens)
+
+    def _note_missed(self, groups: Iterable[str], *, missed: bool = True) -> None:
+        if self._dependencies is not None:
+            for group in groups:
+                self._dependencies.note_missed(group, missed=missed)
 
     def _depend(self, tokens: Tokens) -> None:
         if self._dependencies is not None:
@@ -87,15 +97,15 @@ class Operations(Generic[Model]):
                 self._dependencies.depend(group, token)
 
     def _fills_and_changes(
-        self, values: Mapping[Id, Model]
-    ) -> tuple[dict[Id, Model], dict[Id, Model]]:
-        """Tell fills, whose token was seen before the value was made, from changes."""
+        self, values: Mapping[Id, Encoded | None]
+    ) -> tuple[dict[Id, Encoded | None], dict[Id, Encoded | None]]:
+        """Tell fills, which follow a look that missed in a safe request, from changes."""
         dependencies = self._dependencies
         if dependencies is None or dependencies.mutating:
             return {}, dict(values)
-        # A value that a safe request did not look for is neither: it may be older than a change.
-        read = dependencies.read
-        return {id: v for id, v in values.items() if self._values.group(id) in read}, {}
+        missed = {id for id in values if self._values.group(id) in dependencies.missed}
+        fills = {id: value for id, value in values.items() if id in missed}
+        return fills, {id: value for id, value in values.items() if id not in missed}
 
     def _tokens_seen(self, ids: Iterable[Identity]) -> Tokens:
         groups = [NAMESPACE_GROUP, *map(self._values.group, ids)]
@@ -103,7 +113,7 @@ class Operations(Generic[Model]):
         return _for_fills({group: read.get(group) if read else None for group in groups})
 
     async def _change(
-        self, values: Mapping[Id, Model], keep_for: float
+        self, values: Mapping[Id, Encoded | None], keep_for: float
     ) -> Mapping[str, SealedValue | None]:
         """Purge the groups of the values and store the values under the new tokens."""
         groups = [self._values.group(id) for id in values]
@@ -117,6 +127,9 @@ class Operations(Generic[Model]):
         written = await self._fill(values, tokens, keep_for)
         # Their groups are purged again after a late commit, and the values sealed anew.
         self._note_written(written)
+        if self._dependencies is not None and not self._dependencies.mutating:
+            # The response to a GET that changed a value shows the value: it depends on it.
+            self._depend({group: tokens[group] for group in groups})
         return written
 
     def _note_written(self, written: Mapping[str, SealedValue | None]) -> None:
@@ -125,14 +138,38 @@ class Operations(Generic[Model]):
                 self._dependencies.note_typed_write(group, sealed)
 
     async def _fill(
-        self, values: Mapping[Id, Model], tokens: Tokens, keep_for: float
+        self, values: Mapping[Id, Encoded | None], tokens: Tokens, keep_for: float
     ) -> Mapping[str, SealedValue | None]:
-        """Store the values; return them by group, None for one that is not stored."""
-        entries, sealed = self._values.sealed(self._namespace, values, tokens, keep_for)
+        """Store the values; return them by group, None for one that is not stored.
+
+        Nothing is left under the key of a value that is not stored: clients that read the key
+        itself would take an older value for the current one.
+        """
+        written: dict[str, SealedValue | None] = {}
+        entries: list[tuple[bytes, bytes]] = []
+        refused: list[bytes] = []
+        namespace = tokens.get(NAMESPACE_GROUP)
+        for id, encoded in values.items():
+            group = self._values.group(id)
+            key, seal_key = self._values.keys(self._namespace, [id])
+            token = tokens.get(group)
+            written[group] = None
+            if encoded is None or namespace is None or token is None or keep_for <= 0:
+                refused += (key, seal_key)
+                continue
+            sealed = self._values.seal(seal_key, encoded, (namespace, token), keep_for)
+            entries += ((key, encoded.data), (seal_key, sealed.seal(token)))
+            written[group] = sealed
         carried = {group: token for group, token in tokens.items() if token is not None}
-        if entries and await self._store.write(entries, keep_for=keep_for, tokens=carried):
-            return sealed
-        return dict.fromkeys(map(self._values.group, values))
+        if entries and not await self._store.write(entries, keep_for=keep_for, tokens=carried):
+            refused += [key for key, _ in entries]
+            written = dict.fromkeys(written)
+        if refused:
+            await self._store.delete(refused)
+        # Another `set` of the same request is a change.
+        stored = [group for group, sealed in written.items() if sealed is not None]
+        self._note_missed(stored, missed=False)
+        return written
 
 
 def _dependencies_on(store: AccessibleStore) -> Dependencies | None:

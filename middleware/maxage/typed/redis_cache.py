@@ -10,14 +10,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, Generic, cast, final
 
-from pydantic import TypeAdapter
-
 from maxage.errors import SettingsError
 from maxage.settings import CacheSettings, settings_from_environment
 from maxage.store_factory import store_for, sync_store_for
+from maxage.typed.encoding import Model
 from maxage.typed.operations import Operations
 from maxage.typed.store_access import AccessibleStore, BlockingStore, run_blocking
-from maxage.typed.values import Id, Identity, Model, Values
+from maxage.typed.values import Id, Identity, Values
 
 
 @final
@@ -52,7 +51,7 @@ class RedisCache(Generic[Model]):
             raise SettingsError("RedisCache got an empty prefix; it takes a name such as 'item'.")
         _check_ttl(ttl)
         self.prefix: Final = prefix
-        self._values: Final = Values[Model](TypeAdapter(model), prefix)
+        self._values: Final = Values(model, prefix)
         self._ttl: Final = ttl
         self._settings: Final = settings
 
@@ -70,8 +69,11 @@ class RedisCache(Generic[Model]):
         """Store the object and purge the responses built from its former state.
 
         In a GET that looked for the object before and missed it, `set` is a fill: it purges
-        nothing, and what it stores is a miss if the object was changed meanwhile. A GET that did
-        not look for the object before stores nothing.
+        nothing, and what it stores is a miss if the object was changed meanwhile.
+
+        An object is stored only if what is read later has its type and is equal in every part. One
+        that JSON cannot hold is not stored, nothing is left under its key, and a warning names the
+        part.
 
         Returns:
             Whether the object is stored.
@@ -107,7 +109,11 @@ class RedisCache(Generic[Model]):
         The token is read before `load` runs, so that a change meanwhile leaves nothing stale.
 
         Raises:
-            Exception: what `load` raises. A None that it returns is not stored.
+            Exception: what `load` raises, and nothing else.
+
+        Returns:
+            The object. A value of another type becomes the cache's type if pydantic accepts it.
+            None is stored only if the type has None.
         """
 
         async def loaded() -> Model:
