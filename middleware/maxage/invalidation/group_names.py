@@ -1,6 +1,13 @@
 """Names of groups: of paths, collections and tags."""
 
+import re
+from typing import Final
+from urllib.parse import unquote
+
 from maxage.store.tokens import NAMESPACE_GROUP
+
+_ORIGIN: Final = re.compile(r"(?i)https?://[^/?#]*")
+_BENEATH: Final = re.compile(r"/\*{1,2}(?:/.*)?$", re.DOTALL)
 
 
 def path_group(path: str) -> str:
@@ -19,16 +26,33 @@ def tag_group(tag: str) -> str:
 
 
 def named_groups(name: str) -> tuple[str, ...]:
-    """Return the groups of a name: of a path if it begins with /, else of a tag.
+    """Return the groups of a name: of a path if `named_path` finds one, else of a tag.
 
     A path includes all its queries and all paths beneath it.
     """
-    if name.startswith("/"):
-        path = name.partition("?")[0]
-        # All paths lie beneath the root.
-        whole = (NAMESPACE_GROUP,) if not path.strip("/") else ()
-        return (path_group(path), collection_group(path), *whole)
-    return (tag_group(name),)
+    path = named_path(name)
+    if path is None:
+        return (tag_group(name),)
+    # All paths lie beneath the root.
+    whole = () if path.strip("/") else (NAMESPACE_GROUP,)
+    # Decoded or not, and with `?`, `#` or blanks that are a part of it: only more is purged.
+    spellings = dict.fromkeys((unquote(path), path, name if name.startswith("/") else path))
+    groups = (group(one) for one in spellings for group in (path_group, collection_group))
+    return (*groups, *whole)
+
+
+def named_path(name: str) -> str | None:
+    """Return the path that a name means, or None if the name is a tag.
+
+    A path begins with `/` or with `http://` or `https://` and a host. Blanks around it, its query
+    and its fragment are left out, and what follows a segment `*` or `**`: it lies beneath.
+    """
+    text = name.strip()
+    origin = _ORIGIN.match(text)
+    if origin is None and not text.startswith("/"):
+        return None
+    path = re.split("[?#]", text[origin.end() :] if origin else text, maxsplit=1)[0]
+    return _BENEATH.sub("", path) or "/"
 
 
 def _normal(path: str) -> str:

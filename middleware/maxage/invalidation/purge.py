@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from maxage.errors import SettingsError
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.invalidation.group_names import named_groups, tag_group
+from maxage.invalidation.group_names import named_groups, named_path, tag_group
 from maxage.settings import CacheSettings, settings_from_environment
 from maxage.store.base import Store
 from maxage.store.tokens import NAMESPACE_GROUP
@@ -48,6 +48,9 @@ def tag(*tags: str) -> None:
 
 def purge(*names: str, soft: bool = False, settings: CacheSettings | None = None) -> bool:
     """Purge paths and tags: a name that begins with / is a path, any other name is a tag.
+
+    A path may also be percent-encoded, or a URL; its host does not count. A segment `*` or `**`
+    stands for all paths beneath the one before it.
 
     Args:
         names: such as `/items/5` (with all its queries and all paths below it) and `item:5`.
@@ -92,7 +95,7 @@ def purge_path(path: str, *, soft: bool = False, settings: CacheSettings | None 
     """Purge a path with all its queries and variants, and all paths below it.
 
     Args:
-        path: begins with /, as the router sees it, without a root path.
+        path: as for `purge`, without a root path.
         soft: serve stored responses once more, while they are refreshed in the background.
         settings: name the store; by default, that of the request or of the environment.
 
@@ -100,7 +103,7 @@ def purge_path(path: str, *, soft: bool = False, settings: CacheSettings | None 
         Whether the purge is confirmed; see `purge`.
 
     Raises:
-        SettingsError: the path does not begin with /.
+        SettingsError: it is no path.
     """
     return _purge_now(_path_groups(path, "purge_path()"), soft, settings)
 
@@ -171,7 +174,7 @@ def _tag_groups(tags: Iterable[str], where: str) -> tuple[str, ...]:
 
 
 def _path_groups(path: str, where: str) -> tuple[str, ...]:
-    if not _checked(path, where).startswith("/"):
+    if named_path(_checked(path, where)) is None:
         raise SettingsError(f"{where} got {path!r}; it takes a path, which begins with /.")
     return named_groups(path)
 
