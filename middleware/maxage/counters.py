@@ -1,4 +1,4 @@
-"""How often what happened, in plain numbers: for a page, a log line or a metrics exporter."""
+"""Counters of events, as plain integers: for a page, a log line or a metrics exporter."""
 
 from dataclasses import dataclass, field, fields
 from typing import Final
@@ -7,38 +7,38 @@ from weakref import WeakSet
 BYPASSES: Final = (
     "uncached", "override", "body", "host", "head", "long-url", "vary_by", "store-away",
 )  # fmt: skip
-"""Why a request is passed on without a lookup: the words of `detail` in Cache-Status."""
+"""Reasons to pass a request on without a lookup: the words of `detail` in Cache-Status."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Counters:
-    """What has happened since the middleware was made.
+    """Counts the events of one middleware since it was made.
 
     Each GET and HEAD, and each QUERY where `CACHE_STORE_QUERY` is on, counts once: in `hits`,
-    `collapsed`, `misses` or `bypasses`; one whose header names another method counts as none.
-    Threads with event loops of their own may lose a count now and then.
+    `collapsed`, `misses` or `bypasses`; a request whose header names another method is not counted.
+    Event loops in several threads may lose a count now and then.
     """
 
     hits: int = 0
-    """Answered from what was stored, in Redis, in this process or by the fast lane."""
+    """Answered from a stored response, in Redis, in this process or by the fast lane."""
     collapsed: int = 0
     """Answered by the response that another request was fetching."""
     misses: int = 0
-    """Nothing stored could answer: the application was asked, or 504 was the answer."""
+    """No stored response could answer: the application was asked, or 504 was the answer."""
     bypasses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BYPASSES, 0))
-    """Passed on without a lookup, by the reason; there are no others than `BYPASSES`."""
+    """Passed on without a lookup, by reason; `BYPASSES` names all reasons."""
     stale: int = 0
-    """Answers that were stale, for hits, errors or slowness."""
+    """Stale answers: of hits, and in place of errors and slow answers."""
     refreshes: int = 0
-    """Questions to the application in the background, about what is stale or will be soon."""
+    """Background requests to the application, for responses that are stale or soon will be."""
     stored: int = 0
     """Responses that were stored."""
     unreadable: int = 0
-    """Reads that found a value which did not verify: damaged, foreign, or of another secret."""
+    """Reads of a value that did not verify: damaged, foreign, or signed with another secret."""
     purges: int = 0
     """Purges by requests: one before the answer, and one when the application has returned."""
     unconfirmed_purges: int = 0
-    """Those that the store did not confirm; they are owed, and made up for."""
+    """Purges that the store did not confirm; they are made later, before Redis is read again."""
 
     def count_purge(self, *, confirmed: bool) -> bool:
         """Count a purge; return whether it is confirmed."""
@@ -51,14 +51,14 @@ _all: Final[WeakSet[Counters]] = WeakSet()
 
 
 def begin_counting() -> Counters:
-    """Return new counters, which `counters` tells of for as long as they live."""
+    """Return new counters; `counters` adds them up for as long as they live."""
     made = Counters()
     _all.add(made)
     return made
 
 
 def counters() -> Counters:
-    """Return the sum over all middlewares of this process, as it is now."""
+    """Return the current sum over all middlewares of this process."""
     total = Counters()
     for part in tuple(_all):
         for name in _NUMBERS:

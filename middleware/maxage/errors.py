@@ -1,17 +1,17 @@
-"""What maxage raises; everything else is handled where it happens."""
+"""The errors that maxage raises; it handles all others itself."""
 
 
 class MaxageError(Exception):
-    """Base of every error of this package."""
+    """Base class of the errors of maxage."""
 
 
 class SettingsError(MaxageError, ValueError):
-    """A setting that cannot be right; the message names it, what it got and what it takes."""
+    """A setting is invalid; the message names the setting, its value and the valid values."""
 
 
 class StoreUnavailableError(MaxageError):
-    """The store did not answer within its time budget, or answered that it cannot."""
+    """The store did not answer within its time budget, or answered with an error."""
 
 
 class UnsupportedWhileAwayError(MaxageError):
-    """A Redis operation that must not be pretended (lock, script, WATCH, subscription)."""
+    """A lock, a script, WATCH or a subscription was requested while Redis is unavailable."""

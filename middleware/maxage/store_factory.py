@@ -1,4 +1,4 @@
-"""Which store the settings, or a URL, mean."""
+"""Chooses the store that settings or a URL name."""
 
 from functools import lru_cache
 
@@ -12,14 +12,14 @@ from maxage.store.memory import MemoryStore
 
 
 def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
-    """Return a new store, of the kind that the URL names.
+    """Return a new store of the kind that the URL names.
 
     Args:
         url: as in `REDIS_URL`, or `memory://`.
         settings: namespace, budgets and limits; read from the environment by default.
 
     Raises:
-        SettingsError: the URL cannot be right.
+        SettingsError: the URL is invalid.
     """
     url = check_store_url(url)
     settings = settings if settings is not None else CacheSettings()
@@ -44,10 +44,10 @@ def sync_store_for(settings: CacheSettings) -> SyncStore:
 
 
 def sync_half(store: Store) -> SyncStore:
-    """Return what does the same without awaiting, with the same tokens.
+    """Return the synchronous half of a store; both have the same tokens.
 
     Raises:
-        SettingsError: the store is of a kind that has none.
+        SettingsError: a store of this kind has no synchronous half.
     """
     if isinstance(store, MemoryStore):
         return store
@@ -65,9 +65,9 @@ def _sync_redis(url: str, settings: CacheSettings) -> SyncStore:
 
 @lru_cache(maxsize=64)
 def embedded_store(max_bytes: int, replica_lag: float) -> MemoryStore:
-    """Return the one embedded store of this process.
+    """Return the embedded store of this process.
 
-    It is shared, since the typed cache and the response cache must see each other's tokens; each
-    middleware has keys of its own in it.
+    All middlewares and typed caches share it, so that each sees the purges of the others. Each
+    middleware has its own keys.
     """
     return MemoryStore(max_bytes, replica_lag=replica_lag)

@@ -1,12 +1,12 @@
-"""Groups and their tokens (design section 5): what an entry depends on, and how that changes.
+"""Tokens of groups: an entry is current while the tokens of all its groups are those it carries.
 
-A token is `<history>-<random>`. The history names the server history in which it was written; the
-random part is drawn anew for every write, a retry included, so that no delayed write can revive
-an entry. A token that is missing or names another history counts as missing, and missing is a
-miss.
+A token is `<history>-<random>`. The history names the server history in which the token was
+written. The random part is drawn anew for every write and every retry, so that no delayed write
+revives an entry. A token of another history counts as missing, and an entry with a missing token is
+a miss.
 
-A soft purge puts a mark behind the token, `<history>-<random>~<mark>`. It is written at a fixed
-place into whatever token lies there, so that it needs no read before it and cannot undo a purge.
+A soft purge appends a mark to the token: `<history>-<random>~<mark>`. The mark is written at a
+fixed offset, whatever the token is: a soft purge needs no read before it and cannot undo a purge.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from functools import lru_cache
 from typing import Final
 
 NAMESPACE_GROUP: Final = "n"
-"""The group that every entry of a namespace belongs to; its purge drops everything."""
+"""The group of all entries of a namespace; its purge drops everything."""
 
 TOKEN_SECONDS: Final = 3600
-"""Seconds for which a token is kept at least; longer where an entry needs it longer."""
+"""Shortest lifetime of a token in seconds; a token outlives the entries that carry it."""
 
 LONG_TOKEN_SECONDS: Final = 4 * TOKEN_SECONDS
-"""Seconds for which it is kept where entries have been kept for longer than that."""
+"""Lifetime of a token in seconds once an entry was stored for longer than `TOKEN_SECONDS`."""
 
 HIDDEN_HISTORY: Final = b"hidden"
-"""The history where the server does not tell its own."""
+"""The history of a server that does not tell its own."""
 
 _HISTORY_LENGTH: Final = 12
 _RANDOM_BYTES: Final = 12
@@ -38,20 +38,20 @@ _LONGEST_NAME: Final = 200
 
 
 def _random(count: int) -> bytes:
-    """Return what so many random bytes are in base64, of letters, digits, `-` and `_`."""
+    """Return this many random bytes in URL-safe base64."""
     return b2a_base64(os.urandom(count), newline=False).translate(_URL_SAFE)
 
 
 def fresh_token(history: bytes) -> bytes:
-    """Return a token of this history that was never used before."""
+    """Return a new token of this history."""
     return history + b"-" + _random(_RANDOM_BYTES)
 
 
 def purged_token(history: bytes, quarantine: float) -> bytes:
-    """Return the token that a purge writes; nothing is stored under it in quarantine.
+    """Return the token that a purge writes; if it is quarantined, nothing is stored under it.
 
-    Such a token lives for `quarantine` seconds in the store itself, so that no two clocks are
-    compared. The next lookup that finds it gone creates an ordinary one.
+    The store itself ends a quarantined token after `quarantine` seconds, so that no two clocks are
+    compared. The next lookup creates an ordinary token.
     """
     token = fresh_token(history)
     if not quarantine:
@@ -61,38 +61,38 @@ def purged_token(history: bytes, quarantine: float) -> bytes:
 
 
 def is_quarantined(token: bytes) -> bool:
-    """Return whether the group was purged so lately that nothing is to be stored in it."""
+    """Return whether nothing is to be stored under the token: its group was just purged."""
     return any_quarantined((token,))
 
 
 def any_quarantined(tokens: Iterable[bytes | None]) -> bool:
-    """Return whether any of the groups with these tokens was purged so lately."""
+    """Return whether any of these tokens is quarantined."""
     # No other token has this character.
     return _QUARANTINED in b"".join(filter(None, tokens))
 
 
 def fresh_mark() -> bytes:
-    """Return the mark of a soft purge; all are of the same length, as all tokens of a history."""
+    """Return a new mark of a soft purge; all marks have the same length."""
     return _MARK + _random(_MARK_BYTES)
 
 
 def mark_place(history: bytes) -> int:
-    """Return where in a token of this history a mark begins."""
+    """Return the offset of the mark in a token of this history."""
     return len(history) + 1 + _RANDOM_BYTES * 4 // 3
 
 
 def softened(token: bytes, now: bytes | None) -> bool:
-    """Return whether nothing but soft purges made the token into what it is now."""
+    """Return whether only soft purges have changed the token into `now`."""
     return now is not None and token.partition(_MARK)[0] == now.partition(_MARK)[0]
 
 
 def belongs(token: bytes | None, history: bytes) -> bool:
-    """Return whether the token is there and was written in this history."""
+    """Return whether there is a token, and it was written in this history."""
     return token is not None and token.startswith(history) and token[len(history) :][:1] == b"-"
 
 
 def history_of(info: bytes) -> bytes:
-    """Return the history that the answer to INFO replication names.
+    """Return the history that a reply to INFO replication names.
 
     `master_replid` changes when another server or an older snapshot takes over; `run_id` does not
     change when a demoted node is promoted again with its old data.
@@ -105,24 +105,24 @@ def history_of(info: bytes) -> bytes:
 
 
 def has_replicas(info: bytes) -> bool:
-    """Return whether the answer to INFO replication tells of replicas that follow.
+    """Return whether a reply to INFO replication names a replica that is in sync.
 
-    One that still receives its first copy confirms nothing.
+    A replica that still receives its first copy confirms nothing.
     """
     lines = (line.partition(b":") for line in info.splitlines())
     return any(name.startswith(b"slave") and b"state=online" in value for name, _, value in lines)
 
 
 def token_prefix(namespace: str) -> bytes:
-    """Return what the keys of all tokens of a namespace begin with, and no other key of ours."""
+    """Return the prefix of the keys of all tokens of a namespace, and of no other key of ours."""
     return namespace.encode() + b":t:"
 
 
 @lru_cache(maxsize=16_384)
 def token_key(namespace: str, group: str) -> bytes:
-    """Return the key under which the group's token lies."""
+    """Return the key of the group's token."""
     name = group.encode("utf-8", "surrogatepass")
     if len(name) > _LONGEST_NAME:
-        # Long names are hashed; the letter in front keeps them apart from short ones.
+        # The prefix keeps hashed names apart from short ones.
         name = b"h:" + hashlib.blake2b(name, digest_size=20).hexdigest().encode()
     return token_prefix(namespace) + name

@@ -1,4 +1,4 @@
-"""The 503 that replaces an answer whose purge is not confirmed (`on_lost_purge="refuse"`)."""
+"""The 503 that replaces an answer whose purge is not confirmed (`CACHE_ON_LOST_PURGE=refuse`)."""
 
 from typing import Final
 
