@@ -67,6 +67,19 @@ def test_a_switch_takes_the_usual_words(
     assert CacheSettings().use_redis_cache is value
 
 
+@pytest.mark.parametrize("name", sorted(CacheSettings.model_fields))
+def test_an_empty_variable_is_an_unset_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Compose files pass `CACHE_EXPIRATION: ${CACHE_EXPIRATION:-}`; env files have empty lines."""
+    default = getattr(CacheSettings(), name)
+    monkeypatch.setenv(name.upper(), "")
+    assert getattr(CacheSettings(), name) == default
+    monkeypatch.delenv(name.upper())
+    (tmp_path / ".env").write_text(f"{name.upper()}=\n")
+    assert getattr(CacheSettings(), name) == default
+
+
 @pytest.mark.parametrize("url", ["", " ", "\t"])
 def test_an_empty_url_is_none(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Compose files pass `REDIS_URL: ${REDIS_URL:-}`."""
@@ -114,7 +127,6 @@ def test_every_field_is_taken_by_keyword_in_lower_case() -> None:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("", ()),
         (",", ()),
         ("a", ("a",)),
         ("a,b", ("a", "b")),
@@ -125,7 +137,7 @@ def test_every_field_is_taken_by_keyword_in_lower_case() -> None:
 def test_lists_are_separated_by_commas(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str, names: tuple[str, ...]
 ) -> None:
-    """Blanks around names and empty members do not count; an empty value is an empty list."""
+    """Blanks around names and empty members do not count; a comma alone is an empty list."""
     monkeypatch.setenv(name.upper(), text)
     assert getattr(CacheSettings(), name) == names
     assert getattr(CacheSettings(**{name: names}), name) == names

@@ -18,6 +18,8 @@ NameList = Annotated[tuple[str, ...], NoDecode]
 class CacheSettings(BaseSettings):
     """Settings of the cache: each field is an environment variable of the same name in capitals.
 
+    An empty variable is an unset one.
+
     Durations are seconds, and sizes are bytes.
 
     Raises:
@@ -25,7 +27,11 @@ class CacheSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     # The guide's three: the only names without CACHE_ in front.
@@ -74,7 +80,8 @@ class CacheSettings(BaseSettings):
     )  # fmt: skip
     """Request headers that count as credentials, besides Authorization and Cookie."""
     cache_ignored_cookies: NameList = ()
-    """Cookies that do not count as credentials, such as those of analytics scripts."""
+    """Cookies that do not count as credentials, such as those of analytics scripts; `*` stands for
+    any characters: `_ga*`."""
     cache_exchange_headers: NameList = (
         "x-request-id", "x-correlation-id", "x-trace-id", "traceparent", "tracestate",
         "x-amzn-trace-id", "x-b3-traceid", "x-b3-spanid", "x-process-time", "x-response-time",

@@ -185,6 +185,24 @@ async def test_ignored_cookies_are_no_credentials(cookie: str, stored: bool) -> 
     assert await is_stored(CounterApp(), headers, cache_ignored_cookies=("_ga", "_gid")) is stored
 
 
+@pytest.mark.parametrize(
+    ("cookie", "stored"),
+    [
+        ("_ga=1; _ga_X1.Y=2; _gid=3", True),
+        ("_ga_X1=2; sid=2", False),
+        ("x_ga=1", False),
+        ("_gidx=1", False),
+        ("intercom-session-a=1", True),
+        ("a-session=1", False),
+    ],
+)
+async def test_ignored_cookies_may_be_patterns(cookie: str, stored: bool) -> None:
+    """An asterisk stands for any characters, and the rest of the name for itself."""
+    ignored = "_ga*, _gid, intercom-*-a, a.session"
+    headers = {"cookie": cookie}
+    assert await is_stored(CounterApp(), headers, cache_ignored_cookies=ignored) is stored
+
+
 class Api:
     """A FastAPI application that counts how often its handlers run."""
 

@@ -1,5 +1,6 @@
 """What the middleware knows for as long as it lives."""
 
+import re
 from collections.abc import Iterable
 from typing import Final, final
 
@@ -32,7 +33,7 @@ class Service:
             else (name.lower().encode() for name in settings.cache_credential_headers)
         )
         self._personal_headers: Final = self._credential_headers | {b"authorization", b"cookie"}
-        self._ignored_cookies: Final = frozenset(settings.cache_ignored_cookies)
+        self._ignored_cookie: Final = _any_of(settings.cache_ignored_cookies).fullmatch
 
     @property
     def sends_date(self) -> bool:
@@ -96,7 +97,14 @@ class Service:
             for line in headers.get_all(b"cookie")
             for part in line.split(b";")
         )
-        return any(name and name not in self._ignored_cookies for name in names)
+        return any(name and not self._ignored_cookie(name) for name in names)
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern for names that are listed; `*` stands for any characters."""
+    listed = (re.escape(one).replace(r"\*", ".*") for one in patterns)
+    # An empty list would match the empty name, which is no cookie.
+    return re.compile("|".join(listed), re.DOTALL)
 
 
 def _downstream(settings: CacheSettings) -> tuple[tuple[bytes, bytes], ...]:
