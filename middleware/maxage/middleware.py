@@ -10,17 +10,16 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from maxage.asgi.overrides import overrides_method
-from maxage.asgi.passthrough import pass_on, pass_unstorable
+from maxage.asgi.passthrough import pass_on
 from maxage.asgi.server_info import adds_date, worker_count
 from maxage.asgi.service import Service
 from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
 from maxage.cache.targets import Targets
-from maxage.errors import SettingsError, StoreUnavailableError
+from maxage.errors import SettingsError
 from maxage.reads.fast_path import FastPath
-from maxage.reads.get import GetResponder
-from maxage.reads.prepared import KnownRequest, PreparedResponse
-from maxage.reads.query import QueryResponder
+from maxage.reads.get import answer_get
+from maxage.reads.query import answer_query
 from maxage.rfc9111.invalidation import is_unsafe
 from maxage.routing.route_policy import Rule
 from maxage.settings import CacheSettings
@@ -71,7 +70,8 @@ class CacheMiddleware:
             self._mistake, settings = mistake, CacheSettings.model_construct()
             targets = Targets(settings, (), app, instance=0)
         self._service: Final = Service(app, settings, targets)
-        self.fast_path: Final = FastPath(self._service, self.cache) if self.cache else None
+        self.fast_path = FastPath(self._service, self.cache) if self.cache else None
+        """None: nothing is cached."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass through what is none."""
@@ -82,52 +82,25 @@ class CacheMiddleware:
         if self._service.server_adds_date is None and kind == "http":
             # There is no lifespan.
             self._learn_from_server(receive, is_server=False)
-        if kind != "http" or self.cache is None:
+        fast_path = self.fast_path
+        if kind != "http" or fast_path is None:
             if self._mistake is not None:
                 raise self._mistake
             await self._service.app(scope, receive, send)
-        elif scope["method"] in {"GET", "HEAD"}:
-            known = self.fast_path.find(scope) if self.fast_path is not None else None
-            if not isinstance(known, PreparedResponse):
-                await self._read(self.cache, known, scope, receive, send)
-            elif known.confirmed is None or await known.confirmed():
-                self.cache.counters.hits += 1
-                await known.send(send)
-            else:
-                await self._read(self.cache, None, scope, receive, send)
-        elif is_unsafe(scope["method"]) or overrides_method(scope):
-            await MutationResponder(self._service, self.cache, scope, receive, send).run()
-        elif scope["method"] == "QUERY" and self._service.settings.cache_store_query:
-            await QueryResponder(self._service, self.cache, scope, receive, send).run()
         else:
-            await pass_on(self._service, self.cache, scope, receive, send)
-
-    async def _read(
-        self, cache: Cache, known: KnownRequest | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Answer a GET or HEAD for which no copy is near, by what is known of such requests."""
-        service, fast_path, found = self._service, self.fast_path, None
-        if known is None and overrides_method(scope):
-            # First of all: an application may obey an override whatever else the request says.
-            await MutationResponder(service, cache, scope, receive, send).run()
-            return
-        if known is not None and cache.is_unstorable(known.target):
-            await pass_unstorable(service, cache, known.target, scope, receive, send)
-            return
-        if known is not None and fast_path is not None:
-            try:
-                answer = await fast_path.look_up(known, scope["headers"])
-            except StoreUnavailableError:
-                await GetResponder(service, cache, scope, receive, send).bypass("store-away")
-                return
-            if isinstance(answer, PreparedResponse):
-                cache.counters.hits += 1
-                await answer.send(send)
-                return
-            found = answer
-        reading = GetResponder(service, cache, scope, receive, send)
-        reading.fast_path = fast_path
-        await reading.run(known, found)
+            method, known = scope["method"], None
+            reads = method in {"GET", "HEAD"}
+            if reads:
+                known = fast_path.known(scope)
+            if known is None and (is_unsafe(method) or overrides_method(scope)):
+                # An application may obey an override whatever else the request says.
+                await MutationResponder(self._service, fast_path.cache, scope, receive, send).run()
+            elif reads:
+                await answer_get(fast_path, known, scope, receive, send)
+            elif method == "QUERY" and self._service.settings.cache_store_query:
+                await answer_query(fast_path, scope, receive, send)
+            else:
+                await pass_on(self._service, fast_path.cache, scope, receive, send)
 
     @property
     def targets(self) -> Targets:
@@ -172,4 +145,4 @@ class CacheMiddleware:
                 if isinstance(cache.store, MemoryStore):
                     # The typed cache keeps its values there too.
                     cache.store.switch_off()
-                self.cache = None
+                self.cache = self.fast_path = None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from maxage import MemoryStore
 from maxage.background import Background
-from maxage.cache.claims import Claims, Standing
+from maxage.cache.claims import Claims, ClaimState
 from maxage.cache.collapse import Flight, Flights
 
 TOKENS: dict[str, bytes | None] = {"n": b"1", "p:/x": b"2"}
@@ -168,11 +168,11 @@ def test_an_event_loop_that_ended_is_let_go_of_by_its_claims() -> None:
 
     async def claim_and_end(claims: Claims) -> weakref.ref[asyncio.AbstractEventLoop]:
         claim = claims.to(b"claim")
-        assert await claim.take() is Standing.LEAD
+        assert await claim.take() is ClaimState.OURS
         claim.end(written=True)
         return weakref.ref(asyncio.get_running_loop())
 
-    claims = Claims(MemoryStore(), Background().spawn, alone_for=1.0)
+    claims = Claims(MemoryStore(), Background(), not_shareable_for=1.0)
     ended = asyncio.run(claim_and_end(claims))
     gc.collect()
     assert ended() is None

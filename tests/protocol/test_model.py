@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from redis.exceptions import RedisError
 
 from maxage.cache import lookup as reader
+from maxage.cache import storing
 from maxage.cache.cache import Cache
 from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill
@@ -110,17 +111,17 @@ def _late_first_attempt(trace: Trace) -> None:
 
 
 def capture_before_the_handler(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    original = Cache.store_response
+    original = storing.store_response
 
-    def store(self: Cache, fill: Fill, body: Any, dependencies: Dependencies, *more: Any) -> Any:
+    def store(cache: Cache, fill: Fill, body: Any, dependencies: Dependencies, *more: Any) -> Any:
         try:
-            now = cast("Any", self.store).now.read_now((), list(fill.groups)).tokens
+            now = cast("Any", cache.store).now.read_now((), list(fill.groups)).tokens
         except StoreUnavailableError:
             return None
         found = replace(fill.found, tokens=dict(zip(fill.groups, now, strict=True)))
-        return original(self, replace(fill, found=found), body, dependencies, *more)
+        return original(cache, replace(fill, found=found), body, dependencies, *more)
 
-    patch.setattr(Cache, "store_response", store)
+    patch.setattr(storing, "store_response", store)
 
 
 def _write_during_a_read(trace: Trace) -> None:

@@ -235,8 +235,8 @@ async def test_a_process_that_died_keeps_the_others_waiting_for_a_second_at_most
         assert flight is not None
         for one in flight._by_key.values():
             assert one.claim is not None
-            assert one.claim._beat is not None
-            one.claim._beat.held.clear()
+            assert one.claim._renewals is not None
+            one.claim._renewals.claims.clear()
         began = time.monotonic()
         waiting = page.start(page.two)
         await page.ran(3)

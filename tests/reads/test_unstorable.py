@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from maxage import CacheMiddleware, MemoryStore
-from maxage.cache.cache import UNCACHEABLE_SECONDS
+from maxage.cache.target import UNCACHEABLE_SECONDS
 from maxage.store.base import StoreReply
 from tests.support.asgi import CounterApp, call
 from tests.support.caching import background_done, cache_of, status_of

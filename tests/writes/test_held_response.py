@@ -51,7 +51,7 @@ class Writer:
     def room_taken(self) -> int:
         """Bytes that the middleware counts as held."""
         assert self.middleware.cache is not None
-        return self.middleware.cache.pending_writes.held_bytes
+        return self.middleware.cache.pending_writes.reserved_bytes
 
     async def put(self) -> Exchange:
         """Begin a PUT; it has sent its whole answer."""

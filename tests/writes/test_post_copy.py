@@ -206,7 +206,7 @@ class Messages:
     def bytes_copied(self) -> int:
         """Bytes that the middleware counts as copied or waiting to be written."""
         assert self.middleware.cache is not None
-        return self.middleware.cache.pending_writes.held_bytes
+        return self.middleware.cache.pending_writes.reserved_bytes
 
 
 def answer_of(*lengths: bytes) -> Message:

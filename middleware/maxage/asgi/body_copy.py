@@ -46,7 +46,7 @@ class BodyCopy:
         piece: bytes = message.get("body", b"")
         size, cache = len(piece), self._cache
         fits = self.size + size <= cache.settings.cache_max_body_bytes
-        if not (fits and cache.pending_writes.take(size)):
+        if not (fits and cache.pending_writes.reserve(size)):
             self.drop()
             return False
         if size:
@@ -66,5 +66,5 @@ class BodyCopy:
 
     def drop(self) -> None:
         """Empty the copy and free its bytes; a second call does nothing."""
-        self._cache.pending_writes.give_back(self.size)
+        self._cache.pending_writes.free(self.size)
         self._pieces, self.size, self._ended = [], 0, False

@@ -1,4 +1,4 @@
-"""Requests that the application answers, with no lookup before."""
+"""Requests that the application answers without a lookup."""
 
 from collections.abc import Awaitable
 from typing import Final
@@ -21,7 +21,7 @@ async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose
     receive: Receive,
     send: Send,
 ) -> None:
-    """Call the application; purge again what it purged when the call has returned."""
+    """Call the application, and purge again, when the call has returned, the groups it purged."""
     token = current_dependencies.set(dependencies)
     try:
         await service.app(scope, receive, send)
@@ -41,26 +41,27 @@ def pass_on(
     status: bytes | None = None,
     unstorable: Target | None = None,
 ) -> Awaitable[None]:
-    """Let the application answer a safe request of which nothing is looked up and nothing stored.
+    """Let the application answer a safe request; nothing is looked up, and nothing stored.
 
-    Neither this function nor the `send` that it passes on is a coroutine of its own: such requests
-    are to cost next to nothing.
+    Neither this function nor the `send` that it passes on is a coroutine: such requests cost almost
+    nothing.
 
     Args:
-        service: what the middleware knows.
-        cache: its cache.
+        service: of the middleware.
+        cache: of the middleware.
         scope: of the request.
         receive: of the request.
         send: of the request.
         status: our member of Cache-Status.
-        unstorable: what was found to be unstorable, for as long as its responses go on saying so.
+        unstorable: the target, if its responses are known to forbid storing; it is looked up again
+            when one does not.
     """
 
     def send_outgoing(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             headers = service.outgoing(message.get("headers", ()), now=cache.clock())
             if unstorable is not None:
-                cache.still_unstorable(unstorable, headers)
+                unstorable.still_unstorable(headers)
             if status is not None and service.settings.cache_status_header:
                 headers.append((b"cache-status", status))
             message = {**message, "headers": headers}
@@ -74,6 +75,6 @@ def pass_on(
 def pass_unstorable(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
     service: Service, cache: Cache, target: Target, scope: Scope, receive: Receive, send: Send
 ) -> Awaitable[None]:
-    """Let the application answer what is known to be unstorable."""
+    """Let the application answer a request whose response is known to be unstorable."""
     cache.counters.misses += 1
     return pass_on(service, cache, scope, receive, send, status=_URI_MISS, unstorable=target)

@@ -1,36 +1,36 @@
-"""What is remembered of what clients ask for: bounded, whatever they make up."""
+"""A memo bounded in size, whatever clients send."""
 
 from collections import OrderedDict
 from typing import Final, TypeVar, final
 
-Remembered = TypeVar("Remembered")
+Value = TypeVar("Value")
 Key = tuple[str | bytes, ...]
 
-_REMEMBERED: Final = 4096
-"""URLs of which something is remembered; the one remembered first is forgotten first."""
-_USUAL_LENGTH: Final = 512
-"""What tells a URL from others, in characters; a longer one counts as several."""
+_MOST_WEIGHT: Final = 4096
+"""Sum of the keys' weights; beyond it, the oldest keys are forgotten first."""
+_CHARACTERS_OF_ONE: Final = 512
+"""Characters of a key that weighs 1; each further 512 add 1."""
 
 
 @final
-class BoundedMemo(OrderedDict[Key, Remembered]):
-    """What is remembered of URLs, bounded in their number and in their length."""
+class BoundedMemo(OrderedDict[Key, Value]):
+    """Remembers values by keys that clients can make up, bounded in number and length of keys."""
 
-    _weight = 0
+    _total = 0
 
-    def remember(self, key: Key, value: Remembered) -> None:
-        """Keep the value, and forget the oldest ones where there is no room."""
+    def remember(self, key: Key, value: Value) -> None:
+        """Remember the value, and forget the oldest ones where there is no room."""
         self[key] = value
-        self._weight += _weight(key)
-        while self._weight > _REMEMBERED and self:
+        self._total += _weight(key)
+        while self._total > _MOST_WEIGHT and self:
             oldest, _ = self.popitem(last=False)
-            self._weight -= _weight(oldest)
+            self._total -= _weight(oldest)
 
     def clear(self) -> None:
         """Forget everything."""
         super().clear()
-        self._weight = 0
+        self._total = 0
 
 
 def _weight(key: Key) -> int:
-    return 1 + sum(map(len, key)) // _USUAL_LENGTH
+    return 1 + sum(map(len, key)) // _CHARACTERS_OF_ONE

@@ -1,60 +1,59 @@
 """Claims: collapsed forwarding across processes.
 
-Before a process asks the application for what others may want too, it puts a claim into the store,
-for a key and its tokens. Whoever finds the claim of another process waits for what comes of it: he
-looks for the response again and again, and takes it by the same rules as any stored response, with
-tokens that he read himself. So nothing here can serve what a purge made untrue.
+Before a process calls the application for a response that others may want too, it writes a claim to
+the store, for the response's key and tokens. A process that finds a claim of another one waits: it
+looks the response up again and again, and takes it by the rules for any stored response, with
+tokens that it read itself. So a claim never lets a purged response be served.
 
-A claim lives for less than a second and is renewed while its process lives, so that nobody waits
-longer for one that died. It is never compared before it is removed: to lose one early costs a
-second run of the handler, and nothing else.
+A claim lives for less than a second and is renewed while its process lives: others do not wait
+longer for a process that died. It is removed without a comparison: a claim that is removed early
+costs a second run of the handler, and nothing else.
 """
 
 import asyncio
 import secrets
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from enum import Enum
 from hashlib import blake2b
-from typing import Any, Final, final
+from typing import Final, final
 
+from maxage.background import Background
 from maxage.store.base import CLAIM_ENDED, Store
 
 CLAIM_SECONDS: Final = 0.8
-"""How long others wait for a process that has died."""
-_BEAT_SECONDS: Final = 0.25
-"""Between two renewals of the claims that are held; the first comes no later than that."""
-_ALONE: Final = b"-"
-"""What lies under a claim when its response turned out not to be shareable."""
-
-Spawn = Callable[[Coroutine[Any, Any, Any]], object]
+"""Lifetime of a claim: others wait no longer for a process that has died."""
+_RENEWAL_SECONDS: Final = 0.25
+"""Between two renewals of the claims of a process; the first one comes no later than that."""
+_NOT_SHAREABLE: Final = b"-"
+"""The value of a claim whose response turned out not to be shareable."""
 
 
-class Standing(Enum):
-    """What a process is to do about a response that is not stored."""
+class ClaimState(Enum):
+    """What a process has to do about a response that is not stored."""
 
-    LEAD = "ask the application; others wait"
-    WAIT = "another process asks it"
-    ENDED = "another process has just written it"
-    ALONE = "ask the application; nobody waits for what cannot be shared"
-    UNKNOWN = "ask the application; the store does not say"
+    OURS = "call the application; others wait"
+    TAKEN = "another process calls it: wait"
+    ENDED = "another process has just written the response: look it up"
+    NOT_SHAREABLE = "call the application; the response is for one request alone"
+    UNKNOWN = "call the application; the store did not answer"
 
 
 @final
 class Claims:
-    """The claims of this process to the responses of one store.
+    """The claims of this process in one store.
 
     Args:
         store: where they lie.
-        spawn: runs work in the background.
-        alone_for: seconds for which it is told that a response cannot be shared.
+        background: renews and removes them.
+        not_shareable_for: seconds for which a response is known not to be shareable.
     """
 
-    def __init__(self, store: Store, spawn: Spawn, *, alone_for: float) -> None:
+    def __init__(self, store: Store, background: Background, *, not_shareable_for: float) -> None:
         self.store: Final = store
-        self.spawn: Final = spawn
-        self.alone_for: Final = alone_for
-        self._beats: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Beat]] = (
+        self.background: Final = background
+        self.not_shareable_for: Final = not_shareable_for
+        self._renewals: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Renewals]] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -62,93 +61,97 @@ class Claims:
         """Return a claim of this key; it is not taken yet."""
         return Claim(self, key)
 
-    def beat(self) -> "_Beat":
-        """Return what renews the claims that are held in this event loop."""
+    def renewals(self) -> "_Renewals":
+        """Return the object that renews the claims taken in this event loop."""
         loop = asyncio.get_running_loop()
-        beat = self._beats.get(loop)
-        if beat is None:
-            beat = self._beats[loop] = _Beat(self.store, self.spawn)
-        return beat
+        renewals = self._renewals.get(loop)
+        if renewals is None:
+            renewals = self._renewals[loop] = _Renewals(self.store, self.background)
+        return renewals
 
 
 @final
 class Claim:
     """The claim of this process to one response."""
 
-    __slots__ = ("_alone", "_beat", "_claims", "key", "mine")
+    __slots__ = ("_claims", "_renewals", "_shareable", "key", "value")
 
     def __init__(self, claims: Claims, key: bytes) -> None:
         self.key: Final = key
-        self.mine: Final = secrets.token_bytes(8)
-        """What lies under the key while this process holds it."""
+        self.value: Final = secrets.token_bytes(8)
+        """Lies under the key while the claim is ours."""
         self._claims: Final = claims
-        self._beat: _Beat | None = None
-        """What renews it while it is held."""
-        self._alone = False
+        self._renewals: _Renewals | None = None
+        """Renews the claim; None: it is not ours."""
+        self._shareable = True
 
-    async def take(self) -> Standing:
-        """Claim the response unless another process has; ask for how things stand."""
-        lies = await self._claims.store.claim(self.key, self.mine, keep_for=CLAIM_SECONDS)
-        if lies == self.mine:
-            self._beat = self._claims.beat()
-            self._beat.renew(self)
-            return Standing.LEAD
-        standings = {None: Standing.UNKNOWN, CLAIM_ENDED: Standing.ENDED, _ALONE: Standing.ALONE}
-        return standings.get(lies, Standing.WAIT)
+    async def take(self) -> ClaimState:
+        """Claim the response unless another process has; return the state of the claim."""
+        value = await self._claims.store.claim(self.key, self.value, keep_for=CLAIM_SECONDS)
+        if value == self.value:
+            self._renewals = self._claims.renewals()
+            self._renewals.add(self)
+            return ClaimState.OURS
+        states = {
+            None: ClaimState.UNKNOWN,
+            CLAIM_ENDED: ClaimState.ENDED,
+            _NOT_SHAREABLE: ClaimState.NOT_SHAREABLE,
+        }
+        return states.get(value, ClaimState.TAKEN)
 
     def cannot_be_shared(self) -> None:
-        """Note that nobody is to wait for such a response for the time being."""
-        self._alone = True
+        """Let no request wait for such a response for the time being."""
+        self._shareable = False
 
     def end(self, *, written: bool) -> None:
         """Let the others go on; `written`: the response is being written, which ends the claim."""
-        if self._beat is None:
+        if self._renewals is None:
             return
-        self._beat.held.discard(self)
-        self._beat = None
-        claims = self._claims
-        if self._alone:
-            told = [(self.key, _ALONE)]
-            claims.spawn(claims.store.write(told, keep_for=claims.alone_for, tokens={}))
+        self._renewals.claims.discard(self)
+        self._renewals = None
+        store, background = self._claims.store, self._claims.background
+        if not self._shareable:
+            values, seconds = [(self.key, _NOT_SHAREABLE)], self._claims.not_shareable_for
+            background.spawn(store.write(values, keep_for=seconds, tokens={}))
         elif not written:
-            claims.spawn(claims.store.delete((self.key,)))
+            background.spawn(store.delete((self.key,)))
 
 
 @final
-class _Beat:
-    """Renews the claims that are held in one event loop, all of them together."""
+class _Renewals:
+    """Renews the claims taken in one event loop, all of them together."""
 
-    __slots__ = ("_awaited", "_spawn", "_store", "held")
+    __slots__ = ("_background", "_store", "_waits", "claims")
 
-    def __init__(self, store: Store, spawn: Spawn) -> None:
-        self.held: Final[set[Claim]] = set()
+    def __init__(self, store: Store, background: Background) -> None:
+        self.claims: Final[set[Claim]] = set()
         self._store: Final = store
-        self._spawn: Final = spawn
-        self._awaited = False
-        """Whether a renewal is to come. Its timer would hold on to an event loop that has ended."""
+        self._background: Final = background
+        self._waits = False
+        """Whether a renewal is to come. A reference to its timer would hold an ended event loop."""
 
-    def renew(self, claim: Claim) -> None:
-        """Renew a claim from now on, as long as it is held."""
-        self.held.add(claim)
-        if not self._awaited:
+    def add(self, claim: Claim) -> None:
+        """Renew a claim from now on, until it is discarded."""
+        self.claims.add(claim)
+        if not self._waits:
             self._wait()
 
     def _wait(self) -> None:
-        self._awaited = True
-        asyncio.get_running_loop().call_later(_BEAT_SECONDS, self._tick)
+        self._waits = True
+        asyncio.get_running_loop().call_later(_RENEWAL_SECONDS, self._renew)
 
-    def _tick(self) -> None:
-        self._awaited = False
-        if self.held:
-            values = [(claim.key, claim.mine) for claim in self.held]
-            self._spawn(self._store.write(values, keep_for=CLAIM_SECONDS, tokens={}))
+    def _renew(self) -> None:
+        self._waits = False
+        if self.claims:
+            values = [(claim.key, claim.value) for claim in self.claims]
+            self._background.spawn(self._store.write(values, keep_for=CLAIM_SECONDS, tokens={}))
             self._wait()
 
 
 def claim_key(namespace: str, key: bytes, tokens: Iterable[bytes | None]) -> bytes | None:
     """Return the key of the claim to a response, or None where a token is missing.
 
-    The tokens are part of it: who read other ones could not take the response.
+    The tokens are part of it: a process that read other ones cannot take the response.
     """
     parts = [key]
     for token in tokens:

@@ -1,4 +1,4 @@
-"""Collapsed forwarding: one request asks the application, the others wait for its response.
+"""Collapsed forwarding: one request calls the application, the others wait for its response.
 
 A request joins a fill only if its own tokens, read after it began, equal the ones that the fill
 captured: without that rule, a read that began after an acknowledged write could be
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 @final
 class Flight(Generic[Result]):
-    """A fill under way: its key, the tokens it captured, and what comes of it."""
+    """A fill under way: its key, the tokens that it captured, and its result."""
 
     __slots__ = ("_done", "_loop", "claim", "key", "tokens")
 
@@ -24,7 +24,7 @@ class Flight(Generic[Result]):
         self.key = key
         self.tokens = dict(tokens)
         self.claim: Claim | None = None
-        """By which other processes know of it."""
+        """Tells other processes of the fill."""
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[Result | None] = self._loop.create_future()
 
@@ -44,7 +44,7 @@ class Flight(Generic[Result]):
 
     @property
     def in_vain(self) -> bool:
-        """Whether it has ended, and there is nothing to share."""
+        """Whether it has ended without a response to share."""
         return self._done.done() and self._done.result() is None
 
     @property
@@ -73,12 +73,14 @@ class Flights(Generic[Result]):
         return self._by_key.get(key)
 
     def lead(self, key: bytes, tokens: Mapping[str, bytes | None]) -> Flight[Result]:
-        """Begin a fill; `finish` must follow."""
+        """Begin a fill. `finish` must follow."""
         flight = self._by_key[key] = Flight[Result](key, tokens)
         return flight
 
-    def finish(self, flight: Flight[Result], result: Result | None = None) -> None:
-        """End a fill: whoever waits is answered, whoever comes later leads."""
+    def finish(self, flight: Flight[Result] | None, result: Result | None = None) -> None:
+        """End a fill: waiting requests get the result, and a later request begins a new fill."""
+        if flight is None:
+            return
         if self._by_key.get(flight.key) is flight:
             del self._by_key[flight.key]
         flight.land(result)

@@ -1,4 +1,4 @@
-"""A response that is being copied while it passes, and what it is given when it is whole."""
+"""A response that is being copied while it passes, and the fields added when it is whole."""
 
 from hashlib import blake2b
 from typing import Final
@@ -6,11 +6,11 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from maxage.cache.lookup_result import LookupResult
 from maxage.cache.target import Target
 from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.rfc9111.structured import parse_strings
 from maxage.rfc9111.verdicts import MayStore
+from maxage.store.lookup_result import LookupResult
 
 _TAGGING: Final = frozenset({b"cache-tag", b"surrogate-key", b"cache-groups"})
 
@@ -50,7 +50,7 @@ def made_validator(body: bytes) -> bytes:
 
 
 def completed(stored: StoredResponse, body: bytes) -> StoredResponse:
-    """Return the response with its body, and what only that tells: its length, an ETag of ours."""
+    """Return the response with its body, with Content-Length, and with an ETag if it has none."""
     added: list[tuple[bytes, bytes]] = []
     if b"content-length" not in stored.headers and stored.status != 204:
         added.append((b"content-length", b"%d" % len(body)))

@@ -1,93 +1,112 @@
-"""Chooses among what is stored for a URL: the variant that fits, with all its tokens current."""
+"""Lookups: choose the stored response that fits a request and whose tokens are all current."""
 
+from collections.abc import Awaitable, Iterable
+from functools import partial
 from typing import Final, final
 
+from msgspec.structs import replace
+
 from maxage.cache.key import variant_key
-from maxage.cache.lookup_result import LookupResult, is_current, is_softened
 from maxage.cache.pending_writes import PendingWrites
 from maxage.cache.target import Target
+from maxage.rfc9111.language import ACCEPT_LANGUAGE, is_in_language, preferred_language
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import selecting_values
 from maxage.settings import CacheSettings
-from maxage.store.base import StoreReply
+from maxage.store.base import Near, Store, StoreReply
 from maxage.store.entry import Entry, VariantIndex
+from maxage.store.lookup_result import LookupResult, Tokens
+from maxage.store.near_copy import Copy
+from maxage.store.tokens import softened
 
 _MOST_RECENT: Final = 64
-"""Values of which it is remembered what was made of them."""
+"""Replies of which the result is remembered."""
 _LARGEST_RECENT: Final = 16_384
-"""Bytes of such a value."""
+"""Bytes of the value in such a reply."""
+_MOST_IN_LANGUAGE: Final = 8
+"""Stored variants of one URL whose language is compared, the newest first."""
 
 
 @final
 class Lookup:
-    """Reads the shelf, in one round trip where the last answer was a good guess."""
+    """Looks responses up, in one round trip where the last response of the URL is a good guess."""
 
-    def __init__(self, settings: CacheSettings, pending_writes: PendingWrites) -> None:
+    def __init__(
+        self, settings: CacheSettings, store: Store, pending_writes: PendingWrites
+    ) -> None:
         self._settings: Final = settings
+        self._store: Final = store
         self._pending_writes: Final = pending_writes
         self._recent: Final[dict[bytes, tuple[tuple[str, ...], StoreReply]]] = {}
-        """The last readings, with the groups that were asked for: often the next one is the same,
-        byte for byte, and need not be decoded and decided about again."""
+        """The last replies by key, with the groups that were asked for. The next reply is often the
+        same, byte for byte, and need not be decoded again."""
 
-    async def read(self, target: Target, key: bytes, headers: Headers) -> LookupResult:
-        """Return what is stored for the request, with the tokens of now."""
+    def read(self, target: Target, key: bytes, headers: Headers) -> Awaitable[LookupResult]:
+        """Return the stored response for the request, with the tokens of now."""
+        read = self._read_guess if target.vary_names else self._read_key
+        return read(target, key, headers)
+
+    async def _read_key(self, target: Target, key: bytes, headers: Headers) -> LookupResult:
+        """Read the key of a URL that does not vary, as far as is known."""
         pending_writes, groups = self._pending_writes, target.all_groups
-        names = target.vary_names
-        index: Entry | VariantIndex | None = None
-        if names:
-            guess = variant_key(key, names, self.selecting(names, headers, target))
-            pending = pending_writes.held(guess)
-            reading = await self._pending_writes.store.read((guess, key), groups)
-            value = self._pending_writes.value(guess, reading.values[0], pending)
-            index = self._pending_writes.value(key, reading.values[1], None)
-        else:
-            pending = pending_writes.held(key)
-            reading = await self._pending_writes.store.read((key,), groups)
-            if pending is None and pending_writes.held(key) is None:
-                found = reading.found or self._same(key, groups, reading)
-                if isinstance(found, LookupResult):
-                    return found
-                return await self._found(reading, groups, target, key, headers)
-            value = self._pending_writes.value(key, reading.values[0], pending)
-        tokens = dict(zip(groups, reading.tokens, strict=True))
+        pending = pending_writes.find(key)
+        reply = await self._store.read((key,), groups)
+        if pending is None and pending_writes.find(key) is None:
+            result = reply.result or self._result_of_same(key, groups, reply)
+            return result or await self._shared_result(reply, groups, target, key, headers)
+        value = pending_writes.value(key, reply.values[0], pending)
+        tokens = dict(zip(groups, reply.tokens, strict=True))
+        return await self._chosen(tokens, target, key, headers, value, None)
+
+    async def _read_guess(self, target: Target, key: bytes, headers: Headers) -> LookupResult:
+        """Read the variant that the last response's selecting fields choose, and the index."""
+        pending_writes, groups = self._pending_writes, target.all_groups
+        guess = selected_key(key, target, headers)
+        pending = pending_writes.find(guess)
+        reply = await self._store.read((guess, key), groups)
+        value = pending_writes.value(guess, reply.values[0], pending)
+        index = pending_writes.value(key, reply.values[1], None)
+        tokens = dict(zip(groups, reply.tokens, strict=True))
         return await self._chosen(tokens, target, key, headers, value, index)
 
-    async def _found(
+    async def _shared_result(
         self,
-        reading: StoreReply,
+        reply: StoreReply,
         groups: tuple[str, ...],
         target: Target,
         key: bytes,
         headers: Headers,
     ) -> LookupResult:
-        """Make of a reading what was found where nothing varies, for all who share it."""
-        value = self._pending_writes.value(key, reading.values[0], None)
-        tokens = dict(zip(groups, reading.tokens, strict=True))
-        found = await self._chosen(tokens, target, key, headers, value, None)
-        if isinstance(value, Entry) and found.entry is value and not value.stored.vary_names:
-            reading.found = found
+        """Return the result of a reply; where nothing varies, all who share the reply share it."""
+        value = self._pending_writes.value(key, reply.values[0], None)
+        tokens = dict(zip(groups, reply.tokens, strict=True))
+        result = await self._chosen(tokens, target, key, headers, value, None)
+        if isinstance(value, Entry) and result.entry is value and not value.stored.vary_names:
+            reply.result = result
             if tokens.keys() <= set(groups):
-                # What was asked besides, a reading that is the same says nothing of.
-                self._remember(key, groups, reading)
-        return found
+                # A reply that is the same says nothing of groups that were read besides.
+                self._remember(key, groups, reply)
+        return result
 
-    def _same(self, key: bytes, groups: tuple[str, ...], reading: StoreReply) -> object:
-        """Return what was made of the last reading, if this one is the same."""
+    def _result_of_same(
+        self, key: bytes, groups: tuple[str, ...], reply: StoreReply
+    ) -> LookupResult | None:
+        """Return the result of the last reply, if this one is the same."""
         recent = self._recent.get(key)
         if recent is None or recent[0] != groups:
             return None
         last = recent[1]
-        same = last.values == reading.values and last.tokens == reading.tokens
-        reading.found = last.found if same else None
-        return reading.found
+        same = last.values == reply.values and last.tokens == reply.tokens
+        reply.result = last.result if same else None
+        return reply.result
 
-    def _remember(self, key: bytes, groups: tuple[str, ...], reading: StoreReply) -> None:
-        value = reading.values[0]
+    def _remember(self, key: bytes, groups: tuple[str, ...], reply: StoreReply) -> None:
+        value = reply.values[0]
         if not isinstance(value, bytes) or len(value) > _LARGEST_RECENT:
             return
         if key not in self._recent and len(self._recent) >= _MOST_RECENT:
             del self._recent[next(iter(self._recent))]
-        self._recent[key] = (groups, reading)
+        self._recent[key] = (groups, reply)
 
     async def _chosen(  # noqa: PLR0917 - what a lookup knows so far
         self,
@@ -95,22 +114,22 @@ class Lookup:
         target: Target,
         key: bytes,
         headers: Headers,
-        value: "Entry | VariantIndex | None",
-        index: "Entry | VariantIndex | None",
+        value: Entry | VariantIndex | None,
+        index: Entry | VariantIndex | None,
     ) -> LookupResult:
-        """Return what of that which was read fits the request, after a second read if need be."""
+        """Return the value that fits the request, after a second read if need be."""
         if not isinstance(value, Entry):
-            found_index = value if isinstance(value, VariantIndex) else index
-            if isinstance(found_index, Entry):
+            read_index = value if isinstance(value, VariantIndex) else index
+            if isinstance(read_index, Entry):
                 # The URL does not vary any more.
-                value = found_index
-            elif found_index is not None:
-                return await self._lookup_variant(target, key, headers, found_index, tokens)
+                value = read_index
+            elif read_index is not None:
+                return await self._read_variant(target, key, headers, read_index, tokens)
         if isinstance(value, Entry) and value.key == key:
             target.vary_names = ()
         return await self.checked(target, key, headers, value, tokens, None)
 
-    async def _lookup_variant(
+    async def _read_variant(
         self,
         target: Target,
         key: bytes,
@@ -121,10 +140,10 @@ class Lookup:
         if index.names == target.vary_names:
             return LookupResult(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
         target.vary_names = index.names
-        chosen = variant_key(key, index.names, self.selecting(index.names, headers, target))
-        pending = self._pending_writes.held(chosen)
-        reading = await self._pending_writes.store.read((chosen,), ())
-        value = self._pending_writes.value(chosen, reading.values[0], pending)
+        chosen = selected_key(key, target, headers)
+        pending = self._pending_writes.find(chosen)
+        reply = await self._store.read((chosen,), ())
+        value = self._pending_writes.value(chosen, reply.values[0], pending)
         return await self.checked(target, key, headers, value, tokens, index)
 
     async def checked(  # noqa: PLR0917 - what a lookup knows so far
@@ -132,7 +151,7 @@ class Lookup:
         target: Target,
         key: bytes,
         headers: Headers,
-        value: "Entry | VariantIndex | None",
+        value: Entry | VariantIndex | None,
         tokens: dict[str, bytes | None],
         index: VariantIndex | None,
     ) -> LookupResult:
@@ -145,35 +164,94 @@ class Lookup:
         if unread:
             # The response named groups that were not foreseen; the next lookup asks at once.
             target.remember_groups(unread, self._settings.cache_max_tags)
-            reading = await self._pending_writes.store.read((), unread)
-            tokens.update(zip(unread, reading.tokens, strict=True))
+            reply = await self._store.read((), unread)
+            tokens.update(zip(unread, reply.tokens, strict=True))
         stored = value.stored
-        if stored.selecting != self.selecting(stored.vary_names, headers, target):
+        if stored.selecting != selecting_values(stored.vary_names, headers, target.rules):
             return LookupResult(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
         valid = is_current(value, tokens, target.groups)
         soft = not valid and is_softened(value, tokens, target.groups)
         entry = value if valid or soft else None
         return LookupResult(key=key, entry=entry, tokens=tokens, index=index, softened=soft)
 
-    def selecting(
-        self, names: tuple[bytes, ...], headers: Headers, target: Target
-    ) -> tuple[bytes | None, ...]:
-        """Return the values of the request's selecting fields."""
-        return selecting_values(names, headers, target.rules)
-
-    async def variants(self, found: LookupResult, most: int) -> list[Entry]:
-        """Return variants of the URL, the newest first: those that wait to be written, and `most`.
+    async def in_language(
+        self, target: Target, headers: Headers, result: LookupResult
+    ) -> LookupResult:
+        """Return the result of a miss with a variant in the language that the request prefers.
 
         Raises:
-            StoreUnavailableError: nothing that the store says may be relied upon now.
+            StoreUnavailableError: the store gives no trustworthy answer.
         """
-        waiting = list(self._pending_writes.variants_held(found.key))
-        keys = found.index.variants[-most:][::-1] if found.index is not None else ()
+        if ACCEPT_LANGUAGE not in target.vary_names:
+            return result
+        language = preferred_language(headers)
+        if language is None:
+            return result
+        for entry in await self._variants(result):
+            wanted = selecting_values(entry.stored.vary_names, headers, target.rules)
+            fits = is_in_language(entry.stored, wanted, language)
+            if fits and is_current(entry, result.tokens, target.groups):
+                return replace(result, entry=entry, vary_miss=False, prepared={})
+        return result
+
+    async def _variants(self, result: LookupResult) -> list[Entry]:
+        """Return variants of the URL, the newest first."""
+        pending_writes = self._pending_writes
+        waiting = list(pending_writes.variants(result.key))
+        index = result.index
+        keys = index.variants[-_MOST_IN_LANGUAGE:][::-1] if index is not None else ()
         if not keys:
             return waiting
-        reading = await self._pending_writes.store.read(keys, ())
-        values = (
-            self._pending_writes.value(k, v, None)
-            for k, v in zip(keys, reading.values, strict=True)
-        )
+        reply = await self._store.read(keys, ())
+        values = (pending_writes.value(k, v, None) for k, v in zip(keys, reply.values, strict=True))
         return [*waiting, *(value for value in values if isinstance(value, Entry))]
+
+
+def result_of_copy(
+    near: Near, copy: Copy, target: Target, key: bytes, headers: Headers
+) -> LookupResult | None:
+    """Return a near copy as the result of a lookup; None: a lookup would not choose it."""
+    entry, tokens = copy.entry, dict(copy.entry.tokens)
+    stored, names = entry.stored, target.vary_names
+    if (
+        stored.vary_names != names
+        or stored.selecting != selecting_values(names, headers, target.rules)
+        or not tokens.keys() >= set(target.groups)
+    ):
+        return None
+    confirm = partial(_is_confirmed, near, copy) if near.exact else None
+    return LookupResult(
+        key=key, entry=entry, tokens=tokens, confirm=confirm, prepared=copy.prepared
+    )
+
+
+async def _is_confirmed(near: Near, copy: Copy) -> bool:
+    """Return whether a copy may answer: all that was purged before this call has been dropped."""
+    return await near.confirm() and copy.kept
+
+
+def selected_key(key: bytes, target: Target, headers: Headers) -> bytes:
+    """Return the key of the response that the request's selecting fields choose."""
+    names = target.vary_names
+    if not names:
+        return key
+    return variant_key(key, names, selecting_values(names, headers, target.rules))
+
+
+def is_current(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
+    """Return whether all tokens of the entry are current, and all needed groups are among them."""
+    carried = dict(entry.tokens)
+    return carried.items() <= tokens.items() and all(map(carried.__contains__, needed))
+
+
+def is_softened(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
+    """Return whether only soft purges keep the entry from being current."""
+    carried = dict(entry.tokens)
+    return all(softened(token, tokens.get(group)) for group, token in entry.tokens) and all(
+        group in carried for group in needed
+    )
+
+
+def is_of(entry: Entry, key: bytes) -> bool:
+    """Return whether the entry is the response of this primary key, or a variant of it."""
+    return entry.key == key or entry.key.startswith(key + b":v:")

@@ -1,89 +1,96 @@
-"""Where responses lie: in the store, and until they are written in this process."""
+"""Entries that wait to be written to the store, and the bytes that bodies may take until then."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Final, final
+from typing import Final, final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from maxage.background import Background
 from maxage.cache.claims import Claim
 from maxage.cache.fill import Fill
-from maxage.cache.lookup_result import LookupResult
 from maxage.counters import Counters
 from maxage.settings import CacheSettings
 from maxage.store.base import Store, StoreReply, StoreWrite, Value
 from maxage.store.codec import Codec
 from maxage.store.entry import Entry, VariantIndex
+from maxage.store.lookup_result import LookupResult
 
 logger = logging.getLogger("maxage")
 
-Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 _Turn = list[tuple[Entry, float, Claim | None]]
-"""Entries that are written together: for how long, and which claim ends with it."""
+"""Entries that are written together: each with its lifetime (seconds) and the claim it ends."""
 
 
 @final
 class PendingWrites:
-    """The store, and before it the entries that wait to be written to it.
+    """The entries that wait to be written to a store; a lookup finds them as if they were written.
 
-    An entry is found here before the last byte of its response leaves, so that the client's next
-    request does not race the write.
+    An entry is added before the last byte of its response leaves, so that the client's next request
+    does not race the write.
     """
 
     def __init__(
-        self, settings: CacheSettings, store: Store, counters: Counters, spawn: Spawn
+        self,
+        settings: CacheSettings,
+        store: Store,
+        counters: Counters,
+        background: Background,
     ) -> None:
         self._settings: Final = settings
         self._counters: Final = counters
-        self._spawn: Final = spawn
+        self._background: Final = background
         self.store: Final = store
         secret = settings.cache_secret
         self._codec: Final = Codec(secret.get_secret_value().encode() if secret else None)
-        self._held: dict[bytes, Entry] = {}
-        self.held_bytes = 0
-        """Bodies that are being copied or wait to be written, together."""
+        self._entries: dict[bytes, Entry] = {}
+        self.reserved_bytes = 0
+        """Bytes of bodies that are being copied or wait to be written."""
         self._turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]] = (
             WeakKeyDictionary()
         )
-        """What is written next in each event loop."""
+        """The entries that are written next, by event loop."""
         self._index_locks: WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = (
             WeakValueDictionary()
         )
 
     def __len__(self) -> int:
         """Return the number of entries that wait to be written."""
-        return len(self._held)
+        return len(self._entries)
 
-    def held(self, key: bytes) -> Entry | None:
+    def find(self, key: bytes) -> Entry | None:
         """Return the entry that waits to be written under a key."""
-        return self._held.get(key)
+        return self._entries.get(key)
 
-    def variants_held(self, key: bytes) -> Iterator[Entry]:
+    def variants(self, key: bytes) -> Iterator[Entry]:
         """Yield the variants of a primary key that wait to be written, the newest first."""
         prefix = key + b":v:"
-        return (entry for name, entry in reversed(self._held.items()) if name.startswith(prefix))
+        return (entry for name, entry in reversed(self._entries.items()) if name.startswith(prefix))
 
-    def take(self, size: int) -> bool:
-        """Count bytes that are held until they are written; False: there is no room for them."""
-        if self.held_bytes + size > self._settings.cache_pending_bytes:
+    def reserve(self, size: int) -> bool:
+        """Reserve bytes for a body until `free`; False: all together may take no more."""
+        if self.reserved_bytes + size > self._settings.cache_pending_bytes:
             return False
-        self.held_bytes += size
+        self.reserved_bytes += size
         return True
 
-    def give_back(self, size: int) -> None:
-        """Count bytes that are no longer held."""
-        self.held_bytes -= size
+    def free(self, size: int) -> None:
+        """Free reserved bytes."""
+        self.reserved_bytes -= size
 
     def value(
         self, key: bytes, value: Value | None, pending: Entry | None
     ) -> "Entry | VariantIndex | None":
-        """Return what lies under the key: what waits to be written, or what was read.
+        """Return the value under the key: the entry that waits to be written, or the one read.
 
-        `pending` waited when the read was sent; it may have been written and let go since, too late
-        for that read to see it.
+        Args:
+            key: of the value.
+            value: what was read.
+            pending: the entry that waited when the read was sent. It may have been written and
+                removed since, too late for that read to see it.
         """
-        pending = self._held.get(key, pending)
+        pending = self._entries.get(key, pending)
         if pending is not None:
             return pending
         if not isinstance(value, bytes):
@@ -93,36 +100,36 @@ class PendingWrites:
             self._counters.unreadable += 1
         return decoded
 
-    def hold(self, entry: Entry) -> None:
-        """Let an entry be found from now on."""
-        self.release(self._held.get(entry.key))
-        self._held[entry.key] = entry
-        self.held_bytes += len(entry.stored.body)
+    def add(self, entry: Entry) -> None:
+        """Let lookups find an entry from now on."""
+        self.remove(self._entries.get(entry.key))
+        self._entries[entry.key] = entry
+        self.reserved_bytes += len(entry.stored.body)
 
-    def release(self, entry: Entry | None) -> None:
-        """Let an entry go that was written, or is of no more use."""
-        if entry is not None and self._held.get(entry.key) is entry:
-            del self._held[entry.key]
-            self.held_bytes -= len(entry.stored.body)
+    def remove(self, entry: Entry | None) -> None:
+        """Remove an entry that was written, or is of no more use."""
+        if entry is not None and self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
+            self.free(len(entry.stored.body))
 
     def write(self, entry: Entry, fill: Fill, claim: Claim | None) -> None:
-        """Write an entry that is held, soon, and let it go; the claim ends with it.
+        """Write an entry soon, and remove it; the claim ends with the write.
 
-        All that is written in one turn of the event loop is written together.
+        All entries of one turn of the event loop are written together.
         """
         if entry.stored.vary_names:
-            self._spawn(self._write_variant(entry, fill, claim))
+            self._background.spawn(self._write_variant(entry, fill, claim))
             return
         loop = asyncio.get_running_loop()
         turn = self._turns.setdefault(loop, [])
         turn.append((entry, fill.verdict.keep_for, claim))
         if len(turn) == 1:
             # Only now: there are event loops whose tasks begin at once.
-            written = self._spawn(self._write_together(loop, turn))
+            written = self._background.spawn(self._write_together(loop, turn))
             written.add_done_callback(partial(self._written, loop, turn))
 
     async def _write_together(self, loop: asyncio.AbstractEventLoop, turn: "_Turn") -> None:
-        """Write what was gathered; what comes from now on is too late for it."""
+        """Write the entries of one turn; later entries begin another turn."""
         del self._turns[loop]
         await self.store.write_all(
             [
@@ -139,19 +146,19 @@ class PendingWrites:
             # It was cancelled before it began.
             del self._turns[loop]
         for entry, _, _ in turn:
-            self.release(entry)
+            self.remove(entry)
 
     def _encoded(self, entry: Entry) -> list[tuple[bytes, Value]]:
-        """Return the entry as it is written, with its key; nothing where it cannot be."""
+        """Return the entry's key and value, or nothing where it cannot be encoded."""
         try:
             return [(entry.key, self._framed(entry))]
         except Exception:
             # Such as a group whose name is no text. The others are written all the same.
-            logger.exception("A response could not be encoded.")
+            logger.exception("A response is not stored: it could not be encoded.")
             return []
 
     async def _write_variant(self, entry: Entry, fill: Fill, claim: Claim | None) -> None:
-        """Write an entry that is held, and the index of its URL with it; let it go."""
+        """Write a variant with the index of its URL, and remove it."""
         try:
             async with self._index_lock(fill.found.key):
                 index, surplus = await self._index_with(entry, fill.found)
@@ -162,16 +169,16 @@ class PendingWrites:
                 )
                 await self.store.delete(surplus)
         finally:
-            self.release(entry)
+            self.remove(entry)
 
     def _framed(self, value: Entry | VariantIndex) -> Value:
         return value if self.store.keeps_objects else self._codec.encode(value)
 
     def _index_lock(self, key: bytes) -> asyncio.Lock:
-        """Return what lets the variants of a URL be written one after the other.
+        """Return the lock by which the variants of a URL are written one after the other.
 
-        Two that read the same index would each write it without the other's variant, which nothing
-        would remove any more before it expires.
+        Two writes that read the same index would each write it without the other's variant, which
+        nothing would remove any more before it expires.
         """
         name = (id(asyncio.get_running_loop()), key)
         lock = self._index_locks.get(name)
@@ -182,7 +189,7 @@ class PendingWrites:
     async def _index_with(
         self, entry: Entry, found: LookupResult
     ) -> tuple[VariantIndex, Sequence[bytes]]:
-        """Return the URL's index with this variant in it, and those that make room for it."""
+        """Return the URL's index with this variant, and the keys of the variants it replaces."""
         # Read anew: others may have been written while the handler ran.
         reading = await self._read_quietly(found.key)
         value = self.value(found.key, reading.values[0], None) if reading else None

@@ -1,6 +1,7 @@
-"""What is known of one URL before its lookup: key, policy, groups, what its responses taught."""
+"""A URL as the cache knows it before a lookup: key, policy, groups, lessons of its responses."""
 
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Final, final
 
 from msgspec import Struct
@@ -9,20 +10,23 @@ from maxage.cache.key import Place, primary_key
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
 from maxage.rfc9111.policy import Policy
 from maxage.routing.route_policy import RoutePolicy
-from maxage.routing.route_table import (
-    RouteInfo,
-)
+from maxage.routing.route_table import RouteInfo
+
+UNCACHEABLE_SECONDS: Final = 10.0
+"""Seconds for which a URL whose response was not storable is forwarded without waiting."""
+REFRESH_PAUSE: Final = 1.0
+"""Seconds without a background refresh of a URL after one that failed."""
 
 
 class Search(Struct, gc=False):
-    """What the last response of a path said of its query; all queries of the path share it."""
+    """The No-Vary-Search of a path's last response; all queries of the path share it."""
 
     variance: SearchVariance | None = None
 
 
 @final
 class Terms:
-    """What holds for all URLs of a route to which the same rules apply."""
+    """Policy and rules shared by all URLs of a route to which the same `Rule`s apply."""
 
     __slots__ = ("is_plain", "policy", "route", "rules")
 
@@ -33,17 +37,17 @@ class Terms:
         self.is_plain: Final = policy.vary_by is None and (
             route is None or not (route.header_names or route.cookie_names)
         )
-        """Whether nothing but the URL distinguishes its requests."""
+        """Whether the URL alone distinguishes its requests."""
 
 
 @final
 class Target:
-    """A URL as the cache sees it. The attributes that are not final change as responses come."""
+    """A URL as the cache knows it. The attributes that are not final change as responses come."""
 
     __slots__ = (
         "_named", "_place", "_query", "all_groups", "generation", "groups", "is_plain",
         "late_groups", "plain_key", "policy", "refresh_after", "route", "rules", "search",
-        "uncacheable_until", "unstorable", "vary_names",
+        "unshareable_until", "unstorable", "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -75,14 +79,14 @@ class Target:
         self.late_groups: tuple[str, ...] = ()
         """Groups that responses named themselves; captured beforehand at the next miss."""
         self.all_groups: tuple[str, ...] = groups
-        """Both kinds of groups: what a lookup reads the tokens of."""
-        self.uncacheable_until = 0.0
-        """Until when (monotonic) requests are not made to wait for each other."""
+        """Both kinds of groups; a lookup reads their tokens."""
+        self.unshareable_until = 0.0
+        """Monotonic seconds until which its requests do not wait for each other."""
         self.unstorable: tuple[bytes, ...] = ()
-        """The Cache-Control that forbade storing its last response, as long as nothing is stored
-        for the URL and `uncacheable_until` is not over: so long it is not looked up."""
+        """The Cache-Control that forbade storing its last response, while nothing is stored for the
+        URL. It is not looked up until `unshareable_until`."""
         self.refresh_after = 0.0
-        """Until when (monotonic) no refresh in the background is begun: the last one failed."""
+        """Monotonic seconds until which no background refresh begins: the last one failed."""
 
     def key(self, extra: Sequence[bytes]) -> bytes:
         """Return the primary key, with what distinguishes requests besides the URL."""
@@ -94,8 +98,8 @@ class Target:
     def key_under(self, variance: SearchVariance | None, extra: Sequence[bytes]) -> bytes:
         """Return the primary key of responses with this No-Vary-Search; None: of those without.
 
-        Equivalent URLs share it. It names the field's value, so that under a key lies only what
-        said that its URLs are equivalent in this way.
+        Equivalent URLs share it. It names the field's value: under a key lie only responses that
+        called their URLs equivalent in this way.
         """
         query = self._query
         if variance is not None:
@@ -107,8 +111,47 @@ class Target:
         return primary_key(*self._named, self._place, query, extra)
 
     def remember_groups(self, groups: Iterable[str], limit: int) -> None:
-        """Remember groups which a response named, so that the next miss captures them first."""
+        """Remember groups that a response named, so that the next miss captures them first."""
         known = (*self.late_groups, *(g for g in groups if g not in self.groups))
         # The newest ones are kept when there are too many.
         self.late_groups = tuple(dict.fromkeys(reversed(known)))[:limit][::-1]
         self.all_groups = (*self.groups, *self.late_groups)
+
+    # storable and shareable
+
+    def not_storable(self, now: float, *, control: tuple[bytes, ...] = ()) -> None:
+        """Remember that requests for this URL need not wait for each other.
+
+        Args:
+            now: monotonic seconds.
+            control: the Cache-Control that forbade storing, where nothing is stored for the URL:
+                then it need not be looked up either.
+        """
+        self.unshareable_until = now + UNCACHEABLE_SECONDS
+        self.unstorable = control
+
+    def waited_in_vain(self) -> None:
+        """Let no request wait until a fill is in time again.
+
+        A stream that never ends would otherwise keep each new client waiting once.
+        """
+        self.unshareable_until = inf
+
+    def filled_in_time(self) -> None:
+        """Let requests wait for fills again."""
+        if self.unshareable_until == inf:
+            self.unshareable_until = 0.0
+
+    def is_shareable(self, now: float) -> bool:
+        """Return whether requests may wait for each other's responses now (monotonic)."""
+        return self.unshareable_until <= now
+
+    def is_unstorable(self, now: float) -> bool:
+        """Return whether a lookup would find nothing, and the response would not be stored."""
+        return self.unstorable != () and self.unshareable_until > now
+
+    def still_unstorable(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Look the URL up again as soon as its response has another Cache-Control."""
+        control = tuple([value for name, value in headers if name.lower() == b"cache-control"])
+        if control != self.unstorable:
+            self.unstorable = ()

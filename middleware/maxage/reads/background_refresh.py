@@ -1,4 +1,4 @@
-"""Asking the application in the background: what a stored response is refreshed by."""
+"""Background refresh: call the application without a client that waits for its answer."""
 
 import asyncio
 from typing import Any, Final, final
@@ -6,18 +6,21 @@ from typing import Any, Final, final
 from msgspec.structs import replace
 
 from maxage.asgi.cache_status import CacheStatus
-from maxage.asgi.responder import ReadResponder
+from maxage.asgi.replay import replaying, whole_request
 from maxage.asgi.types import Message, Scope
 from maxage.cache.collapse import Flight
+from maxage.cache.fill import Fill
+from maxage.cache.target import REFRESH_PAUSE
 from maxage.reads.collapsing import may_refresh
 from maxage.reads.forward import CONDITIONAL, Exchange
+from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request
 from maxage.rfc9111.verdicts import MayNotStore, Reason
 from maxage.store.entry import Entry
 
 _OF_THE_CLIENT: Final = CONDITIONAL | {b"cache-control", b"pragma"}
-"""Request fields that are one client's wishes. A refresh is ours, and for everybody."""
+"""Request fields that are the wishes of one client. A refresh is for all of them."""
 
 _SAYS_NOTHING: Final = frozenset(
     {Reason.CONDITIONAL, Reason.CREDENTIALS, Reason.PARTIAL, Reason.SERVER_ERROR}
@@ -27,44 +30,43 @@ _SAYS_NOTHING: Final = frozenset(
 
 @final
 class BackgroundResponder(ReadResponder):
-    """A responder that nobody listens to: what it is to send is only for the store."""
+    """A responder without a client: the application's answer reaches the store alone."""
 
     def __init__(
         self, reading: ReadResponder, scope: Scope, request: Request, *, body_read: bool = False
     ) -> None:
-        super().__init__(reading.service, reading.cache, scope, self._receive, self._discard)
+        body = [] if body_read else [whole_request(reading.content or b"")]
+        receive = replaying(body, _never)
+        super().__init__(reading.service, reading.cache, scope, receive, self._discard)
         self.target, self.found, self.request = reading.target, reading.found, request
         self.content = reading.content
-        self._body_read = body_read
         self.status: int | None = None
-        """What the application answered itself, or None."""
+        """The application's status; None: it has not answered."""
 
     async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
-        """Send nothing: nobody is there."""
+        """Send nothing."""
 
     async def _discard(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
 
-    async def _receive(self) -> Message:
-        # The client of the request that began it is answered and gone; the application must not
-        # take that for a client that hung up.
-        if not self._body_read:
-            self._body_read = True
-            return {"type": "http.request", "body": self.content or b"", "more_body": False}
-        await asyncio.Event().wait()
-        raise AssertionError
+
+async def _never() -> Message:
+    # The client whose request began the refresh has its answer and may be gone. The application
+    # must not take that for a client that hung up.
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 def begin_refresh(reading: ReadResponder) -> None:
-    """Ask the application in the background; one refresh, however many requests want it."""
+    """Call the application in the background, once for all requests that want it."""
     flight = reading.cache.begin_refresh(reading.target, reading.found)
     if flight is not None:
         reading.cache.background.spawn(_refresh(_own_request(reading), flight))
 
 
 def _own_request(reading: ReadResponder) -> BackgroundResponder:
-    """Return a request of our own for what the reading asks for, without its client's wishes."""
+    """Return a request of our own for the same response, without its client's wishes."""
     scope = dict(reading.scope)
     lines = tuple(line for line in reading.headers.raw if line[0] not in _OF_THE_CLIENT)
     method = "GET" if reading.content is None else reading.request.method
@@ -78,31 +80,32 @@ def _own_request(reading: ReadResponder) -> BackgroundResponder:
     return BackgroundResponder(reading, scope, request)
 
 
-async def _refresh(unheard: BackgroundResponder, flight: Flight[Entry]) -> None:
-    cache = unheard.cache
-    exchange = Exchange(unheard, cache.revalidate(unheard.found), flight)
+async def _refresh(responder: BackgroundResponder, flight: Flight[Entry]) -> None:
+    cache, found = responder.cache, responder.found
+    exchange = Exchange(responder, cache.revalidation(found), flight)
     try:
-        if not await may_refresh(unheard, flight):
-            cache.finish(flight)
+        if not await may_refresh(responder, flight):
+            cache.flights.finish(flight)
             return
     except BaseException:
-        cache.finish(flight)
+        cache.flights.finish(flight)
         raise
     try:
         await exchange.run()
     finally:
         if flight.in_vain:
-            cache.refresh_failed(unheard.target)
-    if _shows_outdated(exchange.verdict, unheard.status):
-        # It is no longer what the application would answer, and its successor is for nobody else.
-        cache.drop(unheard.found)
+            # A failing application is not called again at once.
+            responder.target.refresh_after = cache.monotonic() + REFRESH_PAUSE
+    if found.entry is not None and _shows_outdated(exchange.capture.verdict, responder.status):
+        # The application would not answer with it any more, and its successor is not shareable.
+        cache.drop(found.entry)
 
 
-def _shows_outdated(verdict: object, status: int | None) -> bool:
+def _shows_outdated(verdict: Fill | MayNotStore | None, status: int | None) -> bool:
     if not isinstance(verdict, MayNotStore) or status is None:
         return False
-    # The other 4xx are about who asked: a client whose request begins a refresh, and is refused,
-    # takes nothing out of the store.
+    # The other 4xx are about the client: one whose request begins a refresh, and is refused, takes
+    # nothing out of the store.
     about_the_resource = status < 400 or status in (404, 410)
     return about_the_resource and verdict.reason in set(Reason) - _SAYS_NOTHING
 
@@ -110,9 +113,9 @@ def _shows_outdated(verdict: object, status: int | None) -> bool:
 async def run_in_time(exchange: Exchange, seconds: float) -> None:
     """Run an exchange; where it has not begun to answer by then, a stale response answers.
 
-    The application call goes on, and what it brings is stored. To cancel it would throw away the
-    one answer that ends the staleness: an application that is always a little too slow would never
-    get one through, and each request would begin the same work again.
+    The application call goes on, and its answer is stored. To cancel it would throw away the one
+    answer that ends the staleness: an application that is always a little too slow would never get
+    one through, and each request would begin the same work again.
     """
     call = asyncio.ensure_future(exchange.run())
     try:
@@ -120,9 +123,9 @@ async def run_in_time(exchange: Exchange, seconds: float) -> None:
     except asyncio.CancelledError:
         call.cancel()
         await asyncio.wait({call})
-        exchange.cache.finish(exchange.flight)  # a call that never began did not
+        exchange.capture.finish_flight()  # a call that never began did not
         raise
-    if call.done() or exchange.begun:
+    if call.done() or exchange.has_begun:
         await call
         return
     reading = exchange.reading

@@ -1,59 +1,160 @@
-"""Waiting for a response that another process is fetching."""
+"""Collapsed forwarding: wait for a response that another request or process is fetching."""
 
 import asyncio
-from typing import Final
+import logging
+from typing import Final, final
 
-from maxage.asgi.responder import ReadResponder
-from maxage.cache.claims import Claim, Standing
+from maxage.cache.claims import Claim, ClaimState
 from maxage.cache.collapse import Flight
+from maxage.cache.lookup import is_of
 from maxage.errors import StoreUnavailableError
-from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
+from maxage.reads.responder import ReadResponder
+from maxage.rfc9111.decide import answer
+from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached, Serve
 from maxage.store.entry import Entry
 
+logger = logging.getLogger("maxage")
+
+_JOINS: Final = 2
+"""Fills of other requests that one request waits for at most."""
 _POLL_SECONDS: Final = 0.02
-"""Between two looks for the response of another process."""
+"""Between two lookups of a response that another process is fetching."""
 
 
-async def fetched_elsewhere(
-    reading: ReadResponder, flight: Flight[Entry], seconds: float
-) -> Serve | None:
-    """Return what another process fetched meanwhile, or None: then the application is to be asked.
+def patience(reading: ReadResponder, decision: Forward) -> float:
+    """Return the seconds that the application has before a stale response answers; 0: no limit."""
+    return reading.service.settings.cache_stale_if_slow if decision.stale_if_error else 0.0
 
-    The flight gets the claim of this process, where it has one; `reading.found` is what was looked
-    up last, its tokens included.
+
+@final
+class Collapsing:
+    """The waiting of one request: first for other requests, then for other processes.
+
+    Args:
+        reading: the request. Its `found` becomes the result of the last lookup.
     """
-    cache, target = reading.cache, reading.target
-    ends = cache.monotonic() + seconds
-    claim = cache.claim(target, reading.found)
-    while claim is not None:
-        standing = await claim.take()
-        if standing is Standing.LEAD:
-            flight.claim = claim
-        elif standing is Standing.ALONE:
-            cache.not_storable(target)
-        elif standing is Standing.WAIT and cache.monotonic() >= ends:
-            cache.not_worth_waiting(target)
-        elif standing is not Standing.UNKNOWN:
-            await asyncio.sleep(_POLL_SECONDS if standing is Standing.WAIT else 0)
-            decision = await _looked_up(reading)
-            if not isinstance(decision, Forward):
-                return decision
-            if standing is Standing.WAIT:
-                claim = _same(claim, cache.claim(target, reading.found))
-                continue
-        return None
-    return None
 
+    def __init__(self, reading: ReadResponder) -> None:
+        self._reading: Final = reading
+        now, longest = reading.cache.monotonic(), reading.service.settings.cache_collapse_wait
+        self._ends: Final = now + longest
+        """Monotonic seconds at which it stops waiting for all fills together."""
 
-async def _looked_up(reading: ReadResponder) -> Serve | Forward | None:
-    """Look for the response again; None: it cannot be had."""
-    cache, target = reading.cache, reading.target
-    try:
-        reading.found = await cache.lookup(target, reading.found.key, reading.request.headers)
-    except StoreUnavailableError:
+    def _seconds(self, decision: Forward) -> float:
+        """Return the seconds that the request may wait for another one now."""
+        left = self._ends - self._reading.cache.monotonic()
+        return min(left, patience(self._reading, decision) or left)
+
+    # other requests of this process
+
+    async def with_requests(self, decision: Decision) -> Decision:
+        """Wait for fills of other requests; return the decision after that."""
+        reading = self._reading
+        for _ in range(_JOINS):
+            flight = self._flight_to_join(decision)
+            if flight is None or not isinstance(decision, Forward):
+                break
+            reading.collapsed = await self._join(flight, self._seconds(decision))
+            reading.waited = decision.reason if reading.collapsed else None
+            slow = flight.under_way
+            if slow and not patience(reading, decision):
+                reading.target.waited_in_vain()
+            decision = reading.decide()
+            entry = reading.found.entry
+            if slow and isinstance(decision, Forward) and entry and patience(reading, decision):
+                return answer(reading.request, entry.stored, now=reading.cache.clock())
+        return decision
+
+    def _flight_to_join(self, decision: Decision) -> Flight[Entry] | None:
+        """Return the fill under way whose response may be taken, if there is one."""
+        cache, found = self._reading.cache, self._reading.found
+        if not isinstance(decision, Forward) or decision.reason == "request":
+            return None
+        if not cache.may_collapse(self._reading.target, self._reading.request):
+            return None
+        flight = cache.flights.find(found.collapse_key)
+        return flight if flight is not None and flight.may_be_joined(found.tokens) else None
+
+    async def _join(self, flight: Flight[Entry], seconds: float) -> bool:
+        """Wait for the fill; return whether the request may take its response."""
+        reading = self._reading
+        cache, target, found = reading.cache, reading.target, reading.found
+        entry = await flight.wait(seconds)
+        # The response may have said that URLs are equivalent, and may so lie under another key.
+        key = target.key(reading.request.key_parts)
+        try:
+            if entry is not None and is_of(entry, key):
+                checked = await cache.lookups.checked(
+                    target, key, reading.headers, entry, dict(found.tokens), found.index
+                )
+                if checked.entry is not None:
+                    reading.found = checked
+                    return True
+            if cache.may_collapse(target, reading.request):
+                # There is no response to share: one of the waiting requests calls the application,
+                # and may have done so already.
+                reading.found = await cache.lookup(target, key, reading.headers)
+        except StoreUnavailableError:
+            logger.debug("The store went away while a request waited for another one.")
+        return False
+
+    # other processes
+
+    async def with_processes(self, decision: Forward, flight: Flight[Entry]) -> Serve | None:
+        """Return the response that another process fetched; None: call the application.
+
+        The flight gets the claim of this process, where it has one, and ends with a response.
+        """
+        reading = self._reading
+        store, outer = reading.cache.store, reading.outer
+        if not store.shared or (outer is not None and outer.authority is store.authority):
+            # A middleware around this one has the claim, and would be waited for in vain.
+            return None
+        try:
+            fetched = await self._fetched(flight, self._seconds(decision))
+        except BaseException:
+            reading.cache.flights.finish(flight)
+            raise
+        if fetched is not None:
+            reading.cache.flights.finish(flight, reading.found.entry)
+            reading.collapsed, reading.waited = True, decision.reason
+        return fetched
+
+    async def _fetched(self, flight: Flight[Entry], seconds: float) -> Serve | None:
+        reading = self._reading
+        cache, target = reading.cache, reading.target
+        ends = cache.monotonic() + seconds
+        claim = cache.claim(target, reading.found)
+        while claim is not None:
+            state = await claim.take()
+            if state is ClaimState.OURS:
+                flight.claim = claim
+            elif state is ClaimState.NOT_SHAREABLE:
+                target.not_storable(cache.monotonic())
+            elif state is ClaimState.TAKEN and cache.monotonic() >= ends:
+                target.waited_in_vain()
+            elif state is not ClaimState.UNKNOWN:
+                await asyncio.sleep(_POLL_SECONDS if state is ClaimState.TAKEN else 0)
+                decision = await self._looked_up()
+                if not isinstance(decision, Forward):
+                    return decision
+                if state is ClaimState.TAKEN:
+                    claim = _same(claim, cache.claim(target, reading.found))
+                    continue
+            return None
         return None
-    decision = cache.decide(target, reading.request, reading.found)
-    return None if isinstance(decision, OnlyIfCached) else decision
+
+    async def _looked_up(self) -> Serve | Forward | None:
+        """Look the response up again; None: the store does not answer."""
+        reading = self._reading
+        try:
+            reading.found = await reading.cache.lookup(
+                reading.target, reading.found.key, reading.headers
+            )
+        except StoreUnavailableError:
+            return None
+        decision = reading.decide()
+        return None if isinstance(decision, OnlyIfCached) else decision
 
 
 def _same(before: Claim, now: Claim | None) -> Claim | None:
@@ -62,9 +163,9 @@ def _same(before: Claim, now: Claim | None) -> Claim | None:
 
 
 async def may_refresh(reading: ReadResponder, flight: Flight[Entry]) -> bool:
-    """Return whether a refresh is this process's to make, and no other one is making it."""
+    """Return whether this process makes the refresh: no other process is making it."""
     claim = reading.cache.claim(reading.target, reading.found)
-    standing = await claim.take() if claim is not None else Standing.UNKNOWN
-    if standing is Standing.LEAD:
+    state = await claim.take() if claim is not None else ClaimState.UNKNOWN
+    if state is ClaimState.OURS:
         flight.claim = claim
-    return standing is not Standing.WAIT
+    return state is not ClaimState.TAKEN

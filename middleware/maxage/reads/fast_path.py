@@ -1,40 +1,33 @@
-"""The short way: what was found out about a request is not found out again for the next like it.
+"""Fast path: reuse the target and key worked out for an earlier identical request.
 
-What the ordinary way (`reading`) found out is remembered under the few parts of the request that
-this depended on: its target and key, with which it can be looked up at once. Where a copy is near,
-even the answer is ready: that of the same rules (`decide`), which differs within a second in
-nothing. Whatever has more to say than a host and a validator, such as credentials, cookies,
-overrides, a body, a range or directives of its own, goes the ordinary way.
+A plain request has a host, perhaps If-None-Match, and no other field on which its answer depends.
+What admission found out about it is remembered by these fields and its URL. For a near copy even
+the response is prepared: the rules (`decide`) give the same one until its Age or `ttl` changes,
+within a second. A request with credentials, cookies, overrides, a body, a range or directives is
+never known here, and takes the whole way.
 """
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
-from typing import Any, Final, final
+from typing import Final, final
 
 from maxage.asgi.overrides import OVERRIDES
 from maxage.asgi.responder import pair
 from maxage.asgi.service import Service
 from maxage.asgi.types import Scope
 from maxage.cache.cache import Cache
-from maxage.cache.key import FORWARDED_HEADERS, variant_key
-from maxage.cache.lookup_result import LookupResult, suits
+from maxage.cache.key import FORWARDED_HEADERS
+from maxage.cache.lookup import result_of_copy
 from maxage.cache.target import Target
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.reads.prepared import (
-    LOOK_SECONDS,
-    KnownRequest,
-    Line,
-    PreparedResponse,
-    is_confirmed,
-    same_until,
-)
-from maxage.rfc9111.decide import decide
+from maxage.reads.known_request import KnownRequest, Line
 from maxage.rfc9111.decisions import Serve
-from maxage.rfc9111.message import Headers, Request
-from maxage.rfc9111.vary import selecting_values
-from maxage.store.entry import Entry
+from maxage.rfc9111.freshness import current_age
+from maxage.rfc9111.message import Headers, Request, StoredResponse
+from maxage.store.lookup_result import LookupResult
+from maxage.store.prepared import PreparedResponse
 
+LOOK_SECONDS: Final = 1.0
+"""Between two looks whether the application has other routes."""
 _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
     b"authorization", b"cookie", b"content-length", b"transfer-encoding", b"cache-control",
     b"pragma", b"if-match", b"if-unmodified-since", b"if-none-match", b"if-modified-since",
@@ -43,33 +36,30 @@ _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
 """Headers on which it can depend whether a stored response answers, besides those of Vary."""
 _MOST_PREPARED: Final = 4
 """Forms of one copy that are prepared at the same time: GET, HEAD and 304."""
-_MOST_VARIANTS: Final = 16
-"""Values of the selecting fields of one URL whose key is remembered."""
 _REMEMBERED: Final = 2048
 """Requests that are remembered besides as many as there are copies, in each of two generations."""
 _LONGEST: Final = 1024
-"""Bytes of host, path, query and condition of a request that is remembered; and those of the values
-by which it chooses a variant."""
+"""Bytes of host, path, query and condition of a request that is remembered."""
+_ROUNDING: Final = 1e-6
+"""Seconds by which a prepared response ends too early rather than too late."""
 _Identity = tuple[str, bytes, bytes | None, bytes, bytes | None]
 """Method, host, raw path, query and If-None-Match."""
 
 
 @final
 class FastPath:
-    """Knows plain requests again, and answers them from copies; one for each middleware."""
+    """Recognizes plain requests, and prepares responses to them; one for each middleware."""
 
     def __init__(self, service: Service, cache: Cache) -> None:
         settings = service.settings
-        self._service: Final = service
-        self._cache: Final = cache
-        self.counters: Final = cache.counters
-        """Whoever sends what `find` gave counts the hit."""
+        self.service: Final = service
+        self.cache: Final = cache
         self._weighty: Final = _WEIGHTY | {
             n.lower().encode() for n in settings.cache_credential_headers
         }
         self._known: dict[_Identity, KnownRequest] = {}
         self._before: dict[_Identity, KnownRequest] = {}
-        """The generation before; what is asked for again moves on into the new one."""
+        """The generation before; a request that comes again moves on into the new one."""
         self._look_at = -math.inf
         self._prepares: Final = not settings.cache_early_refresh
 
@@ -77,13 +67,10 @@ class FastPath:
         """Return the number of requests that are known."""
         return len(self._known) + len(self._before)
 
-    def find(self, scope: Scope) -> KnownRequest | PreparedResponse | None:
-        """Return what answers the request, or what is known of it; None: nothing is."""
-        known = self.known(scope)
-        return None if known is None else self.ready(known, scope["headers"]) or known
+    # known requests
 
     def known(self, scope: Scope) -> KnownRequest | None:
-        """Return what was found out about such requests."""
+        """Return the known request that this one repeats; it has no override and no credentials."""
         plain = self._plain(scope["headers"])
         if plain is None:
             return None
@@ -101,58 +88,8 @@ class FastPath:
             return None
         return known
 
-    def again(self, known: KnownRequest, scope: Scope) -> PreparedResponse | None:
-        """Return what answers a request that was found before, and is the very same."""
-        return self.ready(known, scope["headers"]) if self._holds(known, scope) else None
-
-    def ready(self, known: KnownRequest, headers: list[Line]) -> PreparedResponse | None:
-        """Return what a copy answers to a request that was just found to be known."""
-        near, target = self._cache.store.near, known.target
-        if near is None or target.unstorable or not self._is_alone():
-            return None
-        copy = near.find(self._variant(known, headers) if target.vary_names else known.key)
-        if copy is None:
-            return None
-        now = self._cache.clock()
-        ready: PreparedResponse | None = copy.ready.get(known.form)
-        if ready is None or not ready.suits(target, now):
-            confirmed = partial(is_confirmed, near, copy) if near.exact else None
-            ready = self._prepare(copy.entry, copy.ready, known, headers, now, confirmed)
-        return ready
-
-    async def look_up(
-        self, known: KnownRequest, lines: list[Line]
-    ) -> PreparedResponse | LookupResult | None:
-        """Look a known request up; return what answers it, or what else was found.
-
-        None: it is to be looked up as any other request.
-
-        Raises:
-            StoreUnavailableError: nothing that the store says may be relied upon now.
-        """
-        if not self._is_alone():
-            return None
-        headers = Headers.of(tuple(map(pair, lines)))
-        found = await self._cache.lookup(known.target, known.key, headers)
-        entry, now = found.entry, self._cache.clock()
-        if entry is None or found.softened:
-            return found
-        # Prepared once for all who share what was found.
-        ready: PreparedResponse | None = found.ready.get(known.form)
-        if ready is None or not ready.suits(known.target, now):
-            ready = self._prepare(entry, found.ready, known, headers.raw, now, None)
-        return ready or found
-
-    def _is_alone(self) -> bool:
-        """Return whether an answer may be prepared.
-
-        Not where a middleware around this one has to know what it depends on, and not where chance
-        decides about each request anew whether it begins a refresh.
-        """
-        return self._prepares and current_dependencies.get() is None
-
     def learn(self, scope: Scope, target: Target) -> None:
-        """Remember what the ordinary way found out about a request that may come again."""
+        """Remember an admitted request, if it is plain, for the next one like it."""
         plain = self._plain(scope["headers"])
         raw_path: bytes | None = scope.get("raw_path")
         if plain is None or raw_path is None or not _is_plain(target):
@@ -162,31 +99,8 @@ class FastPath:
             identity = (scope["method"], host, raw_path, query, condition)
             self._remember(identity, KnownRequest(scope, target, condition))
 
-    def _remember(self, identity: _Identity, known: KnownRequest) -> None:
-        near = self._cache.store.near
-        if len(self._known) >= _REMEMBERED + (len(near) if near is not None else 0):
-            self._before, self._known = self._known, {}
-        self._known[identity] = known
-
-    def _recalled(self, identity: _Identity) -> KnownRequest | None:
-        known = self._before.pop(identity, None)
-        if known is not None:
-            self._remember(identity, known)
-        return known
-
-    def _holds(self, known: KnownRequest, scope: Scope) -> bool:
-        """Return whether its target and key are still those of the request."""
-        targets, now = self._service.targets, self._cache.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_SECONDS
-            targets.watch(scope)
-        return (
-            known.target.generation == targets.generation
-            and known.variance == known.target.search.variance
-        )
-
     def _plain(self, headers: list[Line]) -> tuple[bytes, bytes | None] | None:
-        """Return host and If-None-Match of a request that has nothing else of weight to say."""
+        """Return host and If-None-Match of a plain request."""
         host = condition = None
         for name, value in headers:
             lower = name.lower()
@@ -199,57 +113,107 @@ class FastPath:
                     return None
         return (host, condition) if host else None
 
-    def _variant(self, known: KnownRequest, headers: list[Line]) -> bytes:
-        """Return the key of the variant that the request chooses."""
-        names, target = known.target.vary_names, known.target
-        if names is not known.names:
-            known.names, known.keys = names, {}
-        # Pairs that are no tuples have no hash.
-        lines = tuple(pair(line) for line in headers if line[0].lower() in names)
-        key = known.keys.get(lines)
-        if key is None:
-            selecting = selecting_values(names, Headers.of(lines), target.rules)
-            key = variant_key(known.key, names, selecting)
-            if sum(len(value) for _, value in lines) <= _LONGEST:
-                if len(known.keys) >= _MOST_VARIANTS:
-                    known.keys.clear()
-                known.keys[lines] = key
-        return key
+    def _remember(self, identity: _Identity, known: KnownRequest) -> None:
+        near = self.cache.store.near
+        if len(self._known) >= _REMEMBERED + (len(near) if near is not None else 0):
+            self._before, self._known = self._known, {}
+        self._known[identity] = known
 
-    def _prepare(  # noqa: PLR0917 - what is known of the request so far
-        self,
-        entry: Entry,
-        ready: dict[Any, Any],
-        known: KnownRequest,
-        lines: Iterable[Line],
-        now: float,
-        confirmed: Callable[[], Awaitable[bool]] | None,
-    ) -> PreparedResponse | None:
-        """Ask the rules, and keep their answer for as long as it stays the same."""
-        target, headers = known.target, Headers.of(tuple(lines))
-        if not suits(entry, target, selecting_values(target.vary_names, headers, target.rules)):
+    def _recalled(self, identity: _Identity) -> KnownRequest | None:
+        known = self._before.pop(identity, None)
+        if known is not None:
+            self._remember(identity, known)
+        return known
+
+    def _holds(self, known: KnownRequest, scope: Scope) -> bool:
+        """Return whether its target and key are still those of the request."""
+        targets, now = self.service.targets, self.cache.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            targets.watch(scope)
+        return (
+            known.target.generation == targets.generation
+            and known.variance == known.target.search.variance
+        )
+
+    # prepared responses
+
+    def near(self, known: KnownRequest, lines: list[Line]) -> PreparedResponse | None:
+        """Return the response that a near copy gives to a known request."""
+        near, target = self.cache.store.near, known.target
+        if near is None or target.unstorable or not self._may_prepare():
             return None
+        copy = near.find(known.variant(lines) if target.vary_names else known.key)
+        if copy is None:
+            return None
+        now = self.cache.clock()
+        prepared = copy.prepared.get(known.form)
+        if prepared is not None and prepared.suits(target.groups, now):
+            return prepared
+        headers = Headers.of(tuple(map(pair, lines)))
+        found = result_of_copy(near, copy, target, known.key, headers)
+        return None if found is None else self._prepare(known, found, headers, now)
+
+    def again(self, known: KnownRequest, scope: Scope) -> PreparedResponse | None:
+        """Return the response that a near copy gives to a request that is the very same."""
+        return self.near(known, scope["headers"]) if self._holds(known, scope) else None
+
+    def prepared(
+        self, known: KnownRequest, found: LookupResult, headers: Headers
+    ) -> PreparedResponse | None:
+        """Return the response that a lookup gives to a known request, for all who share it."""
+        if found.entry is None or not self._may_prepare():
+            return None
+        now = self.cache.clock()
+        prepared = found.prepared.get(known.form)
+        if prepared is not None and prepared.suits(known.target.groups, now):
+            return prepared
+        return self._prepare(known, found, headers, now)
+
+    def _may_prepare(self) -> bool:
+        """Return whether a response may be prepared.
+
+        No response is where a middleware around this one has to learn its dependencies, and where
+        chance decides at each request whether it begins a refresh.
+        """
+        return self._prepares and current_dependencies.get() is None
+
+    def _prepare(
+        self, known: KnownRequest, found: LookupResult, headers: Headers, now: float
+    ) -> PreparedResponse | None:
+        """Ask the rules, and remember their response for as long as it stays the same."""
+        target, entry = known.target, found.entry
         request = Request(method=known.form[0], headers=headers)
-        decision = decide(request, entry.stored, now=now, policy=target.rules)
-        if not isinstance(decision, Serve) or decision.stale or decision.refresh:
+        decision = self.cache.decide(target, request, found)
+        if entry is None or not isinstance(decision, Serve) or decision.stale or decision.refresh:
             return None
         prepared = PreparedResponse(
             decision,
-            tuple(self._service.hit_headers(decision, known.key)),
-            target=target,
-            confirmed=confirmed,
+            tuple(self.service.hit_headers(decision, known.key)),
+            groups=target.groups,
+            confirm=found.confirm,
             since=now,
-            until=same_until(entry.stored, now),
+            until=_same_until(entry.stored, now),
         )
-        if len(ready) >= _MOST_PREPARED:
-            ready.clear()
-        ready[known.form] = prepared
+        if len(found.prepared) >= _MOST_PREPARED:
+            found.prepared.clear()
+        found.prepared[known.form] = prepared
         return prepared
 
 
 def _is_plain(target: Target) -> bool:
-    """Return whether the answer depends on nothing but the URL and the selecting fields."""
+    """Return whether the answer depends on the URL and the selecting fields alone."""
     route = target.route
     if target.policy.vary_by is not None or route is None:
         return target.policy.vary_by is None
     return not (route.has_security or route.header_names)
+
+
+def _same_until(stored: StoredResponse, now: float) -> float:
+    """Return until when Age and the seconds of freshness that are left stay the same."""
+    if now < stored.response_time:
+        # The clock was set back: the age stands still.
+        return now
+    age = current_age(stored, now=now)
+    left = stored.freshness_lifetime - age
+    return now + min(math.floor(age) + 1 - age, left - math.floor(left)) - _ROUNDING

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from maxage.store.entry import Entry, VariantIndex
+from maxage.store.lookup_result import LookupResult
 from maxage.store.near_copy import Copy
 
 Value = bytes | Entry | VariantIndex
@@ -22,8 +23,8 @@ class StoreReply:
     values: Sequence[Value | None]
     tokens: Sequence[bytes | None]
     """The current token of each group. A missing one was created; None: it could not be."""
-    found: object = None
-    """What the first who looked made of it, for those who share it. No store sets it."""
+    result: LookupResult | None = None
+    """The lookup's result, for all requests that share this reply. No store sets it."""
 
 
 class StoreWrite(NamedTuple):

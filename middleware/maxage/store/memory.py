@@ -356,7 +356,7 @@ class MemoryStore(TokenAuthority):
         self._bytes -= slot[2]
         if isinstance(slot[0], Copy):
             slot[0].kept = False
-            slot[0].ready = {}
+            slot[0].prepared = {}
 
     def _make_room(self) -> None:
         while self._bytes > self._max_bytes and self._token_bytes > self._max_bytes // 2:

@@ -1,9 +1,10 @@
 """A stored response kept in this process, ready to be sent."""
 
 from sys import getsizeof
-from typing import Any, Final, final
+from typing import Final, final
 
 from maxage.store.entry import Entry
+from maxage.store.prepared import Form, PreparedResponse
 
 _PLACES: Final = 1600
 """What a copy costs besides its entry: the object, its places in tables and queues, what is
@@ -19,8 +20,8 @@ class Copy:
     """One response that is kept, and what was prepared to send it. It changes as it is used."""
 
     __slots__ = (
-        "checked", "checked_until", "ends", "entry", "in_main", "kept", "ready", "size", "tokens",
-        "uses",
+        "checked", "checked_until", "ends", "entry", "in_main", "kept", "prepared", "size",
+        "tokens", "uses",
     )  # fmt: skip
 
     def __init__(self, entry: Entry, *, ends: float, tokens: tuple[bytes, ...] = ()) -> None:
@@ -34,8 +35,8 @@ class Copy:
         self.in_main = False
         self.kept = True
         """False as soon as it was purged or has left: it must not be used any more."""
-        self.ready: dict[Any, Any] = {}
-        """What was prepared to be sent; see `maxage.reads.fast_path`."""
+        self.prepared: dict[Form, PreparedResponse] = {}
+        """Responses prepared from the entry, at most a few."""
         self.checked: object = None
         """The state of the tokens for which the embedded store found it valid."""
         self.checked_until = 0.0

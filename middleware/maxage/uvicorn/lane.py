@@ -15,7 +15,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from maxage.middleware import CacheMiddleware
 from maxage.reads.fast_path import FastPath
-from maxage.reads.prepared import KnownRequest
+from maxage.reads.known_request import KnownRequest
 
 _TRANSPARENT: Final = frozenset({
     "fastapi._body_limit.AppBodyLimitMiddleware",

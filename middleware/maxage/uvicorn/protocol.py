@@ -23,7 +23,8 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from maxage.reads.prepared import KnownRequest, PreparedResponse
+from maxage.reads.known_request import KnownRequest
+from maxage.store.prepared import PreparedResponse
 from maxage.uvicorn.lane import LONGEST_REPEATED, Lane, NoLane, lane_to
 
 logger = logging.getLogger("maxage")
@@ -173,13 +174,13 @@ class FastLaneProtocol(HttpToolsProtocol):
         """Answer a request that is known by all its bytes; return whether that could be done."""
         if self.transport.is_closing() or not self._is_free():
             return False
-        ready = lane.fast_path.again(known, scope)
-        head = None if ready is None else self._head(lane, ready, scope["method"])
-        if ready is None or head is None:
+        prepared = lane.fast_path.again(known, scope)
+        head = None if prepared is None else self._head(lane, prepared, scope["method"])
+        if prepared is None or head is None:
             return False
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self._send(lane, scope, ready, head, version="1.1", keeps=True)
+        self._send(lane, scope, prepared, head, version="1.1", keeps=True)
         return True
 
     def _answer(self, lane: Lane) -> bool:
@@ -202,9 +203,9 @@ class FastLaneProtocol(HttpToolsProtocol):
             "app": lane.app,
         }
         known = lane.fast_path.known(scope)
-        ready = None if known is None else lane.fast_path.ready(known, self.headers)
-        head = None if ready is None else self._head(lane, ready, scope["method"])
-        if known is None or ready is None or head is None:
+        prepared = None if known is None else lane.fast_path.near(known, self.headers)
+        head = None if prepared is None else self._head(lane, prepared, scope["method"])
+        if known is None or prepared is None or head is None:
             return False
         names_client = self.access_log and lane.trusted is not None and self._names_client()
         if names_client and lane.trusts(self.client):
@@ -214,7 +215,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         keeps = version != "1.0" and parser.should_keep_alive()
         if keeps and version == "1.1" and not names_client:
             self._repeatable = (known, scope)
-        self._send(lane, scope, ready, head, version=version, keeps=keeps)
+        self._send(lane, scope, prepared, head, version=version, keeps=keeps)
         return True
 
     def _is_free(self) -> bool:
@@ -230,32 +231,33 @@ class FastLaneProtocol(HttpToolsProtocol):
     def _names_client(self) -> bool:
         return any(name == b"x-forwarded-for" for name, _ in self.headers)
 
-    def _head(self, lane: Lane, ready: PreparedResponse, method: str) -> bytes | None:
+    def _head(self, lane: Lane, prepared: PreparedResponse, method: str) -> bytes | None:
         """Return status line and headers, but for the last empty line; None: not for this lane."""
         defaults = self.server_state.default_headers
-        wire: Any = ready.wire
-        if wire is None or wire[0] is not defaults:
-            framed = ready.confirmed is None and not lane.watched() and _is_framed(ready, method)
-            head = _head_of(ready.status, (*defaults, *ready.headers)) if framed else None
-            wire = ready.wire = (defaults, head)
-        ours: bytes | None = wire[1]
-        return ours
+        made = prepared.head
+        if made is None or made[0] is not defaults:
+            framed = (
+                prepared.confirm is None and not lane.watched() and _is_framed(prepared, method)
+            )
+            head = _head_of(prepared.status, (*defaults, *prepared.headers)) if framed else None
+            made = prepared.head = (defaults, head)
+        return made[1]
 
     def _send(
         self,
         lane: Lane,
         scope: dict[str, Any],
-        ready: PreparedResponse,
+        prepared: PreparedResponse,
         head: bytes,
         *,
         version: str,
         keeps: bool,
     ) -> None:
-        lane.fast_path.counters.hits += 1
+        lane.fast_path.cache.counters.hits += 1
         if self.access_log:
-            self._log(scope, version, ready.status)
+            self._log(scope, version, prepared.status)
         end = b"\r\n" if keeps else b"connection: close\r\n\r\n"
-        body = ready.body
+        body = prepared.body
         if len(body) <= _JOINED:
             self.transport.write(b"".join((head, end, body)))
         else:
@@ -306,16 +308,16 @@ def _head_of(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes | Non
     return b"".join(lines)
 
 
-def _is_framed(ready: PreparedResponse, method: str) -> bool:
+def _is_framed(prepared: PreparedResponse, method: str) -> bool:
     """Return whether uvicorn would send the response as it is, without framing of its own."""
-    lines = [(name.lower(), value) for name, value in ready.headers]
+    lines = [(name.lower(), value) for name, value in prepared.headers]
     names = [name for name, _ in lines]
-    if b"transfer-encoding" in names or b"connection" in names or ready.status not in _STATUSES:
+    if b"transfer-encoding" in names or b"connection" in names or prepared.status not in _STATUSES:
         return False
     lengths = [value for name, value in lines if name == b"content-length"]
-    if ready.status in {204, 304}:
+    if prepared.status in {204, 304}:
         return not lengths
-    return method == "HEAD" or lengths == [b"%d" % len(ready.body)]
+    return method == "HEAD" or lengths == [b"%d" % len(prepared.body)]
 
 
 _STATUSES: Final = frozenset(range(200, 600))

@@ -13,13 +13,14 @@ from maxage.asgi.overrides import OVERRIDES
 from maxage.asgi.responder import Responder
 from maxage.asgi.types import Message
 from maxage.cache.fill import Fill
-from maxage.cache.lookup_result import LookupResult
+from maxage.cache.storing import Answer, consider, store_response
 from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.purger import KnownTokens
 from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.post import answers_get
+from maxage.store.lookup_result import LookupResult
 
 
 async def post_copy_of(responder: Responder) -> "PostCopy | None":
@@ -82,7 +83,11 @@ class PostCopy:
         cache, target = self._responder.cache, self._target
         # The mapping itself: when the copy is stored, it holds the tokens of that moment.
         found = LookupResult(key=target.key(()), entry=None, tokens=self.tokens)
-        fill = cache.consider(target, self._request(), found, response, self._asked_at)
+        answer = Answer(
+            target=target, request=self._request(), found=found, response=response,
+            asked_at=self._asked_at,
+        )  # fmt: skip
+        fill = consider(cache, answer)
         if isinstance(fill, Fill):
             self._fill, self._body = fill, BodyCopy(cache, length)
 
@@ -116,11 +121,11 @@ class PostCopy:
         if fill is None or not whole or typed or noted.unprotected:
             return
         if all(self.tokens.get(group) is not None for group in fill.groups):
-            self._responder.cache.store_response(fill, body, noted)
+            store_response(self._responder.cache, fill, body, noted)
 
     def _request(self) -> Request:
         headers = self._responder.headers
-        carries_credentials = self._responder.service.carries_credentials(self._target, headers)
+        carries_credentials = self._responder.service.credentials.are_in(headers, self._target)
         return Request(method="GET", headers=headers, carries_credentials=carries_credentials)
 
     def _answers_get(self, response: Response) -> bool:

@@ -3,6 +3,7 @@
 import gc
 import random
 import tracemalloc
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -190,7 +191,11 @@ def test_the_bytes_are_counted_honestly(size: int) -> None:
             assert isinstance(kept, Entry)
             tokens = tuple(b"t:" + group.encode() for group, _ in kept.tokens)
             one = Copy(kept, ends=1e12, tokens=tokens)
-            one.ready["GET", None] = [list(kept.stored.headers.raw), b"age", dict.fromkeys("ab")]
+            cast("Any", one.prepared)["GET", None] = [
+                list(kept.stored.headers.raw),
+                b"age",
+                dict.fromkeys("ab"),
+            ]
             copies.put(one, since=copies.serial)
         del made, kept, one, tokens
         gc.collect()

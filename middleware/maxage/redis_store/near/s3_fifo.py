@@ -148,7 +148,7 @@ class Copies:
         if copy is None:
             return
         copy.kept = False
-        copy.ready = {}
+        copy.prepared = {}
         for token in copy.tokens:
             keys = self._by_token.get(token)
             if keys is not None:

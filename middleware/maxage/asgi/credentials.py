@@ -1,0 +1,53 @@
+"""Credentials of a request: fields that may make its response a personal one."""
+
+import re
+from collections.abc import Iterable
+from typing import Final, final
+
+from maxage.cache.target import Target
+from maxage.rfc9111.message import Headers
+from maxage.settings import CacheSettings
+
+
+@final
+class Credentials:
+    """Tells which requests carry credentials, by the settings."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self._authorization_only: Final = settings.cache_authorization_only
+        self._fields: Final = frozenset(
+            ()
+            if settings.cache_authorization_only
+            else (name.lower().encode() for name in settings.cache_credential_headers)
+        )
+        self._any: Final = self._fields | {b"authorization", b"cookie"}
+        self._ignored_cookie: Final = _any_of(settings.cache_ignored_cookies).fullmatch
+
+    def are_in(self, headers: Headers, target: Target) -> bool:
+        """Return whether a request for the target carries credentials."""
+        if headers.has_any(self._any) and (
+            b"authorization" in headers
+            or headers.has_any(self._fields)
+            or self._has_personal_cookie(headers)
+        ):
+            return True
+        route = target.route
+        # A hit would skip the check of such a route, so that every request counts.
+        return route is not None and route.has_security and not self._authorization_only
+
+    def _has_personal_cookie(self, headers: Headers) -> bool:
+        if b"cookie" not in headers or self._authorization_only:
+            return False
+        names = (
+            part.partition(b"=")[0].strip().decode("latin-1")
+            for line in headers.get_all(b"cookie")
+            for part in line.split(b";")
+        )
+        return any(name and not self._ignored_cookie(name) for name in names)
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern for the listed names; `*` stands for any characters."""
+    listed = (re.escape(one).replace(r"\*", ".*") for one in patterns)
+    # An empty list would match the empty name, which is no cookie.
+    return re.compile("|".join(listed), re.DOTALL)

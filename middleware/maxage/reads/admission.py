@@ -1,0 +1,114 @@
+"""Admission: whether a request may be answered from the store, and what its key is made of."""
+
+import inspect
+import logging
+from typing import Any, Final
+
+from starlette.requests import Request as StarletteRequest
+
+from maxage.asgi.overrides import OVERRIDES
+from maxage.cache.key import FORWARDED_HEADERS
+from maxage.reads.responder import ReadResponder
+from maxage.rfc9111.message import Request
+
+logger = logging.getLogger("maxage")
+
+_METADATA: Final = (b"content-type", b"content-encoding", b"content-language")
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+
+async def admit(reading: ReadResponder) -> str | None:
+    """Find target and request of a GET, HEAD or QUERY; return the reason to bypass the cache.
+
+    The reason is one of `maxage.counters.BYPASSES`; None: the request is admitted.
+    """
+    if _is_long(reading):
+        return "long-url"
+    service, headers = reading.service, reading.headers
+    target = reading.target = service.targets.find(reading.scope, headers)
+    reason = _reason_to_bypass(reading)
+    if reason is not None:
+        return reason
+    try:
+        parts = () if target.is_plain else await _key_parts(reading)
+    except Exception as error:  # noqa: BLE001 - vary_by is the application's own code
+        # The application's own checks answer a request that vary_by refuses.
+        logger.debug("vary_by refused a request: %s", type(error).__name__)
+        return "vary_by"
+    reading.request = Request(
+        method=reading.scope["method"],
+        headers=headers,
+        carries_credentials=target.policy.vary_by is None
+        and service.credentials.are_in(headers, target),
+        key_parts=parts if reading.content is None else (*_content_parts(reading), *parts),
+    )
+    return None
+
+
+def _is_long(reading: ReadResponder) -> bool:
+    """Return whether the parts of the URL's key are longer than `CACHE_MAX_KEY_BYTES`."""
+    limit, scope, headers = (
+        reading.service.settings.cache_max_key_bytes,
+        reading.scope,
+        reading.headers,
+    )
+    path, query = scope.get("raw_path") or b"", scope.get("query_string", b"")
+    if len(path) + len(query) > limit:
+        return True
+    values = headers.get_all(b"host")
+    if headers.has_any(FORWARDED_HEADERS):
+        values += tuple(value for name in FORWARDED_HEADERS for value in headers.get_all(name))
+    return sum(map(len, values)) > limit
+
+
+def _reason_to_bypass(reading: ReadResponder) -> str | None:
+    headers = reading.headers
+    if not reading.target.policy.cache:
+        return "uncached"
+    if headers.has_any(OVERRIDES):
+        return "override"
+    if (
+        reading.content is None
+        and headers.has_any(_FRAMING)
+        and (b"transfer-encoding" in headers or headers.get_all(b"content-length") != (b"0",))
+    ):
+        return "body"
+    if len(headers.get_all(b"host")) > 1:
+        return "host"
+    if reading.scope["method"] == "HEAD" and not reading.service.targets.reads(
+        "HEAD", reading.scope, headers
+    ):
+        return "head"
+    return None
+
+
+async def _key_parts(reading: ReadResponder) -> tuple[bytes, ...]:
+    """Return the parts of the key that distinguish this request besides its URL."""
+    parts: list[bytes] = []
+    headers, route = reading.headers, reading.target.route
+    if route is not None:
+        for name in route.header_names:
+            value = headers.combined(name)
+            parts += (name, b"-" if value is None else b"+" + value)
+        if route.cookie_names and b"cookie" in headers:
+            parts += (b"cookie", headers.combined(b"cookie") or b"")
+    vary_by = reading.target.policy.vary_by
+    if vary_by is not None:
+        returned = vary_by(StarletteRequest(reading.scope))
+        # A callable may return anything, whatever its annotation promises.
+        identity: Any = await returned if inspect.isawaitable(returned) else returned
+        if not isinstance(identity, (str, int)):
+            raise TypeError(f"vary_by gave {type(identity).__name__}; it takes str or int")
+        kind = type(identity).__name__.encode()
+        parts += (b"vary_by", kind, str(identity).encode("utf-8", "surrogatepass"))
+    return tuple(parts)
+
+
+def _content_parts(reading: ReadResponder) -> tuple[bytes, ...]:
+    """Return the parts of the key that stand for the content of a QUERY."""
+    # RFC 10008 section 2.7: "The cache key for a QUERY request MUST incorporate the request
+    # content and related metadata." Nothing is normalised: content in another spelling has
+    # another key.
+    values = (reading.headers.combined(name) for name in _METADATA)
+    metadata = (b"-" if value is None else b"+" + value for value in values)
+    return (b"QUERY", *metadata, reading.content or b"")

@@ -1,0 +1,167 @@
+"""Capture: copy the application's answer while it passes, and store it when it is whole."""
+
+from typing import Final, final
+
+from maxage.asgi.body_copy import BodyCopy, content_length
+from maxage.asgi.types import Message
+from maxage.cache import storing
+from maxage.cache.collapse import Flight
+from maxage.cache.fill import Fill
+from maxage.cache.storing import Answer
+from maxage.invalidation.dependencies import Dependencies
+from maxage.reads.responder import ReadResponder
+from maxage.rfc9111.message import Response, StoredResponse
+from maxage.rfc9111.verdicts import MayNotStore, Reason
+from maxage.store.entry import Entry
+
+_OF_ONE_REQUEST: Final = frozenset({Reason.CONDITIONAL, Reason.PARTIAL, Reason.REQUEST_NO_STORE})
+"""Reasons not to store a response that say nothing about another request's response."""
+_SAID_ITSELF: Final = frozenset({Reason.NO_STORE, Reason.PRIVATE})
+"""Reasons not to store a response that are its own Cache-Control."""
+
+
+@final
+class Capture:
+    """Copies one answer of the application, and ends the flight that others wait for.
+
+    Args:
+        reading: the request. Its target, request and lookup result are used, not its client.
+        flight: the fill that other requests wait for; None: they do not.
+        dependencies: of the application call.
+    """
+
+    def __init__(
+        self, reading: ReadResponder, flight: Flight[Entry] | None, dependencies: Dependencies
+    ) -> None:
+        self.verdict: Fill | MayNotStore | None = None
+        """Whether the answer may be stored; None: there is none, or it was a 304 of use."""
+        self.asked_at = 0.0
+        """POSIX seconds at which the application was called."""
+        self.entry: Entry | None = None
+        """The stored response."""
+        self._reading: Final = reading
+        self._cache: Final = reading.cache
+        self._flight: Final = flight
+        self._dependencies: Final = dependencies
+        self._fill: Fill | None = None
+        self._copy: BodyCopy | None = None
+        self._forbidden = False
+
+    @property
+    def copies(self) -> bool:
+        """Whether the body is being copied."""
+        return self._fill is not None
+
+    @property
+    def stores(self) -> bool:
+        """Whether the answer is stored, or will be as far as is known by now."""
+        return self._fill is not None or self.entry is not None
+
+    @property
+    def declared(self) -> int | None:
+        """The Content-Length of the body that is being copied."""
+        return None if self._copy is None else self._copy.declared
+
+    def begin(self, response: Response, start: Message, groups: tuple[str, ...] = ()) -> None:
+        """Decide whether an answer may be stored, by its start, and let others wait or not.
+
+        `groups` are those of a stored beginning that the answer continues.
+        """
+        answer = self.answer(response)
+        if answer.request.method == "HEAD" and response.status == 200:
+            storing.freshen_from_head(self._cache, answer)
+        verdict = self.verdict = self._consider(answer, start, groups)
+        if isinstance(verdict, Fill):
+            self._fill = verdict
+            return
+        if self._flight is not None:
+            if verdict.reason not in _OF_ONE_REQUEST:
+                self._remember_unstorable(answer, verdict)
+            self.finish_flight()
+
+    def answer(self, response: Response) -> Answer:
+        """Return a response of the application as the answer to the request."""
+        reading = self._reading
+        return Answer(
+            target=reading.target,
+            request=reading.request,
+            found=reading.found,
+            response=response,
+            asked_at=self.asked_at,
+        )
+
+    def _consider(
+        self, answer: Answer, start: Message, groups: tuple[str, ...]
+    ) -> Fill | MayNotStore:
+        if self._forbidden or start.get("trailers"):
+            return MayNotStore(reason="body" if self._forbidden else "trailers")
+        response, stored = answer.response, answer.found.entry
+        length = content_length(response.headers)
+        if length is None and b"content-length" in response.headers:
+            # Whether the body is whole could not be told.
+            return MayNotStore(reason="content-length")
+        if (length or 0) > self._cache.settings.cache_max_body_bytes:
+            return MayNotStore(reason="body too long")
+        if response.status == 206 and stored is not None and stored.stored.status != 206:
+            # A part does not replace a whole response.
+            return MayNotStore(reason=Reason.PARTIAL)
+        self._copy = BodyCopy(self._cache, length)
+        return storing.consider(self._cache, answer, (*groups, *self._dependencies.tags))
+
+    def _remember_unstorable(self, answer: Answer, verdict: MayNotStore) -> None:
+        """Remember that the URL's responses are not stored, and whether they said so themselves."""
+        nothing_stored = answer.found.entry is None and answer.found.index is None
+        said = verdict.reason in _SAID_ITSELF and nothing_stored
+        control = answer.response.headers.get_all(b"cache-control")
+        self._not_shareable(control if said else ())
+
+    def _not_shareable(self, control: tuple[bytes, ...] = ()) -> None:
+        """Let no request wait for this response, nor for the next ones."""
+        if self._flight is not None and self._flight.claim is not None:
+            self._flight.claim.cannot_be_shared()
+        self._reading.target.not_storable(self._cache.monotonic(), control=control)
+
+    def add(self, message: Message) -> None:
+        """Copy a piece of the body, and store the response with the last one."""
+        copy, fill = self._copy, self._fill
+        if copy is None or fill is None:
+            return
+        if not copy.add(message):
+            self.drop()
+            self._not_shareable()
+            self.finish_flight()
+        elif not message.get("more_body", False):
+            if copy.is_whole:
+                self.store(fill, copy.body())
+            self.drop()
+            self.finish_flight(self.entry)
+
+    def store(self, fill: Fill, body: bytes) -> None:
+        """Store a response, before its last byte leaves."""
+        claim = None if self._flight is None else self._flight.claim
+        self.entry = storing.store_response(self._cache, fill, body, self._dependencies, claim)
+
+    def freshen(self, response: Response) -> StoredResponse | None:
+        """Return the stored response that a 304 calls current, and store it; None: of no use."""
+        stored, verdict = storing.freshen(self._cache, self.answer(response))
+        if stored is not None:
+            if isinstance(verdict, Fill):
+                self.store(verdict, stored.body)
+            self.finish_flight(self.entry)
+        return stored
+
+    def forbid(self) -> None:
+        """Store nothing: the answer may be incomplete, or depend on an unannounced body."""
+        self._forbidden = True
+        self.drop()
+        self.finish_flight()
+
+    def drop(self) -> None:
+        """Drop the copy."""
+        if self._copy is not None:
+            self._copy.drop()
+        self._fill = self._copy = None
+
+    def finish_flight(self, entry: Entry | None = None) -> None:
+        """Give the waiting requests the response, or let them go on without one."""
+        self._cache.flights.finish(self._flight, entry)

@@ -1,0 +1,56 @@
+"""The base of the responders that can answer from the store."""
+
+from typing import Any
+
+from maxage.asgi.cache_status import CacheStatus
+from maxage.asgi.responder import Responder
+from maxage.cache.target import Target
+from maxage.rfc9111.decisions import Decision, ForwardReason, Serve
+from maxage.rfc9111.message import Request
+from maxage.store.lookup_result import LookupResult
+
+
+class ReadResponder(Responder):
+    """A GET, HEAD or QUERY, and the result of its last lookup."""
+
+    target: Target
+    request: Request
+    found: LookupResult
+    content: bytes | None = None
+    """The content of a QUERY; None: a GET or HEAD, which has none."""
+    collapsed: bool | None = None
+    """Whether it waited for another request's response, and could use it."""
+    waited: ForwardReason | None = None
+    """Why it would have gone to the application, had it not used another request's response."""
+
+    def decide(self) -> Decision:
+        """Return whether the stored response answers, or what to ask the application."""
+        return self.cache.decide(self.target, self.request, self.found)
+
+    def forwarded(self, reason: ForwardReason, **more: Any) -> CacheStatus:
+        """Return the member of Cache-Status of a request that went on to the application."""
+        key = self.found.key.decode() if self.service.settings.cache_status_key else None
+        return CacheStatus(fwd=reason, collapsed=self.collapsed, key=key, **more)
+
+    def with_status(
+        self, headers: list[tuple[bytes, bytes]], status: CacheStatus
+    ) -> list[tuple[bytes, bytes]]:
+        """Append our member of Cache-Status behind those of other caches."""
+        if self.service.settings.cache_status_header:
+            headers.append((b"cache-status", status.header_value()))
+        return headers
+
+    async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
+        """Send the response that the rules decided on; `fwd` is the status of one not a hit."""
+        self.cache.counters.stale += decision.stale
+        if fwd is None:
+            headers = self.service.hit_headers(decision, self.found.key)
+        else:
+            headers = self.with_status(self.service.stored_headers(decision), fwd)
+        if self.outer is not None and self.found.entry is not None:
+            for group, token in self.found.entry.tokens:
+                self.outer.depend_at(self.cache.store.authority, group, token)
+        await self.send(
+            {"type": "http.response.start", "status": decision.status, "headers": headers}
+        )
+        await self.send({"type": "http.response.body", "body": decision.body})

@@ -1,0 +1,47 @@
+"""A stored response as it is sent, prepared once for many equal requests."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, final
+
+from maxage.rfc9111.decisions import Serve
+from maxage.rfc9111.message import HeaderList
+
+Form = tuple[str, bytes | None]
+"""Method and If-None-Match: they tell apart the responses that one stored response gives."""
+
+Confirm = Callable[[], Awaitable[bool]]
+"""Asks whether a copy may answer: all purges before this call have reached it."""
+
+
+@final
+class PreparedResponse:
+    """A response as it is sent, for as long as it stays the same."""
+
+    __slots__ = ("body", "confirm", "groups", "head", "headers", "since", "status", "until")
+
+    def __init__(
+        self,
+        decision: Serve,
+        headers: HeaderList,
+        *,
+        groups: tuple[str, ...],
+        confirm: Confirm | None,
+        since: float,
+        until: float,
+    ) -> None:
+        self.status: Final = decision.status
+        self.body: Final = decision.body
+        self.headers: Final = headers
+        self.groups: Final = groups
+        """The groups of its target: the very same tuple, which no other target has."""
+        self.confirm: Final = confirm
+        """Must be awaited, and be True, before this answers; None: it may answer at once."""
+        self.since: Final = since
+        self.until: Final = until
+        """POSIX seconds between which the rules give exactly this response."""
+        self.head: tuple[list[tuple[bytes, bytes]], bytes | None] | None = None
+        """For a server's use: its default headers, and the head that it sends with them."""
+
+    def suits(self, groups: tuple[str, ...], now: float) -> bool:
+        """Return whether this answers for the target with these groups now."""
+        return self.since <= now < self.until and self.groups is groups
