@@ -56,7 +56,8 @@ class Purger:
             return self._background.shielded(self._swap(groups, known))
         if self._embedded is not None:
             # The embedded store answers at once: there is no round trip to share.
-            return _resolved(confirmed=self._count(self._embedded.renew_now(tuple(groups))))
+            tokens = self._embedded.renew_now(tuple(groups))
+            return _resolved(confirmed=self._counters.count_purge(confirmed=None not in tokens))
         return self._purge_with_turn(groups)
 
     def purge_again(
@@ -78,10 +79,6 @@ class Purger:
             return purged
         values = {g: value for g, value in noted.typed_writes.items() if g not in groups}
         return self._background.shielded(self._purge_noted(purged, values, tuple(noted.softened)))
-
-    def _count(self, tokens: Sequence[bytes | None]) -> bool:
-        """Count a purge that wrote these tokens; return whether all of them are confirmed."""
-        return self._counters.count_purge(confirmed=None not in tokens)
 
     # shared round trips
 
@@ -134,7 +131,8 @@ class Purger:
         replaced, written = await self._store.swap(swapped)
         for group, before, after in zip(swapped, replaced, written, strict=True):
             known[group] = after if known[group] == before else None
-        return self._count(written) & await unknown
+        confirmed = self._counters.count_purge(confirmed=None not in written)
+        return await unknown and confirmed
 
     async def _purge_noted(
         self,

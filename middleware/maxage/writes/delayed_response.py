@@ -39,7 +39,10 @@ class DelayedResponse:
     ) -> Awaitable[None]:
         """Send the message when `purge`, which begins at the answer's start, is done."""
         if self._purge is None and message["type"] == "http.response.start":
-            self._delay_until(purge())
+            begun = purge()
+            if not begun.done():
+                self._purge, self._messages = begun, []
+                begun.add_done_callback(self._purged)
         if self._purge is None:
             return self._send(message)
         return self._send_after(self._purge, message)
@@ -75,11 +78,6 @@ class DelayedResponse:
             if self._leaving is not None:
                 self._leaving.cancel()
             self._purge = self._leaving = None
-
-    def _delay_until(self, purge: "asyncio.Future[bool]") -> None:
-        if not purge.done():
-            self._purge, self._messages = purge, []
-            purge.add_done_callback(self._purged)
 
     def _takes(self, message: Message) -> bool:
         if not self._messages:
