@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, final
 
 Result = TypeVar("Result")
@@ -30,6 +30,15 @@ class Background:
     def shielded(self, work: Coroutine[Any, Any, Result]) -> asyncio.Future[Result]:
         """Run work to its end, even if the caller that awaits it is cancelled."""
         return asyncio.shield(self.spawn(work))
+
+    @property
+    def owner(self) -> asyncio.AbstractEventLoop:
+        """The running event loop, to which the work belongs."""
+        return asyncio.get_running_loop()
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call a function after so many seconds, unless the event loop ends before."""
+        asyncio.get_running_loop().call_later(seconds, call)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from maxage import MemoryStore
 from maxage.background import Background
-from maxage.cache.claims import Claims, ClaimState
 from maxage.cache.collapse import Flight, Flights
+from maxage.store.claims import Claims, ClaimState
 
 TOKENS: dict[str, bytes | None] = {"n": b"1", "p:/x": b"2"}
 

@@ -11,7 +11,6 @@ from typing import Final, final
 from msgspec.structs import replace
 
 from maxage.background import Background
-from maxage.cache.claims import Claim, Claims, claim_key
 from maxage.cache.collapse import Flight, Flights
 from maxage.cache.early_refresh import is_due_early
 from maxage.cache.lookup import Lookup, result_of_copy, selected_key
@@ -27,6 +26,7 @@ from maxage.rfc9111.message import Headers, Request
 from maxage.rfc9111.validation import conditional_fields
 from maxage.settings import CacheSettings
 from maxage.store.base import Near, Store
+from maxage.store.claims import Claim, Claims, claim_key
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Generic, TypeVar, final
 
-from maxage.cache.claims import Claim
+from maxage.store.claims import Claim
 
 Result = TypeVar("Result")
 

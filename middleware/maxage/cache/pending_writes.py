@@ -8,11 +8,11 @@ from typing import Final, final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from maxage.background import Background
-from maxage.cache.claims import Claim
 from maxage.cache.fill import Fill
 from maxage.counters import Counters
 from maxage.settings import CacheSettings
 from maxage.store.base import Store, StoreReply, StoreWrite, Value
+from maxage.store.claims import Claim
 from maxage.store.codec import Codec
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.lookup_result import LookupResult

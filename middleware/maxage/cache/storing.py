@@ -8,7 +8,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from maxage.cache.cache import Cache
-from maxage.cache.claims import Claim
 from maxage.cache.early_refresh import shortened
 from maxage.cache.fill import Fill, completed, response_tags
 from maxage.cache.key import variant_key
@@ -23,6 +22,7 @@ from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.storing_memo import memoised_may_store
 from maxage.rfc9111.vary import selecting_values
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
+from maxage.store.claims import Claim
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
 from maxage.store.tokens import any_quarantined

@@ -4,13 +4,13 @@ import asyncio
 import logging
 from typing import Final, final
 
-from maxage.cache.claims import Claim, ClaimState
 from maxage.cache.collapse import Flight
 from maxage.cache.lookup import is_of
 from maxage.errors import StoreUnavailableError
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached, Serve
+from maxage.store.claims import Claim, ClaimState
 from maxage.store.entry import Entry
 
 logger = logging.getLogger("maxage")

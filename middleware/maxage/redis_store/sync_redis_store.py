@@ -62,9 +62,13 @@ class SyncRedisStore:
         tokens: Mapping[str, bytes],
     ) -> bool:
         """Keep the values, and extend the tokens of their groups where they would end before."""
+        return self.write_all_now([StoreWrite(values, keep_for, tokens)])
+
+    def write_all_now(self, writings: Sequence[StoreWrite]) -> bool:
+        """Do several writes in the same round trips."""
         if not self._joined(self._settings.cache_write_budget):
             return False
-        rounds = self.redis_state.writing([StoreWrite(values, keep_for, tokens)])
+        rounds = self.redis_state.writing(writings)
         try:
             commands = next(rounds)
             while True:
@@ -73,6 +77,14 @@ class SyncRedisStore:
         except StopIteration as end:
             kept: bool = end.value
             return kept
+
+    def claim_now(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
+        """Write the value unless one lies there, and read what does, in one round trip."""
+        if not self.redis_state.trustworthy:
+            return None
+        commands = [("SET", key, value, "NX", "PX", int(keep_for * 1000)), ("GET", key)]
+        _, lies = self._connections.run([key, key], as_written(commands))
+        return lies if isinstance(lies, bytes) else None
 
     def delete_now(self, keys: Sequence[bytes]) -> bool:
         """Remove the values; return whether there was one."""

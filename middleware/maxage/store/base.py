@@ -237,6 +237,14 @@ class SyncStore(Protocol):
         """Keep the values."""
         ...
 
+    def write_all_now(self, writings: Sequence[StoreWrite]) -> bool:
+        """Do what `write_now` does for each of them; return whether all values are kept."""
+        ...
+
+    def claim_now(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
+        """Write the value for so many seconds unless one lies there; return what lies there now."""
+        ...
+
     def delete_now(self, keys: Sequence[bytes]) -> bool:
         """Remove the values."""
         ...

@@ -126,20 +126,11 @@ class MemoryStore(TokenAuthority):
 
     async def write_all(self, writings: Sequence[StoreWrite]) -> bool:
         """Keep the values of each."""
-        kept = True
-        for values, keep_for, tokens, ended in writings:
-            kept &= self.write_now(values, keep_for=keep_for, tokens=tokens)
-            if ended is not None:
-                self.write_now([(ended, CLAIM_ENDED)], keep_for=CLAIM_ENDED_SECONDS, tokens={})
-        return kept
+        return self.write_all_now(writings)
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
         """Write the value unless one lies there; return what lies there now."""
-        with self._lock:
-            if self._value(key) is None and not self._off:
-                self._put(key, value, keep_for)
-            lies = self._value(key)
-            return lies if isinstance(lies, bytes) else None
+        return self.claim_now(key, value, keep_for=keep_for)
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         """Remove the values; like any store, say True also where there was none."""
@@ -231,6 +222,23 @@ class MemoryStore(TokenAuthority):
         with self._lock:
             # Lists, since all() and any() alone would stop at the first answer.
             return all([self._put(key, value, keep_for) for key, value in values])  # noqa: C419
+
+    def write_all_now(self, writings: Sequence[StoreWrite]) -> bool:
+        """Do what `write_all` does, without awaiting."""
+        kept = True
+        for values, keep_for, tokens, ended in writings:
+            kept &= self.write_now(values, keep_for=keep_for, tokens=tokens)
+            if ended is not None:
+                self.write_now([(ended, CLAIM_ENDED)], keep_for=CLAIM_ENDED_SECONDS, tokens={})
+        return kept
+
+    def claim_now(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
+        """Do what `claim` does, without awaiting."""
+        with self._lock:
+            if self._value(key) is None and not self._off:
+                self._put(key, value, keep_for)
+            lies = self._value(key)
+            return lies if isinstance(lies, bytes) else None
 
     def delete_now(self, keys: Iterable[bytes]) -> bool:
         """Do what `delete` does, without awaiting."""

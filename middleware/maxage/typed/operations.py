@@ -4,15 +4,17 @@ A fill stores a value under the tokens that were read before the value was made.
 first, and stores under the new tokens. So no value made before a purge is read after it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Generic, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies, current_dependencies
+from maxage.store.base import StoreWrite, TokenAuthority
+from maxage.store.claims import Claim
 from maxage.store.seal import SealedValue
 from maxage.store.tokens import NAMESPACE_GROUP, is_quarantined
 from maxage.typed.encoding import Encoded, Model
-from maxage.typed.store_access import AccessibleStore
+from maxage.typed.store_access import Access
 from maxage.typed.values import Id, Identity, Tokens, Values
 
 
@@ -22,41 +24,26 @@ class Operations(Generic[Model]):
 
     Args:
         values: the type's keys, encoding and seals.
-        store: keeps the values.
-        namespace: the first part of the seals' keys.
+        access: the store.
     """
 
-    def __init__(self, values: Values[Model], store: AccessibleStore, namespace: str) -> None:
+    def __init__(self, values: Values[Model], access: Access) -> None:
         self._values: Final = values
-        self._store: Final = store
-        self._namespace: Final = namespace
-        self._dependencies: Final = _dependencies_on(store)
+        self._store: Final = access.store
+        self._namespace: Final = access.settings.cache_namespace
+        self._dependencies: Final = _dependencies_on(access.store.authority)
 
     async def get_many(self, ids: Sequence[Id]) -> dict[Id, Model]:
         """Return the values that are stored."""
-        return (await self._look(ids))[0]
-
-    async def get_or_set(
-        self, id: Identity, load: Callable[[], Awaitable[Model]], keep_for: float
-    ) -> Model:
-        """Return the value; where none is stored, load it and store it."""
-        stored, tokens = await self._look([id])
-        if id in stored:
-            return stored[id]
-        value, encoded = self._values.encode_loaded(await load())
-        await self._fill({id: encoded}, tokens, keep_for)
-        return value
+        return (await self.look(ids))[0]
 
     async def set_many(self, values: Mapping[Id, Model], keep_for: float) -> bool:
         """Store values; return whether all are stored."""
         encoded = {id: self._values.encode(value) for id, value in values.items()}
         fills, changes = self._fills_and_changes(encoded)
-        stored: list[SealedValue | None] = []
-        if fills:
-            stored += (await self._fill(fills, self._tokens_seen(fills), keep_for)).values()
-        if changes:
-            stored += (await self._change(changes, keep_for)).values()
-        return len(stored) == len(values) and None not in stored
+        is_filled = not fills or await self.fill(fills, self._tokens_seen(fills), keep_for)
+        is_changed = not changes or await self._change(changes, keep_for)
+        return is_filled and is_changed
 
     async def delete_many(self, ids: Sequence[Identity]) -> bool:
         """Remove values and purge their groups; return whether the purge is confirmed."""
@@ -69,8 +56,8 @@ class Operations(Generic[Model]):
         await self._store.delete(self._values.keys(self._namespace, ids))
         return confirmed
 
-    async def _look(self, ids: Sequence[Id]) -> tuple[dict[Id, Model], Tokens]:
-        """Return the values that are stored, and the tokens that a fill may be stored under."""
+    async def look(self, ids: Sequence[Id]) -> tuple[dict[Id, Model], Tokens]:
+        """Return the values that are stored, and the tokens of their groups."""
         groups = [NAMESPACE_GROUP, *map(self._values.group, ids)]
         try:
             reply = await self._store.read(self._values.keys(self._namespace, ids), groups)
@@ -84,7 +71,7 @@ class Operations(Generic[Model]):
         stored = self._values.opened(ids, reply, tokens)
         self._note_missed(self._values.group(id) for id in ids if id not in stored)
         self._note_missed(map(self._values.group, stored), missed=False)
-        return stored, _for_fills(tokens)
+        return stored, tokens
 
     def _note_missed(self, groups: Iterable[str], *, missed: bool = True) -> None:
         if self._dependencies is not None:
@@ -110,12 +97,35 @@ class Operations(Generic[Model]):
     def _tokens_seen(self, ids: Iterable[Identity]) -> Tokens:
         groups = [NAMESPACE_GROUP, *map(self._values.group, ids)]
         read = self._dependencies and self._dependencies.read
-        return _for_fills({group: read.get(group) if read else None for group in groups})
+        return {group: read.get(group) if read else None for group in groups}
 
-    async def _change(
-        self, values: Mapping[Id, Encoded | None], keep_for: float
-    ) -> Mapping[str, SealedValue | None]:
-        """Purge the groups of the values and store the values under the new tokens."""
+    async def fill(
+        self,
+        values: Mapping[Id, Encoded | None],
+        tokens: Tokens,
+        keep_for: float,
+        ends: Claim | None = None,
+    ) -> bool:
+        """Store values under the tokens that were read before they were made.
+
+        Args:
+            values: the encoded values; None: another value would be read.
+            tokens: the tokens of their groups and of the namespace.
+            keep_for: seconds.
+            ends: the claim that ends with this.
+
+        Returns:
+            Whether all values are stored.
+        """
+        allowed = {
+            # A group that was purged too lately takes no fills.
+            group: None if token is None or is_quarantined(token) else token
+            for group, token in tokens.items()
+        }
+        return None not in (await self._write(values, allowed, keep_for, ends)).values()
+
+    async def _change(self, values: Mapping[Id, Encoded | None], keep_for: float) -> bool:
+        """Purge the groups of the values, and store the values under the new tokens."""
         groups = [self._values.group(id) for id in values]
         self._note_written(dict.fromkeys(groups))
         renewed = await self._store.renew(groups)
@@ -124,21 +134,25 @@ class Operations(Generic[Model]):
         except StoreUnavailableError:
             namespace = None
         tokens = {NAMESPACE_GROUP: namespace, **dict(zip(groups, renewed, strict=True))}
-        written = await self._fill(values, tokens, keep_for)
+        written = await self._write(values, tokens, keep_for)
         # Their groups are purged again after a late commit, and the values sealed anew.
         self._note_written(written)
         if self._dependencies is not None and not self._dependencies.mutating:
             # The response to a GET that changed a value shows the value: it depends on it.
             self._depend({group: tokens[group] for group in groups})
-        return written
+        return None not in written.values()
 
     def _note_written(self, written: Mapping[str, SealedValue | None]) -> None:
         if self._dependencies is not None:
             for group, sealed in written.items():
                 self._dependencies.note_typed_write(group, sealed)
 
-    async def _fill(
-        self, values: Mapping[Id, Encoded | None], tokens: Tokens, keep_for: float
+    async def _write(
+        self,
+        values: Mapping[Id, Encoded | None],
+        tokens: Tokens,
+        keep_for: float,
+        ends: Claim | None = None,
     ) -> Mapping[str, SealedValue | None]:
         """Store the values; return them by group, None for one that is not stored.
 
@@ -161,30 +175,23 @@ class Operations(Generic[Model]):
             entries += ((key, encoded.data), (seal_key, sealed.seal(token)))
             written[group] = sealed
         carried = {group: token for group, token in tokens.items() if token is not None}
-        if entries and not await self._store.write(entries, keep_for=keep_for, tokens=carried):
+        write = StoreWrite(entries, keep_for, carried, ends and ends.key)
+        if entries and not await self._store.write_all([write]):
             refused += [key for key, _ in entries]
             written = dict.fromkeys(written)
         if refused:
             await self._store.delete(refused)
-        # Another `set` of the same request is a change.
+        # The next `set` of the same request is a change.
         stored = [group for group, sealed in written.items() if sealed is not None]
         self._note_missed(stored, missed=False)
         return written
 
 
-def _dependencies_on(store: AccessibleStore) -> Dependencies | None:
+def _dependencies_on(authority: TokenAuthority) -> Dependencies | None:
     """Return the dependencies of the current request if its middleware uses the same store."""
     dependencies = current_dependencies.get()
-    if dependencies is None or dependencies.authority is store.authority:
+    if dependencies is None or dependencies.authority is authority:
         return dependencies
     # The middleware keeps its tokens elsewhere: no purge of a typed value reaches its responses.
     dependencies.unprotected = True
     return None
-
-
-def _for_fills(tokens: Tokens) -> Tokens:
-    """Return the tokens; None for a group that was purged too lately for a fill."""
-    return {
-        group: None if token is None or is_quarantined(token) else token
-        for group, token in tokens.items()
-    }

@@ -12,10 +12,10 @@ from typing import Any, Final, Generic, cast, final
 
 from maxage.errors import SettingsError
 from maxage.settings import CacheSettings, settings_from_environment
-from maxage.store_factory import store_for, sync_store_for
 from maxage.typed.encoding import Model
+from maxage.typed.loading import Loading
 from maxage.typed.operations import Operations
-from maxage.typed.store_access import AccessibleStore, BlockingStore, run_blocking
+from maxage.typed.store_access import Access, AwaitableAccess, BlockingAccess, run_blocking
 from maxage.typed.values import Id, Identity, Values
 
 
@@ -119,10 +119,10 @@ class RedisCache(Generic[Model]):
         async def loaded() -> Model:
             return load()
 
-        operations, keep_for = self._blocking(), self._keep_for(ttl)
-        if operations is None:
+        access, keep_for = self._blocking, self._keep_for(ttl)
+        if access is None:
             return load()
-        return run_blocking(operations.get_or_set(id, loaded, keep_for))
+        return run_blocking(Loading(self._values, access, id, loaded, keep_for).run())
 
     async def aget_or_set(
         self,
@@ -137,63 +137,63 @@ class RedisCache(Generic[Model]):
             value = load()
             return cast("Model", await value if inspect.isawaitable(value) else value)
 
-        operations, keep_for = self._awaitable(), self._keep_for(ttl)
-        if operations is None:
+        access, keep_for = self._awaitable, self._keep_for(ttl)
+        if access is None:
             return await loaded()
-        return await operations.get_or_set(id, loaded, keep_for)
+        return await Loading(self._values, access, id, loaded, keep_for).run()
 
     # several objects
 
     def get_many(self, ids: Iterable[Id]) -> dict[Id, Model]:
         """Return the objects that are stored, in one round trip."""
-        ids, operations = list(dict.fromkeys(ids)), self._blocking()
-        return run_blocking(operations.get_many(ids)) if ids and operations else {}
+        ids, access = list(dict.fromkeys(ids)), self._blocking
+        return run_blocking(self._on(access).get_many(ids)) if ids and access else {}
 
     async def aget_many(self, ids: Iterable[Id]) -> dict[Id, Model]:
         """Return the objects that are stored, in one round trip."""
-        ids, operations = list(dict.fromkeys(ids)), self._awaitable()
-        return await operations.get_many(ids) if ids and operations else {}
+        ids, access = list(dict.fromkeys(ids)), self._awaitable
+        return await self._on(access).get_many(ids) if ids and access else {}
 
     def set_many(self, values: Mapping[Id, Model], *, ttl: float | None = None) -> bool:
         """Store several objects, each as `set` does; return whether all are stored."""
-        keep_for, operations = self._keep_for(ttl), self._blocking()
-        if not values or operations is None:
+        keep_for, access = self._keep_for(ttl), self._blocking
+        if not values or access is None:
             return False
-        return run_blocking(operations.set_many(values, keep_for))
+        return run_blocking(self._on(access).set_many(values, keep_for))
 
     async def aset_many(self, values: Mapping[Id, Model], *, ttl: float | None = None) -> bool:
         """Store several objects, each as `set` does; return whether all are stored."""
-        keep_for, operations = self._keep_for(ttl), self._awaitable()
-        if not values or operations is None:
+        keep_for, access = self._keep_for(ttl), self._awaitable
+        if not values or access is None:
             return False
-        return await operations.set_many(values, keep_for)
+        return await self._on(access).set_many(values, keep_for)
 
     def delete_many(self, ids: Iterable[Identity]) -> bool:
         """Remove several objects, each as `delete` does."""
-        ids, operations = list(dict.fromkeys(ids)), self._blocking()
-        return run_blocking(operations.delete_many(ids)) if ids and operations else False
+        ids, access = list(dict.fromkeys(ids)), self._blocking
+        return run_blocking(self._on(access).delete_many(ids)) if ids and access else False
 
     async def adelete_many(self, ids: Iterable[Identity]) -> bool:
         """Remove several objects, each as `delete` does."""
-        ids, operations = list(dict.fromkeys(ids)), self._awaitable()
-        return await operations.delete_many(ids) if ids and operations else False
+        ids, access = list(dict.fromkeys(ids)), self._awaitable
+        return await self._on(access).delete_many(ids) if ids and access else False
 
     # settings
 
-    def _blocking(self) -> Operations[Model] | None:
-        return self._operations(lambda settings: BlockingStore(sync_store_for(settings)))
-
-    def _awaitable(self) -> Operations[Model] | None:
-        return self._operations(store_for)
-
-    def _operations(
-        self, access: Callable[[CacheSettings], AccessibleStore]
-    ) -> Operations[Model] | None:
-        """Return the operations on the store; None while caching is disabled."""
+    @property
+    def _blocking(self) -> BlockingAccess | None:
+        """The store for the plain methods; None while caching is disabled."""
         settings = self._current_settings
-        if not settings.use_redis_cache:
-            return None
-        return Operations(self._values, access(settings), settings.cache_namespace)
+        return BlockingAccess(settings) if settings.use_redis_cache else None
+
+    @property
+    def _awaitable(self) -> AwaitableAccess | None:
+        """The store for the awaitable methods; None while caching is disabled."""
+        settings = self._current_settings
+        return AwaitableAccess(settings) if settings.use_redis_cache else None
+
+    def _on(self, access: Access) -> Operations[Model]:
+        return Operations(self._values, access)
 
     @property
     def _current_settings(self) -> CacheSettings:

@@ -1,15 +1,27 @@
-"""One form of store for the awaitable and the blocking methods of the typed cache.
+"""How an operation of the typed cache reaches the store, and waits: awaiting, or blocking.
 
-Each operation of the typed cache is one coroutine. The awaitable methods await it with a `Store`.
-The blocking methods run it with a `BlockingStore`, whose coroutines never suspend.
+Each operation is one coroutine. The awaitable methods await it with an `AwaitableAccess`. The
+blocking methods run it with a `BlockingAccess`, whose coroutines never suspend.
 """
 
-from collections.abc import Coroutine, Mapping, Sequence
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from functools import lru_cache
 from typing import Any, Final, TypeVar, final
 
-from maxage.store.base import Store, StoreReply, SyncStore
+from maxage.background import Background
+from maxage.settings import CacheSettings
+from maxage.store.base import StoreReply, StoreWrite, SyncStore, TokenAuthority
+from maxage.store.claims import Claims
+from maxage.store_factory import store_for, sync_store_for
 
 Result = TypeVar("Result")
+
+_NOT_SHAREABLE_SECONDS: Final = 10.0
+"""For so long no process waits for a value that turned out to have no encoding."""
 
 
 @final
@@ -18,7 +30,10 @@ class BlockingStore:
 
     def __init__(self, store: SyncStore) -> None:
         self._store: Final = store
-        self.authority: Final = store.authority
+
+    @property
+    def authority(self) -> TokenAuthority:
+        return self._store.authority
 
     async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         return self._store.read_now(keys, groups)
@@ -32,6 +47,12 @@ class BlockingStore:
     ) -> bool:
         return self._store.write_now(values, keep_for=keep_for, tokens=tokens)
 
+    async def write_all(self, writings: Sequence[StoreWrite]) -> bool:
+        return self._store.write_all_now(writings)
+
+    async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
+        return self._store.claim_now(key, value, keep_for=keep_for)
+
     async def delete(self, keys: Sequence[bytes]) -> bool:
         return self._store.delete_now(keys)
 
@@ -39,7 +60,102 @@ class BlockingStore:
         return self._store.renew_now(groups)
 
 
-AccessibleStore = Store | BlockingStore
+@final
+class AwaitableAccess:
+    """The store for callers that await."""
+
+    may_wait: Final = True
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self.settings: Final = settings
+        self.store: Final = store_for(settings)
+
+    @property
+    def claims(self) -> Claims | None:
+        """The claims to values that are being loaded; None: no other process sees the store."""
+        return _awaitable_claims(self.settings) if self.store.shared else None
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds."""
+        await asyncio.sleep(seconds)
+
+    async def result(self, future: "Future[Result]", seconds: float) -> Result | None:
+        """Return the result of a running future; None: it does not come in so many seconds."""
+        waiting = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait([waiting], timeout=seconds)
+            return waiting.result() if waiting.done() else None
+        finally:
+            # It must not outlive the event loop. A running future itself cannot be cancelled.
+            waiting.cancel()
+
+
+@final
+class BlockingAccess:
+    """The store for callers that block their thread."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self.settings: Final = settings
+        self.store: Final = BlockingStore(sync_store_for(settings))
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether the thread may wait for others: it runs no event loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return True
+        return False
+
+    @property
+    def claims(self) -> Claims | None:
+        """The claims to values that are being loaded; None: no other process sees the store."""
+        return _blocking_claims(self.settings) if store_for(self.settings).shared else None
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds."""
+        time.sleep(seconds)  # noqa: ASYNC251 - this coroutine never suspends
+
+    async def result(self, future: "Future[Result]", seconds: float) -> Result | None:
+        """Return the result of a running future; None: it does not come in so many seconds."""
+        try:
+            return future.result(seconds if self.may_wait else 0)
+        except TimeoutError:
+            return None
+
+
+Access = AwaitableAccess | BlockingAccess
+
+
+@lru_cache(maxsize=64)
+def _awaitable_claims(settings: CacheSettings) -> Claims:
+    return Claims(store_for(settings), Background(), not_shareable_for=_NOT_SHAREABLE_SECONDS)
+
+
+@lru_cache(maxsize=64)
+def _blocking_claims(settings: CacheSettings) -> Claims:
+    store = BlockingStore(sync_store_for(settings))
+    return Claims(store, _ThreadRunner(), not_shareable_for=_NOT_SHAREABLE_SECONDS)
+
+
+@final
+class _ThreadRunner:
+    """Runs the work on claims without an event loop; see `Runner`."""
+
+    @property
+    def owner(self) -> object:
+        """This runner: its work belongs to no event loop."""
+        return self
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run work to its end, at once."""
+        run_blocking(work)
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call a function in a thread, after so many seconds."""
+        timer = threading.Timer(seconds, call)
+        timer.daemon = True
+        timer.start()
 
 
 def run_blocking(operation: Coroutine[Any, Any, Result]) -> Result:

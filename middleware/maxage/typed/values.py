@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Generic, TypeVar, final
+from typing import Final, Generic, TypeVar, cast, final
 
 from maxage.invalidation.group_names import tag_group
 from maxage.store.base import StoreReply
 from maxage.store.seal import SealedValue, digest_of, seal_of
 from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.typed.encoding import Encoded, Encodings, Model, UnfaithfulEncodingError
+from maxage.typed.flights import Loaded
 
 Id = TypeVar("Id", bound=str | int)
 Identity = str | int
@@ -67,9 +68,16 @@ class Values(Generic[Model]):
         self._warn(lost)
         return value, None
 
-    def decode(self, encoded: Encoded) -> Model:
-        """Return the value that was written."""
-        return self._encodings.decode(encoded)
+    @property
+    def kind(self) -> bytes:
+        """What tells the type from others under the same keys."""
+        return self._encodings.kinds[0]
+
+    def value_of(self, outcome: Loaded) -> Model:
+        """Return a value of its own for one who waited for a load."""
+        if outcome.encoded is None:
+            return cast("Model", None)
+        return self._encodings.decode(outcome.encoded)
 
     def opened(self, ids: Sequence[Id], reply: StoreReply, tokens: Tokens) -> dict[Id, Model]:
         """Return the values whose seal is their own and names the current tokens and the type."""
@@ -82,7 +90,7 @@ class Values(Generic[Model]):
             if kind is None:
                 continue
             try:
-                opened[id] = self.decode(Encoded(data, kind))
+                opened[id] = self._encodings.decode(Encoded(data, kind))
             except Exception as error:  # noqa: BLE001 - validators raise anything
                 logger.debug("Stored %s counts as missing: %s", self._prefix, type(error).__name__)
         return opened

@@ -10,16 +10,14 @@ longer for a process that died. It is removed without a comparison: a claim that
 costs a second run of the handler, and nothing else.
 """
 
-import asyncio
 import secrets
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b
-from typing import Final, final
+from typing import Any, Final, Protocol, final
 
-from maxage.background import Background
-from maxage.store.base import CLAIM_ENDED, Store
+from maxage.store.base import CLAIM_ENDED
 
 CLAIM_SECONDS: Final = 0.8
 """Lifetime of a claim: others wait no longer for a process that has died."""
@@ -39,21 +37,54 @@ class ClaimState(Enum):
     UNKNOWN = "call the application; the store did not answer"
 
 
+class ClaimStore(Protocol):
+    """The store of claims; see `Store` for the methods."""
+
+    async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None: ...
+
+    async def write(
+        self,
+        values: Sequence[tuple[bytes, bytes]],
+        *,
+        keep_for: float,
+        tokens: Mapping[str, bytes],
+    ) -> bool: ...
+
+    async def delete(self, keys: Sequence[bytes]) -> bool: ...
+
+
+class Runner(Protocol):
+    """What runs the work on claims beside the requests: `Background`, or threads."""
+
+    @property
+    def owner(self) -> object:
+        """The event loop that runs the work now, or the runner of all threads."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> object:
+        """Run work in the background."""
+        ...
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call a function after so many seconds."""
+        ...
+
+
 @final
 class Claims:
     """The claims of this process in one store.
 
     Args:
         store: where they lie.
-        background: renews and removes them.
+        runner: renews and removes them.
         not_shareable_for: seconds for which a response is known not to be shareable.
     """
 
-    def __init__(self, store: Store, background: Background, *, not_shareable_for: float) -> None:
+    def __init__(self, store: ClaimStore, runner: Runner, *, not_shareable_for: float) -> None:
         self.store: Final = store
-        self.background: Final = background
+        self.runner: Final = runner
         self.not_shareable_for: Final = not_shareable_for
-        self._renewals: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Renewals]] = (
+        self._renewals: Final[weakref.WeakKeyDictionary[object, _Renewals]] = (
             weakref.WeakKeyDictionary()
         )
 
@@ -62,11 +93,11 @@ class Claims:
         return Claim(self, key)
 
     def renewals(self) -> "_Renewals":
-        """Return the object that renews the claims taken in this event loop."""
-        loop = asyncio.get_running_loop()
-        renewals = self._renewals.get(loop)
+        """Return the object that renews the claims taken in this event loop, or in any thread."""
+        owner = self.runner.owner
+        renewals = self._renewals.get(owner)
         if renewals is None:
-            renewals = self._renewals[loop] = _Renewals(self.store, self.background)
+            renewals = self._renewals[owner] = _Renewals(self.store, self.runner)
         return renewals
 
 
@@ -109,24 +140,24 @@ class Claim:
             return
         self._renewals.claims.discard(self)
         self._renewals = None
-        store, background = self._claims.store, self._claims.background
+        store, runner = self._claims.store, self._claims.runner
         if not self._shareable:
             values, seconds = [(self.key, _NOT_SHAREABLE)], self._claims.not_shareable_for
-            background.spawn(store.write(values, keep_for=seconds, tokens={}))
+            runner.spawn(store.write(values, keep_for=seconds, tokens={}))
         elif not written:
-            background.spawn(store.delete((self.key,)))
+            runner.spawn(store.delete((self.key,)))
 
 
 @final
 class _Renewals:
-    """Renews the claims taken in one event loop, all of them together."""
+    """Renews the claims taken in one event loop, or in all threads, together."""
 
-    __slots__ = ("_background", "_store", "_waits", "claims")
+    __slots__ = ("_runner", "_store", "_waits", "claims")
 
-    def __init__(self, store: Store, background: Background) -> None:
+    def __init__(self, store: ClaimStore, runner: Runner) -> None:
         self.claims: Final[set[Claim]] = set()
         self._store: Final = store
-        self._background: Final = background
+        self._runner: Final = runner
         self._waits = False
         """Whether a renewal is to come. A reference to its timer would hold an ended event loop."""
 
@@ -138,13 +169,13 @@ class _Renewals:
 
     def _wait(self) -> None:
         self._waits = True
-        asyncio.get_running_loop().call_later(_RENEWAL_SECONDS, self._renew)
+        self._runner.call_later(_RENEWAL_SECONDS, self._renew)
 
     def _renew(self) -> None:
         self._waits = False
         if self.claims:
-            values = [(claim.key, claim.value) for claim in self.claims]
-            self._background.spawn(self._store.write(values, keep_for=CLAIM_SECONDS, tokens={}))
+            values = [(claim.key, claim.value) for claim in tuple(self.claims)]
+            self._runner.spawn(self._store.write(values, keep_for=CLAIM_SECONDS, tokens={}))
             self._wait()
 
 

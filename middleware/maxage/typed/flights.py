@@ -1,0 +1,73 @@
+"""Loads under way in this process: of several callers, in any thread or event loop, one loads.
+
+A caller joins a load only if it read, after it began, the tokens that the load began with: they are
+part of the key. So no caller gets a value from before an acknowledged write.
+"""
+
+import threading
+from collections.abc import Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, NamedTuple, final
+
+from maxage.typed.encoding import Encoded
+
+
+class Loaded(NamedTuple):
+    """The outcome of a load, for those who wait: a value as it is written; None: there is none."""
+
+    encoded: Encoded | None
+
+
+@final
+class Flight:
+    """One load under way."""
+
+    __slots__ = ("future", "key")
+
+    def __init__(self, key: bytes) -> None:
+        self.key: Final = key
+        self.future: Final[Future[Loaded | None]] = Future()
+        """The outcome; None: there is nothing to share. It cannot be cancelled."""
+        self.future.set_running_or_notify_cancel()
+
+    def land(self, outcome: Loaded | None = None) -> None:
+        """Tell those who wait; the first outcome counts."""
+        with _lock:
+            if _under_way.get(self.key) is self:
+                del _under_way[self.key]
+            if not self.future.done():
+                self.future.set_result(outcome)
+
+
+_lock: Final = threading.Lock()
+_under_way: Final[dict[bytes, Flight]] = {}
+_led: Final[ContextVar[frozenset[bytes]]] = ContextVar("maxage_led_loads", default=frozenset())
+"""The keys of the loads that the current context runs within: it must not wait for itself."""
+
+
+def join(key: bytes) -> tuple[Flight | None, bool]:
+    """Return the load of this key, and whether the caller leads it and must `land` it.
+
+    None: the caller runs within that load.
+    """
+    if key in _led.get():
+        return None, False
+    with _lock:
+        flight = _under_way.get(key)
+        if flight is not None:
+            return flight, False
+        flight = _under_way[key] = Flight(key)
+        return flight, True
+
+
+@contextmanager
+def leading(flight: Flight) -> Generator[None]:
+    """Enclose a load: what it calls does not wait for it, and it lands in any case."""
+    token = _led.set(_led.get() | {flight.key})
+    try:
+        yield
+    finally:
+        _led.reset(token)
+        flight.land()
