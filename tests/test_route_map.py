@@ -78,8 +78,10 @@ def test_the_map_shows_the_groups_of_reads_and_what_writes_purge(*, wrapped: boo
     put, post = of.writes
     assert (put.methods, put.path) == (("DELETE", "PUT"), "/items/{item_id}")
     assert put.reads == ("/items", "/items/{item_id}", "/items/{id}/history")
+    assert put.shared == ("c:/items", "p:/items/{item_id}", "p:/items/{item_id}")
     assert put.groups == ("p:/items/{item_id}", "c:/items")
     assert post.reads == ()
+    assert of.orphans == ()
 
 
 def test_the_map_is_readable() -> None:
@@ -87,7 +89,8 @@ def test_the_map_is_readable() -> None:
     text = str(route_map(application()))
     assert "  /items/{item_id}     p:/items  p:/items/{item_id}\n" in text
     assert "  /never               never cached\n" in text
-    assert "  DELETE, PUT /items/{item_id}\n      /items\n      /items/{item_id}\n" in text
+    assert "  DELETE, PUT /items/{item_id}\n      /items               by c:/items\n" in text
+    assert "      /items/{id}/history  by p:/items/{item_id}\n" in text
     assert "  POST /import\n      none; it purges p:/import\n" in text
     assert text.isascii()
 
@@ -111,7 +114,7 @@ def test_mounts_hosts_and_converters_are_in_the_map() -> None:
     ]
     assert of.reads[1].groups == ("p:/in", "p:/in/u", "p:/in/u/{u}")
     assert [write.methods for write in of.writes] == [("PUT",), ("any method",)]
-    assert "c:/in/a" in of.writes[0].groups
+    assert of.writes[0].groups == ("p:/in/a/{n}", "p:/in/u", "o")
 
 
 def test_an_application_without_routes_has_an_empty_map() -> None:
@@ -190,7 +193,7 @@ def test_the_command_prints_the_map_of_an_application_in_the_current_directory(
     ran = command("routes", "shop:app", folder=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
-    assert "PUT /items/{item_id}\n      /items/{item_id}\n      /items\n" in ran.stdout
+    assert "PUT /items/{item_id}\n      /items/{item_id}  by p:/items/{item_id}\n" in ran.stdout
 
 
 def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -235,3 +238,41 @@ def test_an_application_that_cannot_be_loaded_gets_one_sentence(
     assert printed.out == ""
     assert printed.err.startswith(f"maxage: {complaint}")
     assert printed.err.count("\n") == 1
+
+
+ORPHANS = """
+from fastapi import FastAPI
+from maxage import Rule, CacheMiddleware, cached
+
+app, quiet = FastAPI(), FastAPI()
+
+@app.get("/dashboard")
+@app.get("/reports/{name}")
+@app.put("/items/{item_id}")
+@quiet.put("/items/{item_id}")
+def endpoint(): ...
+
+@quiet.get("/a")
+@cached(isolated=True)
+def isolated(): ...
+
+@quiet.get("/b")
+@cached(ttl=60)
+def stated(): ...
+
+quiet.get("/c/{name}")(endpoint)
+quiet.add_middleware(CacheMiddleware, rules=[Rule("/c/*", tags=["c"])])
+"""
+
+
+def test_check_lists_the_orphans_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None is left where each states a lifetime, tags or isolation, on its route or by a rule."""
+    (tmp_path / "orphaned.py").write_text(ORPHANS)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["routes", "orphaned:app", "--check"]) == 1
+    assert capsys.readouterr().out == "/reports/{name}\n/dashboard\n"
+    assert main(["routes", "orphaned:quiet", "--check"]) == 0
+    assert main(["routes", "orphaned:app"]) == 0
+    assert "      /dashboard             by o\n" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from maxage.invalidation.purge import (
 )
 from maxage.middleware import CacheMiddleware
 from maxage.redis_store.redis_store import RedisStore
-from maxage.routing.route_policy import Rule, cached, invalidates, uncached
+from maxage.routing.route_policy import Rule, cached, invalidates, invalidates_only, uncached
 from maxage.settings import CacheSettings
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
@@ -42,6 +42,7 @@ __all__ = [
     "cached",
     "counters",
     "invalidates",
+    "invalidates_only",
     "purge",
     "purge_all",
     "purge_path",

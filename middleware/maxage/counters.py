@@ -40,6 +40,14 @@ class Counters:
     unconfirmed_purges: int = 0
     """Purges that the store did not confirm; they are made later, before Redis is read again."""
 
+    reached_reads: dict[str, int] = field(default_factory=dict[str, int])
+    """By writing route, such as `PUT /items/{id}`: how many read routes its requests have purged,
+    added up. The largest number shows the route that costs the most hits."""
+
+    def count_write(self, route: str, reads: int) -> None:
+        """Count a request that purges, by its route and the number of read routes it reaches."""
+        self.reached_reads[route] = self.reached_reads.get(route, 0) + reads
+
     def count_purge(self, *, confirmed: bool) -> bool:
         """Count a purge; return whether it is confirmed."""
         self.purges += 1
@@ -65,7 +73,9 @@ def counters() -> Counters:
             setattr(total, name, getattr(total, name) + getattr(part, name))
         for reason, count in part.bypasses.items():
             total.bypasses[reason] += count
+        for route, reads in tuple(part.reached_reads.items()):
+            total.count_write(route, reads)
     return total
 
 
-_NUMBERS: Final = tuple(one.name for one in fields(Counters) if one.name != "bypasses")
+_NUMBERS: Final = tuple(one.name for one in fields(Counters) if one.type is int)

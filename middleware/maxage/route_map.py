@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from maxage.cache.targets import Targets
+from maxage.invalidation.group_names import ORPHAN_GROUP
 from maxage.middleware import CacheMiddleware
 from maxage.rfc9111.message import Headers
 from maxage.routing.route_table import RouteInfo
@@ -19,7 +20,8 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::(\w+))?\}")
 _FIRST_VALUE: Final = 90_000
 _LEGEND: Final = """\
-p: a path and all paths beneath it, c: the views of a collection, g: a tag.
+p: a path and all paths beneath it, c: a path alone, with its queries, m: all values of a parameter,
+o: all orphans, the reads that no write is known for, g: a tag, n: everything.
 Not shown: tags that a response names itself, and objects read through the typed cache."""
 
 
@@ -33,6 +35,8 @@ class MappedRead:
     """The groups of its responses, with the names of parameters in them."""
     cached: bool
     """False: its responses are never cached."""
+    orphan: bool
+    """Whether every write purges it, since no write is known for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,8 @@ class MappedWrite:
     """The groups that it purges."""
     reads: tuple[str, ...]
     """The templates of the reads in one of these groups."""
+    shared: tuple[str, ...]
+    """For each of these reads the group that it shares with the write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,11 @@ class RouteMap:
 
     reads: tuple[MappedRead, ...]
     writes: tuple[MappedWrite, ...]
+
+    @property
+    def orphans(self) -> tuple[str, ...]:
+        """The templates of the reads that every write purges, since no write is known for them."""
+        return tuple(read.path for read in self.reads if read.orphan)
 
     def __str__(self) -> str:
         width = max((len(read.path) for read in self.reads), default=0)
@@ -64,9 +75,10 @@ class RouteMap:
         lines += ["", "Writes, and the reads that they purge"]
         for write in self.writes:
             lines += ["", f"  {', '.join(write.methods)} {write.path}"]
-            lines += [f"      {path}" for path in write.reads]
+            shared = zip(write.reads, write.shared, strict=True)
+            lines += [f"      {path:{width}}  by {group}" for path, group in shared]
             if not write.reads:
-                lines.append(f"      none; it purges {'  '.join(write.groups)}")
+                lines.append(f"      none; it purges {'  '.join(write.groups) or 'nothing'}")
         return "\n".join([*lines, "", _LEGEND])
 
 
@@ -82,10 +94,13 @@ def route_map(app: Any) -> RouteMap:
             target = targets.find(scope_of("GET", sample), _headers(host))
             groups = [group for group in target.groups if group != NAMESPACE_GROUP]
             read = MappedRead(
-                path=_title(route), groups=_named(groups, names), cached=target.policy.cache
+                path=_title(route),
+                groups=_named(groups, names),
+                cached=target.policy.cache,
+                orphan=ORPHAN_GROUP in groups,
             )
             reads.append(read)
-            found[read.path] = frozenset(groups) if read.cached else frozenset()
+            found[read.path] = frozenset(target.groups) if read.cached else frozenset()
     writes = tuple(_write(targets, route, found) for route in table.routes if _unsafe(route))
     return RouteMap(reads=tuple(reads), writes=writes)
 
@@ -113,12 +128,14 @@ def scope_of(method: str, target: str) -> dict[str, Any]:
 def _write(targets: Targets, route: RouteInfo, reads: Mapping[str, frozenset[str]]) -> MappedWrite:
     methods = _unsafe(route)
     sample, host, names = _sample(route)
-    groups = targets.touched(scope_of(methods[0], sample), _headers(host))
+    groups = targets.touched(scope_of(methods[0], sample), _headers(host)).groups
+    shared = {path: [g for g in groups if g in its] for path, its in reads.items()}
     return MappedWrite(
         methods=methods if route.methods is not None else ("any method",),
         path=_title(route),
         groups=_named(groups, names),
-        reads=tuple(path for path, its in reads.items() if not its.isdisjoint(groups)),
+        reads=tuple(path for path, both in shared.items() if both),
+        shared=_named((both[0] for both in shared.values() if both), names),
     )
 
 

@@ -112,6 +112,9 @@ class CacheSettings(BaseSettings):
 
     # Writes and their purges.
 
+    cache_purge: Literal["matching", "unproven", "everything"] = "matching"
+    """Reads that a write purges, unless they are provably about something else: those of its own
+    tree of routes (`matching`) or of all trees (`unproven`); or `everything`, without proof."""
     cache_errors_purge: bool = True
     """Whether a mutating request that ended in 5xx purges: it may have written before it failed."""
     cache_on_lost_purge: Literal["serve", "refuse"] = "serve"

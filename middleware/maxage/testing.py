@@ -69,7 +69,7 @@ def _both(app: Any, write: str, read: str) -> tuple[frozenset[str], frozenset[st
     if reading != "GET":
         raise AssertionError(f"{read!r} is no GET; only responses to GET are stored.")
     targets = targets_of(app)
-    purged = targets.touched(scope_of(method, changed), _HOST)
+    purged = targets.touched(scope_of(method, changed), _HOST).groups
     target = targets.find(scope_of("GET", asked), _HOST)
     known = [group for group in target.groups if group != NAMESPACE_GROUP]
     told = (

@@ -5,9 +5,19 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
-from maxage.invalidation.groups import fallback_groups, fallback_touched
+from maxage.invalidation.groups import PurgeMode, RouteGroups, fallback_groups, fallback_touched
+from maxage.routing.route_policy import cached
 from maxage.routing.router import read_routes
-from tests.support.routes import by_item, endpoint, items, purges, table_of, unreadable
+from tests.support.routes import (
+    by_item,
+    endpoint,
+    items,
+    orphans,
+    purges,
+    table_for,
+    table_of,
+    unreadable,
+)  # fmt: skip
 
 
 def test_the_same_router_under_two_prefixes_is_one_thing_in_two_places() -> None:
@@ -36,14 +46,15 @@ def test_two_routers_with_the_same_templates_are_two_collections() -> None:
 
 
 def test_an_application_mounted_twice_is_one_thing_in_two_places() -> None:
-    """As a router included twice; a place whose path cannot be told is left alone."""
+    """As a router included twice; a parameter may stand for the word of the other place."""
     inner = FastAPI(openapi_url=None)
     inner.include_router(items())
     app = Starlette(routes=[Mount(at, app=inner) for at in ("/a", "/b", "/{tenant}")])
     mounted = read_routes(app.routes)
     assert purges(mounted, "DELETE /a/items/5", "/b/items")
     assert purges(mounted, "DELETE /x/items/5", "/b/items/5")
-    assert not purges(mounted, "DELETE /a/items/5", "/x/items/5")
+    assert purges(mounted, "DELETE /a/items/5", "/x/items/5")
+    assert not purges(mounted, "DELETE /a/items/5", "/a/items/6")
 
 
 def test_a_collection_whose_members_know_only_actions_is_one_all_the_same() -> None:
@@ -59,20 +70,19 @@ def test_a_collection_whose_members_know_only_actions_is_one_all_the_same() -> N
     assert not purges(of, "POST /items/5/publish", "/items/6/history")
 
 
-def test_nested_resources_touch_their_own_collection() -> None:
-    """Orders of one user: not those of another, and not the user."""
+def test_nested_resources_touch_all_that_is_not_about_another() -> None:
+    """An order of one user: the user and the list of users, no other order and no other user."""
     app = FastAPI(openapi_url=None)
     for path in ("/users", "/users/{u}", "/users/{u}/orders", "/users/{u}/orders/{o}"):
         app.get(path)(endpoint)
     app.put("/users/{u}/orders/{o}")(endpoint)
     app.put("/users/{user}")(endpoint)
     of = read_routes(app.routes)
-    for path in ("/users/1/orders", "/users/1/orders/2"):
+    for path in ("/users", "/users/1", "/users/1/orders", "/users/1/orders/2"):
         assert purges(of, "PUT /users/1/orders/2", path), path
         assert purges(of, "PUT /users/1", path), path
-    for path in ("/users/2/orders", "/users/1/orders/3", "/users/1", "/users"):
+    for path in ("/users/2", "/users/2/orders", "/users/2/orders/2", "/users/1/orders/3"):
         assert not purges(of, "PUT /users/1/orders/2", path), path
-    assert purges(of, "PUT /users/1", "/users")
 
 
 def test_a_parameter_that_takes_slashes_is_a_tree() -> None:
@@ -147,7 +157,7 @@ def test_a_mounted_application_that_cannot_be_read_is_taken_by_its_segments() ->
         ),
         (
             "DELETE /items/5/reviews/a",
-            ["/items/5/reviews/a", "/items/5/reviews"],
+            ["/items/5/reviews/a", "/items/5/reviews", "/items/5", "/items", "/items/search"],
             ["/items/5/reviews/b", "/items/6/reviews", "/items/6"],
         ),
     ],
@@ -155,7 +165,7 @@ def test_a_mounted_application_that_cannot_be_read_is_taken_by_its_segments() ->
 def test_a_write_touches_what_it_changed_and_nothing_else(
     request_line: str, fresh: list[str], stale: list[str]
 ) -> None:
-    """The target, what lies beneath it, and the views of its collection."""
+    """All of its resource except other members."""
     of = table_of(items())
     assert {path: purges(of, request_line, path) for path in (*fresh, *stale)} == (
         dict.fromkeys(fresh, True) | dict.fromkeys(stale, False)
@@ -186,14 +196,116 @@ def test_an_action_on_a_collection_touches_all_of_it(path: str) -> None:
         assert purges(of, f"POST /items{path}", touched_path)
 
 
-def test_a_view_that_also_takes_post_is_no_action() -> None:
-    """`POST /items/search`, with a GET of its own, touches the views and no member."""
+def test_a_search_by_post_may_be_a_change() -> None:
+    """Its route says if it is none: `invalidates_only()`."""
     router = items()
     router.post("/search")(endpoint)
-    of = table_of(router)
-    assert purges(of, "POST /items/search", "/items/search")
-    assert purges(of, "POST /items/search", "/items")
-    assert not purges(of, "POST /items/search", "/items/5")
+    for path in ("/items/search", "/items", "/items/5"):
+        assert purges(table_of(router), "POST /items/search", path)
+
+
+# applications that follow no convention: one table each, and what its writes reach
+
+
+VERBS = ["GET /users/list", "GET /users/get/{id}", "POST /users/create", "PATCH /users/update/{id}",
+         "DELETE /users/delete/{id}", "POST /users/{id}/image", "GET /media/users/{id}/{name}",
+         "GET /orders", "POST /orders"]  # fmt: skip
+PROJECTS = ["GET /api/projects", "GET /api/projects/{project}", "GET /api/{project}/versions",
+            "POST /api/{project}/{version}/hide", "GET /api/search", "GET /stats"]  # fmt: skip
+PREFIXED = ["GET /api/v1/items", "GET /api/v1/items/{id}", "PUT /api/v1/items/{id}",
+            "GET /api/v1/orders/{id}", "POST /api/v1/orders", "POST /api/v1/login",
+            "GET /api/v1/summary", "GET /"]  # fmt: skip
+TREES = ["GET /items", "GET /items/{id}", "GET /items/{item_id}/history", "PUT /items/{id}",
+         "GET /orders", "POST /orders", "GET /dashboard", "PATCH /items/update/{id}"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("routes", "request_line", "purged", "kept"),
+    [
+        (VERBS, "PATCH /users/update/1", ["/users/list", "/users/get/1", "/users/get/2"],
+         ["/orders"]),
+        (VERBS, "POST /users/create", ["/users/list", "/users/get/1"], ["/orders"]),
+        (VERBS, "POST /users/1/image", ["/users/list", "/users/get/1", "/media/users/1/a"],
+         ["/orders"]),
+        (VERBS, "POST /orders", ["/orders", "/media/users/1/a"], ["/users/list"]),
+        (PROJECTS, "POST /api/a/1/hide",
+         ["/api/projects", "/api/projects/a", "/api/projects/b", "/api/a/versions", "/api/search"],
+         ["/api/b/versions"]),
+        (PREFIXED, "PUT /api/v1/items/5", ["/api/v1/items", "/api/v1/items/5", "/api/v1/summary"],
+         ["/api/v1/items/6", "/api/v1/orders/5"]),
+        (PREFIXED, "POST /api/v1/login", ["/api/v1/summary"],
+         ["/api/v1/items", "/api/v1/orders/5"]),
+        (TREES, "PUT /items/5", ["/items", "/items/5", "/items/5/history", "/dashboard"],
+         ["/items/6", "/items/6/history", "/orders"]),
+        (TREES, "PATCH /items/update/5", ["/items", "/items/5", "/items/6", "/items/6/history"],
+         ["/orders"]),
+    ],
+)  # fmt: skip
+def test_a_write_reaches_all_of_its_resource_and_all_orphans(
+    routes: list[str], request_line: str, purged: list[str], kept: list[str]
+) -> None:
+    """Resources with writes of their own stay hits, and so do other members."""
+    of = table_for(routes)
+    assert [path for path in purged if not purges(of, request_line, path)] == []
+    assert [path for path in kept if purges(of, request_line, path)] == []
+
+
+@pytest.mark.parametrize(
+    ("routes", "request_line", "purged", "kept"),
+    [
+        (VERBS, "POST /users/1/image", ["/users/get/1", "/media/users/1/a", "/orders"], []),
+        (PREFIXED, "PUT /api/v1/items/5",
+         ["/api/v1/items", "/api/v1/orders/5", "/api/v1/summary", "/"], ["/api/v1/items/6"]),
+        (TREES, "PUT /items/5", ["/items", "/orders", "/dashboard"],
+         ["/items/6", "/items/6/history"]),
+        (TREES, "POST /orders", ["/orders", "/items", "/items/5/history", "/dashboard"], []),
+    ],
+)  # fmt: skip
+def test_with_unproven_a_write_reaches_the_other_trees_too(
+    routes: list[str], request_line: str, purged: list[str], kept: list[str]
+) -> None:
+    """Only a parameter with another value is a proof."""
+    of = table_for(routes)
+    assert [path for path in purged if not purges(of, request_line, path, "unproven")] == []
+    assert [path for path in kept if purges(of, request_line, path, "unproven")] == []
+
+
+def test_with_everything_a_write_reaches_all_reads() -> None:
+    """Without any proof."""
+    of = table_for(TREES)
+    for path in ("/items/6", "/orders", "/dashboard"):
+        assert purges(of, "PUT /items/5", path, "everything"), path
+
+
+def test_orphans_are_the_reads_that_no_write_reaches() -> None:
+    """A read with a lifetime, tags, isolation or a guard of its own is none."""
+    assert orphans(VERBS) == ["/media/users/{id}/{name}"]
+    assert orphans(PROJECTS) == ["/stats"]
+    assert orphans(PREFIXED) == ["/api/v1/summary", "/"]
+    assert orphans(TREES) == ["/dashboard"]
+    assert orphans(["GET /a", "GET /b"]) == []
+
+
+def test_the_documentation_of_fastapi_is_no_orphan() -> None:
+    """It shows the routes, which no write changes."""
+    app = FastAPI()
+    app.put("/items")(endpoint)
+    assert RouteGroups(read_routes(app.routes)).orphans == ()
+
+
+def test_an_isolated_read_is_reached_by_its_own_tree_only() -> None:
+    """In any mode; its neighbours that are not isolated are reached."""
+    app = FastAPI(openapi_url=None)
+    app.get("/media/public/{name}")(cached(isolated=True)(lambda: None))
+    app.get("/media/private")(endpoint)
+    app.put("/media/public/{name}")(endpoint)
+    app.put("/items/{id}")(endpoint)
+    of = read_routes(app.routes)
+    modes: tuple[PurgeMode, ...] = ("matching", "unproven")
+    for mode in modes:
+        assert not purges(of, "PUT /items/5", "/media/public/a", mode)
+        assert purges(of, "PUT /media/public/a", "/media/public/a", mode)
+    assert purges(of, "PUT /items/5", "/media/private", "unproven")
 
 
 def test_an_unknown_path_is_taken_by_its_segments() -> None:

@@ -9,9 +9,17 @@ import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Response
 from pydantic import StringConstraints
 
-from maxage import CacheMiddleware, CacheSettings, cached, uncached
+from maxage import (
+    CacheMiddleware,
+    CacheSettings,
+    MemoryStore,
+    Rule,
+    cached,
+    invalidates_only,
+    uncached,
+)
 from maxage.redis import RedisCache
-from tests.support.asgi import Exchange, Message, Receive, Scope, Send, call, http_scope
+from tests.support.asgi import Exchange, Message, Receive, Scope, Send, call, http_scope, lifespan
 from tests.support.caching import background_done, cache_of
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
@@ -33,15 +41,16 @@ class Shop:
             "/items/{item_id}/parts",
             "/items/{item_id}/parts/{part}",
             "/users/{user_id}",
-            "/health",
         ):
             self.app.get(path)(self._reader())
+        self.app.get("/health")(cached(isolated=True)(self._reader()))
 
         async def write(item_id: int) -> Response:
             return Response(status_code=self.answer, headers=headers)
 
         self.app.api_route("/items/{item_id}", methods=["PUT", "PATCH", "DELETE"])(write)
         self.app.post("/items/{item_id}/publish")(write)
+        self.app.put("/users/{item_id}")(write)
 
         async def create() -> Response:
             return Response(status_code=self.answer, headers=headers)
@@ -826,3 +835,67 @@ async def test_a_parameter_that_its_metadata_normalises_names_one_resource() -> 
     await call(middleware, path="/users/BOB")
     await call(middleware, method="PUT", path="/users/bob")
     assert (await call(middleware, path="/users/BOB")).body == b'"new"'
+
+
+# what a route or a rule says of its writes, and the mode
+
+
+def shop(**settings: Any) -> CacheMiddleware:
+    """Two collections, an orphan, a login and a search by POST."""
+    app = FastAPI(openapi_url=None)
+    for path in ("/items", "/items/{n}", "/orders", "/dashboard"):
+        app.get(path)(lambda: 1)
+    app.put("/items/{n}")(lambda: 1)
+    app.post("/orders")(lambda: 1)
+    app.post("/login")(invalidates_only()(lambda: 1))
+    app.post("/items/search")(lambda: 1)
+    app.post("/import")(invalidates_only("/orders", "news")(lambda: 1))
+    rules = [Rule("/items/search", invalidates_only=[])]
+    return CacheMiddleware(app, CacheSettings(**settings), store=MemoryStore(), rules=rules)
+
+
+ALL = ["/items", "/items/5", "/items/6", "/orders", "/dashboard"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "request_line", "purged"),
+    [
+        ("matching", "PUT /items/5", ["/items", "/items/5", "/dashboard"]),
+        ("matching", "POST /orders", ["/orders", "/dashboard"]),
+        ("unproven", "PUT /items/5", ["/items", "/items/5", "/orders", "/dashboard"]),
+        ("unproven", "POST /orders", ALL),
+        ("everything", "PUT /items/5", ALL),
+        *((mode, f"POST {path}", []) for mode in ("matching", "unproven", "everything")
+          for path in ("/login", "/items/search")),
+        *((mode, "POST /import", ["/orders"]) for mode in ("matching", "unproven", "everything")),
+    ],
+)  # fmt: skip
+async def test_the_mode_and_the_route_say_what_a_write_purges(
+    mode: str, request_line: str, purged: list[str]
+) -> None:
+    """A route that purges only what it names does so in each mode."""
+    middleware = shop(cache_purge=mode)
+    for path in ALL:
+        await call(middleware, path=path)
+    await call(middleware, *request_line.split())
+    answers = {path: (await call(middleware, path=path)).header("cache-status") for path in ALL}
+    assert [path for path, status in answers.items() if b"hit" not in (status or b"")] == purged
+
+
+async def test_the_counters_show_the_route_that_costs_the_hits() -> None:
+    """By how many read routes its requests reached; a 4xx and a search reach none."""
+    middleware = shop()
+    for request_line in ("PUT /items/5", "PUT /items/6", "POST /orders", "POST /items/search"):
+        await call(middleware, *request_line.split())
+    await call(middleware, "PUT", "/nowhere")
+    assert middleware.cache is not None
+    assert middleware.cache.counters.reached_reads == {"PUT /items/{n}": 6, "POST /orders": 2}
+
+
+async def test_the_start_names_the_orphans_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """With the consequence and the mend."""
+    middleware = shop()
+    async with lifespan(middleware):
+        pass
+    [record] = [record for record in caplog.records if "No write is known" in record.message]
+    assert "1 cached routes, so that every write purges them: /dashboard." in record.message

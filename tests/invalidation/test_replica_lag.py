@@ -46,6 +46,7 @@ class Replicated:
             return await self.numbers.aget_or_set(1, lambda: self.replica)
 
         @app.get("/other")
+        @cached(isolated=True)
         async def other() -> int:
             return self.replica
 

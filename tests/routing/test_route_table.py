@@ -104,7 +104,7 @@ def test_a_mount_may_have_a_parameter_of_the_same_name_as_what_is_in_it() -> Non
     found = table.match("PUT", "/users/1/items/2")
     assert found is not None
     assert found.params["id"] == "2"
-    assert RouteGroups(table).touched_by(found) == ("p:/users/1/items/2", "c:/users/1/items")
+    assert RouteGroups(table).touched_by(found) == ("p:/users/1/items/2", "o")
     opaque = table.match("PUT", "/users/1/teams/2/a")
     assert opaque is not None
     assert opaque.route.opaque

@@ -24,6 +24,16 @@ class Search(Struct, gc=False):
     variance: SearchVariance | None = None
 
 
+class Touched(Struct, frozen=True, gc=False):
+    """What a mutating request purges."""
+
+    groups: tuple[str, ...]
+    route: str
+    """Its method and template, for the counters."""
+    reads: int
+    """How many read routes it reaches."""
+
+
 @final
 class Terms:
     """Policy and rules shared by all URLs of a route to which the same `Rule`s apply."""

@@ -1,5 +1,6 @@
 """What is known of a URL before it is looked up: key, policy, groups, and what was learnt of it."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
@@ -9,13 +10,13 @@ from msgspec.structs import replace
 
 from maxage.cache.bounded_memo import BoundedMemo
 from maxage.cache.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts
-from maxage.cache.target import Search, Target, Terms
-from maxage.invalidation.group_names import collection_group, named_groups, path_group, tag_group
-from maxage.invalidation.groups import RouteGroups, fallback_groups, fallback_touched
+from maxage.cache.target import Search, Target, Terms, Touched
+from maxage.invalidation.group_names import named_groups, path_group, tag_group
+from maxage.invalidation.groups import RouteGroups, fallback_groups
 from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.policy import Policy
-from maxage.routing.route_policy import Rule, matching_rules, route_policy
+from maxage.routing.route_policy import RoutePolicy, Rule, matching_rules, route_policy
 from maxage.routing.route_table import (
     RouteInfo,
     RouteMatch,
@@ -24,6 +25,8 @@ from maxage.routing.route_table import (
 from maxage.routing.router import read_routes, router_of, routes_in
 from maxage.settings import CacheSettings
 from maxage.store.tokens import NAMESPACE_GROUP
+
+logger = logging.getLogger("maxage")
 
 _DEEPEST: Final = 32
 """Segments of a path that is cached; each may need a token of its own."""
@@ -57,7 +60,8 @@ class Targets:
         self._targets: BoundedMemo[Target] = BoundedMemo()
         self._searches: BoundedMemo[Search] = BoundedMemo()
         """Those of paths that were asked for with a query, by the URL without one."""
-        self._touched: BoundedMemo[tuple[str, ...]] = BoundedMemo()
+        self._touched: BoundedMemo[Touched] = BoundedMemo()
+        self._named_orphans: tuple[str, ...] = ()
         self._rules_by_lifetime: dict[float, Policy] = {}
         self._terms: dict[tuple[RouteInfo | None, tuple[Rule, ...]], Terms] = {}
         self._base_rules = Policy(
@@ -115,8 +119,8 @@ class Targets:
         host = _host_name(headers.first(b"host") or b"")
         return self.table(scope).match(scope["method"], self._inner_path(scope), host)
 
-    def touched(self, scope: Mapping[str, Any], headers: Headers) -> tuple[str, ...]:
-        """Return the groups that a mutating request purges."""
+    def touched(self, scope: Mapping[str, Any], headers: Headers) -> Touched:
+        """Return what a mutating request purges."""
         self._watch_routes(scope)
         # Nothing else is asked of these headers as a rule, so that no index of them is made.
         host = b""
@@ -125,28 +129,34 @@ class Targets:
                 host = value
                 break
         identity = (scope["method"], self._inner_path(scope), host)
-        groups = self._touched.get(identity)
-        if groups is None:
-            groups = self._touched_at(*identity)
-            self._touched.remember(identity, groups)
-        return groups
+        touched = self._touched.get(identity)
+        if touched is None:
+            touched = self._touched_at(*identity)
+            self._touched.remember(identity, touched)
+        return touched
 
-    def _touched_at(self, method: str, path: str, host: bytes) -> tuple[str, ...]:
+    def _touched_at(self, method: str, path: str, host: bytes) -> Touched:
         match = self._routes.match(method, path, _host_name(host)) if self._routes else None
-        if self._route_groups is None or match is None:
-            groups = fallback_touched(path)
-        else:
-            groups = self._route_groups.touched_by(match)
-        declared = self._terms_at(path, path, match).policy.invalidates
-        named = (g for name in declared for g in named_groups(_formatted(name, match)))
-        return tuple(dict.fromkeys((*groups, *named)))
+        policy = self._terms_at(path, path, match).policy
+        groups: tuple[str, ...] = ()
+        reads = 0
+        if self._route_groups is not None and not policy.only:
+            groups = self._route_groups.touched_by(match, path)
+            reads = self._route_groups.count_reads(match)
+        named = (g for name in policy.invalidates for g in named_groups(_formatted(name, match)))
+        known = match is not None and match.route.methods is not None
+        return Touched(
+            groups=tuple(dict.fromkeys((*groups, *named))),
+            route=f"{method} {match.route.template}" if match and known else "unknown route",
+            reads=reads,
+        )
 
     def member(self, path: str, scope: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the groups of one path named by a response: itself and all beneath it."""
         decoded = _beneath(unquote(path.partition("?")[0]), self._root_path(scope))
         match = self._routes.match("GET", decoded) if self._routes is not None else None
         spelled = decoded if match is None else match.path
-        return (path_group(spelled), collection_group(spelled))
+        return (path_group(spelled),)
 
     def _root_path(self, scope: Mapping[str, Any]) -> str:
         # FastAPI puts its own root path into the scope, which one wrapped around it does not see.
@@ -169,10 +179,16 @@ class Targets:
         method, query = identity[:2]
         path, inner = scope["path"], self._inner_path(scope)
         deep = path.count("/") > _DEEPEST
-        match, groups = (None, ()) if deep else self._groups(method, inner, _host_name(place[1]))
+        host = _host_name(place[1])
+        match = self._routes.match(method, inner, host) if self._routes and not deep else None
         terms = self._terms_at(path, inner, match)
+        groups: tuple[str, ...] = ()
         if deep:
             terms = Terms(None, replace(terms.policy, cache=False), terms.rules)
+        elif match is None or self._route_groups is None:
+            groups = fallback_groups(inner)
+        else:
+            groups = self._route_groups.groups_of(match, host, stated=terms.policy.stated)
         tags = terms.policy.tags and dict.fromkeys(
             tag_group(_formatted(tag, match)) for tag in terms.policy.tags
         )
@@ -227,13 +243,11 @@ class Targets:
             self._searches.remember(bare, search)
         return search
 
-    def _groups(
-        self, method: str, path: str, host: str
-    ) -> tuple[RouteMatch | None, tuple[str, ...]]:
-        match = self._routes.match(method, path, host) if self._routes else None
-        if self._route_groups is None or match is None:
-            return None, fallback_groups(path)
-        return match, self._route_groups.groups_of(match, host)
+    def _policy_of(self, route: RouteInfo) -> RoutePolicy:
+        """Return the policy of a route, by the rules that match its template."""
+        return self._terms_at(route.template, route.template, RouteMatch(
+            route=route, path=route.template, params={}
+        )).policy  # fmt: skip
 
     def _watch_routes(self, scope: Mapping[str, Any]) -> None:
         """Read the routes when they are first needed, and again when some were added."""
@@ -244,12 +258,22 @@ class Targets:
         if self._routes is not None and routes is self._routes_read and seen == self._routes_seen:
             return
         self._routes = read_routes(routes or ())
-        self._route_groups = RouteGroups(self._routes)
         self._routes_read, self._routes_seen = routes, seen
         self.generation += 1
         self._targets.clear()
         self._touched.clear()
         self._terms.clear()
+        self._route_groups = RouteGroups(self._routes, self._settings.cache_purge, self._policy_of)
+        self._name_orphans(tuple(route.template for route in self._route_groups.orphans))
+
+    def _name_orphans(self, orphans: tuple[str, ...]) -> None:
+        if orphans and orphans != self._named_orphans:
+            logger.warning(
+                "No write is known for %d cached routes, so that every write purges them: %s. "
+                "State ttl=, tags= or isolated=True on each, by @cached or a Rule.",
+                len(orphans), ", ".join(orphans),
+            )  # fmt: skip
+        self._named_orphans = orphans
 
 
 def _server(scope: Mapping[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ class UsageError(MaxageError):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit code: 0, or 2 where the command cannot be run."""
+    """Run one command; return the exit code: 0, 1 where a check fails, 2 where it cannot be run."""
     parser = argparse.ArgumentParser(prog="maxage", description="Tools for the cache maxage.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     routes = commands.add_parser(
@@ -24,13 +24,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Print the groups of each GET route, and what each mutating route purges.",
     )
     routes.add_argument("app", metavar="MODULE:APP", help="as for uvicorn, such as main:app")
+    routes.add_argument(
+        "--check", action="store_true",
+        help="only list the orphans, cached reads that no write is known for; exit 1 if any",
+    )  # fmt: skip
     asked = parser.parse_args(arguments)
     try:
-        print(route_map(load(asked.app)))  # noqa: T201 - the command's output
+        mapped = route_map(load(asked.app))
+        print("\n".join(mapped.orphans) if asked.check else mapped)  # noqa: T201 - its output
     except MaxageError as error:
         print(f"maxage: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    return 0
+    return int(asked.check and bool(mapped.orphans))
 
 
 def load(name: str) -> Any:

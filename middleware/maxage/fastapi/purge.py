@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from maxage.errors import SettingsError
 from maxage.invalidation.purge import apurge, apurge_all
+from maxage.routing.route_policy import invalidates_only
 
 SHORTEST_TOKEN: Final = 16
 """Smallest number of characters of a token."""
@@ -73,6 +74,7 @@ def purge_router(
     router = APIRouter(tags=["cache"], dependencies=guards)
 
     @router.post("/purge", responses={202: {"model": Purged}})
+    @invalidates_only()
     async def purge(wanted: Purge, response: Response) -> Purged:
         """Purge paths and tags, or everything."""
         response.headers.update(_NO_STORE)

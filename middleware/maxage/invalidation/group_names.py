@@ -9,6 +9,9 @@ from maxage.store.tokens import NAMESPACE_GROUP
 _ORIGIN: Final = re.compile(r"(?i)https?://[^/?#]*")
 _BENEATH: Final = re.compile(r"/\*{1,2}(?:/.*)?$", re.DOTALL)
 
+ORPHAN_GROUP: Final = "o"
+"""The group of all reads that no write is known for; every write renews it."""
+
 
 def path_group(path: str) -> str:
     """Return the group of a path and of all paths beneath it."""
@@ -16,8 +19,16 @@ def path_group(path: str) -> str:
 
 
 def collection_group(path: str) -> str:
-    """Return the group of the views of a collection: the list, its queries, its searches."""
+    """Return the group of a path alone, with its queries: the list of a collection."""
     return "c:" + _normal(path)
+
+
+def members_group(path: str) -> str:
+    """Return the group of a path that ends in any value of a parameter, and of all beneath.
+
+    Its last segment is a shape, such as `{}`.
+    """
+    return "m:" + _normal(path)
 
 
 def tag_group(tag: str) -> str:
@@ -37,8 +48,7 @@ def named_groups(name: str) -> tuple[str, ...]:
     whole = () if path.strip("/") else (NAMESPACE_GROUP,)
     # Decoded or not, and with `?`, `#` or blanks that are a part of it: only more is purged.
     spellings = dict.fromkeys((unquote(path), path, name if name.startswith("/") else path))
-    groups = (group(one) for one in spellings for group in (path_group, collection_group))
-    return (*groups, *whole)
+    return (*map(path_group, spellings), *whole)
 
 
 def named_path(name: str) -> str | None:

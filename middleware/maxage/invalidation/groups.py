@@ -1,16 +1,22 @@
-"""Which groups a path is in, and which ones a write to it purges."""
+"""Groups of paths: the ones that a stored response is in, and the ones that a write purges."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
-from typing import Final, final
+from typing import Final, Literal, final
 
-from maxage.invalidation.group_names import collection_group, path_group
+from maxage.invalidation.group_names import (
+    ORPHAN_GROUP,
+    collection_group,
+    members_group,
+    named_path,
+    path_group,
+)
+from maxage.invalidation.reach import Hit, Reach
+from maxage.routing.route_policy import RoutePolicy
 from maxage.routing.route_table import RouteInfo, RouteMatch, RouteTable, is_for
 from maxage.routing.template import (
     PARAMETER,
     fill,
-    is_parameter,
     overlap,
     parent,
     prefixes,
@@ -18,192 +24,219 @@ from maxage.routing.template import (
     spans_segments,
     split,
 )
+from maxage.store.tokens import NAMESPACE_GROUP
+
+PurgeMode = Literal["matching", "unproven", "everything"]
+"""See `CacheSettings.cache_purge`."""
 
 _MAX_DEPTH: Final = 32
 """Segments of a path without a route that have a group of their own."""
-
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _ROOT_GROUP: Final = path_group("/")
+_NAMES: Final[dict[str, Callable[[str], str]]] = {
+    "p": path_group, "c": collection_group, "m": members_group,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What the groups of a route's paths have in common, and how the others are made."""
+    """The groups of one route, as far as they have no parameter, and the others by their kind."""
 
-    above: tuple[str, ...]
-    """The groups of the paths above that have no parameter, all but the root."""
-    stem: str
-    """What the groups of the paths beneath these begin with."""
-    fixed_views: tuple[str, ...]
-    """The groups of the collections that it is a view of, as far as these have no parameter."""
-    filled_views: tuple[list[str], ...]
-    """The templates of the other ones, by their segments."""
-    is_tree: bool
+    fixed: tuple[str, ...]
+    filled: tuple[tuple[Callable[[str], str], tuple[str, ...]], ...]
 
-    def views(self, found: RouteMatch) -> Sequence[str]:
-        """Return the collections that the path shows a view of: itself, or a fixed name beneath."""
-        if not self.filled_views:
-            return self.fixed_views
-        return [
-            *self.fixed_views,
-            *(collection_group(fill(v, found.params)) for v in self.filled_views),
-        ]
+    def groups(self, match: RouteMatch) -> list[str]:
+        """Return the groups for this path."""
+        filled = [name(fill(segments, match.params)) for name, segments in self.filled]
+        return [*self.fixed, *filled]
 
 
-def _planned(template: str, views: Sequence[list[str]]) -> _Plan:
-    # Not the last segment: what a path ends with is its own.
-    above = list(takewhile(lambda segment: not is_parameter(segment), split(template)[:-1]))
-    fixed = [view for view in views if not any(map(is_parameter, view))]
+def _plan(named: Iterable[tuple[str, tuple[str, ...]]]) -> _Plan:
+    wanted = list(dict.fromkeys(named))
+    fixed = [one for one in wanted if not any(map(PARAMETER.search, one[1]))]
     return _Plan(
-        above=tuple(path_group(prefix) for prefix in prefixes("/".join(above))[1:]),
-        stem=path_group("/".join(above)).rstrip("/"),
-        fixed_views=tuple(collection_group("/".join(view)) for view in fixed),
-        # A collection with a parameter stands behind all that have none.
-        filled_views=tuple(views[len(fixed) :]),
-        is_tree=spans_segments(template),
-    )
+        fixed=tuple(_NAMES[kind]("/".join(segments)) for kind, segments in fixed),
+        filled=tuple((_NAMES[kind], segments) for kind, segments in wanted
+                     if (kind, segments) not in fixed),
+    )  # fmt: skip
 
 
 @final
 class RouteGroups:
-    """The groups of an application's paths, by the templates of its routes."""
+    """The groups of an application's paths, by the templates of its routes.
 
-    def __init__(self, table: RouteTable) -> None:
+    Args:
+        table: all routes.
+        mode: what a write purges.
+        policies: what settings, rules and decorators say about each route.
+    """
+
+    def __init__(
+        self,
+        table: RouteTable,
+        mode: PurgeMode = "matching",
+        policies: Callable[[RouteInfo], RoutePolicy] | None = None,
+    ) -> None:
+        self.mode: Final = mode
         self._at_root: Final = tuple(r for r in table.routes if r.regex.match("/"))
         self._has_root: Final = any(route.host_regex is None for route in self._at_root)
-        self._writing: Final = tuple(
-            split(route.template)
-            for route in table.routes
-            if not route.opaque and not (route.methods is not None and route.methods <= _SAFE)
-        )
-        self._by_origin: Final[dict[int, list[RouteInfo]]] = {}
-        for route in table.routes:
-            if route.origin is not None:
-                # By its identity: Starlette's routes are equal to others, and have no hash.
-                self._by_origin.setdefault(id(route.origin), []).append(route)
-        self._reads: Final = frozenset(shape(r.template) for r in table.routes if r.accepts("GET"))
-        self._plans: Final[dict[RouteInfo, _Plan]] = {}
+        policy_of = policies or _default_policy
+        policy = {route: policy_of(route) for route in table.routes}
+        reads = [r for r in table.routes if is_read(r) and policy[r].cache]
+        writes = [r for r in table.routes if is_write(r)]
+        self.reach: Final = Reach(
+            reads, writes,
+            isolated=[read for read in reads if policy[read].isolated],
+            everywhere=mode != "matching",
+        )  # fmt: skip
+        self._places: Final[dict[int, list[RouteInfo]]] = {}
+        for route in writes:
+            # By its identity: Starlette's routes are equal to others, and have no hash.
+            self._places.setdefault(id(route.origin), []).append(route)
+        self._purging: Final = {
+            write: _plan(_named(hits)) for write, hits in self.reach.hits.items()
+        }
+        self._reading: Final = {read: self._reading_plan(read) for read in reads}
+        self.orphans: Final = tuple(self._orphans(reads, policy)) if mode == "matching" else ()
+        """The reads that no write purges, and whose lifetime or dependencies are not stated."""
+        self._all_reads: Final = len(reads)
+        self._reached: Final = {
+            write: len(self.reach.reached([write]).union(self.orphans)) for write in writes
+        }
 
-    def groups_of(self, found: RouteMatch, host: str = "") -> tuple[str, ...]:
+    def _reading_plan(self, read: RouteInfo) -> _Plan:
+        segments = tuple(split(read.template))
+        named: list[tuple[str, tuple[str, ...]]] = []
+        for kind, length in self.reach.groups_of(read):
+            path = segments[:length]
+            named.append((kind, (*path[:-1], *shape(path[-1])) if kind == "m" else path))
+        if spans_segments(read.template):
+            # It may list what lies beneath it, as a directory does.
+            named.append(("c", segments))
+        return _plan(named)
+
+    def _orphans(
+        self, reads: Iterable[RouteInfo], policy: dict[RouteInfo, RoutePolicy]
+    ) -> Iterator[RouteInfo]:
+        writes = [write for write in self.reach.hits if not policy[write].only]
+        reached = self.reach.reached(writes)
+        named = [
+            split(path)
+            for write in self.reach.hits
+            for name in policy[write].invalidates
+            if (path := named_path(name)) is not None
+        ]
+        for read in reads if self.reach.hits else ():
+            segments = split(read.template)
+            is_named = any(
+                len(name) <= len(segments) and all(map(overlap, name, segments)) for name in named
+            )
+            default_only = not policy[read].stated and not read.has_security
+            if default_only and read not in reached and not is_named:
+                yield read
+
+    def groups_of(
+        self, match: RouteMatch, host: str = "", *, stated: bool = False
+    ) -> tuple[str, ...]:
         """Return the groups that a stored response of this path belongs to.
 
-        Its own path, each path above it (a purge of that takes what lies beneath), and the
-        collections that it is a view of.
+        Its own path, each path above it (a purge of that includes all beneath), and those of
+        `Reach`; an orphan is in the group of all orphans.
+
+        Args:
+            match: the path and its route.
+            host: the host of the request.
+            stated: whether a rule states the lifetime or dependencies of this path.
         """
-        if found.route.opaque:
-            return fallback_groups(found.path)
-        plan, segments = self._plan(found.route), split(found.path)
-        # Every path lies beneath the root.
-        groups = [_ROOT_GROUP] if not segments or self._allows_root(host) else []
-        groups += plan.above
-        group = plan.stem
-        for segment in segments[len(plan.above) :]:
-            group = f"{group}/{segment}"
-            groups.append(group)
-        if plan.is_tree:
-            # It may list what lies beneath it, as a directory does.
-            groups.append(collection_group(found.path))
-        groups += plan.views(found)
-        return tuple(dict.fromkeys(groups))
+        route = match.route
+        orphan = (ORPHAN_GROUP,) if route in self.orphans and not stated else ()
+        plan = self._reading.get(route)
+        if route.opaque:
+            beneath = fallback_groups(match.path)
+        else:
+            beneath = tuple(map(path_group, prefixes(match.path)))
+            if len(beneath) > 1 and not self._allows_root(host):
+                beneath = beneath[1:]
+        return tuple(dict.fromkeys((*beneath, *(plan.groups(match) if plan else ()), *orphan)))
 
     def _allows_root(self, host: str) -> bool:
         """Return whether some route takes the path /."""
         return self._has_root or any(is_for(route, host) for route in self._at_root)
 
-    def touched_by(self, found: RouteMatch) -> tuple[str, ...]:
-        """Return the groups that a mutating request to this path purges.
+    def touched_by(self, match: RouteMatch | None, path: str = "/") -> tuple[str, ...]:
+        """Return the groups that a mutating request purges.
 
-        The path with all that lies beneath it and, by the kind of route: a member touches the views
-        of its collection; an action (`POST /items/5/publish`, with no GET of its own) the member or
-        collection it acts on. A router that is included under two prefixes shows one thing in two
-        places, so that each place is touched.
+        A router that is included under two prefixes shows one thing in two places, so that each
+        place is purged.
+
+        Args:
+            match: the path and its route; None: the path has no known route.
+            path: the path, where it has no known route.
         """
-        places = (found, *self._elsewhere(found))
-        return tuple(dict.fromkeys(group for place in places for group in self._touched(place)))
+        if self.mode == "everything" or (self.mode == "unproven" and _is_unknown(match)):
+            return (NAMESPACE_GROUP,)
+        groups = self._touched(match) if match else fallback_touched(path)
+        orphans = (ORPHAN_GROUP,) if self.orphans else ()
+        return tuple(dict.fromkeys((*groups, *orphans)))
 
-    def _touched(self, found: RouteMatch) -> Iterator[str]:
-        if found.route.opaque:
-            yield from fallback_touched(found.path)
-            return
-        yield path_group(found.path)
-        segments = split(found.route.template)
-        if segments and is_parameter(segments[-1]):
-            yield collection_group(fill(segments[:-1], found.params))
-            if spans_segments(found.route.template):
-                yield collection_group(parent(found.path))
-        elif not self._is_read(found.route.template):
-            yield from self._acted_upon(found, segments)
-        yield from self._plan(found.route).views(found)
-
-    def _elsewhere(self, found: RouteMatch) -> Iterator[RouteMatch]:
-        """Yield the other places of the same route whose path is known from this one's."""
-        for route in self._by_origin.get(id(found.route.origin), ()):
-            if route is found.route:
-                continue
-            segments = split(route.template)
-            names = {name for segment in segments for name in PARAMETER.findall(segment)}
-            if names <= found.params.keys():
-                path = fill(segments, found.params)
-                yield RouteMatch(route=route, path=path, params=found.params)
-
-    def _acted_upon(self, found: RouteMatch, segments: Sequence[str]) -> Iterator[str]:
-        """Yield the groups of the nearest member, or else of the nearest collection, above."""
-        members = _members(found)
-        for prefix in reversed(prefixes(found.path)[1:-1]):
-            if prefix in members:
-                yield path_group(prefix)
-                yield collection_group(parent(prefix))
-                return
-        for length in range(len(segments) - 1, 0, -1):
-            # By template: `/items/bulk` is no item, though `/items/{id}` happens to match it.
-            if self._is_read("/".join(segments[:length])):
-                yield path_group(fill(segments[:length], found.params))
-                return
-
-    def _plan(self, route: RouteInfo) -> _Plan:
-        plan = self._plans.get(route)
-        if plan is None:
-            segments = split(route.template)
-            plan = _planned(route.template, list(self._collections_of(segments)))
-            self._plans[route] = plan
-        return plan
-
-    def _collections_of(self, segments: list[str]) -> Iterator[list[str]]:
-        """Yield the collections that a template shows a view of, as the segments of each."""
-        for length in range(len(segments) + 1):
-            beneath = segments[length:]
-            if not (beneath and is_parameter(beneath[0])) and self._is_collection(
-                segments[:length]
-            ):
-                yield segments[:length]
-
-    def _is_collection(self, segments: Sequence[str]) -> bool:
-        """Return whether some mutating route is about a member directly beneath the template."""
-        return any(
-            len(writing) > len(segments)
-            and is_parameter(writing[len(segments)])
-            and all(map(overlap, writing, segments))
-            for writing in self._writing
+    def count_reads(self, match: RouteMatch | None) -> int:
+        """Return how many read routes a mutating request reaches."""
+        if self.mode == "everything" or (self.mode == "unproven" and _is_unknown(match)):
+            return self._all_reads
+        return (
+            self._reached[match.route]
+            if match and match.route in self._reached
+            else len(self.orphans)
         )
 
-    def _is_read(self, template: str) -> bool:
-        """Return whether there is a GET of the same template; a catch-all route is none of it."""
-        return shape(template) in self._reads
+    def _touched(self, match: RouteMatch) -> Iterator[str]:
+        if match.route.opaque:
+            yield from fallback_touched(match.path)
+            return
+        for place in (match, *self._elsewhere(match)):
+            yield path_group(place.path)
+            yield from self._purging[place.route].groups(place)
+            if spans_segments(place.route.template):
+                for folder in prefixes(place.path)[len(split(place.route.template)) - 1 : -1]:
+                    yield collection_group(folder)
+
+    def _elsewhere(self, match: RouteMatch) -> Iterator[RouteMatch]:
+        """Yield the other places of the same route whose path is known from this one's."""
+        for route in self._places.get(id(match.route.origin), ()):
+            segments = split(route.template)
+            names = {name for segment in segments for name in PARAMETER.findall(segment)}
+            if route is not match.route and names <= match.params.keys():
+                path = fill(segments, match.params)
+                yield RouteMatch(route=route, path=path, params=match.params)
+
+
+def _default_policy(_route: RouteInfo) -> RoutePolicy:
+    return RoutePolicy(cache=True, default_lifetime=1.0)
+
+
+def _named(hits: Iterable[Hit]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    return ((hit.kind, hit.segments) for hit in hits)
+
+
+def _is_unknown(match: RouteMatch | None) -> bool:
+    return match is None or match.route.opaque
+
+
+def is_read(route: RouteInfo) -> bool:
+    """Return whether responses of the route may be stored."""
+    return (route.accepts("GET") or route.accepts("QUERY")) and not route.is_documentation
+
+
+def is_write(route: RouteInfo) -> bool:
+    """Return whether the route is known to accept a method that may change something."""
+    return not route.opaque and not (route.methods is not None and route.methods <= _SAFE)
 
 
 def fallback_groups(path: str) -> tuple[str, ...]:
-    """Return the groups of a path without a known route: each path above it, and itself as list."""
+    """Return the groups of a path without a known route: its own and those of the paths above."""
     return (*(path_group(p) for p in prefixes(path)[-_MAX_DEPTH:]), collection_group(path))
 
 
 def fallback_touched(path: str) -> tuple[str, ...]:
-    """Return what a mutating request to a path without a known route purges."""
-    return (path_group(path), collection_group(parent(path)), collection_group(path))
-
-
-def _members(found: RouteMatch) -> frozenset[str]:
-    """Return the paths, this one or above it, that end in a parameter."""
-    segments = split(found.route.template)
-    return frozenset(
-        fill(segments[: i + 1], found.params) for i, s in enumerate(segments) if is_parameter(s)
-    )
+    """Return the groups that a mutating request to a path without a known route purges."""
+    return (path_group(path), collection_group(parent(path)))

@@ -33,6 +33,10 @@ class Control(Struct, frozen=True, kw_only=True):
     vary_by: VaryBy | None = None
     invalidates: tuple[str, ...] = ()
     """Paths and tags that mutating requests purge too."""
+    only: bool = False
+    """Whether mutating requests purge nothing else than `invalidates`."""
+    isolated: bool = False
+    """Whether the responses depend on nothing outside of their own tree of routes."""
 
 
 class RoutePolicy(Struct, frozen=True, kw_only=True):
@@ -43,6 +47,10 @@ class RoutePolicy(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     vary_by: VaryBy | None = None
     invalidates: tuple[str, ...] = ()
+    only: bool = False
+    isolated: bool = False
+    stated: bool = False
+    """Whether a rule or decorator states a lifetime or dependencies."""
 
 
 class Rule:
@@ -56,6 +64,8 @@ class Rule:
         tags: tags of the responses.
         vary_by: see `VaryBy`.
         invalidates: paths and tags that mutating requests purge too; see `invalidates`.
+        invalidates_only: all that mutating requests purge; see `invalidates_only`.
+        isolated: True: responses depend on nothing outside of their own tree; see `cached`.
 
     The first rule that matches gives the lifetime; a rule that forbids always wins.
 
@@ -74,6 +84,8 @@ class Rule:
         tags: Iterable[str] = (),
         vary_by: VaryBy | None = None,
         invalidates: Iterable[str] = (),
+        invalidates_only: Iterable[str] | None = None,
+        isolated: bool = False,
     ) -> None:
         if not path.startswith(("/", "*")):
             raise SettingsError(
@@ -85,7 +97,12 @@ class Rule:
             ttl=_checked(ttl, "Rule"),
             tags=_names(tags, "Rule", "tags"),
             vary_by=vary_by,
-            invalidates=_names(invalidates, "Rule", "invalidates"),
+            invalidates=(
+                *_names(invalidates, "Rule", "invalidates"),
+                *_names(invalidates_only or (), "Rule", "invalidates_only"),
+            ),
+            only=invalidates_only is not None,
+            isolated=isolated,
         )
         self._regex = _compile(path)
 
@@ -98,7 +115,11 @@ class Rule:
 
 
 def cached(
-    *, ttl: float | None = None, tags: Iterable[str] = (), vary_by: VaryBy | None = None
+    *,
+    ttl: float | None = None,
+    tags: Iterable[str] = (),
+    vary_by: VaryBy | None = None,
+    isolated: bool = False,
 ) -> Callable[[Endpoint], Endpoint]:
     """Decorate an endpoint: state the lifetime and tags of its responses.
 
@@ -106,6 +127,8 @@ def cached(
         ttl: freshness lifetime in seconds of responses that do not state their own.
         tags: tags of the responses; `{name}` stands for a path parameter.
         vary_by: see `VaryBy`. A route with a security dependency is cached only with it.
+        isolated: True: writes of other trees of routes do not purge the responses, unless they name
+            their path or tags.
 
     Raises:
         SettingsError: the lifetime is negative or no number.
@@ -113,7 +136,7 @@ def cached(
     lifetime, names = _checked(ttl, "cached()"), _names(tags, "cached()", "tags")
 
     def decorate(endpoint: Endpoint) -> Endpoint:
-        return _controlled(endpoint, ttl=lifetime, tags=names, vary_by=vary_by)
+        return _controlled(endpoint, ttl=lifetime, tags=names, vary_by=vary_by, isolated=isolated)
 
     return decorate
 
@@ -137,6 +160,26 @@ def invalidates(*names: str) -> Callable[[Endpoint], Endpoint]:
 
     def decorate(endpoint: Endpoint) -> Endpoint:
         return _controlled(endpoint, invalidates=checked)
+
+    return decorate
+
+
+def invalidates_only(*names: str) -> Callable[[Endpoint], Endpoint]:
+    """Decorate the endpoint of a mutating route: it purges only these paths and tags.
+
+    Without names it purges nothing: for a login, or a search by POST. Tags that its answer names,
+    and changes through the typed cache, purge all the same.
+
+    Args:
+        names: as for `invalidates`.
+
+    Raises:
+        SettingsError: a name is no string, or empty.
+    """
+    checked = _names(names, "invalidates_only()", "")
+
+    def decorate(endpoint: Endpoint) -> Endpoint:
+        return _controlled(endpoint, invalidates=checked, only=True)
 
     return decorate
 
@@ -177,6 +220,9 @@ def route_policy(
         tags=tuple(dict.fromkeys(tag for said in speaking for tag in said.tags)),
         vary_by=callables[0] if callables else None,
         invalidates=tuple(dict.fromkeys(name for said in speaking for name in said.invalidates)),
+        only=any(said.only for said in speaking),
+        isolated=any(said.isolated for said in speaking),
+        stated=bool(lifetimes) or any(said.tags or said.isolated for said in speaking),
     )
 
 

@@ -28,6 +28,8 @@ class RouteInfo:
     """The application's route object. A router that is included twice shows each route twice."""
     opaque: bool = False
     """Whether it is a mounted application with unknown routes."""
+    is_documentation: bool = False
+    """Whether it shows the routes, as FastAPI's `/docs` does: no write changes it."""
     control: Control | None = None
     has_security: bool = False
     """Whether a dependency checks credentials: a hit would skip it."""

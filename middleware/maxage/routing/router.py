@@ -116,6 +116,7 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
         methods=_methods(context),
         origin=getattr(context, "original_route", context),
         control=control_of(context.endpoint),
+        is_documentation=getattr(context.endpoint, "__module__", "") == "fastapi.applications",
         has_security=any(map(_is_security, dependants)),
         header_names=_header_names(dependants),
         cookie_names=tuple(

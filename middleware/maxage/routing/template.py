@@ -16,7 +16,11 @@ def split(template: str) -> list[str]:
 
 def shape(template: str) -> tuple[str, ...]:
     """Return the segments of a template without the names of its parameters."""
-    return tuple(PARAMETER.sub("{}", segment) for segment in split(template))
+    return tuple(PARAMETER.sub(_nameless, segment) for segment in split(template))
+
+
+def _nameless(parameter: re.Match[str]) -> str:
+    return "{:path}" if parameter[0].endswith(":path}") else "{}"
 
 
 def is_parameter(segment: str) -> bool:

@@ -37,7 +37,8 @@ class MutationResponder(Responder):
                 self._response = HeldResponse(self.service, self.cache, self.send, refuses=refuses)
             else:
                 self._response = DelayedResponse(self.send)
-            self._groups = self.service.targets.touched(self.scope, self.headers)
+            self._touched = self.service.targets.touched(self.scope, self.headers)
+            self._groups = self._touched.groups
             self._post_copy = await post_copy_of(self) if settings.cache_store_post else None
             self._noted = self.noting(mutating=True)
             self._status: int | None = None
@@ -93,6 +94,8 @@ class MutationResponder(Responder):
         Dependencies with `yield` commit after the answer was sent, and background tasks run then.
         """
         purger, groups = self.cache.purger, self._stale_groups()
+        if groups and self._touched.reads:
+            self.cache.counters.count_write(self._touched.route, self._touched.reads)
         if self._post_copy is None:
             return purger.purge_again(self._noted, groups)
         purged = purger.purge_again(self._noted, groups, self._post_copy.tokens)

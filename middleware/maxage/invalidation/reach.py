@@ -1,0 +1,234 @@
+"""Reach of writes: which reads a write may have made stale, by the templates of all routes.
+
+A write reaches every read of its tree that is not provably about something else. Proof: both
+templates are the same up to a path parameter, and its values differ (`/items/5/history` for a write
+to `/items/6`). A tree is the routes that share their first segment, behind prefixes that are no
+resource themselves, such as `/api/v1`. A parameter as first segment belongs to all trees beside it.
+
+A write walks down the templates of all reads along its own path, filled with its values:
+
+- Its path, from its last parameter on, proves nothing: one `p:` group purges all beneath.
+- Above that, at each segment: reads that end there are in `c:` of the path so far. Reads that go on
+  with another word are in `p:` of that word. Reads that go on with a parameter where the write has
+  a word are in `m:`, the group of all its values. With the same parameter the walk goes on.
+
+So `PUT /items/5` renews `p:/items/5`, `c:/items` and `p:/items/search`; `PATCH /users/update/5`
+renews `p:/users/update/5`, `p:/users/list` and `p:/users/get`.
+
+Every response is in the `p:` groups of its path and of those above it anyway. It is in a `c:` or
+`m:` group only where some write renews that, and in one at most. Where a read would need more, the
+writes that need the others renew `p:` of the path so far instead, which also purges reads that are
+provably about something else.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
+from typing import Final, NamedTuple, final
+
+from maxage.routing.route_table import RouteInfo
+from maxage.routing.template import is_parameter, shape, split
+
+_PREFIX_WORD: Final = re.compile(r"api|rest|v[0-9]+([._-]?[0-9a-z]+)*", re.IGNORECASE)
+"""Names of literal segments that are usual as prefixes of all resources."""
+
+
+@final
+class Node:
+    """One segment of some templates, and all that lies beneath it."""
+
+    __slots__ = ("children", "is_prefix", "parent", "reads", "segment", "writes")
+
+    def __init__(self, segment: str = "", parent: "Node | None" = None) -> None:
+        self.segment: Final = segment
+        """Its shape: a word, or a segment with parameters that have no names."""
+        self.parent: Final = parent
+        self.children: Final[dict[str, Node]] = {}
+        self.reads: Final[list[RouteInfo]] = []
+        """The reads that end here."""
+        self.writes: Final[list[RouteInfo]] = []
+        self.is_prefix = parent is None
+        """Whether it is a prefix of trees and belongs to none; so is the root."""
+
+    def add(self, template: str) -> "Node":
+        """Return the node at the end of a template, made where it is missing."""
+        node = self
+        for segment in shape(template):
+            if segment not in node.children:
+                node.children[segment] = Node(segment, node)
+            node = node.children[segment]
+        return node
+
+    def beneath(self) -> Iterator["Node"]:
+        """Yield this node and all beneath it."""
+        yield self
+        for child in self.children.values():
+            yield from child.beneath()
+
+    def above(self) -> list["Node"]:
+        """Return the nodes from the first segment to this one."""
+        return [] if self.parent is None else [*self.parent.above(), self]
+
+    def all_reads(self) -> list[RouteInfo]:
+        """Return the reads that end here or beneath."""
+        return list(chain.from_iterable(node.reads for node in self.beneath()))
+
+
+class Hit(NamedTuple):
+    """One group that a write renews."""
+
+    kind: str
+    """`p`, `c` or `m`."""
+    segments: tuple[str, ...]
+    """The path in the group's name, with the parameters of the write."""
+    node: Node
+    """The place whose reads are in the group: for `c` those that end there, else all beneath."""
+    inside: bool
+    """Whether it lies in the write's own tree."""
+
+    def reads(self) -> list[RouteInfo]:
+        """Return the reads in the group."""
+        return self.node.reads if self.kind == "c" else self.node.all_reads()
+
+
+@final
+class Reach:
+    """The reach of all writes of an application.
+
+    Args:
+        reads: the routes whose responses may be stored.
+        writes: the routes that may change something.
+        isolated: the reads that no write of another tree reaches.
+        everywhere: True: a write reaches all trees, its own only by default.
+    """
+
+    def __init__(
+        self,
+        reads: Collection[RouteInfo],
+        writes: Collection[RouteInfo],
+        *,
+        isolated: Collection[RouteInfo] = (),
+        everywhere: bool = False,
+    ) -> None:
+        self._everywhere: Final = everywhere
+        self._isolated: Final = frozenset(isolated)
+        self._root: Final = Node()
+        self._nodes: Final = {read: self._root.add(read.template) for read in reads}
+        for read, node in self._nodes.items():
+            node.reads.append(read)
+        for write in writes:
+            self._root.add(write.template).writes.append(write)
+        _mark_prefixes(self._root)
+        self._coarse: Final[set[Node]] = set()
+        """Nodes where a write renews `p:`, since a read has no room for another group."""
+        self.hits: dict[RouteInfo, list[Hit]] = {}
+        self._walk_all(writes)
+        for node in self._nodes.values():
+            self._coarse.update(self._too_many(node))
+        self.is_coarse: Final = bool(self._coarse)
+        """Whether some writes purge reads that are provably about something else."""
+        if self._coarse:
+            self._walk_all(writes)
+
+    def _walk_all(self, writes: Collection[RouteInfo]) -> None:
+        self.hits = {write: list(self._hits(write)) for write in writes}
+        hits = [hit for hits in self.hits.values() for hit in hits]
+        self._renewed_inside = {(hit.kind, hit.node) for hit in hits if hit.inside}
+        self._renewed_outside = {(hit.kind, hit.node) for hit in hits if not hit.inside}
+
+    def groups_of(self, read: RouteInfo) -> list[tuple[str, int]]:
+        """Return the `c` and `m` groups of a read: the kind, and the number of segments."""
+        return [(kind, len(node.above())) for kind, node in self._wanted(self._nodes[read])]
+
+    def reached(self, writes: Collection[RouteInfo]) -> set[RouteInfo]:
+        """Return the reads that these writes reach."""
+        return {read for write in writes for hit in self.hits[write] for read in hit.reads()}
+
+    def _hits(self, write: RouteInfo) -> Iterator[Hit]:
+        path = tuple(split(write.template))
+        if not path:
+            # All paths lie beneath the root.
+            yield Hit("p", (), self._root, inside=True)
+        else:
+            yield from self._walk(self._root, path, 0, inside=False)
+
+    def _walk(self, node: Node, path: Sequence[str], depth: int, *, inside: bool) -> Iterator[Hit]:
+        done, rest = tuple(path[:depth]), path[depth:]
+        if inside and (node in self._coarse or not any(map(is_parameter, rest))):
+            yield from self._all_beneath(node, done, inside=True)
+            return
+        if node.reads and (inside or self._everywhere):
+            yield Hit("c", done, node, inside)
+        own = shape(rest[0])[0] if rest else ""
+        for segment, child in node.children.items():
+            in_tree = inside or own == segment or is_parameter(segment) or is_parameter(own)
+            if segment == own:
+                beneath = inside or not child.is_prefix
+                yield from self._walk(child, path, depth + 1, inside=beneath)
+            elif not (in_tree or self._everywhere):
+                continue
+            elif is_parameter(segment):
+                yield Hit("m", (*done, segment), child, in_tree)
+            else:
+                yield from self._all_beneath(child, (*done, segment), inside=in_tree)
+
+    def _all_beneath(self, node: Node, path: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
+        """Yield the groups of all reads beneath a path, without isolated ones of other trees."""
+        if inside or self._isolated.isdisjoint(node.all_reads()):
+            yield Hit("p", path, node, inside)
+            return
+        if not self._isolated.issuperset(node.reads):
+            yield Hit("c", path, node, inside)
+        for segment, child in node.children.items():
+            if is_parameter(segment):
+                yield Hit("m", (*path, segment), child, inside)
+            else:
+                yield from self._all_beneath(child, (*path, segment), inside=inside)
+
+    def _wanted(self, node: Node) -> list[tuple[str, Node]]:
+        """Return the `c` and `m` groups of the reads at this node, the shallowest first."""
+        renewed = self._renewed_inside
+        if not self._isolated.issuperset(node.reads):
+            renewed = renewed | self._renewed_outside
+        wanted = [("m", above) for above in node.above() if ("m", above) in renewed]
+        return [*wanted, ("c", node)] if ("c", node) in renewed else wanted
+
+    def _too_many(self, node: Node) -> Iterator[Node]:
+        """Yield the nodes where writes must renew `p:`, so that one group is enough here."""
+        wanted = self._wanted(node)
+        places = [
+            above.parent if kind == "m" and above.parent else above
+            for kind, above in wanted
+            if (kind, above) not in self._renewed_outside
+        ]
+        # Above the trees there is no `p:` group to renew instead.
+        replaceable = [place for place in places if not place.is_prefix]
+        yield from replaceable if len(replaceable) < len(wanted) else replaceable[:-1]
+
+
+def _mark_prefixes(root: Node) -> None:
+    """Mark the nodes that are no resource, but a prefix of several."""
+    used = [node for node in root.beneath() if node.parent and _is_used(node)]
+    waiting = list(root.children.values())
+    while waiting:
+        node = waiting.pop()
+        children = list(node.children.values())
+        if _is_used(node) or not any(map(_is_resource, children)):
+            continue
+        shared = all(node in one.above() for one in used)
+        complete = not any(_writes_beneath(child) and not child.all_reads() for child in children)
+        if _PREFIX_WORD.fullmatch(node.segment) or (shared and complete):
+            node.is_prefix = True
+            waiting += children
+
+
+def _is_used(node: Node) -> bool:
+    return bool(node.writes) or not all(read.opaque for read in node.reads)
+
+
+def _is_resource(node: Node) -> bool:
+    return bool(node.all_reads()) and _writes_beneath(node)
+
+
+def _writes_beneath(node: Node) -> bool:
+    return any(one.writes for one in node.beneath())
