@@ -1,7 +1,6 @@
-"""The middleware, built once: which responder answers what, and the life of the store.
+"""The middleware: choose what answers each request, and open and close the store.
 
-The responders of one request each are in `reading`, `querying` and `mutation`. Only these files
-know scope, receive and send.
+`maxage.reads` answers GET, HEAD and QUERY, `maxage.writes` all requests that may change something.
 """
 
 import itertools
@@ -42,11 +41,12 @@ class CacheMiddleware:
     Args:
         app: the application behind it.
         settings: read from the environment by default.
-        store: where responses lie; by default the one that the settings name.
-        rules: what is cached how long, by path pattern.
+        store: keeps the responses; by default the one that the settings name.
+        rules: lifetimes and other policies, by path pattern.
 
-    A setting that cannot be right stops the server's start with one sentence; without a lifespan it
-    is raised, as `SettingsError`, at the first request.
+    Raises:
+        SettingsError: at the first request, for an invalid setting. With a lifespan the server's
+            start fails instead, with the same sentence.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class CacheMiddleware:
                 self.cache = Cache(settings, store if store is not None else store_for(settings))
         except SettingsError as mistake:
             # Starlette builds middleware inside the server's first call, where an exception would
-            # be taken for "no lifespan here"; so it is told when it can be heard.
+            # be taken for "no lifespan here". The lifespan reports it.
             self._mistake, settings = mistake, CacheSettings.model_construct()
             targets = Targets(settings, (), app, instance=0)
         self._service: Final = Service(app, settings, targets)
@@ -74,7 +74,7 @@ class CacheMiddleware:
         """None: nothing is cached."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or pass through what is none."""
+        """Answer one request, or pass on a scope of another type."""
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(scope, receive, send)
@@ -104,7 +104,7 @@ class CacheMiddleware:
 
     @property
     def targets(self) -> Targets:
-        """What is known of the application's URLs."""
+        """The targets of the application's URLs."""
         return self._service.targets
 
     async def aclose(self) -> None:

@@ -447,9 +447,7 @@ async def test_a_layer_that_it_does_not_know_keeps_it_away(
         await server.send(request())
     assert server.short == 0
     said = [r.getMessage() for r in caplog.records if "fast lane" in r.getMessage()]
-    assert said == [
-        "The fast lane steps aside: CORSMiddleware lies between the server and the cache."
-    ]
+    assert said == ["The fast lane is off: CORSMiddleware lies between the server and the cache."]
 
 
 def test_why_there_is_no_lane_is_said() -> None:

@@ -1,4 +1,4 @@
-"""What can be told about the server that runs us. It is not in the ASGI scope.
+"""Facts about the server around us that are not in the ASGI scope.
 
 uvicorn and hypercorn give their lifespan receiver a configuration, which wrappers such as FastAPI's
 telemetry keep in their closures. Where it is missing (another server, another version) the answers
@@ -21,8 +21,8 @@ _WORKER_VARIABLES: Final = ("WEB_CONCURRENCY", "GRANIAN_WORKERS")
 def adds_date(receive: Any, *, unknown: bool = True) -> bool:
     """Return whether the server adds a Date of its own to every response.
 
-    `unknown` is the answer where that cannot be told: yes for a server (nearly all do), no for
-    what only sends requests, such as the transports of test clients.
+    `unknown` is the answer where no sign tells: yes for a server (nearly all do), no for a client
+    that calls the application itself, such as the transports of test clients.
     """
     owner = _owner(receive)
     if type(owner).__module__.partition(".")[0] == "granian":
@@ -33,7 +33,7 @@ def adds_date(receive: Any, *, unknown: bool = True) -> bool:
         # The names of uvicorn and of hypercorn.
         names = ("date_header", "include_date_header")
         return all(getattr(config, name, True) for name in names)
-    # Without a lifespan there is only the receiver of a request. uvicorn's knows what is added.
+    # Without a lifespan there is only the receiver of a request. uvicorn's has the added headers.
     added = getattr(owner, "default_headers", None)
     if added is not None:
         return any(name.lower() == b"date" for name, _ in added)

@@ -170,6 +170,6 @@ class Cache:
         await self.store.open()
 
     async def close(self) -> None:
-        """Let what is being written come to its end, and close the store."""
+        """Wait for the writes under way, and close the store."""
         await self.background.close()
         await self.store.close()

@@ -1,6 +1,6 @@
 """Keeping popular responses from expiring all at once: early refresh and jitter.
 
-Pure: what is drawn at random is passed in, as a number from 0 up to but not including 1.
+Pure: the caller passes a random number from 0 up to but not including 1.
 """
 
 import math
@@ -10,7 +10,7 @@ from maxage.rfc9111.message import StoredResponse
 
 
 def is_due_early(stored: StoredResponse, *, now: float, factor: float, draw: float) -> bool:
-    """Say whether a response that is fresh yet is to be refreshed already.
+    """Return whether a fresh response is to be refreshed early.
 
     This is XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede
     Prevention, 2015): `now - delta * beta * log(rand()) >= expiry`. Delta is what the response took

@@ -38,8 +38,8 @@ def primary_key(
 ) -> bytes:
     """Return the key of a URL: nothing is decoded or normalised.
 
-    GET and HEAD share it. `extra` is whatever else distinguishes requests: declared header
-    parameters, the answer of `vary_by`.
+    GET and HEAD share it. `extra` are other parts that distinguish requests: declared header
+    parameters, the value of `vary_by`.
     """
     scheme, host, root_path, raw_path, path, *forwarded = place
     front, shown_front = _front(namespace, release, scheme, host, root_path)
@@ -55,9 +55,9 @@ def primary_key(
 def _front(
     namespace: str, release: str, scheme: bytes, host: bytes, root_path: bytes
 ) -> tuple[bytes, bytes]:
-    """Return what the keys of one host begin with: in the digest, and readable in front."""
+    """Return the beginning of the keys of one host: in the digest, and readable in front."""
     spelled = release.encode("utf-8", "surrogatepass")
-    # Both are in the digest too: what is readable of them in front is not injective.
+    # Both are in the digest too: their readable form in front is not injective.
     said = [FORMAT_VERSION, namespace.encode(), spelled, b"GET", scheme, host, root_path]
     return join_injective(said), b"%b:e:%b:" % (namespace.encode(), _readable(spelled))
 

@@ -77,7 +77,7 @@ class Lookup:
         key: bytes,
         headers: Headers,
     ) -> LookupResult:
-        """Return the result of a reply; where nothing varies, all who share the reply share it."""
+        """Return the result of a reply; where nothing varies, the reply's sharers share it."""
         value = self._pending_writes.value(key, reply.values[0], None)
         tokens = dict(zip(groups, reply.tokens, strict=True))
         result = await self._chosen(tokens, target, key, headers, value, None)

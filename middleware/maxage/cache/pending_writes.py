@@ -86,7 +86,7 @@ class PendingWrites:
 
         Args:
             key: of the value.
-            value: what was read.
+            value: the value that was read.
             pending: the entry that waited when the read was sent. It may have been written and
                 removed since, too late for that read to see it.
         """

@@ -1,4 +1,4 @@
-"""What is known of a URL before it is looked up: key, policy, groups, and what was learnt of it."""
+"""Targets: find key, policy and groups of a URL before it is looked up."""
 
 import logging
 import re
@@ -32,7 +32,7 @@ _DEEPEST: Final = 32
 """Segments of a path that is cached; each may need a token of its own."""
 
 _MOST_TERMS: Final = 4096
-"""Routes and rules whose terms are known at the same time; there are as many as somebody wrote."""
+"""Combinations of a route and rules whose terms are remembered."""
 
 _BRACES: Final = re.compile(r"\{(\w+)\}")
 
@@ -54,12 +54,12 @@ class Targets:
         self._route_groups: RouteGroups | None = None
         self.generation = 0
         self._router: Any = None
-        """What holds the routes, once it is known."""
+        """The object that has the routes, once it is known."""
         self._routes_read: Sequence[Any] | None = None
         self._routes_seen = 0
         self._targets: BoundedMemo[Target] = BoundedMemo()
         self._searches: BoundedMemo[Search] = BoundedMemo()
-        """Those of paths that were asked for with a query, by the URL without one."""
+        """Searches of paths requested with a query, by the URL without one."""
         self._touched: BoundedMemo[Touched] = BoundedMemo()
         self._named_orphans: tuple[str, ...] = ()
         self._rules_by_lifetime: dict[float, Policy] = {}
@@ -91,7 +91,7 @@ class Targets:
             headers.combined(b"host") or _server(scope),
             str(scope.get("root_path", "")).encode("utf-8", "surrogatepass"),
             raw_path,
-            # Kept once where nothing in it is encoded.
+            # One object where nothing in it is encoded.
             raw_path if raw_path == path else path,
             *forwarded,
         )
@@ -120,9 +120,9 @@ class Targets:
         return self.table(scope).match(scope["method"], self._inner_path(scope), host)
 
     def touched(self, scope: Mapping[str, Any], headers: Headers) -> Touched:
-        """Return what a mutating request purges."""
+        """Return the groups that a mutating request purges."""
         self._watch_routes(scope)
-        # Nothing else is asked of these headers as a rule, so that no index of them is made.
+        # Mostly this is the only use of these headers: an index of them would cost more.
         host = b""
         for name, value in headers.raw:
             if name.lower() == b"host":
@@ -165,7 +165,7 @@ class Targets:
     def _inner_path(self, scope: Mapping[str, Any]) -> str:
         """Return the path as the router sees it.
 
-        Groups are named by it, so that one application is one thing under several root paths.
+        Groups are named by it: an application has the same groups under each of its root paths.
         """
         return _beneath(scope["path"], self._root_path(scope))
 
@@ -224,7 +224,7 @@ class Targets:
         return terms
 
     def _rules_with(self, lifetime: float) -> Policy:
-        """Return the rules with a default lifetime; few are in use, all that somebody wrote."""
+        """Return the rules with a default lifetime; an application declares only a few."""
         rules = self._rules_by_lifetime.get(lifetime)
         if rules is None:
             rules = replace(self._base_rules, default_lifetime=lifetime)
@@ -232,7 +232,7 @@ class Targets:
         return rules
 
     def _search(self, identity: tuple[Any, ...]) -> Search:
-        """Return what the queries of the path share, and the URL without one."""
+        """Return the search that all queries of the path share."""
         if not identity[1]:
             return self._searches.get(identity) or Search()
         bare = (identity[0], b"", *identity[2:])
@@ -277,7 +277,7 @@ class Targets:
 
 
 def _server(scope: Mapping[str, Any]) -> bytes:
-    """Return the address that stands for a missing Host (HTTP/1.0)."""
+    """Return the server's address, which replaces a missing Host (HTTP/1.0)."""
     server = scope.get("server")
     return f"{server[0]}:{server[1]}".encode() if server else b""
 

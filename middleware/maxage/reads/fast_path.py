@@ -161,8 +161,11 @@ class FastPath:
     def prepared(
         self, known: KnownRequest, found: LookupResult, headers: Headers
     ) -> PreparedResponse | None:
-        """Return the response that a lookup gives to a known request, for all who share it."""
-        if found.entry is None or not self._may_prepare():
+        """Return the response that a lookup gives to a known request; its sharers share it too.
+
+        No middleware around this one may want its dependencies.
+        """
+        if found.entry is None or not self._prepares:
             return None
         now = self.cache.clock()
         prepared = found.prepared.get(known.form)

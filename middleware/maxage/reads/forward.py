@@ -103,7 +103,8 @@ class Exchange:
         if self._state is State.WAITING and stale_if_error:
             # It returned without an answer; a server makes a 500 of that.
             await self._serve_stale(500)
-        await self._send_delayed()
+        if self._delayed_start is not None:
+            await self._send_delayed()
 
     def _scope(self) -> Scope:
         """Return the scope with our validators in place of the client's conditions."""

@@ -104,19 +104,19 @@ class GetResponder(ReadResponder):
 
     async def run(self, known: KnownRequest | None) -> None:
         """Serve a stored response, or forward and perhaps store; the request is admitted."""
-        if known is not None:
-            self.target = known.target
-            self.request = Request(method=known.form[0], headers=self.headers)
-        key = self.target.key(self.request.key_parts)
+        if known is None:
+            key = self.target.key(self.request.key_parts)
+        else:
+            self.target, key = known.target, known.key
         near = self.cache.nearby(self.target, key, self.headers)
-        decision: Decision | None = None if near is None else await self._hit(near)
+        decision: Decision | None = None if near is None else await self._hit(near, known)
         if decision is None:
             try:
                 self.found = await self.cache.lookup(self.target, key, self.headers)
             except StoreUnavailableError:
                 await self.bypass("store-away")
                 return
-            if known is not None:
+            if known is not None and self.outer is None:
                 prepared = self._fast_path.prepared(known, self.found, self.headers)
                 if prepared is not None:
                     self.cache.counters.hits += 1
@@ -130,6 +130,7 @@ class GetResponder(ReadResponder):
                     )
                     await self.send({"type": "http.response.body", "body": prepared.body})
                     return
+            self._take_request(known)
             decision = self.decide()
         if known is None and self.found.entry is not None:
             self.learn()
@@ -140,9 +141,15 @@ class GetResponder(ReadResponder):
         if self.content is None and not self.request.carries_credentials:
             self._fast_path.learn(self.scope, self.target)
 
-    async def _hit(self, near: LookupResult) -> Serve | None:
+    def _take_request(self, known: KnownRequest | None) -> None:
+        """Make the request of a known one; admission has made any other."""
+        if known is not None:
+            self.request = Request(method=known.form[0], headers=self.headers)
+
+    async def _hit(self, near: LookupResult, known: KnownRequest | None) -> Serve | None:
         """Return the response of a near copy; None: the copy may not answer without a lookup."""
         self.found = near
+        self._take_request(known)
         decision = self.decide()
         if not isinstance(decision, Serve) or decision.stale:
             return None

@@ -1,7 +1,7 @@
-"""The fast lane: from the server straight to the cache, where only known layers lie between them.
+"""The fast lane: from the server straight to the cache.
 
-Between the server and the cache only layers may lie of which it is known that they change neither a
-plain request nor its answer. With any other the lane is not used.
+Only layers that are known to change neither a plain request nor its answer may lie between them.
+With any other layer the lane is not used.
 """
 
 import urllib.parse
@@ -21,13 +21,13 @@ _TRANSPARENT: Final = frozenset({
     "fastapi._body_limit.AppBodyLimitMiddleware",
     "fastapi.telemetry._asgi.ExceptionTelemetryMiddleware",
 })  # fmt: skip
-"""Layers that FastAPI puts around all others; they look at bodies and at exceptions."""
+"""Layers that FastAPI puts around all others; they read bodies and exceptions only."""
 _MOST_TARGETS: Final = 4096
-"""Request targets that are remembered in their parts."""
+"""Request targets whose parts are remembered."""
 _LONGEST_TARGET: Final = 1024
 """Bytes of such a target."""
 _MOST_REPEATED: Final = 2048
-"""Requests that are remembered as they were written."""
+"""Requests whose bytes are remembered."""
 LONGEST_REPEATED: Final = 1024
 """Bytes of such a request."""
 
@@ -44,11 +44,11 @@ class Lane:
         """The application around the cache, which puts itself into the scope; or None."""
         self.root_path: Final[str] = getattr(app, "root_path", "")
         self.trusted: Final[Any] = None if proxy is None else proxy.trusted_hosts
-        """The hosts whose X-Forwarded-For names the client; None: nobody's does."""
+        """The hosts whose X-Forwarded-For names the client; None: there are none."""
         self.targets: Final[dict[bytes, tuple[str, bytes, bytes]]] = {}
         """Path, raw path and query of request targets."""
         self.repeated: Final[dict[bytes, tuple[KnownRequest, dict[str, Any]]]] = {}
-        """What is known of requests, and their scope, by all their bytes."""
+        """Known requests with their scope, by all their bytes."""
         self._telemetry: Final = getattr(app, "_native_telemetry", None)
 
     def parsed(self, url: bytes, prefix: str) -> tuple[str, bytes, bytes] | None:
@@ -63,14 +63,14 @@ class Lane:
         return parts
 
     def remember(self, request: bytes, known: KnownRequest, scope: dict[str, Any]) -> None:
-        """Remember a whole request, which is known again before it is parsed."""
+        """Remember the bytes of a whole request, to recognize it before it is parsed."""
         if len(request) <= LONGEST_REPEATED:
             if len(self.repeated) >= _MOST_REPEATED:
                 self.repeated.clear()
             self.repeated[request] = (known, scope)
 
     def trusts(self, client: tuple[str, int] | None) -> bool:
-        """Return whether what a client says of whom it asks for is believed."""
+        """Return whether the X-Forwarded-For of a client is believed."""
         return self.trusted is not None and (client[0] if client else None) in self.trusted
 
     def watched(self) -> bool:
@@ -80,7 +80,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoLane:
-    """Why there is no lane."""
+    """The reason why there is no lane."""
 
     reason: str
     by_settings: bool = False

@@ -2,16 +2,16 @@
 
     uvicorn app.main:app --http maxage.uvicorn:FastLaneProtocol
 
-No scope, no task and no response cycle exist then, and what repeats an answered request byte for
-byte is not even parsed. What answers is `FastPath`, as in the middleware, and the bytes are those
-that the ordinary way would have sent. It is for hits of the embedded store and of the near cache in
-`prompt` mode; `exact` has to ask Redis first. Everything else takes the ordinary way: other
+It makes no scope, no task and no response cycle. A request that repeats an answered one byte for
+byte is not even parsed. `FastPath` answers, as in the middleware, and the bytes are those that
+uvicorn's own protocol would have sent. The lane is for hits of the embedded store and of the near
+cache in `prompt` mode; `exact` has to ask Redis first. uvicorn's own protocol takes all else: other
 requests, requests behind one that is not answered yet, a client that does not read, a server at its
-limit of connections. Where there is no lane (`maxage.uvicorn.lane`), one line in the log says why.
+limit of connections. Where there is no lane (`maxage.uvicorn.lane`), one log line says why.
 """
 
 # pyright: reportPrivateUsage=false
-# uvicorn has no public way to what is needed here; it is checked before it is used.
+# uvicorn has no public names for the parts used here; `_missing` checks them before their use.
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ _JOINED: Final = 16_384
 
 
 def _missing() -> str | None:
-    """Return what this version of uvicorn lacks of what is needed here."""
+    """Return a name that this protocol needs and this version of uvicorn lacks, if any."""
     names = set(HttpToolsProtocol.__init__.__code__.co_names)
     for method in (
         "on_message_begin", "on_headers_complete", "on_body", "on_message_complete",
@@ -74,7 +74,7 @@ def _lane(config: Any) -> Lane | None:
         return None
     if isinstance(found, NoLane):
         level = logging.INFO if found.by_settings else logging.WARNING
-        logger.log(level, "The fast lane steps aside: %s.", found.reason)
+        logger.log(level, "The fast lane is off: %s.", found.reason)
     _lanes[config] = lane = found if isinstance(found, Lane) else None
     return lane
 
@@ -87,15 +87,15 @@ class FastLaneProtocol(HttpToolsProtocol):
 
     _lane: Lane | None = None
     _answered = False
-    """Whether the request that is being parsed was answered here, or gets no answer any more."""
+    """Whether the request that is being parsed was answered here, or gets no answer."""
     _parsing = False
     """Whether the parser is within a request."""
     _begun = 0
     """Requests that have begun on the connection."""
     _repeatable: tuple[KnownRequest, dict[str, Any]] | None = None
-    """What is known of the last request, and its scope, if it may be answered again unparsed."""
+    """The last request with its scope, if it may be answered again unparsed."""
     _idle_since: float | None = None
-    """Since when the connection waits for a request after an answer of ours."""
+    """When the connection began to wait for a request after an answer of ours (loop time)."""
     _idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -110,7 +110,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Answer what was asked before in the very same bytes, or parse it."""
+        """Answer a request of the very same bytes as an earlier one, or parse it."""
         lane = self._lane
         if lane is None:
             super().data_received(data)
@@ -142,12 +142,12 @@ class FastLaneProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        """Answer at once, or go the ordinary way."""
+        """Answer at once, or let uvicorn answer."""
         lane = self._lane
         if lane is None:
             super().on_headers_complete()
             return
-        # What is pipelined behind the last request of a connection is not processed (RFC 9112
+        # Requests pipelined behind the last one of a connection are not processed (RFC 9112
         # section 9.6).
         if self.transport.is_closing() or self._answer(lane):
             self._answered = True
