@@ -69,7 +69,7 @@ def test_the_user_may_do_all_that_the_cache_does(as_user: Bench) -> None:
         assert password not in node.log()
         assert "bypassed" not in node.log()
         assert "could not be confirmed" not in node.log()
-        assert "does not tell its history" not in node.log()
+        assert "hides its replication ID" not in node.log()
 
 
 def test_the_user_may_do_no_more(as_user: Bench) -> None:

@@ -566,7 +566,7 @@ async def trusted(middleware: CacheMiddleware, *, within: float = 5.0) -> None:
     """Wait until the store is trusted again."""
     assert middleware.cache is not None
     async with asyncio.timeout(within):
-        while not middleware.cache.store.trusted:  # noqa: ASYNC110 - a thread sets it
+        while not middleware.cache.store.redis_state.trusted:  # noqa: ASYNC110 - a thread sets it
             await asyncio.sleep(0.01)
 
 

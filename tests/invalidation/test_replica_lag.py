@@ -180,7 +180,7 @@ async def test_a_purge_that_was_made_up_for_counts_too(own_redis: RedisServer) -
     await store.read((), ("g:row",))
     store.redis_state.owe(["g:row"])
     async with asyncio.timeout(10):
-        while not store.trusted:  # noqa: ASYNC110 - a thread sets it
+        while not store.redis_state.trusted:  # noqa: ASYNC110 - a thread sets it
             await asyncio.sleep(0.01)
     (token,) = (await store.read((), ("g:row",))).tokens
     assert token is not None

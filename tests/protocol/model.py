@@ -71,20 +71,11 @@ class Awaited:
         self.now = store
         self.authority = store.authority
 
-    @property
-    def trusted(self) -> bool:
-        """As the asynchronous half has it."""
-        return self.now.redis_state.trusted
-
     async def open(self) -> None:
         """Do nothing; the first request looks."""
 
     async def close(self) -> None:
         """Do nothing; the model signs off by itself."""
-
-    async def ping(self) -> bool:
-        """Be there."""
-        return True
 
     async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """As the asynchronous half does."""
@@ -110,11 +101,11 @@ class Awaited:
     async def mutating(self) -> AsyncIterator[bool]:
         """As the asynchronous half does."""
         redis_state = self.now.redis_state
-        if not redis_state.lease_manager.lease.held:
+        if not redis_state.lease_manager.lease.valid:
             redis_state.lease_manager.join()
         redis_state.lease_manager.lease.begin_mutation()
         try:
-            yield redis_state.trusted and redis_state.lease_manager.lease.held
+            yield redis_state.trusted and redis_state.lease_manager.lease.valid
         finally:
             redis_state.lease_manager.lease.end_mutation()
 
@@ -138,7 +129,7 @@ class Process:
         url = f"redis://model-{next(_numbers)}"
         self.redis_state = redis_state_for(url, settings.cache_namespace)
         # The recovery is a step of the model, not a thread.
-        self.redis_state._closing.set()
+        self.redis_state.recovery.stop()
         cast("Any", self.redis_state.node).pool = self.link.pool
         self._fit_leasing(world)
         store.__init__(url, settings)  # type: ignore[misc]
@@ -345,7 +336,7 @@ class Model(RuleBasedStateMachine):
     def recover(self, worker: int) -> None:
         """Let a worker pay what it owes, as its recovery does."""
         self._next_step()
-        self.workers[worker].redis_state._recovered()
+        self.workers[worker].redis_state.recovery.attempt()
         self._settle()
 
     def break_link(self, worker: int, fault: str) -> None:
@@ -463,7 +454,7 @@ class Model(RuleBasedStateMachine):
         owed = not request.by.redis_state.owed_purges.empty
         # Each clock that was set forward may have taken a lease from the suspicion.
         lease = request.by.redis_state.lease_manager.lease
-        given_up = lease._held_until + SUSPICION_SECONDS - LEASE_SECONDS * (self.clock_steps + 1)
+        given_up = lease._valid_until + SUSPICION_SECONDS - LEASE_SECONDS * (self.clock_steps + 1)
         bound = (BOUND + _SECONDS if self.now < given_up else float("inf")) if owed else 0.0
         assert request.version is not None
         self.writes.append(

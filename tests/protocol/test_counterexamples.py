@@ -192,7 +192,7 @@ async def test_4_a_bump_that_is_delivered_after_its_retry_and_after_a_later_one_
             await write(one, 1)
         assert one.cache is not None
         store = one.cache.store
-        await eventually(lambda: store.trusted)
+        await eventually(lambda: store.redis_state.trusted)
         assert await read(other) == "1"
         await background_done(other)
         await write(other, 2)
@@ -261,7 +261,7 @@ async def test_5_a_process_that_leaves_a_deposed_primary_purges_what_was_stored_
         other_way.drop_connections()
         assert other.cache is not None
         store = other.cache.store
-        await eventually(lambda: store.trusted)
+        await eventually(lambda: store.redis_state.trusted)
         gate = row.hold()
         reading = Exchange(other, http_scope("GET", "/row")).start()
         await row.has_read.wait()
@@ -272,5 +272,5 @@ async def test_5_a_process_that_leaves_a_deposed_primary_purges_what_was_stored_
         way.retarget(replica.port)
         way.drop_connections()
         assert await read(one) == "1"
-        await eventually(lambda: store.trusted)
+        await eventually(lambda: store.redis_state.trusted)
         assert await read(other) == "1"

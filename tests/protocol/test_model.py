@@ -24,7 +24,7 @@ from maxage.redis_store.leases import lease
 from maxage.redis_store.leases.lease import Findings, Lease, Record
 from maxage.redis_store.leases.lease_manager import LeaseManager
 from maxage.redis_store.owed_purges import OwedPurges
-from maxage.redis_store.servers import commands, sync_connections
+from maxage.redis_store.servers import commands, rounds
 from maxage.redis_store.servers.node import Node
 from maxage.redis_store.shared_state import RedisState
 from tests.protocol.model import Model
@@ -146,7 +146,7 @@ def _read_after_a_write_during_a_read(trace: Trace) -> None:
 
 
 def tokens_of_one_history(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    patch.setattr(sync_connections, "belongs", lambda token, _: token is not None)
+    patch.setattr(rounds, "belongs", lambda token, _: token is not None)
     patch.setattr(Node, "changed", _note_only)
 
 

@@ -139,7 +139,7 @@ async def test_before_the_first_lease_nothing_is_executed(fault_proxy: FaultProx
     app = StoreWrite()
     async with refusing(fault_proxy.url, app) as middleware:
         assert middleware.cache is not None
-        assert middleware.cache.store.trusted
+        assert middleware.cache.store.redis_state.trusted
         assert_not_executed(await put(middleware))
         assert app.runs == 0
         fault_proxy.pass_through()
@@ -194,7 +194,7 @@ async def test_a_typed_write_whose_purge_is_confirmed_at_last_is_answered_with_s
             await asyncio.to_thread(getattr(numbers, method), *arguments)
         fault_proxy.pass_through()
         middleware_store = store_for(settings_for(fault_proxy.url))
-        while not middleware_store.trusted:  # noqa: ASYNC110 - a thread sets it
+        while not middleware_store.redis_state.trusted:  # noqa: ASYNC110 - a thread sets it
             await asyncio.sleep(0.01)
 
     async with refusing(fault_proxy.url, StoreWrite(before=write)) as middleware:

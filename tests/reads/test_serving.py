@@ -410,9 +410,9 @@ async def test_a_fill_is_found_while_it_waits_to_be_written() -> None:
     gate, store = asyncio.Event(), MemoryStore()
 
     class SlowStore:
-        shared, trusted, keeps_objects, near = True, True, True, None
+        shared, keeps_objects, near = True, True, None
         authority = store
-        open, close, ping, read = store.open, store.close, store.ping, store.read
+        open, close, read = store.open, store.close, store.read
         renew, delete, mutating = store.renew, store.delete, store.mutating
         claim, write = store.claim, store.write
 
@@ -876,7 +876,7 @@ async def test_a_lookup_that_hangs_up_in_the_store_is_an_ordinary_miss_for_the_h
     """A store that says it is away is not asked twice."""
 
     class Away:
-        shared, trusted = True, False
+        shared = True
         authority, near = object(), None
         reads = 0
 

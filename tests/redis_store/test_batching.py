@@ -26,7 +26,7 @@ class Server:
     async def fetch(
         self, keys: list[bytes], groups: list[str]
     ) -> tuple[list[bytes | None], list[bytes | None]]:
-        self.asked.append((keys, groups))
+        self.asked.append((list(keys), list(groups)))
         await self.answering.wait()
         if self.failing:
             raise StoreUnavailableError("away")
@@ -119,7 +119,7 @@ async def test_commands_of_one_turn_are_sent_together_and_each_gets_its_own_answ
 
     async def ask(number: int) -> bool:
         names = [b"%d.%d" % (number, i) for i in range(number % 4)]
-        return list(await batcher.ask([("GET", name) for name in names])) == names
+        return list(await batcher.send([("GET", name) for name in names])) == names
 
     tasks = [asyncio.ensure_future(ask(number)) for number in range(60)]
     for _ in tasks:
@@ -140,7 +140,7 @@ async def test_where_commands_cannot_be_sent_every_caller_learns_that_nothing_wa
         raise RuntimeError(len(commands))
 
     batcher = CommandBatcher(send)
-    asked = [batcher.ask([("GET", b"a")] * count) for count in (1, 2)]
+    asked = [batcher.send([("GET", b"a")] * count) for count in (1, 2)]
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: None)
     try:

@@ -31,7 +31,7 @@ async def test_three_purges_of_one_request_cost_little_more_than_one_budget(
     for _ in range(3):
         assert await store.renew(("n",)) == [None]
     assert time.monotonic() - began < 1.0
-    assert not store.trusted
+    assert not store.redis_state.trusted
 
 
 async def test_two_reads_of_one_request_cost_little_more_than_one_budget(

@@ -26,7 +26,7 @@ def test_what_was_added_is_owed_until_it_is_struck() -> None:
     groups, mark = owed_purges.snapshot()
     assert groups == ("p:/a", "p:/b")
     assert not owed_purges.empty
-    owed_purges.strike(groups, mark)
+    owed_purges.paid(groups, mark)
     assert owed_purges.empty
 
 
@@ -36,7 +36,7 @@ def test_a_purge_owed_again_while_it_was_paid_stays_owed() -> None:
     owed_purges.add(["p:/a", "p:/b"])
     groups, mark = owed_purges.snapshot()
     owed_purges.add(["p:/a"])
-    owed_purges.strike(groups, mark)
+    owed_purges.paid(groups, mark)
     assert owed_purges.snapshot()[0] == ("p:/a",)
 
 
@@ -46,7 +46,7 @@ def test_striking_some_leaves_the_others() -> None:
     owed_purges.add(["p:/a", "p:/b"])
     _, mark = owed_purges.snapshot()
     for _ in range(2):
-        owed_purges.strike(["p:/a", "p:/never"], mark)
+        owed_purges.paid(["p:/a", "p:/never"], mark)
         assert owed_purges.snapshot()[0] == ("p:/b",)
 
 
@@ -69,7 +69,7 @@ def test_overflow_while_a_payment_is_under_way_is_not_struck_by_it() -> None:
     owed_purges.add(["p:/a", NAMESPACE_GROUP])
     groups, mark = owed_purges.snapshot()
     owed_purges.add(["p:/b"])
-    owed_purges.strike(groups, mark)
+    owed_purges.paid(groups, mark)
     assert owed_purges.snapshot()[0] == (NAMESPACE_GROUP,)
 
 
@@ -106,7 +106,7 @@ class Owing(RuleBasedStateMachine):
     def confirm_payment(self) -> None:
         assert self.payment is not None
         groups, mark, writes = self.payment
-        self.owed_purges.strike(groups, mark)
+        self.owed_purges.paid(groups, mark)
         for group, written in list(self.unpaid.items()):
             if written <= writes and (group in groups or NAMESPACE_GROUP in groups):
                 del self.unpaid[group]
@@ -156,6 +156,6 @@ def test_threads_lose_nothing() -> None:
     start.wait()
     while any(thread.is_alive() for thread in threads) or not owed_purges.empty:
         groups, mark = owed_purges.snapshot()
-        owed_purges.strike(groups, mark)
+        owed_purges.paid(groups, mark)
         paid |= set(groups)
     assert len(paid) == 8000

@@ -8,8 +8,8 @@ import pytest
 
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.servers.ping import ping_server
 from maxage.redis_store.servers.sentinel import Sentinels
-from maxage.redis_store.shared_state import ping_server
 from maxage.redis_url import server_group
 from maxage.store.tokens import NAMESPACE_GROUP, token_key
 from tests.store.test_store_contract import eventually_read, fresh_settings
@@ -103,16 +103,15 @@ async def test_with_refuse_a_purge_is_confirmed_only_with_a_replica(group: Senti
     await end(made)
 
 
-async def test_ping_and_health_follow_the_primary(group: SentinelGroup) -> None:
-    """They ask it, not the sentinel."""
+async def test_health_follows_the_primary(group: SentinelGroup) -> None:
+    """It asks the primary, not the sentinel."""
     made = RedisStore(group.url, fresh_settings())
     await eventually_read(made, [], GROUPS)
-    assert await made.ping() is True
     assert await asyncio.to_thread(ping_server, group.url, 1.0) is True
     group.primary.pause()
     assert await asyncio.to_thread(ping_server, group.url, 0.2) is False
     group.data_servers[0].resume()
-    await eventually(lambda: made.trusted)
+    await eventually(lambda: made.redis_state.trusted)
     await end(made)
 
 
@@ -138,5 +137,5 @@ async def test_a_name_that_no_sentinel_knows_is_a_miss(shared_sentinel: Sentinel
     for _ in range(4):
         with pytest.raises(StoreUnavailableError):
             await made.read([], GROUPS)
-    assert not made.trusted
+    assert not made.redis_state.trusted
     await end(made)

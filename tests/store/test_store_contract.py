@@ -17,6 +17,7 @@ import pytest
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.group_names import path_group
 from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_store.servers.ping import ping_server
 from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.settings import CacheSettings
 from maxage.store.base import CLAIM_ENDED, Store, StoreReply, StoreWrite
@@ -47,13 +48,10 @@ class Awaited:
 
     def __init__(self, url: str, settings: CacheSettings) -> None:
         self._store = SyncRedisStore(url, settings)
+        self.redis_state = self._store.redis_state
         self.shared = True
         self.keeps_objects = False
         self.near = None
-
-    @property
-    def trusted(self) -> bool:
-        return self._store.redis_state.trusted
 
     @property
     def authority(self) -> object:
@@ -65,9 +63,6 @@ class Awaited:
 
     async def close(self) -> None:
         self._store.close()
-
-    async def ping(self) -> bool:
-        return True
 
     async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         return await asyncio.to_thread(self._store.read_now, keys, groups)
@@ -88,7 +83,7 @@ class Awaited:
 
     @asynccontextmanager
     async def mutating(self) -> AsyncIterator[bool]:
-        yield self.trusted
+        yield self.redis_state.trusted
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         return await asyncio.to_thread(self._store.renew_now, groups)
@@ -228,8 +223,8 @@ async def tokens_of(made: Store, *groups: str) -> list[bytes | None]:
 async def test_it_is_a_store(store: Store) -> None:
     """All that the protocol names is there."""
     assert isinstance(store, Store)
-    assert store.trusted
-    assert await store.ping()
+    async with store.mutating() as may_be_confirmed:
+        assert may_be_confirmed
 
 
 async def test_what_was_never_written_is_none(store: Store) -> None:
@@ -326,7 +321,7 @@ async def test_a_swap_that_does_not_arrive_is_owed(
     """Like any purge."""
     fault_proxy.refuse()
     assert await proxied.swap(["g:a"]) == ([None], [None])
-    assert not proxied.trusted
+    assert not proxied.redis_state.trusted
 
 
 async def test_renewing_what_was_never_read_creates_it(store: Store) -> None:
@@ -610,10 +605,9 @@ def test_memory_is_safe_to_use_from_several_threads() -> None:
 
 
 def test_memory_belongs_to_its_process() -> None:
-    """Others do not see it, and it is always to be trusted."""
+    """Other processes do not see it."""
     made = MemoryStore()
     assert not made.shared
-    assert made.trusted
     assert made.authority is made
 
 
@@ -715,13 +709,13 @@ async def test_what_is_written_in_one_turn_shares_one_round_trip(on_redis: Redis
     """And each is told of its own."""
     assert await values_of(on_redis, b"a") == [None]
     together: Any = cast("Any", on_redis)._side().commands
-    send, sent = together._send_together, list[int]()
+    send, sent = together._send, list[int]()
 
     async def counting(commands: Sequence[Any]) -> Sequence[Any]:
         sent.append(len(commands))
         return cast("Sequence[Any]", await send(commands))
 
-    together._send_together = counting
+    together._send = counting
     claimed, written, removed = await asyncio.gather(
         on_redis.claim(b"c", b"mine", keep_for=10),
         on_redis.write([(b"a", b"1"), (b"b", b"2")], keep_for=10, tokens={}),
@@ -827,8 +821,8 @@ async def test_a_cancelled_purge_is_owed_and_made_up_for(
     purge.cancel()
     with pytest.raises(asyncio.CancelledError):
         await purge
-    assert not proxied.trusted or fault_proxy.seen["SET"] > 1
-    await eventually(lambda: proxied.trusted)
+    assert not proxied.redis_state.trusted or fault_proxy.seen["SET"] > 1
+    await eventually(lambda: proxied.redis_state.trusted)
     hold.release()
     await eventually_read(proxied, [], ["g:a"])
     assert await tokens_of(proxied, "g:a") != [before]
@@ -914,7 +908,7 @@ async def test_a_server_that_hides_its_history_can_be_used(own_redis: RedisServe
     assert None not in before
     assert await tokens_of(made, "g:a") == before
     assert None not in await made.renew(["g:a"])
-    assert made.trusted
+    assert made.redis_state.trusted
     await _end(made)
 
 
@@ -947,13 +941,13 @@ async def test_a_purge_while_redis_is_away_is_owed_and_made_up_for(
     began = time.monotonic()
     assert await hurried.renew(["g:a", "g:b"]) == [None, None]
     assert time.monotonic() - began < 1
-    assert not hurried.trusted
+    assert not hurried.redis_state.trusted
     with pytest.raises(StoreUnavailableError):
         await hurried.read([], ["g:a"])
     assert await hurried.write([(b"a", b"1")], keep_for=60, tokens={"g:a": b"token"}) is False
     assert redis_server.call("GET", key) == before
     fault_proxy.pass_through()
-    assert await eventually(lambda: hurried.trusted) < 1
+    assert await eventually(lambda: hurried.redis_state.trusted) < 1
     assert redis_server.call("GET", key) != before
     assert (await eventually_read(hurried, [], ["g:a"])).tokens[0] == redis_server.call("GET", key)
 
@@ -966,9 +960,9 @@ async def test_a_soft_purge_that_is_not_confirmed_is_owed_as_a_whole_one(
     before = redis_server.call("GET", key)
     fault_proxy.refuse()
     assert not await hurried.soften(["g:a"])
-    assert not hurried.trusted
+    assert not hurried.redis_state.trusted
     fault_proxy.pass_through()
-    await eventually(lambda: hurried.trusted)
+    await eventually(lambda: hurried.redis_state.trusted)
     assert not softened(before, redis_server.call("GET", key))
 
 
@@ -978,7 +972,7 @@ async def test_a_purge_that_the_server_got_but_did_not_confirm_is_made_again(
     """With another value: a delayed write must never bring a token back."""
     fault_proxy.hang(commands={"SET"}, times=1, deliver=True)
     assert await hurried.renew(["g:a"]) == [None]
-    await eventually(lambda: hurried.trusted)
+    await eventually(lambda: hurried.redis_state.trusted)
     sets = [words for words in fault_proxy.commands if words[0].upper() == b"SET"]
     assert len(sets) >= 2
     assert len({words[2] for words in sets}) == len(sets)
@@ -994,7 +988,7 @@ async def test_purges_in_the_dark_are_not_lost_however_many(
         await hurried.renew([f"g:{start + n}" for n in range(500)])
     assert len(hurried.redis_state.owed_purges) <= 1000
     fault_proxy.pass_through()
-    await eventually(lambda: hurried.trusted)
+    await eventually(lambda: hurried.redis_state.trusted)
     key = token_key(hurried.redis_state.namespace, NAMESPACE_GROUP)
     assert redis_server.call("GET", key) not in (None, before)
 
@@ -1007,7 +1001,7 @@ async def test_the_breaker_opens_after_three_failures_and_only_the_probe_closes_
     for trusted in (True, True, False):
         with pytest.raises(StoreUnavailableError):
             await hurried.read([b"a"], [])
-        assert hurried.trusted is trusted
+        assert hurried.redis_state.trusted is trusted
     # Requests would be answered now; the probe is not.
     fault_proxy.hang(commands={"PING", "INFO"})
     fault_proxy.forget()
@@ -1017,9 +1011,9 @@ async def test_the_breaker_opens_after_three_failures_and_only_the_probe_closes_
         assert await hurried.write([(b"a", b"1")], keep_for=60, tokens={}) is False
         assert await hurried.delete([b"a"]) is False
     assert not {"MGET", "SET", "UNLINK"} & set(fault_proxy.seen)
-    assert not hurried.trusted
+    assert not hurried.redis_state.trusted
     fault_proxy.pass_through()
-    assert await eventually(lambda: hurried.trusted) < 1
+    assert await eventually(lambda: hurried.redis_state.trusted) < 1
     await eventually_read(hurried, [b"a"], [])
 
 
@@ -1033,7 +1027,7 @@ async def test_an_answer_between_failures_keeps_the_breaker_closed(
             await hurried.read([b"a"], [])
         fault_proxy.pass_through()
         await eventually_read(hurried, [b"a"], [])
-        assert hurried.trusted
+        assert hurried.redis_state.trusted
 
 
 @pytest.mark.parametrize("how", ["pause", "hang"])
@@ -1053,12 +1047,9 @@ async def test_a_hanging_server_costs_a_read_no_more_than_its_budget(
             with pytest.raises(StoreUnavailableError):
                 await made.read([b"a"], ["g:a"])
             assert time.monotonic() - began < 0.5
-        began = time.monotonic()
-        assert await made.ping() is False
-        assert time.monotonic() - began < 0.5
         own_redis.ensure_running()
         proxy.pass_through()
-        await eventually(lambda: made.trusted)
+        await eventually(lambda: made.redis_state.trusted)
         await _end(made)
 
 
@@ -1069,15 +1060,13 @@ async def test_a_server_that_is_not_there_at_the_start_is_used_when_it_comes(
     await asyncio.to_thread(own_redis.stop)
     made = RedisStore(own_redis.url, fresh_settings())
     await made.open()
-    assert await made.ping() is False
     for _ in range(4):
         with pytest.raises(StoreUnavailableError):
             await made.read([b"a"], ["g:a"])
-    assert not made.trusted
+    assert not made.redis_state.trusted
     await asyncio.to_thread(own_redis.launch)
-    assert await eventually(lambda: made.trusted) < 1
+    assert await eventually(lambda: made.redis_state.trusted) < 1
     assert None not in (await eventually_read(made, [], ["g:a"])).tokens
-    assert await made.ping() is True
     await _end(made)
 
 
@@ -1085,12 +1074,12 @@ async def test_ping_tells_the_truth_behind_an_open_breaker(
     hurried: RedisStore, fault_proxy: FaultProxy
 ) -> None:
     """The health page must not repeat what the breaker believes."""
-    assert await hurried.ping() is True
+    assert await asyncio.to_thread(ping_server, fault_proxy.url, 1.0) is True
     fault_proxy.refuse()
     for _ in range(3):
         with pytest.raises(StoreUnavailableError):
             await hurried.read([b"a"], [])
-    assert await hurried.ping() is False
+    assert await asyncio.to_thread(ping_server, fault_proxy.url, 1.0) is False
 
 
 # Redis only: wrong answers
@@ -1131,7 +1120,7 @@ async def test_nothing_but_ok_confirms_a_purge_or_a_write(
     assert await hurried.renew(["g:a"]) == [None]
     assert not hurried.redis_state.owed_purges.empty
     fault_proxy.pass_through()
-    await eventually(lambda: hurried.trusted)
+    await eventually(lambda: hurried.redis_state.trusted)
 
 
 @pytest.mark.parametrize("data", [b":1\r\n", b":0\r\n", b"+OK\r\n", b"$-1\r\n"], ids=repr)
@@ -1143,7 +1132,7 @@ async def test_nothing_but_the_length_of_a_marked_token_confirms_a_soft_purge(
     fault_proxy.garbage(data=data, commands=("SETRANGE",), times=1)
     assert await hurried.soften(["g:a"]) is False
     fault_proxy.pass_through()
-    await eventually(lambda: hurried.trusted)
+    await eventually(lambda: hurried.redis_state.trusted)
     (after,) = await tokens_of(hurried, "g:a")
     assert before is not None
     assert not softened(before, after)
@@ -1162,7 +1151,7 @@ async def test_a_purge_that_is_cancelled_before_it_is_sent_is_owed(
     await asyncio.wait({purge})
     assert not made.redis_state.owed_purges.empty
     fault_proxy.pass_through()
-    await eventually(lambda: made.trusted)
+    await eventually(lambda: made.redis_state.trusted)
     await _end(made)
 
 
@@ -1213,17 +1202,16 @@ async def check_answers(made: RedisStore) -> None:
             await made.write([(b"k", b"v")], keep_for=60, tokens={"g:a": b"token"}), bool
         )
         assert isinstance(await made.delete([b"other"]), bool)
-        assert isinstance(await made.ping(), bool)
         (token,) = await made.renew(["g:a"])
         assert token is None or isinstance(token, bytes)
         if token is None:
-            assert not made.trusted or made.redis_state.owed_purges.empty
+            assert not made.redis_state.trusted or made.redis_state.owed_purges.empty
 
 
 async def check_recovery(made: RedisStore, proxy: FaultProxy) -> None:
     """The server answers again: everything is as it should be, nothing is shifted."""
     proxy.pass_through()
-    await eventually(lambda: made.trusted)
+    await eventually(lambda: made.redis_state.trusted)
     await eventually_read(made, [], ["g:a"])
     (token,) = await made.renew(["g:a"])
     assert token is not None
@@ -1305,7 +1293,7 @@ async def test_a_server_that_takes_no_writes_is_not_trusted_after_a_purge(
     """It still answers reads, from before the purge."""
     fault_proxy.error(word, commands={"SET"})
     assert await hurried.renew(["g:a"]) == [None]
-    assert not hurried.trusted
+    assert not hurried.redis_state.trusted
     with pytest.raises(StoreUnavailableError):
         await hurried.read([b"k"], ["g:a"])
     await check_recovery(hurried, fault_proxy)
@@ -1343,7 +1331,7 @@ async def test_a_password_is_never_in_repr_or_log(caplog: pytest.LogCaptureFixtu
     for record in caplog.records:
         shown.append(record.getMessage())
         shown.append(repr(record.exc_info))
-    assert any("Redis does not answer" in text for text in shown)
+    assert any("Redis unavailable" in text for text in shown)
     assert not any("s3cret" in text for text in shown)
 
 
@@ -1355,7 +1343,6 @@ async def _refused(made: RedisStore) -> list[str]:
             await made.read([b"a"], ["g:a"])
         said += [str(caught.value), repr(caught.value), repr(caught.value.__cause__)]
     await made.renew(["g:a"])
-    assert await made.ping() is False
     return said
 
 

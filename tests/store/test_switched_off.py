@@ -10,7 +10,8 @@ async def test_reads_nothing_and_keeps_nothing() -> None:
     store = MemoryStore()
     assert await store.write([(b"key", b"value")], keep_for=60, tokens={})
     store.switch_off()
-    assert not store.trusted
+    async with store.mutating() as may_be_confirmed:
+        assert not may_be_confirmed
     with pytest.raises(StoreUnavailableError):
         await store.read((b"key",), ("n",))
     assert not await store.write([(b"key", b"value")], keep_for=60, tokens={})
@@ -19,6 +20,7 @@ async def test_reads_nothing_and_keeps_nothing() -> None:
 async def test_until_then_it_is_in_use() -> None:
     """The other side."""
     store = MemoryStore()
-    assert store.trusted
+    async with store.mutating() as may_be_confirmed:
+        assert may_be_confirmed
     await store.write([(b"key", b"value")], keep_for=60, tokens={})
     assert (await store.read((b"key",), ())).values == [b"value"]

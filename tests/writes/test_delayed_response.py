@@ -21,17 +21,12 @@ def piece(body: bytes, *, more: bool = False) -> dict[str, Any]:
 class SlowStore:
     """A store whose purges take until they are let go; it notes what happened before each."""
 
-    shared, trusted, keeps_objects, near = True, True, True, None
+    shared, keeps_objects, near = True, True, None
 
     def __init__(self, happened: list[str]) -> None:
         store = MemoryStore()
         self.authority = store
-        self.open, self.close, self.ping, self.read = (
-            store.open,
-            store.close,
-            store.ping,
-            store.read,
-        )
+        self.open, self.close, self.read = store.open, store.close, store.read
         self.write, self.delete, self.mutating = store.write, store.delete, store.mutating
         self.claim, self._renew = store.claim, store.renew
         self.happened = happened

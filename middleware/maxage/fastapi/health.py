@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from maxage.redis_store.servers.blocking_calls import run_blocking
-from maxage.redis_store.shared_state import ping_server
+from maxage.redis_store.servers.ping import ping_server
 from maxage.redis_url import server_url
 from maxage.routing.route_policy import uncached
 from maxage.settings import CacheSettings

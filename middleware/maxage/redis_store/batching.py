@@ -1,149 +1,94 @@
-"""All that is asked in one turn of the event loop shares one round trip.
+"""Batching: all lookups of one turn of the event loop share one round trip, and so do all commands.
 
-One MGET carries the keys of every request that looked something up in the same turn, and what is
-written, claimed or removed leaves together; what costs is not the command but the client's work
-around it. Each who waits has his own future, so that a cancelled request never shifts an answer to
-another one.
+One MGET carries the keys of every lookup of the turn. A client's work around a command costs more
+than the command itself.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
-from maxage.redis_store.servers.commands import Command
+from maxage.redis_store.servers.commands import Command, Fetched
 from maxage.store.base import StoreReply
+from maxage.turn import Turn
 
-Fetch = Callable[[list[bytes], list[str]], Awaitable[tuple[list[bytes | None], list[bytes | None]]]]
-"""Asks the store once, for distinct keys and distinct groups."""
-_Question = tuple[tuple[bytes, ...], tuple[str, ...]]
-"""The keys and groups that one lookup asks for."""
+logger = logging.getLogger("maxage")
 
-
-@final
-class _Batch:
-    """The questions of one turn, each key and group asked once however many wait for it."""
-
-    __slots__ = ("groups", "keys", "waiting")
-
-    def __init__(self) -> None:
-        self.keys: dict[bytes, int] = {}
-        self.groups: dict[str, int] = {}
-        self.waiting: dict[_Question, list[asyncio.Future[StoreReply]]] = {}
-
-    def add(self, question: _Question, future: asyncio.Future[StoreReply]) -> None:
-        """Add a question, and whom to answer."""
-        waiting = self.waiting.get(question)
-        if waiting is not None:
-            waiting.append(future)
-            return
-        self.waiting[question] = [future]
-        keys, groups = question
-        for key in keys:
-            self.keys.setdefault(key, len(self.keys))
-        for group in groups:
-            self.groups.setdefault(group, len(self.groups))
-
-    def answer(self, values: Sequence[bytes | None], tokens: Sequence[bytes | None]) -> None:
-        """Answer everybody; who asked the same shares one reading."""
-        for (keys, groups), waiting in self.waiting.items():
-            reading = StoreReply(
-                [values[self.keys[key]] for key in keys],
-                [tokens[self.groups[group]] for group in groups],
-            )
-            for future in waiting:
-                if not future.done():
-                    future.set_result(reading)
-
-    def fail(self, error: StoreUnavailableError) -> None:
-        """Tell everybody that there is no answer."""
-        for waiting in self.waiting.values():
-            for future in waiting:
-                if not future.done():
-                    # One exception object for each: they are raised with different tracebacks.
-                    future.set_exception(StoreUnavailableError(*error.args))
+Fetch = Callable[[Sequence[bytes], Sequence[str]], Awaitable[Fetched]]
+"""Reads the values of distinct keys and the tokens of distinct groups in one round trip."""
+_Lookup = tuple[tuple[bytes, ...], tuple[str, ...]]
+"""The keys and groups of one lookup."""
 
 
 @final
 class LookupBatcher:
-    """Gathers the lookups of one event loop. Not for use from several threads."""
+    """Batches the lookups of one event loop. Not for use from several threads."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
-        self._batch: _Batch | None = None
-        self._running: set[asyncio.Task[None]] = set()
+        self._turn: Final = Turn(self._answered)
 
-    def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> asyncio.Future[StoreReply]:
-        """Return a future of the answer; it fails with `StoreUnavailableError`."""
-        batch = self._batch
-        loop = asyncio.get_running_loop()
-        if batch is None:
-            batch = self._batch = _Batch()
-            loop.call_soon(self._send)
-        future: asyncio.Future[StoreReply] = loop.create_future()
-        batch.add((tuple(keys), tuple(groups)), future)
-        return future
+    def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> "asyncio.Future[StoreReply]":
+        """Return a future of the reply; it fails with `StoreUnavailableError`.
 
-    def _send(self) -> None:
-        batch, self._batch = self._batch, None
-        if batch is not None:
-            task = asyncio.get_running_loop().create_task(self._run(batch))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+        Equal lookups of one turn share one reply.
+        """
+        return self._turn.ask((tuple(keys), tuple(groups)))
 
-    async def _run(self, batch: _Batch) -> None:
+    async def _answered(self, lookups: list[_Lookup]) -> list[StoreReply]:
+        """Read each key and group once, however many lookups need it."""
+        distinct = dict.fromkeys(lookups)
+        keys, groups = lookups[0]
+        if len(distinct) > 1:
+            keys = tuple(dict.fromkeys(key for each, _ in distinct for key in each))
+            groups = tuple(dict.fromkeys(group for _, each in distinct for group in each))
         try:
-            values, tokens = await self._fetch(list(batch.keys), list(batch.groups))
-        except StoreUnavailableError as error:
-            batch.fail(error)
-        except BaseException:
-            batch.fail(StoreUnavailableError("the lookup was given up"))
+            values, tokens = await self._fetch(keys, groups)
+        except StoreUnavailableError:
             raise
-        else:
-            batch.answer(values, tokens)
+        except Exception as error:
+            # A failed lookup never fails its request.
+            logger.exception("A lookup failed unexpectedly: its requests are answered uncached.")
+            raise StoreUnavailableError("the lookup failed") from error
+        if len(distinct) == 1:
+            return [StoreReply(values, tokens)] * len(lookups)
+        value_of = dict(zip(keys, values, strict=True))
+        token_of = dict(zip(groups, tokens, strict=True))
+        replies = {
+            lookup: StoreReply([value_of[k] for k in lookup[0]], [token_of[g] for g in lookup[1]])
+            for lookup in distinct
+        }
+        return [replies[lookup] for lookup in lookups]
 
 
 Send = Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]
-"""Sends commands, and returns an answer to each; None for one that was not answered."""
+"""Sends commands; returns their answers, errors included."""
 
 
 @final
 class CommandBatcher:
-    """Gathers the commands of one event loop; no purges, which are never to wait for others."""
+    """Batches the commands of one event loop, but no purges: a purge waits for no other command."""
 
     def __init__(self, send: Send) -> None:
-        self._send_together = send
-        self._commands: list[Command] = []
-        self._waiting: list[tuple[asyncio.Future[Sequence[Any]], int]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._send: Final = send
+        self._turn: Final = Turn(self._answered)
 
-    def ask(self, commands: Sequence[Command]) -> asyncio.Future[Sequence[Any]]:
-        """Return a future of the answers, errors included; None for what was not answered."""
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._send)
-        future: asyncio.Future[Sequence[Any]] = loop.create_future()
-        self._waiting.append((future, len(commands)))
-        self._commands += commands
-        return future
+    def send(self, commands: Sequence[Command]) -> "asyncio.Future[Sequence[Any]]":
+        """Return a future of the answers, errors included."""
+        return self._turn.ask(commands)
 
-    def _send(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(self._commands, self._waiting))
-        self._commands, self._waiting = [], []
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    async def _run(
-        self,
-        commands: Sequence[Command],
-        waiting: Sequence[tuple[asyncio.Future[Sequence[Any]], int]],
-    ) -> None:
-        answers: Sequence[Any] = [None] * len(commands)
+    async def _answered(self, batch: list[Sequence[Command]]) -> list[Sequence[Any]]:
+        together = [command for commands in batch for command in commands]
         try:
-            answers = await self._send_together(commands)
-        finally:
-            start = 0
-            for future, count in waiting:
-                if not future.done():
-                    future.set_result(answers[start : start + count])
-                start += count
+            answers = await self._send(together)
+        except Exception:
+            logger.exception("Commands failed unexpectedly: they count as not answered.")
+            answers = [None] * len(together)
+        parts: list[Sequence[Any]] = []
+        start = 0
+        for commands in batch:
+            parts.append(answers[start : start + len(commands)])
+            start += len(commands)
+        return parts

@@ -1,4 +1,4 @@
-"""The purges that are owed to the store: bounded, and never forgotten."""
+"""The purges that this process owes to the store: bounded in number, never forgotten."""
 
 import threading
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from maxage.store.tokens import NAMESPACE_GROUP
 
 @final
 class OwedPurges:
-    """Groups whose purge was not confirmed. Overflow collapses into "everything"."""
+    """Groups whose purge was not confirmed. Too many of them become a purge of everything."""
 
     __slots__ = ("_limit", "_lock", "_owed", "_serial")
 
     def __init__(self, limit: int = 1000) -> None:
-        """Hold at most `limit` groups by name."""
+        """Note at most `limit` groups by name."""
         self._limit = limit
         self._lock = threading.Lock()
         self._owed: dict[str, int] = {}
@@ -22,7 +22,7 @@ class OwedPurges:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is owed."""
+        """Whether no purge is owed."""
         return not self._owed
 
     def __len__(self) -> int:
@@ -35,16 +35,16 @@ class OwedPurges:
             for group in groups:
                 self._owed[group] = self._serial
             if len(self._owed) > self._limit:
-                # The namespace token is part of every entry: its purge covers all the others.
+                # Every entry carries the namespace token: its purge covers all others.
                 self._owed = {NAMESPACE_GROUP: self._serial}
 
     def snapshot(self) -> tuple[tuple[str, ...], int]:
-        """Return what is owed now, with a mark that `strike` takes."""
+        """Return the groups owed now, and a mark for `paid`."""
         with self._lock:
             return tuple(self._owed), self._serial
 
-    def strike(self, groups: Iterable[str], mark: int) -> None:
-        """Strike out groups whose purge was confirmed, unless they were owed again since `mark`."""
+    def paid(self, groups: Iterable[str], mark: int) -> None:
+        """Remove groups whose purge was confirmed, unless they were owed again since the mark."""
         with self._lock:
             for group in groups:
                 if self._owed.get(group, mark + 1) <= mark:

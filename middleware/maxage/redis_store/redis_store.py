@@ -1,26 +1,19 @@
-"""The store on Redis or Valkey: what is trusted, what is owed, what is asked together."""
+"""The store on Redis or Valkey."""
 
 import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.batching import CommandBatcher, LookupBatcher
 from maxage.redis_store.leases.lease_manager import LOOK_TIMEOUT
 from maxage.redis_store.near.near_cache import NearCache
-from maxage.redis_store.servers.cluster_connections import connections_to
-from maxage.redis_store.servers.commands import (
-    Command,
-    Fetched,
-    as_written,
-    created_before,
-    is_marked,
-    marking,
-    twice,
-)
+from maxage.redis_store.servers.commands import Command, Fetched, as_written
 from maxage.redis_store.servers.connections import Connections
 from maxage.redis_store.shared_state import RedisState, redis_state_for
+from maxage.redis_store.token_purge import P, Renewal, Softening
 from maxage.settings import CacheSettings
 from maxage.store.base import StoreReply, StoreWrite, Value
 from maxage.store.tokens import token_key
@@ -28,7 +21,7 @@ from maxage.store.tokens import token_key
 
 @final
 class _LoopSide:
-    """The connections of one event loop, and what is asked on them in one turn of it."""
+    """The connections of one event loop, and the batches that each of its turns sends on them."""
 
     __slots__ = ("commands", "connections", "lookups", "loop")
 
@@ -47,57 +40,57 @@ class _LoopSide:
 
 @final
 class _Mutating:
-    """Encloses one request that may change something."""
+    """Encloses one mutating request; see `Store.mutating`."""
 
     __slots__ = ("_join", "_redis_state")
 
-    def __init__(self, redis_state: RedisState, join: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, redis_state: RedisState, join: Callable[[], Awaitable[None]]) -> None:
         self._redis_state: Final = redis_state
         self._join: Final = join
 
     async def __aenter__(self) -> bool:
         lease = self._redis_state.lease_manager.lease
-        if not (held := lease.held):
+        valid = lease.valid
+        if not valid:
             await self._join()
-            held = lease.held
+            valid = lease.valid
         lease.begin_mutation()
-        return held and self._redis_state.trusted
+        return valid and self._redis_state.trusted
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._redis_state.lease_manager.lease.end_mutation()
 
 
 @final
 class RedisStore:
-    """Keeps responses and tokens on Redis (6.2 upward) or Valkey (7.2 upward).
+    """Stores responses and tokens on Redis (6.2 upward) or Valkey (7.2 upward).
 
     Args:
-        url: where the server is, as in `REDIS_URL`.
+        url: the server's URL, as in `REDIS_URL`.
         settings: namespace, budgets and limits; read from the environment by default.
     """
 
     def __init__(self, url: str, settings: CacheSettings | None = None) -> None:
-        settings = settings or CacheSettings()
         self.url: Final = url
-        self.settings: Final = settings
-        self._settings = settings
-        self._namespace: Final = settings.cache_namespace
-        self.redis_state: Final[RedisState] = redis_state_for(url, settings.cache_namespace)
-        self.redis_state.replica_lag = settings.cache_replica_lag
+        self.settings: Final = settings or CacheSettings()
+        self._namespace: Final = self.settings.cache_namespace
+        self._refuses: Final = self.settings.cache_on_lost_purge == "refuse"
+        self.redis_state: Final[RedisState] = redis_state_for(url, self._namespace)
+        self.redis_state.replica_lag = self.settings.cache_replica_lag
         self._sides: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSide] = (
             weakref.WeakKeyDictionary()
         )
         self._last_side: _LoopSide | None = None
-        """The one that was used last, which is mostly the only one."""
+        """The side that was used last; most processes have only one."""
         self._near: NearCache | None = None
 
     def __repr__(self) -> str:
         return f"RedisStore(namespace={self._namespace!r})"
-
-    @property
-    def trusted(self) -> bool:
-        """Whether the server answers and no purge is owed to it."""
-        return self.redis_state.trusted
 
     @property
     def shared(self) -> bool:
@@ -106,7 +99,7 @@ class RedisStore:
 
     @property
     def authority(self) -> RedisState:
-        """The server and namespace as this process knows them."""
+        """The state of the server and namespace in this process."""
         return self.redis_state
 
     @property
@@ -116,17 +109,17 @@ class RedisStore:
 
     @property
     def near(self) -> NearCache | None:
-        """The near cache, where there is one. It belongs to the event loop that was first here."""
+        """The near cache, if any. It belongs to the first event loop that used the store."""
         return self._near
 
     async def open(self) -> None:
         """Take part in the leases, and connect, if the server answers."""
         self.redis_state.reopen()
         await self._joined(LOOK_TIMEOUT)
-        await self.ping()
+        await self._side().connections.connect()
 
     async def close(self) -> None:
-        """Sign off, and close the connections of this event loop; use begins all anew."""
+        """Sign off, and close the connections of this event loop; use opens the store again."""
         near = self._near
         if near is not None and near.listeners.belong_to(asyncio.get_running_loop()):
             self._near = None
@@ -136,12 +129,8 @@ class RedisStore:
         if side is not None:
             await side.connections.close()
 
-    async def ping(self) -> bool:
-        """Ask the server itself, within the read budget, an open breaker notwithstanding."""
-        return await self._side().connections.ping()
-
     async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
-        """Return values and tokens; every read of this turn of the loop shares one round trip.
+        """Return values and tokens; all reads of this turn of the loop share one round trip.
 
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
@@ -155,129 +144,96 @@ class RedisStore:
         keep_for: float,
         tokens: Mapping[str, bytes],
     ) -> bool:
-        """Keep the values, and extend the tokens of their groups where they would end before."""
+        """Store values, and extend the tokens of their groups that would end before them."""
         return await self.write_all((StoreWrite(values, keep_for, tokens),))
 
-    async def write_all(self, writings: Sequence[StoreWrite]) -> bool:
+    async def write_all(self, writes: Sequence[StoreWrite]) -> bool:
         """Do several writes in the same round trips."""
         if not self.redis_state.trustworthy and not await self._joined(
-            self._settings.cache_write_budget
+            self.settings.cache_write_budget
         ):
             return False
-        rounds = self.redis_state.writing(writings)
+        rounds = self.redis_state.writing(writes)
         try:
             commands = next(rounds)
             while True:
-                commands = rounds.send(await self._side().commands.ask(commands))
+                commands = rounds.send(await self._side().commands.send(commands))
         except StopIteration as end:
-            kept: bool = end.value
-            return kept
+            stored: bool = end.value
+            return stored
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
-        """Write the value unless one lies there, and read what does, in one round trip."""
+        """Write the value unless the key has one, and read the key, in one round trip."""
         if not self.redis_state.trustworthy:
             return None
         commands = [("SET", key, value, "NX", "PX", int(keep_for * 1000)), ("GET", key)]
-        _, lies = await self._side().commands.ask(commands)
-        return lies if isinstance(lies, bytes) else None
+        _, present = await self._side().commands.send(commands)
+        return present if isinstance(present, bytes) else None
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         """Remove the values without blocking the server (UNLINK)."""
-        answers = await self._side().commands.ask([("UNLINK", key) for key in keys])
+        answers = await self._side().commands.send([("UNLINK", key) for key in keys])
         return bool(answers) and all(isinstance(answer, int) for answer in answers)
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
-        """Write a fresh token for each group in one round trip; owe what was not confirmed."""
-        _, tokens = await self._renew(groups)
-        return tokens
+        """Write a fresh token for each group in one round trip; owe each purge not confirmed."""
+        return (await self._purged(Renewal(self.redis_state, groups))).tokens
 
     async def swap(
         self, groups: Sequence[str]
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
-        """Write a fresh token for each group, and return the replaced ones (SET with GET)."""
-        answers, tokens = await self._renew(groups, "GET")
-        return [a if isinstance(a, bytes) else None for a in answers], tokens
-
-    async def _renew(
-        self, groups: Sequence[str], *options: str
-    ) -> tuple[Sequence[Any], Sequence[bytes | None]]:
-        """Purge the groups; return the server's answers, and the tokens."""
-        keys = [token_key(self._namespace, group) for group in groups]
-        tokens: list[bytes | None] = [None] * len(groups)
-        self.redis_state.purging(groups)
-
-        def plan(position: int, history: bytes) -> Command:
-            # Drawn when it is sent: no attempt ever uses another one's value.
-            command, tokens[position] = self.redis_state.purge_command(keys[position], history)
-            return (*command, *options)
-
-        unpaid: Sequence[str] = groups
-        replicated = self._settings.cache_on_lost_purge == "refuse"
-        try:
-            if not self.redis_state.lease_manager.lease.held:
-                await self._joined(self._settings.cache_write_budget)
-            answers = await self._side().connections.run(keys, plan, replicated=replicated)
-            # With GET the answer to a SET that was done is what it replaced.
-            told = [b"OK" if options and isinstance(a, bytes) else a for a in answers]
-            unpaid = self.redis_state.unconfirmed(groups, told)
-        finally:
-            self.redis_state.purging(groups)
-            # Cancelled or failed in whatever way: what is not known to be written is owed.
-            if unpaid:
-                self.redis_state.owe(unpaid)
-        owed = frozenset(unpaid)
-        known = [None if group in owed else tokens[i] for i, group in enumerate(groups)]
-        return answers, known
+        """Write a fresh token for each group, and return the replaced ones too (SET with GET)."""
+        purge = await self._purged(Renewal(self.redis_state, groups, swapping=True))
+        return purge.replaced, purge.tokens
 
     async def soften(self, groups: Sequence[str]) -> bool:
-        """Mark the token of each group in one round trip; owe whole purges where that failed."""
-        keys = [token_key(self._namespace, group) for group in groups]
-        self.redis_state.purging(groups)
-        confirmed = [False] * len(groups)
-        try:
-            if not self.redis_state.lease_manager.lease.held:
-                await self._joined(self._settings.cache_write_budget)
-            commands = created_before(keys, marking(keys), self.redis_state.lifetimes.beginning)
-            answers = await self._side().connections.run(twice(keys), commands)
-            confirmed = [is_marked(length) for length in answers[1::2]]
-        finally:
-            self.redis_state.purging(groups)
-            self.redis_state.owe_unless(groups, confirmed)
-        return all(confirmed)
+        """Mark the token of each group in one round trip; owe a whole purge where that failed."""
+        return all((await self._purged(Softening(self.redis_state, groups))).confirmed)
+
+    async def _purged(self, purge: P) -> P:
+        """Send a purge; owe each group that is not confirmed."""
+        with purge:
+            if not self.redis_state.lease_manager.lease.valid:
+                await self._join_to_write()
+            replicated = (
+                purge.is_confirmed_by_replica and self.settings.cache_on_lost_purge == "refuse"
+            )
+            run = self._side().connections.run
+            purge.take(await run(purge.keys, purge.command, replicated=replicated))
+        return purge
 
     def mutating(self) -> "_Mutating":
-        """Enclose a request that may change something; see `Store.mutating`."""
-        return _Mutating(self.redis_state, self._joined_in_time)
+        """Enclose a mutating request; see `Store.mutating`."""
+        return _Mutating(self.redis_state, self._join_to_write)
 
-    async def _joined_in_time(self) -> bool:
-        return await self._joined(self._settings.cache_write_budget)
+    async def _join_to_write(self) -> None:
+        """Take part in the leases, within the write budget."""
+        await self._joined(self.settings.cache_write_budget)
 
-    async def _joined(self, patience: float) -> bool:
-        """Take part in the leases; return whether, after a first look, the store is settled."""
+    async def _joined(self, seconds: float) -> bool:
+        """Take part in the leases; return whether answers may be trusted after the first look."""
         first = self.redis_state.lease_manager.join()
         if not first.done():
-            patience = self.redis_state.patience(patience)
-            await asyncio.wait([asyncio.wrap_future(first)], timeout=patience)
+            timeout = self.redis_state.patience(seconds)
+            await asyncio.wait([asyncio.wrap_future(first)], timeout=timeout)
         return self.redis_state.trustworthy
 
-    async def _fetch(self, keys: list[bytes], groups: list[str]) -> Fetched:
-        """Ask once for the whole batch."""
-        if not self.redis_state.trustworthy and not await self._joined(
-            self._settings.cache_read_budget
-        ):
+    async def _fetch(self, keys: Sequence[bytes], groups: Sequence[str]) -> Fetched:
+        """Read what all lookups of a turn need."""
+        state = self.redis_state
+        if not state.trustworthy and not await self._joined(self.settings.cache_read_budget):
             raise StoreUnavailableError("a purge is owed")
         token_keys = [token_key(self._namespace, group) for group in groups]
-        found = await self._side().connections.fetch(
-            keys, token_keys, self.redis_state.lifetimes.beginning
-        )
-        if not self.redis_state.trustworthy:
-            # A purge came to be owed while the answer was under way.
+        connections = self._side().connections
+        fetched = await connections.fetch(keys, token_keys, state.lifetimes.beginning)
+        if not state.trustworthy:
+            # A purge came to be owed before the answer arrived.
             raise StoreUnavailableError("a purge is owed")
-        return found
+        return fetched
 
     def _listen(self, connections: Connections) -> None:
-        """Begin a near cache, unless there is one whose event loop still runs."""
-        settings = self._settings
+        """Start a near cache, unless there is one whose event loop still runs."""
+        settings = self.settings
         if not settings.cache_near_bytes or (self._near and self._near.listeners.alive):
             return
         self._near = NearCache(
@@ -286,7 +242,7 @@ class RedisStore:
             max_bytes=settings.cache_near_bytes,
             confirm_within=settings.cache_read_budget,
         )
-        self._near.listeners.start(connections.connector_to)
+        self._near.listeners.start(connections.connection_to)
 
     def _side(self) -> _LoopSide:
         loop, side = asyncio.get_running_loop(), self._last_side
@@ -294,7 +250,7 @@ class RedisStore:
             return side
         side = self._sides.get(loop)
         if side is None:
-            connections = connections_to(self.redis_state.topology, self._settings)
+            connections = Connections(self.redis_state.topology, self.settings)
             side = self._sides[loop] = _LoopSide(loop, connections, LookupBatcher(self._fetch))
             self._listen(connections)
         self._last_side = side

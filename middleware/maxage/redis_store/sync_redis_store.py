@@ -1,7 +1,7 @@
-"""The synchronous half of the store on Redis, for the typed cache in plain functions.
+"""The store on Redis for plain functions: it blocks its thread, for the budgets at most.
 
-It shares breaker, journal and history with the asynchronous half, and blocks its thread for at most
-the budget.
+It shares its `RedisState` (circuit breakers, server histories, owed purges, lease) with the
+asynchronous store.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,10 @@ from concurrent.futures import wait
 from typing import Final, final
 
 from maxage.errors import StoreUnavailableError
-from maxage.redis_store.servers.cluster_connections import sync_connections_to
-from maxage.redis_store.servers.commands import (
-    Command,
-    as_written,
-    created_before,
-    is_marked,
-    marking,
-    twice,
-)
+from maxage.redis_store.servers.commands import as_written
+from maxage.redis_store.servers.sync_connections import SyncConnections
 from maxage.redis_store.shared_state import RedisState, redis_state_for
+from maxage.redis_store.token_purge import P, Renewal, Softening
 from maxage.settings import CacheSettings
 from maxage.store.base import StoreReply, StoreWrite
 from maxage.store.tokens import token_key
@@ -32,11 +26,12 @@ class SyncRedisStore:
         self.redis_state: Final[RedisState] = redis_state_for(url, settings.cache_namespace)
         self.redis_state.replica_lag = settings.cache_replica_lag
         self._settings: Final = settings
-        self._connections = sync_connections_to(self.redis_state.topology, settings)
+        self._refuses: Final = settings.cache_on_lost_purge == "refuse"
+        self._connections: Final = SyncConnections(self.redis_state.topology, settings)
 
     @property
     def authority(self) -> RedisState:
-        """The server and namespace as this process knows them."""
+        """The state of the server and namespace in this process."""
         return self.redis_state
 
     def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
@@ -46,12 +41,11 @@ class SyncRedisStore:
             StoreUnavailableError: no trustworthy answer within the read budget.
         """
         if self._joined(self._settings.cache_read_budget):
-            token_keys = [token_key(self.redis_state.namespace, group) for group in groups]
-            values, tokens = self._connections.fetch(
-                keys, token_keys, self.redis_state.lifetimes.beginning
-            )
-            if self.redis_state.trustworthy:
-                return StoreReply(values, tokens)
+            state = self.redis_state
+            token_keys = [token_key(state.namespace, group) for group in groups]
+            fetched = self._connections.fetch(keys, token_keys, state.lifetimes.beginning)
+            if state.trustworthy:
+                return StoreReply(*fetched)
         raise StoreUnavailableError("a purge is owed")
 
     def write_now(
@@ -61,86 +55,63 @@ class SyncRedisStore:
         keep_for: float,
         tokens: Mapping[str, bytes],
     ) -> bool:
-        """Keep the values, and extend the tokens of their groups where they would end before."""
+        """Store values, and extend the tokens of their groups that would end before them."""
         return self.write_all_now([StoreWrite(values, keep_for, tokens)])
 
-    def write_all_now(self, writings: Sequence[StoreWrite]) -> bool:
+    def write_all_now(self, writes: Sequence[StoreWrite]) -> bool:
         """Do several writes in the same round trips."""
         if not self._joined(self._settings.cache_write_budget):
             return False
-        rounds = self.redis_state.writing(writings)
+        rounds = self.redis_state.writing(writes)
         try:
             commands = next(rounds)
             while True:
                 keys = [command[1] for command in commands]
                 commands = rounds.send(self._connections.run(keys, as_written(commands)))
         except StopIteration as end:
-            kept: bool = end.value
-            return kept
+            stored: bool = end.value
+            return stored
 
     def claim_now(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
-        """Write the value unless one lies there, and read what does, in one round trip."""
+        """Write the value unless the key has one, and read the key, in one round trip."""
         if not self.redis_state.trustworthy:
             return None
         commands = [("SET", key, value, "NX", "PX", int(keep_for * 1000)), ("GET", key)]
-        _, lies = self._connections.run([key, key], as_written(commands))
-        return lies if isinstance(lies, bytes) else None
+        _, present = self._connections.run([key, key], as_written(commands))
+        return present if isinstance(present, bytes) else None
 
     def delete_now(self, keys: Sequence[bytes]) -> bool:
         """Remove the values; return whether there was one."""
-        commands = [("UNLINK", key) for key in keys]
-        answers = self._connections.run(keys, as_written(commands))
+        answers = self._connections.run(keys, as_written([("UNLINK", key) for key in keys]))
         return any(isinstance(answer, int) and answer > 0 for answer in answers)
 
     def renew_now(self, groups: Sequence[str]) -> Sequence[bytes | None]:
-        """Write a fresh token for each group; owe what was not confirmed."""
-        keys = [token_key(self.redis_state.namespace, group) for group in groups]
-        tokens: list[bytes | None] = [None] * len(groups)
-        self.redis_state.purging(groups)
-
-        def plan(position: int, history: bytes) -> Command:
-            command, tokens[position] = self.redis_state.purge_command(keys[position], history)
-            return command
-
-        unpaid: Sequence[str] = groups
-        replicated = self._settings.cache_on_lost_purge == "refuse"
-        try:
-            if not self.redis_state.lease_manager.lease.held:
-                self._joined(self._settings.cache_write_budget)
-            answers = self._connections.run(keys, plan, replicated=replicated)
-            unpaid = self.redis_state.unconfirmed(groups, answers)
-        finally:
-            self.redis_state.purging(groups)
-            # Interrupted or failed in whatever way: what is not known to be written is owed.
-            if unpaid:
-                self.redis_state.owe(unpaid)
-        owed = frozenset(unpaid)
-        return [None if group in owed else tokens[i] for i, group in enumerate(groups)]
-
-    def _joined(self, patience: float) -> bool:
-        """Take part in the leases; return whether, after a first look, the store is settled."""
-        if not self.redis_state.trustworthy:
-            wait(
-                [self.redis_state.lease_manager.join()], timeout=self.redis_state.patience(patience)
-            )
-        return self.redis_state.trustworthy
+        """Write a fresh token for each group; owe each purge not confirmed."""
+        return self._purged(Renewal(self.redis_state, groups)).tokens
 
     def soften_now(self, groups: Sequence[str]) -> bool:
-        """Mark the token of each group; owe whole purges where that failed."""
-        keys = [token_key(self.redis_state.namespace, group) for group in groups]
-        commands = created_before(keys, marking(keys), self.redis_state.lifetimes.beginning)
-        self.redis_state.purging(groups)
-        confirmed = [False] * len(groups)
-        try:
-            if not self.redis_state.lease_manager.lease.held:
+        """Mark the token of each group; owe a whole purge where that failed."""
+        return all(self._purged(Softening(self.redis_state, groups)).confirmed)
+
+    def _purged(self, purge: P) -> P:
+        """Send a purge; owe each group that is not confirmed."""
+        with purge:
+            if not self.redis_state.lease_manager.lease.valid:
                 self._joined(self._settings.cache_write_budget)
-            answers = self._connections.run(twice(keys), commands)
-            confirmed = [is_marked(length) for length in answers[1::2]]
-        finally:
-            self.redis_state.purging(groups)
-            self.redis_state.owe_unless(groups, confirmed)
-        return all(confirmed)
+            replicated = (
+                purge.is_confirmed_by_replica and self._settings.cache_on_lost_purge == "refuse"
+            )
+            run = self._connections.run
+            purge.take(run(purge.keys, purge.command, replicated=replicated))
+        return purge
+
+    def _joined(self, seconds: float) -> bool:
+        """Take part in the leases; return whether answers may be trusted after the first look."""
+        if not self.redis_state.trustworthy:
+            first = self.redis_state.lease_manager.join()
+            wait([first], timeout=self.redis_state.patience(seconds))
+        return self.redis_state.trustworthy
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; use makes new ones."""
         self._connections.close()

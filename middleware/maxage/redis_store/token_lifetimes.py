@@ -1,14 +1,13 @@
-"""How long tokens live: never shorter than an entry that carries them.
+"""Lifetimes of tokens: no token ends before an entry that carries it.
 
-A token is created for an hour, or for four once something was kept for longer than that. Before an
-entry may outlive its token, the token is extended. That changes its key, which every near cache
-hears of as of a purge; so it is asked first how long the token lives yet, and an extension is for
-twice as long as it has to be. It never shortens what another process has extended further: that is
-what GT says.
+A token is created for an hour, or for four once an entry was stored for longer than that. A token
+is extended before an entry would outlive it. An extension changes the token's key, which near
+caches take for a purge, so extensions are rare: PTTL is asked first, and an extension is twice as
+long as needed. GT keeps it from shortening a longer extension of another process.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
-# What redis-py reads is of any type until it is checked here.
+# redis-py's answers are of any type until they are checked here.
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, final
@@ -20,24 +19,24 @@ from maxage.redis_store.servers.commands import CONFIRMED, Command
 from maxage.store.base import CLAIM_ENDED, CLAIM_ENDED_SECONDS, StoreWrite
 from maxage.store.tokens import LONG_TOKEN_SECONDS, TOKEN_SECONDS, token_key
 
-Rounds = Generator[list[Command], Sequence[Any], bool]
-"""Yields the commands of each round, one for each key, and is sent their answers."""
+WriteRounds = Generator[list[Command], Sequence[Any], bool]
+"""Yields the commands of each round, one for each key; is sent their answers. Returns success."""
 _Token = tuple[bytes, bytes]
-"""The key under which a group's token lies, and the token."""
+"""The key of a group's token, and the token."""
 
 _MARGIN: Final = 5.0
-"""Seconds by which a token outlives its entries: on a cluster they lie on different servers."""
+"""Seconds by which a token outlives its entries, which may be on other servers of a cluster."""
 _REMEMBERED: Final = 10_000
-"""Tokens of which it is remembered until when they live."""
+"""Tokens whose ends are remembered."""
 _ENDED_MILLISECONDS: Final = int(CLAIM_ENDED_SECONDS * 1000)
 _UNKNOWN: Final = (b"", 0.0)
 _NO_EXPIRY: Final = -1
-"""What PTTL answers about a key that lives for ever."""
+"""The answer of PTTL for a key without an end."""
 
 
 @final
 class TokenLifetimes:
-    """Until when the tokens of a namespace live, as far as this process knows.
+    """The ends of the tokens of a namespace, as far as this process knows them.
 
     Args:
         namespace: the prefix of all keys.
@@ -48,25 +47,25 @@ class TokenLifetimes:
         self._namespace: Final = namespace
         self._clock: Final = clock
         self.token_seconds: int = TOKEN_SECONDS
-        """For how long tokens are written now."""
+        """The lifetime of new tokens."""
         self._ends: dict[bytes, tuple[bytes, float]] = {}
-        """The token last known under each key, and until when (monotonic) it lives at least."""
+        """The last known token of each key, and its earliest end (monotonic seconds)."""
 
     def beginning(self, key: bytes, token: bytes) -> int:
-        """Return for how many seconds to write a token that was just drawn, and remember it.
+        """Return the lifetime in seconds of a token that was just drawn, and remember its end.
 
-        Where another one lies there in the end, what is remembered is about nothing.
+        If another token wins, the remembered end belongs to no token, which does no harm.
         """
         self._remember((key, token), self._clock() + self.token_seconds)
         return self.token_seconds
 
-    def writing(self, writings: Iterable[StoreWrite]) -> Rounds:
-        """Keep values, and the tokens that they carry longer; return whether all were kept."""
+    def writing(self, writes: Iterable[StoreWrite]) -> WriteRounds:
+        """Store values, and extend the tokens that they carry; return whether all were stored."""
         asked_at, lasting = self._clock(), True
         sets: list[Command] = []
         endings: list[Command] = []
         unsure: dict[_Token, float] = {}
-        for values, keep_for, tokens, ended in writings:
+        for values, keep_for, tokens, ended in writes:
             milliseconds = int(keep_for * 1000)
             if milliseconds <= 0:
                 lasting = False
@@ -79,17 +78,17 @@ class TokenLifetimes:
             return False
         questions = [("PTTL", key) for key, _ in unsure]
         answers = yield [*sets, *questions, *endings]
-        kept = [said in CONFIRMED for said in answers[: len(sets)]]
-        if not any(kept):
+        stored = [answer in CONFIRMED for answer in answers[: len(sets)]]
+        if not any(stored):
             return False
         late: dict[_Token, float] = {}
-        for (token, needed), said in zip(unsure.items(), answers[len(sets) :], strict=False):
-            left = _seconds(said)
+        for (token, needed), answer in zip(unsure.items(), answers[len(sets) :], strict=False):
+            left = _seconds(answer)
             self._remember(token, asked_at + left)
             if left < needed:
                 late[token] = needed
         yield from self._extended(late)
-        return lasting and all(kept)
+        return lasting and all(stored)
 
     def _note_unsure(
         self,
@@ -98,9 +97,9 @@ class TokenLifetimes:
         needed: float,
         now: float,
     ) -> None:
-        """Note the tokens that may not live for as long as they are needed, in seconds."""
+        """Note the tokens that may end before `needed` seconds are over."""
         if needed > TOKEN_SECONDS:
-            # So that each new group's token need not be extended.
+            # New tokens live longer from now on, so that they need no extension.
             self.token_seconds = LONG_TOKEN_SECONDS
         for group, token in tokens.items():
             key = token_key(self._namespace, group)
@@ -116,12 +115,12 @@ class TokenLifetimes:
             if not seconds:
                 return
             answers = yield [("EXPIRE", t[0], s, *condition) for t, s in seconds.items()]
-            for (token, for_long), said in zip(tuple(seconds.items()), answers, strict=True):
-                if isinstance(said, int):
-                    self._remember(token, asked_at + for_long)
-                # Redis 6.2 knows no GT. There, of two processes that extend a token in the same
-                # moment, the one that needs it for less may come last.
-                if not _is_unknown(said):
+            for (token, lifetime), answer in zip([*seconds.items()], answers, strict=True):
+                if isinstance(answer, int):
+                    self._remember(token, asked_at + lifetime)
+                # Redis 6.2 has no GT. There, if two processes extend a token at the same moment,
+                # the shorter extension may win.
+                if not _is_unknown(answer):
                     del seconds[token]
 
     def _remember(self, token: _Token, ends: float) -> None:
@@ -131,12 +130,12 @@ class TokenLifetimes:
 
 
 def _seconds(answer: object) -> float:
-    """Return for how long a key lives yet; 0 where that was not told."""
+    """Return the remaining lifetime in an answer to PTTL; 0 where it is unknown."""
     if not isinstance(answer, int):
         return 0.0
     return float("inf") if answer == _NO_EXPIRY else max(0, answer) / 1000
 
 
 def _is_unknown(answer: object) -> bool:
-    """Return whether the server does not know this form of the command."""
+    """Return whether the server lacks this form of the command."""
     return isinstance(answer, ResponseError) and "wrong number of arguments" in str(answer)

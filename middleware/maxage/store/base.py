@@ -1,4 +1,4 @@
-"""Stores: where responses, tokens and typed values lie."""
+"""Stores: they keep responses, tokens and typed values."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,38 +10,44 @@ from maxage.store.lookup_result import LookupResult
 from maxage.store.near_copy import Copy
 
 Value = bytes | Entry | VariantIndex
-"""What lies under a key; only a store that `keeps_objects` is given, or gives, more than bytes."""
+"""The value of a key. Only a store that `keeps_objects` has other values than bytes."""
 
 
 @dataclass(slots=True)
 class StoreReply:
-    """One round trip's answer, in the order of what was asked.
+    """The reply to a read, in the order of its keys and groups.
 
-    Several who asked the same in one turn of the event loop may share it.
+    Equal reads of one turn of the event loop may share it.
     """
 
     values: Sequence[Value | None]
     tokens: Sequence[bytes | None]
-    """The current token of each group. A missing one was created; None: it could not be."""
+    """The current token of each group. A missing token was created; None where that failed."""
     result: LookupResult | None = None
     """The lookup's result, for all requests that share this reply. No store sets it."""
 
 
 class StoreWrite(NamedTuple):
-    """What is written as one: values, how long they are kept, and what they depend on."""
+    """Values that are written together, with their lifetime and their tokens."""
 
     values: Sequence[tuple[bytes, Value]]
-    """What to keep, with its keys."""
+    """Each value with its key."""
     keep_for: float
-    """Seconds."""
+    """The lifetime in seconds."""
     tokens: Mapping[str, bytes]
-    """The token of each group that the values depend on, as they carry it."""
+    """The token of each group that the values carry."""
     ended: bytes | None = None
-    """The key of a claim that ends with this."""
+    """The key of the claim that this write ends."""
+
+
+class TokenAuthority:
+    """Owner of tokens; compared by identity. Stores with the same authority purge each other."""
+
+    __slots__ = ()
 
 
 class Near(Protocol):
-    """What keeps copies ready to be sent in this process."""
+    """A near cache: copies of stored responses in this process."""
 
     @property
     def exact(self) -> bool:
@@ -53,50 +59,39 @@ class Near(Protocol):
         ...
 
     def find(self, key: bytes) -> Copy | None:
-        """Return the copy kept under a key, if copies may be used now and it has not ended."""
+        """Return the copy of a key, if copies may be used now and it has not ended."""
         ...
 
     async def confirm(self) -> bool:
-        """Return whether all that was purged before this call has been dropped."""
+        """Return whether all copies that were purged before this call have been dropped."""
         ...
 
     def begin(self) -> int:
-        """Return what `keep` takes; to be called before the first byte of a lookup is sent."""
+        """Return the serial for `keep`; call it before the first byte of a lookup is sent."""
         ...
 
     def keep(self, entry: Entry, *, since: int, ends: float) -> None:
-        """Keep what a lookup brought, until `ends` (monotonic), unless it may be outdated."""
+        """Keep a copy of a looked up entry until `ends` (monotonic), unless it may be outdated."""
         ...
 
     def forget(self, keys: Iterable[bytes]) -> None:
-        """Drop copies in whose place something newer is stored, or nothing."""
+        """Drop copies whose entries were replaced or removed."""
         ...
 
 
 CLAIM_ENDED: Final = b"+"
-"""What lies under a claim for a moment when the response has been written."""
+"""The value of a claim after its response was written."""
 CLAIM_ENDED_SECONDS: Final = 1.0
-"""That moment: whoever looked for the response just before it came finds no free claim."""
-
-
-class TokenAuthority:
-    """Keeps tokens: two stores with the same authority purge each other."""
-
-    __slots__ = ()
+"""The lifetime of that value: a request that looked just before the write finds no free claim."""
 
 
 @runtime_checkable
 class Store(Protocol):
-    """What the cache asks of a store. Keys are whole keys; groups are names (see `tokens`).
+    """A store of responses, tokens and typed values. Groups are names; see `tokens`.
 
-    A method that may fail says so: a read raises `StoreUnavailableError`, a write answers False.
-    Nothing else is raised because the store is away.
+    While the store is away a read raises `StoreUnavailableError`, and a write returns False. No
+    other error is raised because of that.
     """
-
-    @property
-    def trusted(self) -> bool:
-        """Whether what is read may be served: the store answers, and no purge is owed to it."""
-        ...
 
     @property
     def shared(self) -> bool:
@@ -105,38 +100,34 @@ class Store(Protocol):
 
     @property
     def authority(self) -> TokenAuthority:
-        """The object that keeps the tokens."""
+        """The owner of the tokens."""
         ...
 
     @property
     def keeps_objects(self) -> bool:
-        """Whether values need not be encoded, since they never leave the process."""
+        """Whether values stay objects, since they never leave the process."""
         ...
 
     @property
     def near(self) -> Near | None:
-        """What keeps copies in this process; None: nothing does."""
+        """The near cache; None: there is none."""
         ...
 
     async def open(self) -> None:
-        """Make ready; never raises because the store is away."""
+        """Prepare for use; never raises because the store is away."""
         ...
 
     async def close(self) -> None:
-        """Give back what `open` or use took; the store can be used again afterwards."""
-        ...
-
-    async def ping(self) -> bool:
-        """Return whether the store really answers now, within a short budget of its own."""
+        """Release the resources of `open` and of use; the store can be used again afterwards."""
         ...
 
     async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Return the values of the keys and the tokens of the groups, in one round trip.
 
-        A token that is missing, or was written in another history of the server, is created.
+        A token that is missing, or belongs to another history of the server, is created.
 
         Raises:
-            StoreUnavailableError: there was no trustworthy answer within the read budget.
+            StoreUnavailableError: no trustworthy answer within the read budget.
         """
         ...
 
@@ -147,24 +138,24 @@ class Store(Protocol):
         keep_for: float,
         tokens: Mapping[str, bytes],
     ) -> bool:
-        """Keep the values for `keep_for` seconds, and the tokens that they carry as long.
+        """Store values; extend the tokens that they carry to the same lifetime.
 
         Args:
-            values: what to keep, with its keys.
-            keep_for: seconds.
-            tokens: the token of each group that the values depend on, as they carry it.
+            values: each value with its key.
+            keep_for: the lifetime in seconds.
+            tokens: the token of each group that the values carry.
 
         Returns:
-            Whether all values are kept.
+            Whether all values are stored.
         """
         ...
 
-    async def write_all(self, writings: Sequence[StoreWrite]) -> bool:
-        """Do what `write` does for each of them, together; return whether all values are kept."""
+    async def write_all(self, writes: Sequence[StoreWrite]) -> bool:
+        """Do several writes together; return whether all values are stored."""
         ...
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
-        """Write the value for so many seconds unless one lies there; return what lies there now.
+        """Write the value for `keep_for` seconds unless the key has one; return the key's value.
 
         None: the store did not answer, or takes no claims now.
         """
@@ -175,19 +166,19 @@ class Store(Protocol):
         ...
 
     def mutating(self) -> AbstractAsyncContextManager[bool]:
-        """Enclose a request that may change something, from before it runs until it is purged.
+        """Enclose a mutating request, from before its handler runs until its purge.
 
-        Within, the other processes notice if this one can no longer purge, and it does not sign
-        off. Gives whether a purge would be confirmed as far as is known.
+        Inside, other processes notice if this one can no longer purge, and this process does not
+        sign off. The context's value tells whether a purge is likely to be confirmed.
         """
         ...
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
-        """Purge each group: give it a fresh token, so that all that carries its old one is a miss.
+        """Purge each group: give it a fresh token, so that entries with the old one are misses.
 
         Returns:
-            The tokens; None for a group whose purge is not confirmed. That purge is owed: it is in
-            the journal, and the store is not trusted until it was made up for.
+            The tokens; None for a group whose purge is not confirmed. That purge is owed, and reads
+            are not trusted until it is made.
         """
         ...
 
@@ -195,32 +186,32 @@ class Store(Protocol):
         """Purge each group softly: change the mark of its token, but not the token itself.
 
         Returns:
-            Whether all are confirmed. For one that is not, a whole purge is owed.
+            Whether all purges are confirmed. For each other one a whole purge is owed.
         """
         ...
 
     async def swap(
         self, groups: Sequence[str]
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
-        """Purge groups like `renew`, and tell which token that replaced, in one step for each.
+        """Purge groups like `renew`, and return each replaced token, in one step for each group.
 
         Args:
-            groups: groups whose tokens were read before; one that has none since counts as not
-                confirmed.
+            groups: groups whose tokens were read before. A group that has lost its token since
+                counts as not confirmed.
 
         Returns:
-            The tokens that were replaced, None where that is not known; and the tokens as `renew`
-            returns them.
+            The replaced tokens, None where they are unknown; and the tokens as `renew` returns
+            them.
         """
         ...
 
 
 class SyncStore(Protocol):
-    """What the typed cache asks of a store without awaiting; see `maxage.store.Store`."""
+    """A store for the typed cache in plain functions; see `Store`."""
 
     @property
     def authority(self) -> TokenAuthority:
-        """The object that keeps the tokens."""
+        """The owner of the tokens."""
         ...
 
     def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
@@ -234,19 +225,19 @@ class SyncStore(Protocol):
         keep_for: float,
         tokens: Mapping[str, bytes],
     ) -> bool:
-        """Keep the values."""
+        """Store values; return whether all are stored."""
         ...
 
-    def write_all_now(self, writings: Sequence[StoreWrite]) -> bool:
-        """Do what `write_now` does for each of them; return whether all values are kept."""
+    def write_all_now(self, writes: Sequence[StoreWrite]) -> bool:
+        """Do several writes together; return whether all values are stored."""
         ...
 
     def claim_now(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
-        """Write the value for so many seconds unless one lies there; return what lies there now."""
+        """Write the value for `keep_for` seconds unless the key has one; return the key's value."""
         ...
 
     def delete_now(self, keys: Sequence[bytes]) -> bool:
-        """Remove the values."""
+        """Remove the values; return whether there was one."""
         ...
 
     def renew_now(self, groups: Sequence[str]) -> Sequence[bytes | None]:
@@ -254,5 +245,5 @@ class SyncStore(Protocol):
         ...
 
     def soften_now(self, groups: Sequence[str]) -> bool:
-        """Purge each group softly; return whether that is confirmed."""
+        """Purge each group softly; return whether all purges are confirmed."""
         ...

@@ -1,7 +1,7 @@
-"""How a stored response lies in the store: framed, checked, never pickled.
+"""The frames of stored responses: checksummed bytes, never pickled.
 
-A frame is `magic, kind, checksum, length of the head, head, body`. The head is MessagePack. What
-does not verify (another version, a cut or flipped value, a foreign key) is no entry: a miss.
+A frame is `magic, kind, checksum, length of the head, head, body`. The head is MessagePack. A frame
+that fails verification (another version, damaged bytes, a foreign key) is a miss.
 """
 
 import hashlib
@@ -53,12 +53,12 @@ _decode_variants = msgspec.msgpack.Decoder(_VariantsHead).decode
 
 @final
 class Codec:
-    """Encodes and verifies frames; with a secret the checksum is keyed."""
+    """Encodes and verifies frames; a secret makes the checksum a keyed one."""
 
     __slots__ = ("_secret",)
 
     def __init__(self, secret: bytes | None = None) -> None:
-        """Take the secret of `CACHE_SECRET`, or None for a plain checksum against accidents."""
+        """Use the secret of `CACHE_SECRET`; None: a plain checksum against accidents."""
         self._secret = None if secret is None else hashlib.blake2b(secret, digest_size=32).digest()
 
     def _checksum(self, kind: bytes, head: Buffer, body: Buffer) -> bytes:
@@ -81,7 +81,7 @@ class Codec:
         return self._frame(_RESPONSE, _encode(_entry_head(value)), value.stored.body)
 
     def decode(self, frame: bytes, key: bytes) -> Entry | VariantIndex | None:
-        """Return what the frame holds, or None where it does not verify as the value of `key`."""
+        """Return the value in the frame; None where it fails verification as the value of `key`."""
         if len(frame) < _PREFIX.size:
             return None
         magic, kind, checksum, length = _PREFIX.unpack_from(frame)

@@ -1,4 +1,4 @@
-"""What lies in a store: a response with its tokens, and the index of a URL's variants."""
+"""Values in a store: a response with its tokens, and the index of a URL's variants."""
 
 from msgspec import Struct
 
@@ -9,17 +9,17 @@ class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """A stored response with the key it was stored under and the tokens it depends on."""
 
     key: bytes
-    """The whole key, compared on every read, so that no other key's value is ever used."""
+    """The whole key. Each read compares it, so that another key's value is never used."""
     stored: StoredResponse
     tokens: tuple[tuple[str, bytes], ...]
     """Each group with its token as captured before the handler ran."""
 
 
 class VariantIndex(Struct, frozen=True, kw_only=True, gc=False):
-    """What lies under the key of a URL whose responses vary."""
+    """The variants of a URL whose responses vary; stored under the URL's key."""
 
     key: bytes
     names: tuple[bytes, ...]
     """The selecting header fields, lower case, sorted."""
     variants: tuple[bytes, ...] = ()
-    """Keys of the variants, oldest first; bounded."""
+    """Keys of the variants, oldest first; bounded in number."""

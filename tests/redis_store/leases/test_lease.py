@@ -247,14 +247,14 @@ def test_a_tombstone_limits_no_trust(me: Looking) -> None:
 
 def test_a_lease_is_held_from_when_the_server_was_asked(me: Looking) -> None:
     """By the own clock it ends no later than by the server's."""
-    assert not me.lease.held
+    assert not me.lease.valid
     asked_at = me.clock()
     me.advance(1)
     me.lease.renewed(asked_at=asked_at)
     me.advance(LEASE_SECONDS - 1.001)
-    assert me.lease.held
+    assert me.lease.valid
     me.advance(0.001)
-    assert not me.lease.held
+    assert not me.lease.valid
 
 
 def test_who_has_lapsed_is_watched_until_it_is_given_up(me: Looking) -> None:
@@ -278,7 +278,7 @@ def test_leaving_trusts_nothing_and_comes_back_as_another(me: Looking) -> None:
     me.lease.renewed(asked_at=me.clock())
     before = me.lease.identity
     me.lease.leave()
-    assert (me.lease.trusts, me.lease.held, me.lease.watched) == (False, False, False)
+    assert (me.lease.trusts, me.lease.valid, me.lease.watched) == (False, False, False)
     assert me.lease.identity != before
 
 

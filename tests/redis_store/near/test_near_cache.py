@@ -206,7 +206,7 @@ async def test_a_purge_by_the_typed_cache_in_a_thread_drops_the_copy(
     """Both halves of the library share what they know of a server."""
     store, near = pair
     assert await keep(store, near)
-    chosen = store._settings
+    chosen = store.settings
     other = SyncRedisStore(fault_proxy.url, chosen)
     assert other.redis_state is store.redis_state
     await asyncio.to_thread(other.renew_now, ["g:a"])
@@ -273,9 +273,9 @@ async def test_a_question_on_a_closed_transport_is_a_lost_connection(
     failed: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failed.append(context))
-    listener = listening(near)
-    assert listener._transport is not None
-    listener._transport = Closed(listener._transport)  # type: ignore[assignment] # as uvloop's
+    pinger = listening(near).pinger
+    assert pinger._transport is not None
+    pinger._transport = Closed(pinger._transport)  # type: ignore[assignment] # as uvloop's
     async with asyncio.timeout(10):
         assert not await near.confirm()
     await eventually(lambda: usable(near))
@@ -378,7 +378,7 @@ async def test_nothing_is_found_while_a_purge_is_owed(
     store.redis_state.owed_purges.add(["g:other"])
     await asyncio.sleep(0.02)
     assert near.find(b"k") is None
-    store.redis_state.owed_purges.strike(["g:other"], 10**9)
+    store.redis_state.owed_purges.paid(["g:other"], 10**9)
     assert near.find(b"k") is not None
 
 

@@ -12,7 +12,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage import CacheSettings
 from maxage.redis_store.redis_store import RedisStore
-from maxage.redis_store.servers.pipeline import _LARGE, PipelinedConnection, Told, packed
+from maxage.redis_store.servers.packing import _LARGE, packed
+from maxage.redis_store.servers.pipeline import OnFailure, PipelinedConnection
 from tests.support.cancelling import answered_rightly
 from tests.support.redis_server import RedisServer
 
@@ -22,7 +23,7 @@ LONG = 10.0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def linked(server: RedisServer, told: Told = lambda _: None) -> PipelinedConnection:
+async def linked(server: RedisServer, told: OnFailure = lambda _: None) -> PipelinedConnection:
     """Return a link to the server, which tells that way how the server failed."""
     connection = Connection(host=server.host, port=server.port, protocol=2)
     await connection.connect()
@@ -31,7 +32,7 @@ async def linked(server: RedisServer, told: Told = lambda _: None) -> PipelinedC
 
 @contextlib.asynccontextmanager
 async def linked_to(
-    serve: Serve, told: Told = lambda _: None
+    serve: Serve, told: OnFailure = lambda _: None
 ) -> AsyncGenerator[PipelinedConnection]:
     """A link to what answers without being a Redis server."""
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
@@ -59,7 +60,7 @@ def due(seconds: float = LONG) -> float:
 
 async def test_answers_come_in_the_order_of_the_commands(pipelined: PipelinedConnection) -> None:
     """An error stands in its place."""
-    answers = await pipelined.ask(
+    answers = await pipelined.send(
         [("SET", b"k", b"v"), ("INCR", b"k"), ("GET", b"k")], due=due(), within=LONG
     )
     assert answers[0] == b"OK"
@@ -75,8 +76,8 @@ async def test_a_value_of_any_size_arrives_as_it_is(
     """Among others of the same turn; a large one is handed to the transport without a copy."""
     value = random.Random(size).randbytes(size)
     commands = [("SET", b"k", value, "PX", 60_000), ("SET", b"l", value), ("GET", b"k")]
-    one = pipelined.ask(commands, due=due(), within=LONG)
-    other = pipelined.ask([("MGET", b"l", b"none")], due=due(), within=LONG)
+    one = pipelined.send(commands, due=due(), within=LONG)
+    other = pipelined.send([("MGET", b"l", b"none")], due=due(), within=LONG)
     assert await one == [b"OK", b"OK", value]
     assert await other == [[value, None]]
     kept = [piece is value for piece in packed(commands)]
@@ -86,7 +87,7 @@ async def test_a_value_of_any_size_arrives_as_it_is(
 async def test_nothing_is_answered_at_once(pipelined: PipelinedConnection) -> None:
     """It takes no other question's answer."""
     nothing, something = (
-        pipelined.ask(commands, due=due(), within=LONG) for commands in ([], [("ECHO", b"x")])
+        pipelined.send(commands, due=due(), within=LONG) for commands in ([], [("ECHO", b"x")])
     )
     assert [await nothing, await something] == [[], [b"x"]]
 
@@ -99,7 +100,7 @@ async def test_every_caller_gets_its_own_answer_whichever_is_cancelled(
     chance = random.Random(seed)
 
     async def ask(number: int) -> bool:
-        answers = await pipelined.ask([("ECHO", b"%d" % number)], due=due(), within=LONG)
+        answers = await pipelined.send([("ECHO", b"%d" % number)], due=due(), within=LONG)
         return answers == [b"%d" % number]
 
     tasks: list[asyncio.Task[bool]] = []
@@ -117,14 +118,14 @@ async def test_a_hanging_server_is_given_up_within_the_budget(own_redis: RedisSe
     told: list[Exception] = []
     pipelined = await linked(own_redis, told.append)
     own_redis.pause()
-    asked = [pipelined.ask([("ECHO", b"a")], due=due(0.1), within=0.1) for _ in range(3)]
+    asked = [pipelined.send([("ECHO", b"a")], due=due(0.1), within=0.1) for _ in range(3)]
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(result, TimeoutError) for result in results)
     assert len(told) == 1
-    again = pipelined.ask([("ECHO", b"b")], due=due(0.1), within=0.1)
+    again = pipelined.send([("ECHO", b"b")], due=due(0.1), within=0.1)
     assert isinstance((await asyncio.gather(again, return_exceptions=True))[0], TimeoutError)
     own_redis.resume()
-    assert await pipelined.ask([("ECHO", b"c")], due=due(), within=LONG) == [b"c"]
+    assert await pipelined.send([("ECHO", b"c")], due=due(), within=LONG) == [b"c"]
     assert len(told) == 2
     pipelined.close()
     await asyncio.sleep(0)
@@ -134,9 +135,9 @@ async def test_a_failure_is_told_once_however_many_wait(own_redis: RedisServer) 
     """Three who waited for one answer are no three failures in a row."""
     told: list[Exception] = []
     pipelined = await linked(own_redis, told.append)
-    asked = [pipelined.ask([("PING",)], due=due(), within=LONG) for _ in range(3)]
+    asked = [pipelined.send([("PING",)], due=due(), within=LONG) for _ in range(3)]
     own_redis.pause()
-    asked += [pipelined.ask([("DEBUG", "SLEEP", "0")], due=due(), within=LONG)]
+    asked += [pipelined.send([("DEBUG", "SLEEP", "0")], due=due(), within=LONG)]
     own_redis.kill()
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(results[-1], RedisConnectionError)
@@ -149,14 +150,14 @@ async def test_a_link_that_is_lost_while_idle_is_no_failure(
     """Servers close connections that were idle for long."""
     pipelined.connection_lost(None)
     assert not pipelined.usable
-    assert pipelined.ask([("PING",)], due=due(), within=LONG).exception() is not None
+    assert pipelined.send([("PING",)], due=due(), within=LONG).exception() is not None
 
 
 async def test_an_answer_that_came_while_the_loop_stood_still_counts(
     pipelined: PipelinedConnection,
 ) -> None:
     """It lies there unread when the budget is over."""
-    asked = pipelined.ask([("ECHO", b"x")], due=due(0.05), within=0.05)
+    asked = pipelined.send([("ECHO", b"x")], due=due(0.05), within=0.05)
     await asyncio.sleep(0)  # it is sent
     time.sleep(0.2)  # noqa: ASYNC251 - that is the point
     assert await asked == [b"x"]
@@ -188,7 +189,7 @@ async def test_a_large_answer_is_waited_for_while_much_of_it_arrives(
         ended.set()
 
     async with linked_to(serve) as pipelined:
-        asked = pipelined.ask([("GET", b"k")], due=due(0.25), within=0.25)
+        asked = pipelined.send([("GET", b"k")], due=due(0.25), within=0.25)
         (answer,) = await asyncio.gather(asked, return_exceptions=True)
         pipelined.close()
         await ended.wait()
@@ -216,8 +217,8 @@ async def test_an_answer_that_is_too_large_for_all_budgets_is_no_failure(
         ended.set()
 
     async with linked_to(serve, failures.append) as pipelined:
-        asked = pipelined.ask([("GET", b"k")], due=due(0.4), within=0.4)
-        behind = pipelined.ask([("PING",)], due=due(0.4), within=0.4)
+        asked = pipelined.send([("GET", b"k")], due=due(0.4), within=0.4)
+        behind = pipelined.send([("PING",)], due=due(0.4), within=0.4)
         answers = await asyncio.gather(asked, behind, return_exceptions=True)
         assert all(isinstance(answer, TimeoutError) for answer in answers)
         assert len(failures) == failed

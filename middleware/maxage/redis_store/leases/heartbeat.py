@@ -1,4 +1,4 @@
-"""The thread that looks after the leases: not the event loop, which the application may block."""
+"""The thread that renews the lease: the application may block the event loop, but not a thread."""
 
 import threading
 from collections.abc import Callable
@@ -8,16 +8,16 @@ from typing import Final, final
 from maxage.redis_store.leases.lease import LOOK_INTERVAL
 
 RETRY_INTERVAL: Final = 0.2
-"""Seconds after a look that failed."""
+"""Seconds from a failed look to the next one."""
 
 
 @final
 class Heartbeat:
-    """Runs one look after the other, from `start` to `stop`, in a thread of its own.
+    """Looks at the leases again and again, from `start` to `stop`, in a thread of its own.
 
     Args:
-        look: looks once and renews the lease; returns whether that went well, and raises nothing.
-        leave: ends what `look` began.
+        look: looks once and renews the lease; returns whether that succeeded, and raises nothing.
+        leave: signs off when the thread stops.
     """
 
     def __init__(self, look: Callable[[], bool], leave: Callable[[], None]) -> None:
@@ -26,7 +26,7 @@ class Heartbeat:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Begin anew in a process that was forked: the thread is the parent's."""
+        """Start anew in a forked process: the thread is the parent's."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -34,7 +34,7 @@ class Heartbeat:
         self._first: Future[bool] = Future()
 
     def start(self) -> Future[bool]:
-        """Start the thread unless it runs; return what comes of its first look."""
+        """Start the thread unless it runs; return the future result of its first look."""
         with self._lock:
             if self._thread is None or self._stopping:
                 self._stopping = False
@@ -49,7 +49,7 @@ class Heartbeat:
         self._wake.set()
 
     def stop(self, timeout: float) -> None:
-        """End the thread, after it has left."""
+        """Stop the thread after it has signed off; wait for `timeout` seconds at most."""
         with self._lock:
             thread, self._stopping = self._thread, True
         self._wake.set()
@@ -61,17 +61,17 @@ class Heartbeat:
             if self._stopping:
                 self._leave()
                 with self._lock:
-                    # Under the lock, so that `start` finds either this thread going on or none.
+                    # Under the lock: `start` finds either this thread at work or no thread.
                     if self._stopping:
                         self._thread = None
-                        _resolve(self._first, good=False)
+                        _resolve(self._first, succeeded=False)
                         return
-            first, good = self._first, self._look()
-            _resolve(first, good=good)
-            self._wake.wait(LOOK_INTERVAL if good else RETRY_INTERVAL)
+            first, succeeded = self._first, self._look()
+            _resolve(first, succeeded=succeeded)
+            self._wake.wait(LOOK_INTERVAL if succeeded else RETRY_INTERVAL)
             self._wake.clear()
 
 
-def _resolve(first: Future[bool], *, good: bool) -> None:
+def _resolve(first: Future[bool], *, succeeded: bool) -> None:
     if not first.done():
-        first.set_result(good)
+        first.set_result(succeeded)

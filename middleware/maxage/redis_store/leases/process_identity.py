@@ -1,4 +1,4 @@
-"""Names for processes, and whether one that lived on this machine has ended."""
+"""Unique names for processes, which tell whether a process of this machine has ended."""
 
 import hashlib
 import os
@@ -7,25 +7,25 @@ from functools import cache
 from pathlib import Path
 
 _NOWHERE = "-"
-"""The machine where it cannot be told whether a process lives."""
+"""The machine's name where the system does not tell whether a process lives."""
 _STARTED = 19
-"""Where the time of a process's start stands in `_fields`."""
+"""The index of a process's start time in `_fields`."""
 
 
 def process_identity() -> str:
-    """Return a name that no other process bears, nor this one at another time.
+    """Return a name that no other process has, and this process gets only once.
 
-    It says which machine (and container) and which process of it, so that others there can tell
-    that the process has ended.
+    It names the machine (and container) and the process, so that other processes there can tell
+    that this one has ended.
     """
     pid = os.getpid()
     return f"{_machine()}.{pid}.{_started(pid) or 0}.{secrets.token_hex(6)}"
 
 
 def surely_ended(identity: str) -> bool:
-    """Return whether the process lived on this machine and is no more.
+    """Return whether the process lived on this machine and has ended.
 
-    False where that cannot be told: it belongs to another machine, or the system does not say.
+    False where it is unknown: the process belongs to another machine, or the system does not tell.
     """
     try:
         machine, pid, started, _ = identity.split(".")
@@ -38,7 +38,7 @@ def surely_ended(identity: str) -> bool:
 
 @cache
 def _machine() -> str:
-    """Return what tells this machine and its namespace of process ids from all others."""
+    """Return a name for this machine and its namespace of process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
         numbers = Path("/proc/self/ns/pid").stat().st_ino
@@ -46,7 +46,7 @@ def _machine() -> str:
     except OSError:
         return _NOWHERE
     if str(mounted_for) != str(os.getpid()):
-        # /proc shows another namespace of processes than the one that we live in.
+        # /proc shows another namespace of process ids than ours.
         return _NOWHERE
     return hashlib.blake2b(b"%b %d" % (boot, numbers), digest_size=6).hexdigest()
 
@@ -57,23 +57,23 @@ def _has_ended(pid: int, started: int) -> bool:
     except ProcessLookupError:
         return True
     except OSError:
-        # It is there, and another user's.
+        # It exists, and belongs to another user.
         return False
     fields = _fields(pid)
-    # One that waits to be collected answers nobody any more, and a number may be given again.
+    # A zombie has ended too. A process id may be reused, hence the start time.
     return bool(fields) and (fields[0] in {"Z", "X"} or int(fields[_STARTED]) != started)
 
 
 def _started(pid: int) -> int | None:
-    """Return when the process started, in ticks since the machine did; None: not to be seen."""
+    """Return the process's start time in ticks since boot; None where it is hidden."""
     fields = _fields(pid)
     return int(fields[_STARTED]) if fields else None
 
 
 def _fields(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the third on, the state of the process."""
+    """Return the fields of /proc/PID/stat from the third one on, the process's state."""
     try:
-        # The name in the second field may hold anything, parentheses included.
+        # The name in the second field may have any characters, parentheses included.
         return Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
     except OSError:
         return []

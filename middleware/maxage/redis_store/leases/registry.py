@@ -1,8 +1,8 @@
-"""Where the workers of a namespace keep their leases: one hash, hence one node of a Cluster."""
+"""The registry of the leases of a namespace: one hash, hence on one node of a cluster."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
-# What redis-py reads is of any type until it is checked here.
+# redis-py's answers are of any type until they are checked here.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from maxage.redis_store.leases.lease import Record
 from maxage.redis_store.servers.commands import Command
 
 REGISTRY_SECONDS: Final = 400 * 86_400
-"""Seconds for which the server keeps the registry of a namespace that nobody uses any more.
+"""Lifetime in seconds of the registry of an unused namespace.
 
-Longer than any response: the record of a worker that died with the last of its peers must outlive
-what that worker could not purge.
+It is longer than that of any response: if all workers die, the record of each must outlive the
+responses that it could not purge.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registered:
-    """What one round trip told of the server and of all workers."""
+class Reading:
+    """The server's state and all workers' records, read in one round trip."""
 
     info: object
-    """The answer to INFO replication, or the error in its place."""
+    """The answer to INFO replication, which may be an error."""
     server_now: int
     """The server's clock in milliseconds."""
     records: Mapping[str, Record]
@@ -34,43 +34,44 @@ class Registered:
 
 @final
 class Registry:
-    """The hash in which the workers of a namespace keep their records.
+    """The hash with the records of a namespace's workers.
 
     Args:
         namespace: the prefix of all keys.
-        ask: sends commands to the server in one round trip; errors stand among the answers.
+        send: sends commands to the hash's server in one round trip; returns the answers, errors
+            included.
     """
 
-    def __init__(self, namespace: str, ask: Callable[[Sequence[Command]], Sequence[Any]]) -> None:
+    def __init__(self, namespace: str, send: Callable[[Sequence[Command]], Sequence[Any]]) -> None:
         self.key: Final = registry_key(namespace)
-        self._ask: Final = ask
+        self._send: Final = send
 
-    def read(self) -> Registered:
-        """Return what lies there now.
+    def read(self) -> Reading:
+        """Return the records as they are now.
 
         Raises:
-            RedisError, OSError: the server did not answer, or would not.
+            RedisError, OSError: the server did not answer, or refused.
         """
         asked = (("INFO", "replication"), ("TIME",), ("HGETALL", self.key))
-        info, time, records = self._ask(asked)
+        info, time, records = self._send(asked)
         if isinstance(records, ResponseError) and str(records).startswith("WRONGTYPE"):
-            # Somebody else's value under our key; what was remembered of the peers still counts.
-            self._ask((("UNLINK", self.key),))
+            # Another program's value has our key. The remembered peers still count.
+            self._send((("UNLINK", self.key),))
             records = []
-        return Registered(info=info, server_now=_server_time(time), records=_records(records))
+        return Reading(info=info, server_now=_server_time(time), records=_records(records))
 
     def write(self, records: Mapping[str, Record], removed: Iterable[str] = ()) -> None:
-        """Write records, remove others, and keep the registry for as long as it may be needed.
+        """Write records, remove others, and extend the registry's lifetime.
 
         Raises:
-            RedisError, OSError: the server did not answer, or would not.
+            RedisError, OSError: the server did not answer, or refused.
         """
         commands: list[Command] = [
             ("HSET", self.key, name, record.encode()) for name, record in records.items()
         ]
         commands += [("HDEL", self.key, name) for name in removed]
         if commands:
-            for answer in self._ask((*commands, ("EXPIRE", self.key, REGISTRY_SECONDS))):
+            for answer in self._send((*commands, ("EXPIRE", self.key, REGISTRY_SECONDS))):
                 if isinstance(answer, Exception):
                     raise answer
 

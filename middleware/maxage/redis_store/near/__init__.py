@@ -1,1 +1,1 @@
-"""Copies of stored responses in this process, and the connections that end them."""
+"""The near cache: copies of stored responses, and the connections that invalidate them."""

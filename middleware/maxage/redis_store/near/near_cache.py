@@ -1,8 +1,8 @@
-"""The near cache: responses ready to be sent, in this process, while their tokens are watched.
+"""The near cache: copies of stored responses in this process, while their tokens are watched.
 
-It keeps nothing from whoever purges: a copy is dropped by the message about its token, or by this
-process itself before its own purge is sent. It is not used while nobody listens, while the server
-does not answer, while another server took over, or while a purge is owed.
+No purge is missed: a message about its token drops a copy, and this process drops copies itself
+before it sends a purge. The near cache is not used without a listening connection, while the server
+does not answer, after another server took over, or while a purge is owed.
 """
 
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ from maxage.store.near_copy import Copy
 from maxage.store.tokens import token_key
 
 SILENCE: Final = 0.1
-"""Seconds by which a `prompt` hit may lag: a question sent no longer ago was answered."""
+"""Seconds by which a `prompt` hit may lag: an answered PING is no older."""
 
 _LOOK_INTERVAL: Final = 0.01
-"""Seconds for which it is remembered that copies may be used. A purge that comes to be owed ends it
-at once, and a lost connection leaves no copy."""
+"""Seconds between two checks of whether copies may be used. An owed purge forces a check at once,
+and a lost connection leaves no copy."""
 
 
 @final
@@ -29,9 +29,9 @@ class NearCache:
     """The near cache in front of a Redis server, or of the masters of a cluster.
 
     Args:
-        upstream: the store whose purges are watched.
+        redis_state: the store whose purges are watched.
         mode: `exact` or `prompt`, as in `CACHE_NEAR`.
-        max_bytes: what the copies may take, as in `CACHE_NEAR_BYTES`.
+        max_bytes: the size limit of all copies, as in `CACHE_NEAR_BYTES`.
         confirm_within: seconds that an `exact` hit waits for the server.
         clock: monotonic seconds.
     """
@@ -54,7 +54,7 @@ class NearCache:
         self._confirm_within: Final = confirm_within
         self._clock: Final = clock
         self._good_until = float("-inf")
-        """Until when it need not be looked again whether copies may be used."""
+        """The end (monotonic) of the last check's result."""
         redis_state.watch_purges(self)
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class NearCache:
         return len(self.copies)
 
     def find(self, key: bytes) -> Copy | None:
-        """Return the copy kept under a key, if copies may be used now and it has not ended."""
+        """Return the copy of a key, if copies may be used now and it has not ended."""
         now = self._clock()
         if now >= self._good_until and not self._usable(now):
             return None
@@ -70,7 +70,7 @@ class NearCache:
         return copy if copy is not None and copy.ends > now else None
 
     def _usable(self, now: float) -> bool:
-        """Look at all on which it depends, and remember for a moment that copies may be used."""
+        """Check whether copies may be used, and remember a positive result for a moment."""
         self._good_until = float("-inf")
         listeners, redis_state = self.listeners, self._redis_state
         if not listeners.hear() or not redis_state.trusted:
@@ -82,9 +82,9 @@ class NearCache:
         return now < until
 
     async def confirm(self) -> bool:
-        """Return whether all that was purged before this call has been dropped.
+        """Return whether all copies that were purged before this call have been dropped.
 
-        The questions are sent after this call began, once for all who ask in this turn of the loop.
+        The PINGs are sent after this call, once for all callers in this turn of the loop.
         """
         if not self.exact:
             return True
@@ -99,25 +99,24 @@ class NearCache:
         return self._redis_state.patience(self._confirm_within)
 
     def begin(self) -> int:
-        """Return what `keep` takes; to be called before the first byte of a lookup is sent."""
+        """Return the serial for `keep`; call it before the first byte of a lookup is sent."""
         return self.copies.serial
 
     def keep(self, entry: Entry, *, since: int, ends: float) -> None:
-        """Keep what a lookup brought.
+        """Keep a copy of a looked up entry until `ends` (monotonic), unless it may be outdated.
 
-        From the first byte of the lookup until now there must have been no message about its
-        tokens, no loss or begin of listening and no purge of our own; any of them could have been
-        overtaken by the answer.
+        It may be if since the first byte of the lookup a message about its tokens came, listening
+        began or ended, or this process purged: the answer may have overtaken any of them.
         """
         if self._usable(self._clock()):
             names = (token_key(self._redis_state.namespace, group) for group, _ in entry.tokens)
             self.copies.put(Copy(entry, ends=ends, tokens=tuple(names)), since=since)
 
     def forget(self, keys: Iterable[bytes]) -> None:
-        """Drop copies in whose place something newer is stored, or nothing."""
+        """Drop copies whose entries were replaced or removed."""
         self.copies.drop(keys)
 
     def purging(self, groups: Iterable[str]) -> None:
-        """Drop what this process is about to purge; may be called from any thread."""
+        """Drop the copies that this process is about to purge; may be called from any thread."""
         self._good_until = float("-inf")
         self.copies.purge(token_key(self._redis_state.namespace, group) for group in groups)

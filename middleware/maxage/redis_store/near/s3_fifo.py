@@ -1,10 +1,9 @@
-"""Copies of stored responses in the memory of this process, bounded in bytes.
+"""Copies of stored responses in this process, bounded in bytes, evicted by S3-FIFO.
 
-What leaves when the room is used up is chosen by S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi: "FIFO
-queues are all you need for cache eviction", SOSP 2023): a small queue, a main queue, and the
-names of those that left the small one lately. What was used once at most goes through the small
-queue and never touches the main one, however long a scan of one-time keys lasts; and a hit only
-counts, so that it needs no lock and moves nothing.
+S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi: "FIFO queues are all you need for cache eviction", SOSP
+2023) has a small queue, a main queue, and the names of copies that left the small queue lately. A
+copy that is used once at most passes through the small queue only, however long a scan of one-time
+keys lasts. A hit only counts: it needs no lock and moves nothing.
 """
 
 import threading
@@ -15,17 +14,17 @@ from typing import Final, final
 from maxage.store.near_copy import Copy
 
 _SMALL_PART: Final = 10
-"""The small queue's share of all bytes: one part in so many."""
+"""The small queue may take one part in so many of all bytes."""
 _LARGEST_PART: Final = 4
-"""No copy takes more than one part in so many."""
+"""A copy may take at most one part in so many of all bytes."""
 _MOST_USES: Final = 3
-"""Uses that are counted; a copy is spared as often in the main queue."""
+"""Uses that are counted; the main queue spares a copy as often."""
 _GHOST_BYTES: Final = 160
-"""What the name of a copy that has left costs: an integer and its place in the queue."""
+"""Bytes of the name of an evicted copy: an integer and its place in the queue."""
 _SET_BYTES: Final = 320
-"""What a token costs of which copies are kept: its key, a set, and the place of both."""
+"""Bytes of a token that copies depend on: its key, a set, and the place of both."""
 _MARKS: Final = 512
-"""Tokens of which it is remembered that they changed lately."""
+"""Changed tokens that are remembered."""
 
 
 @final
@@ -35,7 +34,7 @@ class Copies:
     It may be changed from several threads. `find` takes no lock.
 
     Args:
-        max_bytes: what all copies together may take.
+        max_bytes: the size limit of all copies together.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -57,23 +56,23 @@ class Copies:
 
     @property
     def used_bytes(self) -> int:
-        """What the copies take now."""
+        """The bytes that the copies take now."""
         return self._bytes + len(self._ghosts) * _GHOST_BYTES
 
     @property
     def serial(self) -> int:
-        """The number of the last change; `put` takes the one that a lookup began with."""
+        """The number of the last change. A lookup notes it when it begins, for `put`."""
         return self._serial
 
     def find(self, key: bytes) -> Copy | None:
-        """Return the copy kept under a key, and count its use."""
+        """Return the copy of a key, and count its use."""
         copy = self._by_key.get(key)
         if copy is not None and copy.uses < _MOST_USES:
             copy.uses += 1
         return copy
 
     def put(self, copy: Copy, *, since: int) -> bool:
-        """Keep a copy, unless one of its tokens, or it itself, changed since that serial."""
+        """Keep a copy, unless its key or one of its tokens changed since that serial."""
         key = copy.entry.key
         if copy.size > self._max_bytes // _LARGEST_PART:
             return False
@@ -89,7 +88,7 @@ class Copies:
             return copy.kept
 
     def purge(self, tokens: Iterable[bytes]) -> None:
-        """Drop every copy that depends on one of these tokens, and void what is under way."""
+        """Drop every copy that depends on one of these tokens, and void lookups under way."""
         with self._lock:
             self._serial += 1
             for token in tokens:
@@ -98,7 +97,7 @@ class Copies:
                     self._remove(key)
 
     def drop(self, keys: Iterable[bytes]) -> None:
-        """Drop these copies, since something newer is stored in their place."""
+        """Drop copies whose entries were replaced or removed."""
         with self._lock:
             self._serial += 1
             for key in keys:
@@ -106,7 +105,7 @@ class Copies:
                 self._remove(key)
 
     def clear(self) -> None:
-        """Drop everything, and void what is under way."""
+        """Drop all copies, and void lookups under way."""
         with self._lock:
             self._serial += 1
             self._all_changed = self._serial
@@ -119,7 +118,7 @@ class Copies:
 
     def _mark(self, name: bytes) -> None:
         if len(self._changed) >= _MARKS:
-            # Nobody knows any more what changed before: it voids all lookups under way.
+            # Older changes are forgotten, so all lookups under way are voided.
             self._changed.clear()
             self._all_changed = self._serial
         self._changed[name] = self._serial
@@ -135,7 +134,7 @@ class Copies:
         self._bytes += copy.size
         ghost = hash(key)
         if ghost in self._ghosts:
-            # It has left too early the last time.
+            # It was evicted too early.
             del self._ghosts[ghost]
             copy.in_main = True
             self._main[key] = copy

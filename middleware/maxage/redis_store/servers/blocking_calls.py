@@ -1,15 +1,15 @@
-"""Blocking questions that nothing can cut short, such as one to a resolver, beside everything else.
+"""Blocking calls in threads of their own: some, such as DNS lookups, cannot be interrupted.
 
-A resolver that hangs keeps its thread for as long as the system likes. In the pool of an event loop
-or of a framework a few of those stop whatever the application runs there. Here each question has a
-thread of its own, and there is one of them at most: who asks the same meanwhile waits for that
-answer, for as long as he has time.
+A hanging resolver keeps its thread as long as the system lets it. In the thread pool of an event
+loop or a framework, a few such threads stop all other work of the application. Here each call has
+its own thread, and equal calls share one: a caller that comes later waits for the same result, for
+as long as its own timeout allows.
 """
 
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Any, Final, ParamSpec, TypeVar, final
 
@@ -19,48 +19,51 @@ T = TypeVar("T")
 
 @final
 class _BlockingCalls:
-    """The questions that are under way in this process."""
+    """The blocking calls under way in this process."""
 
     def __init__(self) -> None:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Begin anew in a process that was forked: the threads are the parent's."""
+        """Start anew in a forked process: the threads are the parent's."""
         self._lock = threading.Lock()
-        self._under_way: dict[object, Future[Any]] = {}
+        self._under_way: dict[Hashable, Future[Any]] = {}
 
-    def ask(self, question: object, answer: Callable[[], Any]) -> Future[Any]:
-        """Return the answer to come of a question, asked now unless it is under way."""
+    def start(self, key: Hashable, call: Callable[[], Any]) -> Future[Any]:
+        """Return the future of the call with this key; start the call unless it is under way."""
         with self._lock:
-            future = self._under_way.get(question)
+            future = self._under_way.get(key)
             if future is None:
                 future = Future[Any]()
-                # From now on nobody who is cancelled cancels it for the others.
+                # From now on one caller's cancellation does not cancel it for the others.
                 future.set_running_or_notify_cancel()
-                self._start(question, answer, future)
-                self._under_way[question] = future
+                self._start_thread(key, call, future)
+                self._under_way[key] = future
             return future
 
-    def _start(self, *work: Any) -> None:
+    def _start_thread(self, *work: Any) -> None:
         try:
-            threading.Thread(target=self._run, args=work, name="maxage-aside", daemon=True).start()
+            thread = threading.Thread(
+                target=self._run, args=work, name="maxage-blocking-call", daemon=True
+            )
+            thread.start()
         except RuntimeError as error:
-            # There are too many threads, or the interpreter is about to end.
-            raise OSError("no thread is to be had") from error
+            # There are too many threads, or the interpreter is shutting down.
+            raise OSError("no thread can be started") from error
 
-    def _run(self, question: object, answer: Callable[[], Any], future: Future[Any]) -> None:
+    def _run(self, key: Hashable, call: Callable[[], Any], future: Future[Any]) -> None:
         try:
-            result = answer()
-        except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
-            self._forget(question)
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - raised in the callers that wait
+            self._forget(key)
             future.set_exception(error)
         else:
-            self._forget(question)
+            self._forget(key)
             future.set_result(result)
 
-    def _forget(self, question: object) -> None:
+    def _forget(self, key: Hashable) -> None:
         with self._lock:
-            self._under_way.pop(question, None)
+            self._under_way.pop(key, None)
 
 
 _blocking_calls: Final = _BlockingCalls()
@@ -69,20 +72,20 @@ if hasattr(os, "register_at_fork"):
 
 
 def start_blocking(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> Future[T]:
-    """Call the function in a thread of its own, or wait for the same call that is under way.
+    """Call a function in a thread of its own, or join the same call that is under way.
 
     Args:
-        function: what blocks; calls of equal functions with equal arguments are the same.
+        function: the function; calls of equal functions with equal arguments are the same call.
         args: its arguments, hashable.
         more: its keyword arguments, hashable.
 
     Raises:
-        OSError: no thread is to be had.
+        OSError: no thread can be started.
     """
-    question = (function, args, tuple(more.items()))
-    return _blocking_calls.ask(question, lambda: function(*args, **more))
+    key = (function, args, tuple(more.items()))
+    return _blocking_calls.start(key, lambda: function(*args, **more))
 
 
 async def run_blocking(function: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-    """Await what `start_blocking` returns; to be cancelled ends only the waiting."""
+    """Await `start_blocking`; a cancellation ends only the waiting."""
     return await asyncio.wrap_future(start_blocking(function, *args, **more))

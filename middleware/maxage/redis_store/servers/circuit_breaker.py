@@ -1,4 +1,4 @@
-"""What keeps a store that misbehaves out of the way: the time budget and the circuit breaker."""
+"""The circuit breaker of a server, and the time budget of a piece of work on it."""
 
 import asyncio
 import threading
@@ -7,19 +7,18 @@ from contextlib import asynccontextmanager
 from typing import Final, final
 
 FAILURES_TO_OPEN: Final = 3
-
-
+PROBE_INTERVAL: Final = 0.2
+"""Seconds between two attempts of the background probe to reach a server."""
 _LATE_LOOK: Final = 0.9
-"""The part of a budget after which it is looked whether the event loop itself was late."""
+"""The part of a budget after which the event loop is checked for delays of its own."""
 
 
 @asynccontextmanager
 async def budget(seconds: float) -> AsyncGenerator[None]:
-    """Bound a piece of work on the store; time for which the event loop stood still is not counted.
+    """Bound a piece of work on a server; time in which the event loop was blocked does not count.
 
-    When something else blocks the loop, the store's answer lies there unread and the timer is due
-    as well. That is no failure of the store: the budget is extended by as much as the loop was
-    late.
+    While other work blocks the loop, the server's answer waits unread and the timer is due as well.
+    That is no failure of the server, so the budget is extended by the loop's delay.
 
     Raises:
         TimeoutError: the work took longer.
@@ -28,13 +27,13 @@ async def budget(seconds: float) -> AsyncGenerator[None]:
     due = loop.time() + seconds * _LATE_LOOK
     async with asyncio.timeout(seconds) as limit:
 
-        def look() -> None:
+        def extend() -> None:
             late = loop.time() - due
             when = limit.when()
             if late > seconds * (1 - _LATE_LOOK) / 2 and when is not None and not limit.expired():
                 limit.reschedule(when + late)
 
-        timer = loop.call_at(due, look)
+        timer = loop.call_at(due, extend)
         try:
             yield
         finally:
@@ -43,7 +42,7 @@ async def budget(seconds: float) -> AsyncGenerator[None]:
 
 @final
 class CircuitBreaker:
-    """Opens after three failures in a row; only a background probe closes it, never a request."""
+    """Opens after three failures in a row; only the background probe closes it, never a request."""
 
     __slots__ = ("_failures", "_lock", "_open")
 
@@ -59,7 +58,7 @@ class CircuitBreaker:
 
     @property
     def open(self) -> bool:
-        """Whether requests must not ask the store."""
+        """Whether requests must not use the server."""
         return self._open
 
     def succeeded(self) -> None:

@@ -1,7 +1,6 @@
-"""The connections of one event loop to one server, within their budgets.
+"""The connections of one event loop to all servers of a store, within the budgets.
 
-redis-py binds connections to the loop that made them, so that each loop has connections of its
-own.
+redis-py binds connections to the event loop that made them, so each loop has its own.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -9,207 +8,175 @@ own.
 # redis-py leaves part of its own signatures without types.
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, final
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final, TypeVar, final
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
-from maxage.errors import StoreUnavailableError
-from maxage.redis_store.servers.commands import (
-    Begin,
-    Command,
-    Fetched,
-    Plan,
-    answers_of,
-    creation_commands,
-    strings,
-)
+from maxage.redis_store.servers.blocking_calls import run_blocking
+from maxage.redis_store.servers.commands import Begin, Fetched, Plan
 from maxage.redis_store.servers.dialer import Dialer
-from maxage.redis_store.servers.node import Node, describe
+from maxage.redis_store.servers.node import Node
+from maxage.redis_store.servers.packet import Packet, Rounds
+from maxage.redis_store.servers.per_node import PerNode
 from maxage.redis_store.servers.pipeline import FAILURES
+from maxage.redis_store.servers.rounds import fetching, running
+from maxage.redis_store.servers.topology import Topology
 from maxage.settings import CacheSettings
-from maxage.store.tokens import belongs
+
+T = TypeVar("T")
 
 
-class Connections(Protocol):
-    """What a store asks of its connections, to one server or to many."""
+@final
+class Connections:
+    """Connections of one event loop: sends the packets of each round side by side."""
+
+    def __init__(self, topology: Topology, settings: CacheSettings) -> None:
+        self._topology: Final = topology
+        self._read_budget: Final = settings.cache_read_budget
+        self._write_budget: Final = settings.cache_write_budget
+        longest = max(settings.cache_read_budget, settings.cache_write_budget)
+        self._per_node: Final = PerNode(topology, lambda node: NodeConnections(node, longest))
+
+    async def connect(self) -> None:
+        """Connect to every server that answers within the read budget."""
+        await self._learn(self._read_budget)
+        connected = (self._per_node[node].connect() for node in self._topology.nodes)
+        await asyncio.gather(*connected)
 
     async def close(self) -> None:
-        """Close the connections; new ones are made when they are needed."""
-        ...
+        """Close the connections; use makes new ones."""
+        for connections in self._per_node.all():
+            await connections.close()
 
-    async def ping(self) -> bool:
-        """Ask the servers themselves, within the read budget."""
-        ...
+    def connection_to(self, node: Node) -> AbstractConnection:
+        """Return a new connection to a server, not connected yet and never shared."""
+        return self._per_node[node].new_connection()
 
-    async def fetch(
+    def fetch(
         self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
-    ) -> Fetched:
-        """Read values and tokens; missing tokens are created, for as long as `begin` says."""
-        ...
+    ) -> Coroutine[Any, Any, Fetched]:
+        """Read values and tokens within the read budget; see `fetching`."""
+        return self._driven(fetching(self._topology, keys, token_keys, begin), self._read_budget)
 
-    async def run(
+    def run(
         self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False
-    ) -> Sequence[Any]:
-        """Send one command for each key, within the write budget."""
-        ...
+    ) -> Coroutine[Any, Any, Sequence[Any]]:
+        """Run one command for each key within the write budget; see `running`.
 
-    def connector_to(self, node: Node) -> Callable[[], AbstractConnection]:
-        """Return what makes connections to one of the servers, each of its own, never shared."""
-        ...
+        Args:
+            keys: the keys of the commands.
+            plan: gives the command for each position.
+            replicated: whether a replica has to confirm each write, where there are replicas. A
+                deposed primary confirms writes that are lost with it.
+        """
+        rounds = running(self._topology, keys, plan)
+        return self._driven(rounds, self._write_budget, replicated=replicated)
+
+    async def _driven(self, rounds: Rounds[T], seconds: float, *, replicated: bool = False) -> T:
+        """Send each round's packets side by side, all rounds together within `seconds`."""
+        ends = monotonic() + seconds
+        if self._per_node.served is not self._topology.nodes:
+            await self._learn(seconds)
+        try:
+            while True:
+                packets, left = next(rounds), ends - monotonic()
+                if left <= 0:
+                    continue
+                if len(packets) == 1:
+                    packet = packets[0]
+                    await self._per_node[packet.node].send(packet, left, replicated=replicated)
+                    continue
+                sent = [
+                    self._per_node[p.node].send(p, left, replicated=replicated) for p in packets
+                ]
+                await asyncio.gather(*sent)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _learn(self, seconds: float) -> None:
+        """Learn the masters before the first question; the background thread keeps them current."""
+        if self._topology.is_untried:
+            with suppress(RedisError, TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await run_blocking(self._topology.learn, seconds)
+        for connections in self._per_node.outdated():
+            await connections.close()
 
 
 @final
 class NodeConnections:
-    """Asks one server, and counts its answers and failures."""
+    """Connections to one server: one for all commands, and one for those that wait for a replica.
 
-    def __init__(self, node: Node, settings: CacheSettings) -> None:
-        self._node = node
-        self._settings = settings
-        self._maker = self._new_maker()
-        seconds = max(settings.cache_read_budget, settings.cache_write_budget)
-        self._dialer = Dialer(node, self._new_connection, seconds=seconds)
-        # WAIT holds back whatever is asked after it.
-        self._waiting_dialer = Dialer(node, self._new_connection, seconds=seconds)
+    Args:
+        node: the server; it counts answers and failures.
+        seconds: how long connecting may take.
+    """
+
+    def __init__(self, node: Node, seconds: float) -> None:
+        self._node: Final = node
+        self._maker: Final = self._new_maker()
+        self._loop: Final = asyncio.get_running_loop()
+        self._dialer: Final = Dialer(node, self.new_connection, seconds=seconds)
+        # A WAIT holds back every command after it.
+        self._waiting_dialer: Final = Dialer(node, self.new_connection, seconds=seconds)
+        self._seconds: Final = seconds
+
+    async def connect(self) -> None:
+        """Connect, if the server answers in time."""
+        with suppress(*FAILURES):
+            await self._dialer.connection(self._loop.time() + self._seconds)
 
     async def close(self) -> None:
-        """Close the connections; new ones are made when they are needed."""
+        """Close the connections; use makes new ones."""
         await self._dialer.close()
         await self._waiting_dialer.close()
 
-    def connector_to(self, node: Node) -> Callable[[], AbstractConnection]:
-        """Return what makes connections to the server, the only one that there is."""
-        del node
-        return self._new_connection
-
-    def _new_connection(self) -> AbstractConnection:
-        """Return a connection, not made yet, that reads the server's history when it is."""
+    def new_connection(self) -> AbstractConnection:
+        """Return a connection, not connected yet, that reads the server's history first."""
         made: AbstractConnection = self._maker.connection_class(**self._maker.connection_kwargs)
         return made
 
-    async def ping(self) -> bool:
-        """Ask the server itself, within the read budget, an open breaker notwithstanding."""
-        answers = await self._answers(
-            self._dialer, lambda _: [("PING",)], self._settings.cache_read_budget
-        )
-        return answers in ([b"PONG"], ["PONG"])
-
-    async def fetch(
-        self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
-    ) -> Fetched:
-        """Read values and tokens in one round trip; missing tokens are created in a second one.
+    async def send(self, packet: Packet, seconds: float, *, replicated: bool) -> None:
+        """Send a packet's commands in one round trip, and hand it the answers, if they come.
 
         Args:
-            keys: of the values.
-            token_keys: of the tokens.
-            begin: is told of each token that is created.
-
-        Raises:
-            StoreUnavailableError: no trustworthy answer within the read budget.
-        """
-        node = self._node
-        if node.breaker.open:
-            raise StoreUnavailableError("the store is away")
-        try:
-            found = await self._fetch(keys, token_keys, begin)
-        except FAILURES as error:
-            raise StoreUnavailableError(describe(error)) from None
-        node.succeeded()
-        return found
-
-    async def run(
-        self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False
-    ) -> Sequence[Any]:
-        """Send one command for each key in one round trip, within the write budget.
-
-        Args:
-            keys: what the commands are about.
-            plan: gives the command for each position.
-            replicated: whether to wait until a replica has it too, where there are any. A primary
-                that was deposed confirms what is lost with it; a replica that has it does not
-                lose it.
-
-        Returns:
-            The answers, errors included; None where the server did not answer or not confirm.
-        """
-
-        def commands(history: bytes) -> list[Command]:
-            return [plan(position, history) for position in range(len(keys))]
-
-        seconds = self._settings.cache_write_budget
-        answers = await self.exchange(commands, within=seconds, replicated=replicated)
-        if answers is not None:
-            self._node.succeeded()
-        return answers_of(answers, len(keys))
-
-    async def exchange(
-        self,
-        commands: Callable[[bytes], list[Command]],
-        *,
-        within: float,
-        replicated: bool = False,
-    ) -> list[Any] | None:
-        """Send commands, given the server's history, in one round trip.
-
-        Args:
-            commands: gives what to send.
-            within: seconds that it may take.
+            packet: the commands.
+            seconds: the budget that is left.
             replicated: whether to add a WAIT, where there are replicas.
-
-        Returns:
-            The answers, errors included; None when the server is away, which is counted.
         """
-        node = self._node
+        node, dialer = self._node, self._dialer
         if node.breaker.open:
-            return None
-        confirmation = node.confirmation(within if replicated else None)
-        if not confirmation:
-            return await self._answers(self._dialer, commands, node.patience(within))
-        return await self._answers(
-            self._waiting_dialer,
-            lambda history: [*commands(history), *confirmation],
-            node.patience(within),
-        )
-
-    async def _answers(
-        self, dialer: Dialer, commands: Callable[[bytes], list[Command]], within: float
-    ) -> list[Any] | None:
-        due = asyncio.get_running_loop().time() + within
+            return
+        confirmation = node.confirmation(seconds) if replicated else None
+        if confirmation:
+            dialer = self._waiting_dialer
+        within = node.patience(seconds)
+        due = self._loop.time() + within
         try:
-            pipelined = dialer.pipelined or await dialer.made(due)
-            return await pipelined.ask(commands(pipelined.history), due=due, within=within)
+            pipelined = dialer.pipelined or await dialer.connection(due)
+            commands = packet.commands(pipelined.history)
+            if confirmation:
+                commands.append(confirmation)
+            answers = await pipelined.send(commands, due=due, within=within)
         except FAILURES:
-            return None
-
-    async def _fetch(
-        self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
-    ) -> Fetched:
-        within = self._node.patience(self._settings.cache_read_budget)
-        due = asyncio.get_running_loop().time() + within
-        pipelined = self._dialer.pipelined or await self._dialer.made(due)
-        asked = [*keys, *token_keys]
-        (answer,) = await pipelined.ask([("MGET", *asked)], due=due, within=within)
+            # The dialer and the connection have counted it.
+            return
         try:
-            found = strings(answer, len(asked))
-            values, tokens = found[: len(keys)], found[len(keys) :]
-            if not all(belongs(token, pipelined.history) for token in tokens):
-                lacking = [i for i, t in enumerate(tokens) if not belongs(t, pipelined.history)]
-                commands = creation_commands(
-                    [(token_keys[i], tokens[i]) for i in lacking], pipelined.history, begin
-                )
-                created = await pipelined.ask(commands, due=due, within=within)
-                _put_created(tokens, lacking, created[-1], pipelined.history)
+            packet.take(answers)
         except (ResponseError, InvalidResponse) as error:
-            # Whoever answers like that is not to be asked on.
-            self._node.failed(error)
+            node.failed(error)
             pipelined.retire()
-            raise
-        return values, tokens
+        else:
+            node.succeeded()
 
     async def _on_connect(self, connection: AbstractConnection) -> None:
         """Read the history of the server on each new connection, before anything else."""
@@ -223,9 +190,9 @@ class NodeConnections:
             raise RedisConnectionError("another server history: the namespace is purged first")
 
     def _new_maker(self) -> ConnectionPool:
-        """Return what knows how to connect; nothing is ever pooled in it."""
+        """Return the factory of connections; it never pools one."""
         options: dict[str, Any] = {
-            # The budgets bound whole operations; a second timer for each read would only cost.
+            # The budgets bound whole round trips; a second timer for each read only costs time.
             "socket_timeout": None,
             "socket_connect_timeout": None,
             # A resent purge would carry its old value: every attempt must draw its own.
@@ -235,13 +202,3 @@ class NodeConnections:
             "redis_connect_func": self._on_connect,
         }
         return ConnectionPool(**options | self._node.options(in_loop=True))
-
-
-def _put_created(
-    tokens: list[bytes | None], lacking: Sequence[int], answer: object, history: bytes
-) -> None:
-    """Put the created tokens in their places; None where that was refused."""
-    refused = isinstance(answer, ResponseError)
-    created = [None] * len(lacking) if refused else strings(answer, len(lacking))
-    for i, token in zip(lacking, created, strict=True):
-        tokens[i] = token if belongs(token, history) else None

@@ -1,4 +1,4 @@
-"""Makes the pipelined connection to a server when it is needed, and anew when it was lost."""
+"""The dialer of a server: makes its pipelined connection, and a new one after a loss."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,22 +8,18 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage.redis_store.servers.circuit_breaker import budget
-from maxage.redis_store.servers.node import (
-    Node,
-    describe,
-    note_history,
-)
+from maxage.redis_store.servers.node import Node, describe, note_history
 from maxage.redis_store.servers.pipeline import FAILURES, PipelinedConnection
 
 
 @final
 class Dialer:
-    """The link to a server: made when it is needed, and anew when it was lost.
+    """Makes the pipelined connection to a server when it is needed, and a new one after a loss.
 
     Args:
-        node: the server. It is told of each failure once, however many waited.
-        connect: returns a connection of redis-py's that is not made yet.
-        seconds: what making it may take.
+        node: the server; it counts each failure once, however many requests waited.
+        connect: returns a new redis-py connection, not connected yet.
+        seconds: how long connecting may take.
     """
 
     def __init__(
@@ -33,13 +29,13 @@ class Dialer:
         self._connect: Final = connect
         self._seconds: Final = seconds
         self._pipelined: PipelinedConnection | None = None
-        self._making: asyncio.Task[PipelinedConnection] | None = None
+        self._dialling: asyncio.Task[PipelinedConnection] | None = None
         self._lost = b""
-        """The history of a link that was lost, until another one has taken its place."""
+        """The history of a lost connection, until another one has taken its place."""
 
     @property
     def pipelined(self) -> PipelinedConnection | None:
-        """The link, if there is one to the server of the history that was met last."""
+        """The connection, if it is usable and its server history is the newest one."""
         pipelined = self._pipelined
         if pipelined is None or (pipelined.usable and pipelined.history == self._node.history):
             return pipelined
@@ -50,36 +46,39 @@ class Dialer:
     def _drop(self, pipelined: PipelinedConnection) -> None:
         self._pipelined, self._lost = None, pipelined.history
 
-    async def made(self, due: float) -> PipelinedConnection:
-        """Return the link, made by then if there is none; see `pipelined`.
+    async def connection(self, due: float) -> PipelinedConnection:
+        """Return the connection; dial if there is none.
+
+        Args:
+            due: when it must be there, by the event loop's clock.
 
         Raises:
-            one of `FAILURES`: there is none; that is counted.
+            one of `FAILURES`: there is none; the failure is counted.
         """
         if (pipelined := self.pipelined) is not None:
             return pipelined
-        if self._making is None:
-            self._making = asyncio.get_running_loop().create_task(self._make())
-            self._making.add_done_callback(self._was_made)
+        if self._dialling is None:
+            self._dialling = asyncio.get_running_loop().create_task(self._dial())
+            self._dialling.add_done_callback(self._dialled)
         try:
             async with budget(max(0.0, due - asyncio.get_running_loop().time())):
-                # Others wait for it too, and the next one will want it.
-                return await asyncio.shield(self._making)
+                # Other requests wait for it too, so a cancellation must not reach it.
+                return await asyncio.shield(self._dialling)
         except TimeoutError as error:
             self._node.failed(error)
             raise
 
     async def close(self) -> None:
-        """Close the link; another one is made when it is needed."""
-        making = self._making
-        if making is not None:
-            making.cancel()
-            await asyncio.wait([making])
+        """Close the connection; use makes a new one."""
+        dialling = self._dialling
+        if dialling is not None:
+            dialling.cancel()
+            await asyncio.wait([dialling])
         if self._pipelined is not None:
             self._pipelined.close()
             self._pipelined = None
 
-    async def _make(self) -> PipelinedConnection:
+    async def _dial(self) -> PipelinedConnection:
         connection = self._connect()
         if self._lost:
             note_history(connection, self._lost)
@@ -90,7 +89,7 @@ class Dialer:
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, Exception) and not isinstance(error, FAILURES):
-                # Garbage makes redis-py raise anything.
+                # An invalid reply makes redis-py raise any exception.
                 raise RedisConnectionError(describe(error)) from error
             raise
         return PipelinedConnection(connection, self._failed)
@@ -98,18 +97,18 @@ class Dialer:
     def _failed(self, error: Exception) -> None:
         self._node.failed(error)
         if self._node.breaker.open and self._pipelined is not None:
-            # Whatever ends the outage, it may not bring this connection back.
+            # The end of the outage may not bring this connection back.
             pipelined = self._pipelined
             self._drop(pipelined)
             pipelined.close()
 
-    def _was_made(self, making: "asyncio.Task[PipelinedConnection]") -> None:
-        self._making = None
-        if making.cancelled():
+    def _dialled(self, dialling: "asyncio.Task[PipelinedConnection]") -> None:
+        self._dialling = None
+        if dialling.cancelled():
             return
-        error = making.exception()
+        error = dialling.exception()
         if error is None:
-            self._pipelined = making.result()
+            self._pipelined = dialling.result()
         elif not isinstance(error, TimeoutError):
-            # Those who waited have counted that it took too long.
+            # A timeout is counted by the requests that waited.
             self._node.failed(error)

@@ -1,8 +1,8 @@
-"""Connections of redis-py to a host by its name: a resolver that hangs costs no more than a server.
+"""redis-py connections whose DNS lookup is bounded by the connect timeout.
 
-Neither `socket.getaddrinfo` nor an event loop's twin of it can be bounded. So the name is looked up
-first by `run_blocking`, within the time for connecting. redis-py looks it up again, and is called
-only when that succeeded.
+Neither `socket.getaddrinfo` nor an event loop's version of it can be interrupted. So `run_blocking`
+looks the name up first, within the connect timeout. redis-py looks it up again, and is called only
+after the first lookup succeeded.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -21,51 +21,51 @@ from redis.retry import Retry
 
 from maxage.redis_store.servers.blocking_calls import run_blocking, start_blocking
 
-LONGEST_WAIT: Final = 1.0
-"""Seconds for looking up a name where nothing bounds connecting."""
+LONGEST_LOOKUP: Final = 1.0
+"""Seconds for a DNS lookup where no connect timeout is set."""
 
 
-class Blocking(blocking.Connection):
-    """A connection for plain functions."""
+class BlockingConnection(blocking.Connection):
+    """A blocking connection whose DNS lookup is bounded."""
 
     def _connect(self) -> Any:
-        if not _is_address(self.host):
+        if not _is_ip_address(self.host):
             lookup = start_blocking(socket.getaddrinfo, self.host, self.port)
-            lookup.result(self.socket_connect_timeout or LONGEST_WAIT)
+            lookup.result(self.socket_connect_timeout or LONGEST_LOOKUP)
         return super()._connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 
 
-class BlockingTls(Blocking, blocking.SSLConnection):
+class BlockingTlsConnection(BlockingConnection, blocking.SSLConnection):
     """The same with TLS."""
 
 
-class Awaitable(awaitable.Connection):
-    """A connection for an event loop."""
+class AwaitableConnection(awaitable.Connection):
+    """An event loop's connection whose DNS lookup is bounded."""
 
     async def _connect(self) -> None:
-        if not _is_address(self.host):
-            async with asyncio.timeout(self.socket_connect_timeout or LONGEST_WAIT):
+        if not _is_ip_address(self.host):
+            async with asyncio.timeout(self.socket_connect_timeout or LONGEST_LOOKUP):
                 await run_blocking(socket.getaddrinfo, self.host, self.port)
         await super()._connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 
 
-class AwaitableTls(Awaitable, awaitable.SSLConnection):
+class AwaitableTlsConnection(AwaitableConnection, awaitable.SSLConnection):
     """The same with TLS."""
 
 
-_KINDS: Final[dict[object, type]] = {
-    blocking.Connection: Blocking,
-    blocking.SSLConnection: BlockingTls,
-    awaitable.Connection: Awaitable,
-    awaitable.SSLConnection: AwaitableTls,
+_BOUNDED: Final[dict[object, type]] = {
+    blocking.Connection: BlockingConnection,
+    blocking.SSLConnection: BlockingTlsConnection,
+    awaitable.Connection: AwaitableConnection,
+    awaitable.SSLConnection: AwaitableTlsConnection,
 }
 
 
 def never_resending(timeout: float) -> dict[str, Any]:
-    """Return redis-py's options for connections of plain functions that are asked once.
+    """Return redis-py's options for blocking connections that never resend a command.
 
     Args:
-        timeout: seconds that connecting, and each answer, may take.
+        timeout: seconds for connecting, and for each answer.
     """
     return {
         "retry": Retry(NoBackoff(), 0),
@@ -76,20 +76,20 @@ def never_resending(timeout: float) -> dict[str, Any]:
     }
 
 
-def by_name(options: dict[str, Any], *, in_loop: bool) -> dict[str, Any]:
-    """Return the connection options of redis-py such that names are looked up within the time.
+def with_bounded_lookup(options: dict[str, Any], *, in_loop: bool) -> dict[str, Any]:
+    """Return redis-py's connection options with a class whose DNS lookup is bounded.
 
     Args:
-        options: as its `parse_url` returns them.
-        in_loop: whether the connections are awaited.
+        options: as redis-py's `parse_url` returns them.
+        in_loop: whether an event loop awaits the connections.
     """
     usual = awaitable.Connection if in_loop else blocking.Connection
-    kind = options.get("connection_class", usual)
-    return options | {"connection_class": _KINDS.get(kind, kind)}
+    named = options.get("connection_class", usual)
+    return options | {"connection_class": _BOUNDED.get(named, named)}
 
 
-def _is_address(host: object) -> bool:
-    """Return whether nobody has to be asked: the host is named by its number."""
+def _is_ip_address(host: object) -> bool:
+    """Return whether the host needs no DNS lookup."""
     try:
         ipaddress.ip_address(str(host))
     except ValueError:

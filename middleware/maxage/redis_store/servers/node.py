@@ -1,7 +1,7 @@
-"""One Redis server as this process knows it: its breaker, its history, and how to reach it.
+"""One Redis server as this process knows it: its circuit breaker, its history, and how to reach it.
 
-Both halves of the library and every event loop share one `Node` for each server, so that a server
-that hangs costs the process its three failures once.
+The asynchronous store, the synchronous store and all event loops share one `Node` for each server,
+so a hanging server costs the process three failures in all.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -23,39 +23,39 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 
-from maxage.redis_store.servers.circuit_breaker import CircuitBreaker
+from maxage.redis_store.servers.circuit_breaker import PROBE_INTERVAL, CircuitBreaker
 from maxage.redis_store.servers.commands import Command
-from maxage.redis_store.servers.dns import by_name, never_resending
+from maxage.redis_store.servers.dns import never_resending, with_bounded_lookup
 from maxage.redis_store.servers.sentinel import Sentinels, following
 from maxage.redis_url import mask_password
 from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of
 
 SERVER_IS_ELSEWHERE: Final = (ReadOnlyError, BusyLoadingError, AuthenticationError, MovedError)
-"""Answers after which a connection is given up, so that the next one reads the history again."""
+"""Answers after which a connection is closed, so that the next one reads the history again."""
 
 UNMET: Final = b"?"
-"""The history of a server that took over from another one: whatever it tells is a change."""
+"""The history of a server that took over: any history that it tells is a change."""
 
 _HISTORY_ATTRIBUTE: Final = "_maxage_history"
 _WAIT_SHARE: Final = 0.8
-"""The part of a budget for which a replica is waited for."""
+"""The part of a budget for which a purge waits for a replica."""
 _PATIENCE: Final = 0.92
-"""The part of a budget for an attempt, the first of a request as a rule."""
+"""The part of a budget for one attempt, usually the first of a request."""
 _PATIENCE_LEFT: Final = 0.04
-"""The part of a budget that is left for an attempt which follows a failed one."""
+"""The part of a budget for an attempt that follows a failed one."""
 
 logger = logging.getLogger("maxage")
 
 
 class Owner(Protocol):
-    """Who is told what happens to a server."""
+    """Is told what happens to a server."""
 
     def rotate(self) -> None:
-        """Another server history was met: everything has to be purged before it is trusted."""
+        """Another server history was met: purge everything before a hit is trusted."""
         ...
 
     def recover(self) -> None:
-        """The server is away: find the way back."""
+        """The server failed: start the background probe."""
         ...
 
 
@@ -75,22 +75,22 @@ class Node:
         """Note a server.
 
         Args:
-            url: where it is, as redis-py spells it.
-            owner: who is told what happens to it.
-            sentinels: who says where it really is.
-            is_in_cluster: whether it is one of several that share the keys.
-            history: the last history known; any other one counts as another server.
+            url: its address, as redis-py spells it.
+            owner: is told what happens to it.
+            sentinels: say which server it is now.
+            is_in_cluster: whether it is one of several masters that share the keys.
+            history: the last known history; any other one counts as another server.
         """
         self._url: Final = url
         self._sentinels: Final = sentinels
         self.is_in_cluster: Final = is_in_cluster
         self.breaker: Final = CircuitBreaker()
         self.has_replicas = False
-        """Whether replicas were connected to the server when it was asked last."""
+        """Whether the last INFO told of replicas."""
         self._owner = owner
         self._history = history
         self._lost_connection = False
-        self._told_hidden = False
+        self._warned_hidden = False
 
     @property
     def history(self) -> bytes | None:
@@ -100,27 +100,27 @@ class Node:
     def meet(self, connection: object, info: object) -> bool:
         """Note the history of a new connection; return whether it may be used.
 
-        A history other than the last one means that another server or an older snapshot took over:
-        our last purges may have gone to the one that is no more. So the namespace is purged before
-        anything is trusted again. Where the server hides its history, every connection after a
-        lost one counts as another server.
+        Another history than the last one means that another server, or an older snapshot, took
+        over. Our last purges may be lost with the former one, so the namespace is purged before a
+        hit is trusted again. Where the server hides its history, each connection after a lost one
+        counts as another server.
 
         Args:
-            connection: one of redis-py's.
+            connection: a connection of redis-py.
             info: the answer to INFO replication, an error included.
 
         Raises:
-            InvalidResponse: it is no answer to that.
+            InvalidResponse: this is no answer to INFO.
         """
         history = self.history_in(info)
-        if history == HIDDEN_HISTORY and not self._told_hidden:
-            self._told_hidden = True
+        if history == HIDDEN_HISTORY and not self._warned_hidden:
+            self._warned_hidden = True
             logger.warning(
-                "Redis does not tell its history (INFO is forbidden): the cache is emptied "
-                "whenever a connection was lost, and a failover that loses none is not noticed."
+                "Redis hides its replication ID (INFO is forbidden): the cache is emptied after "
+                "each lost connection, and a failover that loses none goes unnoticed; allow INFO."
             )
         if connection_history(connection):
-            # redis-py has replaced by itself what the server had closed: nobody saw a failure.
+            # redis-py reconnected by itself after the server had closed the connection.
             self._lost_connection = True
         if not self.changed(history):
             note_history(connection, history)
@@ -130,10 +130,10 @@ class Node:
         return False
 
     def history_in(self, info: object) -> bytes:
-        """Return the history that an answer to INFO replication, or an error, tells.
+        """Return the history in an answer to INFO replication, which may be an error.
 
         Raises:
-            RedisError: the server is none that takes writes, or what answers is no server.
+            RedisError: the server takes no writes, or is no Redis server.
         """
         if isinstance(info, SERVER_IS_ELSEWHERE):
             raise info
@@ -142,16 +142,16 @@ class Node:
         if not isinstance(info, bytes) or b"role:" not in info:
             raise InvalidResponse("the answer is not that to INFO")
         if self._sentinels is not None and b"\nrole:slave" in info:
-            # The sentinel that named it does not know yet.
+            # The sentinel that named it does not know yet that it was demoted.
             raise ReadOnlyError("the server is a replica now")
-        # Where a replica takes over by itself, one that is away is no reason to confirm without it:
-        # it may be us whom the others have left behind.
+        # Where a replica can take over, a missing replica is no reason to confirm a purge without
+        # it: this server may be the one that is cut off.
         is_replaceable = self._sentinels is not None or self.is_in_cluster
         self.has_replicas = has_replicas(info) or (is_replaceable and self.has_replicas)
         return history_of(info)
 
     def changed(self, history: bytes) -> bool:
-        """Note a history; return whether it is another one than that which was met last."""
+        """Note a history; return whether the last one was another."""
         known, self._history = self._history, history
         lost, self._lost_connection = self._lost_connection, False
         if history == HIDDEN_HISTORY:
@@ -159,7 +159,7 @@ class Node:
         return known is not None and known != history
 
     def replaced(self) -> None:
-        """Note that another server took over: connections to the old one are not used again."""
+        """Note that another server took over: connections to the former one are not used again."""
         self._history = UNMET
 
     def failed(self, error: BaseException) -> None:
@@ -169,7 +169,9 @@ class Node:
         if self.breaker.failed():
             if not was_open:
                 logger.warning(
-                    "The cache is bypassed: Redis does not answer (%s).", describe(error)
+                    "Redis unavailable (%s): serving uncached; retrying every %s s.",
+                    describe(error),
+                    PROBE_INTERVAL,
                 )
             self._owner.recover()
 
@@ -178,60 +180,60 @@ class Node:
         self.breaker.succeeded()
 
     def patience(self, seconds: float) -> float:
-        """Return how long to wait for the server, where `seconds` is the budget.
+        """Return how many seconds to wait for the server, given the budget in seconds.
 
-        After a failure only a little, until it answers again: the attempts of one request, such as
-        the purges before and after its answer, are to cost its budget together, not each of them.
+        After a failure it is a small part, until the server answers again: all attempts of one
+        request, such as the purges before and after its answer, cost its budget only once.
         """
         return seconds * (_PATIENCE_LEFT if self.breaker.suspicious else _PATIENCE)
 
-    def confirmation(self, seconds: float | None) -> list[Command]:
-        """Return the command which waits until a replica has the purge too, where there are any.
+    def confirmation(self, seconds: float) -> Command | None:
+        """Return the WAIT for a replica's copy of a purge; None where no replicas are known.
 
         Args:
-            seconds: how long it may wait; None: it need not.
+            seconds: the budget. "No replica has it" is answered within it, and is no failure.
         """
-        if seconds is None or not self.has_replicas:
-            return []
-        # Its answer, that no replica has it, comes within the budget: that is no failure of the
-        # server.
-        return [("WAIT", 1, int(seconds * _WAIT_SHARE * 1000))]
+        return ("WAIT", 1, int(seconds * _WAIT_SHARE * 1000)) if self.has_replicas else None
 
     def is_still(self, info: object) -> bool:
-        """Return whether this answer to INFO replication is from the server that was met last.
+        """Return whether this answer to INFO replication comes from the server that was met last.
 
-        A server can become another one without closing a connection: demoted, or promoted.
+        A server that is demoted or promoted becomes another one without closing a connection.
         """
         return self.history_in(info) == self._history
 
     def options(self, *, in_loop: bool) -> dict[str, Any]:
-        """Return how redis-py connects to it.
+        """Return redis-py's options for connections to the server.
 
         Args:
-            in_loop: whether the connections are awaited.
+            in_loop: whether an event loop awaits the connections.
         """
         parse: Callable[[str], Any] = awaitable.parse_url if in_loop else blocking.parse_url
         options: dict[str, Any] = dict(parse(self._url))
         if self._sentinels is None:
-            return by_name(options, in_loop=in_loop)
+            return with_bounded_lookup(options, in_loop=in_loop)
         return following(self._sentinels, options, in_loop=in_loop)
 
     def pool(
         self, timeout: float, *, on_connect: Callable[[Any], None] | None = None
     ) -> redis.ConnectionPool:
-        """Return a pool of synchronous connections; they never resend, and give up after that."""
+        """Return a pool of blocking connections that never resend; `timeout` is in seconds."""
         options: dict[str, Any] = {**never_resending(timeout), "redis_connect_func": on_connect}
         return redis.ConnectionPool(**options | self.options(in_loop=False))
 
-    def ask(self, commands: Sequence[Command], timeout: float) -> list[Any]:
-        """Send commands over a new connection; see `send`. It counts as no use of the server.
+    def send(self, commands: Sequence[Command], timeout: float) -> list[Any]:
+        """Send commands over a new connection; neither answers nor failures are counted.
 
         Args:
-            commands: what to send.
-            timeout: seconds that connecting, and each answer, may take.
+            commands: the commands.
+            timeout: seconds for connecting, and for each answer.
+
+        Returns:
+            The answers; an error stands in its place.
 
         Raises:
-            RedisError, OSError: the server did not answer; garbage makes redis-py raise others.
+            RedisError, OSError: the server did not answer. An invalid reply makes redis-py raise
+                any exception.
         """
         pool = self.pool(timeout)
         try:
@@ -246,11 +248,11 @@ def describe(error: BaseException) -> str:
 
 
 def send(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    """Send commands in one round trip; an error answer stands in its place in the list.
+    """Send commands in one round trip; return the answers. An error stands in its place.
 
     Args:
-        connection: a synchronous one of redis-py's, connected.
-        commands: what to send.
+        connection: a blocking connection of redis-py, connected.
+        commands: the commands.
 
     Raises:
         RedisError, OSError: the server did not answer.
@@ -267,11 +269,11 @@ def _answer(connection: Any) -> Any:
 
 
 def note_history(connection: object, history: bytes) -> None:
-    """Note on a connection of redis-py which server history it leads to."""
+    """Note the server history of a redis-py connection on it."""
     setattr(connection, _HISTORY_ATTRIBUTE, history)
 
 
 def connection_history(connection: object) -> bytes:
-    """Return what `note_history` noted; empty before the connection was made."""
+    """Return the history that `note_history` noted; empty before the connection was made."""
     history: bytes = getattr(connection, _HISTORY_ATTRIBUTE, b"")
     return history

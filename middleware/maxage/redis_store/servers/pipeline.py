@@ -1,10 +1,10 @@
-"""Commands pipelined on one connection: what costs is a client's work around each command.
+"""A pipelined connection: all commands of one turn of the event loop leave in one write.
 
-redis-py makes the connection, with all that its URL asks for (TLS, password, database, sentinels);
-then the bytes pass between its transport and hiredis with nothing in between. The commands of one
-turn of the event loop leave together, and the server works them off in their order: what is read
-sees what was written before. Answers come in that order too, each to its own future, so that
-whoever is cancelled shifts nobody's answer: it is read and dropped.
+redis-py makes the connection, with all that its URL asks for (TLS, password, database, sentinels).
+Then bytes pass directly between its transport and hiredis: redis-py's work around each command
+costs more than the command. A server answers commands in their order, so a read sees every write
+that was sent before it. Each answer goes to its own future. The answer to a cancelled request is
+read and dropped.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -22,36 +22,30 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 
 from maxage.redis_store.servers.commands import Command
-from maxage.redis_store.servers.node import (
-    SERVER_IS_ELSEWHERE,
-    connection_history,
-)
+from maxage.redis_store.servers.node import SERVER_IS_ELSEWHERE, connection_history
+from maxage.redis_store.servers.packing import joined, packed
 
 FAILURES: Final = (RedisError, OSError, TimeoutError)
-"""What a server that does not answer as it should makes redis-py, and a link, raise."""
-_NOTHING: Final = object()
-_pack: Final[Callable[[Command], bytes]] = cast("Any", hiredis.pack_command)
-"""hiredis' own signature takes tuples of one part."""
+"""Raised when a server fails or sends an invalid reply."""
+_INCOMPLETE: Final = object()
 _GRACE: Final = 0.002
-"""Seconds in which the event loop reads what lies there already when a budget is over."""
+"""Seconds for the event loop to read answers that have arrived already when a budget is over."""
 _PROGRESS: Final = 64 * 1024
-"""Bytes that have to arrive within a budget where a large answer is to be waited for longer."""
+"""Bytes that have to arrive within a budget for a large answer to get another budget."""
 _MOST_LOOKS: Final = 5
-"""For how many budgets such an answer is waited for."""
+"""Budgets that a large answer gets."""
 _TOO_MUCH: Final = 8 * 1024 * 1024
-"""Bytes after which a server that is still answering has been asked for too much at once."""
-_LARGE: Final = 64 * 1024
-"""Bytes from which on a value is not copied to stand in one piece with what is sent around it."""
+"""Bytes of an unfinished answer after which the connection is closed: the request was too large."""
 _KEPT_BUFFER: Final = 4 * 1024 * 1024
-"""Bytes that hiredis may keep for the next answers. By default it gives back what is beyond 16 KB
-after each, and taking a megabyte anew costs as much time as all copies of it together."""
-Told = Callable[[Exception], None]
-"""Is told how a server failed."""
+"""Bytes that hiredis keeps for the next answers. By default it frees all beyond 16 KB after each
+answer, and allocating a megabyte anew takes as long as copying it several times."""
+OnFailure = Callable[[Exception], None]
+"""Called with the error when a server fails."""
 
 
 @final
-class _Question:
-    """Commands under way, and their answers as far as they have come."""
+class PendingCommands:
+    """Commands that were sent together, and the answers that have come."""
 
     __slots__ = ("answers", "arrived", "count", "due", "future", "looks", "within")
 
@@ -64,37 +58,38 @@ class _Question:
         self.within: Final = within
         self.answers: list[Any] = []
         self.looks = 0
+        """How often they were overdue."""
         self.arrived = 0
-        """How much of them had come when they were waited for longer."""
+        """Bytes that had arrived when they got their last budget."""
 
 
 @final
 class PipelinedConnection(asyncio.Protocol):
-    """One connection of redis-py's, from now on ours.
+    """One connection to a server, taken over from redis-py.
 
     Args:
-        connection: it is connected, and nothing is under way on it.
-        failed: is told, once for all who wait, that the server does not answer.
+        connection: a connection of redis-py; it is connected and idle.
+        on_failure: is called when the server fails, once for all commands under way.
     """
 
-    def __init__(self, connection: AbstractConnection, failed: Told) -> None:
+    def __init__(self, connection: AbstractConnection, on_failure: OnFailure) -> None:
         self.history: Final = connection_history(connection)
-        """The server history that was met when the connection was made."""
+        """The server history that the connection met when it was made."""
         self._loop: Final = asyncio.get_running_loop()
-        self._failed: Final = failed
+        self._on_failure: Final = on_failure
         self._reader: Final = hiredis.Reader(
             protocolError=InvalidResponse,
             replyError=cast("Any", connection)._parser.parse_error,  # noqa: SLF001 - its own errors
-            notEnoughData=_NOTHING,
+            notEnoughData=_INCOMPLETE,
         )
         self._reader.setmaxbuf(_KEPT_BUFFER)
-        self._questions: deque[_Question] = deque()
+        self._pending: deque[PendingCommands] = deque()
         self._given_up = 0
-        """How many of the oldest of them nobody waits for any more."""
+        """How many of the oldest of them have failed; their answers are dropped."""
         self._leaving: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._received = 0
-        """Bytes that came since the oldest question is the oldest."""
+        """Bytes that came since the last complete answer."""
         self._open = True
         self._retired = False
         self._writer: Final = _taken_from(connection)
@@ -104,20 +99,20 @@ class PipelinedConnection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether something may be asked: it is open, and the server has not become another one."""
+        """Whether commands may be sent: it is open, and leads to a server that takes writes."""
         return self._open and not self._retired
 
-    def ask(
+    def send(
         self, commands: Sequence[Command], *, due: float, within: float
     ) -> "asyncio.Future[list[Any]]":
-        """Send commands; return a future of the list of their answers.
+        """Send commands at the end of this turn; return a future of their answers.
 
         An error that the server answers stands in its place in the list. The future fails with one
-        of `FAILURES`: then nothing is known of what was sent.
+        of `FAILURES`: then it is unknown which commands the server ran.
 
         Args:
-            commands: what to send; nothing is answered at once.
-            due: until when the answers have to be there, by the event loop's clock.
+            commands: the commands; an empty list is answered at once.
+            due: when the answers must have arrived, by the event loop's clock.
             within: the budget, in seconds, that ends then.
         """
         future: asyncio.Future[list[Any]] = self._loop.create_future()
@@ -130,43 +125,43 @@ class PipelinedConnection(asyncio.Protocol):
         if not self._leaving:
             self._loop.call_soon(self._flush)
         self._leaving += packed(commands)
-        self._questions.append(_Question(future, len(commands), due=due, within=within))
+        self._pending.append(PendingCommands(future, len(commands), due=due, within=within))
         if self._timer is None:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = self._loop.call_at(due, self._check_overdue)
         return future
 
     def retire(self) -> None:
-        """Close as soon as nothing is under way."""
+        """Take no more commands, and close when the last answer has come."""
         self._retired = True
-        if not self._questions:
+        if not self._pending:
             self.close()
 
     def close(self) -> None:
         """Close at once."""
         self._end(RedisConnectionError("the connection was closed"))
 
-    # what the event loop calls
+    # called by the event loop
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, and give complete answers to who waits for them."""
+        """Read the answers, and resolve the futures of complete ones."""
         self._received += len(data)
-        gets, questions = self._reader.gets, self._questions
+        gets, pending = self._reader.gets, self._pending
         try:
             self._reader.feed(data)
-            while (answer := gets()) is not _NOTHING:
-                if not questions:
-                    raise InvalidResponse("an answer that nobody has asked for")
+            while (answer := gets()) is not _INCOMPLETE:
+                if not pending:
+                    raise InvalidResponse("an answer without a command")
                 if isinstance(answer, Exception):
                     self._heed(answer)
-                question = questions[0]
-                question.answers.append(answer)
-                if len(question.answers) == question.count:
-                    self._answered(questions.popleft())
+                oldest = pending[0]
+                oldest.answers.append(answer)
+                if len(oldest.answers) == oldest.count:
+                    self._answered(pending.popleft())
         except RedisError as error:
             self._give_up(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell everybody who waits."""
+        """Fail all commands under way."""
         self._give_up(RedisConnectionError(f"the connection was lost ({exc})"))
         self._former.connection_lost(exc)
 
@@ -174,21 +169,19 @@ class PipelinedConnection(asyncio.Protocol):
         leaving, self._leaving = self._leaving, []
         if not self._open:
             return
-        if len(leaving) > 1 and max(map(len, leaving)) < _LARGE:
-            leaving = [b"".join(leaving)]
         try:
-            for piece in leaving:
+            for piece in joined(leaving):
                 self._transport.write(piece)
         except RuntimeError as error:
-            # uvloop's way to say that the transport is closed.
+            # uvloop raises it when the transport is closed.
             self._give_up(RedisConnectionError(str(error)))
 
-    def _answered(self, question: _Question) -> None:
+    def _answered(self, commands: PendingCommands) -> None:
         self._received = 0
         if self._given_up:
             self._given_up -= 1
-        if not question.future.done():
-            question.future.set_result(question.answers)
+        if not commands.future.done():
+            commands.future.set_result(commands.answers)
         if self._retired:
             self.retire()
 
@@ -196,21 +189,21 @@ class PipelinedConnection(asyncio.Protocol):
         if isinstance(answer, SERVER_IS_ELSEWHERE):
             self._retired = True
         if isinstance(answer, RedisConnectionError):
-            # LOADING and the like: the server is not one to be asked.
+            # LOADING and the like: the server takes no commands now.
             raise answer
 
-    def _look(self) -> None:
-        """Give up what is under way when the oldest question is overdue: the others wait behind it.
+    def _check_overdue(self) -> None:
+        """Fail all commands when the oldest one is overdue: the others wait behind it.
 
-        Its answer is read and dropped if it still comes, so that a server which was slow once needs
-        no new connection. Before that, the event loop is let read what lies there: where it was
-        busy elsewhere, an answer that came in time is no failure of the server. Nor is one which is
-        on its way, and too large for one budget, or for all that it is waited for.
+        The connection stays: a late answer is read and dropped, so that a server which was slow
+        once needs no new connection. First the event loop reads the bytes that have arrived: where
+        the loop was busy, an answer in time is no failure of the server. A large answer gets
+        further budgets while it keeps arriving.
         """
         self._timer = None
-        if len(self._questions) == self._given_up or not self._open:
+        if len(self._pending) == self._given_up or not self._open:
             return
-        oldest, now = self._questions[self._given_up], self._loop.time()
+        oldest, now = self._pending[self._given_up], self._loop.time()
         wait_until = oldest.due
         if now >= oldest.due:
             oldest.looks += 1
@@ -223,24 +216,24 @@ class PipelinedConnection(asyncio.Protocol):
             else:
                 self._overdue(asked_too_much=arriving and self._received >= _TOO_MUCH)
                 return
-        self._timer = self._loop.call_at(wait_until, self._look)
+        self._timer = self._loop.call_at(wait_until, self._check_overdue)
 
     def _overdue(self, *, asked_too_much: bool) -> None:
         error = TimeoutError("no answer within the budget")
         if asked_too_much:
-            # Whoever asks next is not to wait for the rest of it.
+            # The next commands must not wait for the rest of the answer.
             self._end(error)
             return
-        self._tell(error)
-        self._given_up = len(self._questions)
-        self._failed(error)
+        self._fail(error)
+        self._given_up = len(self._pending)
+        self._on_failure(error)
 
     def _give_up(self, error: Exception) -> None:
-        """End it; whoever waited for the server has seen it fail, once for all of them."""
-        was_asked = self._open and len(self._questions) > self._given_up
+        """End the connection; count one failure for all commands under way."""
+        was_asked = self._open and len(self._pending) > self._given_up
         self._end(error)
         if was_asked:
-            self._failed(error)
+            self._on_failure(error)
 
     def _end(self, error: Exception) -> None:
         if not self._open:
@@ -248,33 +241,19 @@ class PipelinedConnection(asyncio.Protocol):
         self._open = False
         if self._timer is not None:
             self._timer.cancel()
-        self._tell(error)
-        self._questions.clear()
+        self._fail(error)
+        self._pending.clear()
         self._transport.abort()
 
-    def _tell(self, error: Exception) -> None:
-        for question in self._questions:
-            if not question.future.done():
-                question.future.set_exception(error)
-
-
-def packed(commands: Sequence[Command]) -> list[bytes]:
-    """Return the bytes of commands; a large value, the third part of one, is as it is in them."""
-    pieces: list[bytes] = []
-    for command in commands:
-        value = command[2] if len(command) > 2 else b""
-        if not isinstance(value, bytes) or len(value) < _LARGE:
-            pieces.append(_pack(command))
-            continue
-        first, rest = (_pack(part).partition(b"\r\n")[2] for part in (command[:2], command[3:]))
-        head = b"*%d\r\n%b$%d\r\n" % (len(command), first, len(value))
-        pieces += (head, value, b"\r\n" + rest)
-    return pieces
+    def _fail(self, error: Exception) -> None:
+        for commands in self._pending:
+            if not commands.future.done():
+                commands.future.set_exception(error)
 
 
 def _taken_from(connection: AbstractConnection) -> asyncio.StreamWriter:
-    """Return what a connection of redis-py's writes to; it lets go of it."""
+    """Take the stream of a redis-py connection away from it, and return it."""
     made: Any = connection
-    writer: asyncio.StreamWriter = made._writer  # noqa: SLF001 - nothing public tells
-    made._reader = made._writer = None  # noqa: SLF001 - else it would close it when it is dropped
+    writer: asyncio.StreamWriter = made._writer  # noqa: SLF001 - redis-py has no public way to it
+    made._reader = made._writer = None  # noqa: SLF001 - else it closes the stream when it is freed
     return writer

@@ -1,7 +1,7 @@
-"""Sentinel: who is the primary now, asked anew for each connection.
+"""Sentinel: each new connection asks the sentinels for the primary.
 
-The question is put by the same plain function for both halves, for an event loop aside: it is asked
-only when a connection is made.
+One blocking function asks them. An event loop runs it in a thread, which is rare: only new
+connections ask.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -18,18 +18,18 @@ from redis.exceptions import RedisError
 
 from maxage.redis_store.servers.blocking_calls import run_blocking
 from maxage.redis_store.servers.dns import (
-    LONGEST_WAIT,
-    Awaitable,
-    AwaitableTls,
-    Blocking,
-    BlockingTls,
-    by_name,
+    LONGEST_LOOKUP,
+    AwaitableConnection,
+    AwaitableTlsConnection,
+    BlockingConnection,
+    BlockingTlsConnection,
     never_resending,
+    with_bounded_lookup,
 )
 from maxage.redis_url import ServerGroup
 
 _LEAST_WAIT: Final = 0.01
-"""Seconds that a sentinel is given at least, however many there are."""
+"""Seconds that each sentinel gets at least, however many there are."""
 
 
 @final
@@ -42,7 +42,7 @@ class Sentinels:
 
     @property
     def placeholder_url(self) -> str:
-        """A URL with the options of the primary; its host is replaced when it is dialled."""
+        """A URL with the options of the primary; dialling replaces its host."""
         return self._group.server_url("primary.invalid", 6379)
 
     def primary(self, timeout: float) -> tuple[str, int]:
@@ -57,14 +57,14 @@ class Sentinels:
             patience = max((ends - monotonic()) / left, _LEAST_WAIT)
             address = self._ask(host, port, patience)
             if address is not None:
-                # The one that answers is asked first from now on.
+                # From now on the sentinel that answered is asked first.
                 self._hosts = (*self._hosts[number:], *self._hosts[:number])
                 return address
         raise RedisConnectionError("no sentinel names a primary")
 
     def _ask(self, host: str, port: int, timeout: float) -> tuple[str, int] | None:
         address = dict(blocking.parse_url(self._group.sentinel_url(host, port)))
-        options = never_resending(timeout) | by_name(address, in_loop=False)
+        options = never_resending(timeout) | with_bounded_lookup(address, in_loop=False)
         pool = blocking.ConnectionPool(**options)
         try:
             connection = pool.get_connection()
@@ -72,55 +72,56 @@ class Sentinels:
             answer: Any = connection.read_response(disable_decoding=True)
             return (answer[0].decode(), int(answer[1])) if answer else None
         except (RedisError, OSError, ValueError, TypeError, LookupError, AttributeError):
-            # Garbage too: the next one is asked.
+            # An invalid reply included: the next sentinel is asked.
             return None
         finally:
             pool.disconnect()
 
 
-class _Blocking(Blocking):
-    """A connection that leads to whoever is the primary when it is made."""
+class _BlockingToPrimary(BlockingConnection):
+    """A blocking connection to the server that is the primary when it is made."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
         self._sentinels = sentinels
         super().__init__(**options)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 
     def _connect(self) -> Any:
-        self.host, self.port = self._sentinels.primary(self.socket_connect_timeout or LONGEST_WAIT)
+        timeout = self.socket_connect_timeout or LONGEST_LOOKUP
+        self.host, self.port = self._sentinels.primary(timeout)
         return super()._connect()
 
 
-class _BlockingTls(_Blocking, BlockingTls):
+class _BlockingTlsToPrimary(_BlockingToPrimary, BlockingTlsConnection):
     pass
 
 
-class _Awaitable(Awaitable):
-    """The awaitable twin."""
+class _AwaitableToPrimary(AwaitableConnection):
+    """An event loop's connection to the server that is the primary when it is made."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
         self._sentinels = sentinels
         super().__init__(**options)
 
     async def _connect(self) -> None:
-        timeout = self.socket_connect_timeout or LONGEST_WAIT
+        timeout = self.socket_connect_timeout or LONGEST_LOOKUP
         self.host, self.port = await run_blocking(self._sentinels.primary, timeout)
         await super()._connect()
 
 
-class _AwaitableTls(_Awaitable, AwaitableTls):
+class _AwaitableTlsToPrimary(_AwaitableToPrimary, AwaitableTlsConnection):
     pass
 
 
 def following(sentinels: Sentinels, options: dict[str, Any], *, in_loop: bool) -> dict[str, Any]:
-    """Return the connection options of redis-py such that they lead to the primary."""
-    known = options.get("connection_class")
-    tls = isinstance(known, type) and issubclass(
-        known, (blocking.SSLConnection, awaitable.SSLConnection)
+    """Return redis-py's connection options with a class whose connections lead to the primary."""
+    named = options.get("connection_class")
+    tls = isinstance(named, type) and issubclass(
+        named, (blocking.SSLConnection, awaitable.SSLConnection)
     )
-    kinds: dict[tuple[bool, bool], type] = {
-        (False, False): _Blocking,
-        (False, True): _BlockingTls,
-        (True, False): _Awaitable,
-        (True, True): _AwaitableTls,
+    classes: dict[tuple[bool, bool], type] = {
+        (False, False): _BlockingToPrimary,
+        (False, True): _BlockingTlsToPrimary,
+        (True, False): _AwaitableToPrimary,
+        (True, True): _AwaitableTlsToPrimary,
     }
-    return options | {"connection_class": kinds[in_loop, tls], "sentinels": sentinels}
+    return options | {"connection_class": classes[in_loop, tls], "sentinels": sentinels}

@@ -1,4 +1,4 @@
-"""Which server keeps which key: one server by itself, or the masters of a Redis Cluster."""
+"""The servers of a store: a single one, or the masters of a Redis Cluster."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
@@ -20,29 +20,29 @@ Address = tuple[str, int]
 
 
 class Topology(Protocol):
-    """The servers that take writes, and which of them keeps a key."""
+    """The servers that take writes, and the one that stores each key."""
 
     @property
     def nodes(self) -> Sequence[Node]:
-        """All of them, as far as they are known; the same object as long as nothing changes."""
+        """All known servers; the same object as long as they stay the same."""
         ...
 
     @property
     def is_untried(self) -> bool:
-        """Whether nobody has tried yet to learn them."""
+        """Whether `learn` was never called."""
         ...
 
     @property
     def is_current(self) -> bool:
-        """Whether nothing has shown that servers have changed since they were learned."""
+        """Whether no sign of other servers came since `learn`."""
         ...
 
     def node_for(self, key: bytes) -> Node | None:
-        """Return the server that keeps the key; None: nobody does, as far as is known."""
+        """Return the server that stores the key; None: no known server does."""
         ...
 
     def after_fork(self) -> None:
-        """Begin anew in a forked process, whose parent may have held any lock."""
+        """Start anew in a forked process: the parent may have held any lock."""
         ...
 
     def learn(self, timeout: float) -> None:
@@ -52,7 +52,7 @@ class Topology(Protocol):
             timeout: seconds that each server asked may take.
 
         Raises:
-            RedisError, OSError: nobody tells.
+            RedisError, OSError: no server tells.
         """
         ...
 
@@ -79,15 +79,15 @@ class Single:
     def learn(self, timeout: float) -> None:
         """Ask the sentinels whether another server has become the primary.
 
-        Each new connection asks too. This is for those that are there: an old primary takes writes
-        until its sentinels have reached it, seconds after they have told everybody else.
+        Each new connection asks too. Existing connections need this: a deposed primary takes writes
+        until its sentinels reach it, seconds after they have named the new one.
         """
         if self._sentinels is None:
             return
         try:
             named = self._sentinels.primary(timeout)
         except RedisError:
-            # Whoever is connected stays so while there are no sentinels.
+            # Without sentinels, existing connections stay in use.
             return
         if self._named not in (None, named):
             self.nodes[0].replaced()
@@ -98,9 +98,9 @@ class Single:
 class Cluster:
     """The masters of a Redis Cluster; safe to use from several threads.
 
-    A master that was not known before took over from another one, which may have lost our last
-    purges; it is met like a server whose history changed. A slot that moves between two known
-    masters loses nothing: its tokens move too, and count as missing where they come to lie.
+    A new master took over from another one and may lack our last purges, so it is treated like a
+    server whose history changed. A slot that moves between two known masters loses nothing: its
+    tokens move too, and count as missing on the new master.
     """
 
     def __init__(self, group: ServerGroup, owner: Owner) -> None:
@@ -110,12 +110,12 @@ class Cluster:
         self._group: Final = group
         self._owner: Final = owner
         self.after_fork()
-        self._teller = group.hosts[0]
+        self._best_informed = group.hosts[0]
         self._by_address: dict[Address, Node] = {}
         self._owners: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
 
     def after_fork(self) -> None:
-        """Begin anew in a forked process, whose parent may have held any lock."""
+        """Start anew in a forked process: the parent may have held any lock."""
         self._learning = threading.Lock()
         self._lock = threading.Lock()
 
@@ -128,55 +128,57 @@ class Cluster:
         return node
 
     def learn(self, timeout: float) -> None:
-        """Ask one node after the other for all slots, those that are likely to know first."""
+        """Ask one node after the other for the masters of all slots, the best informed first."""
         with self._learning:
             self.is_current = True
             for seed in self._seeds():
                 try:
                     self._take(seed, self._ask(seed, timeout))
                 except (RedisError, OSError, ValueError, TypeError, LookupError, AttributeError):
-                    # Garbage too: the next one is asked.
+                    # An invalid reply included: the next node is asked.
                     continue
-                self._teller, self.is_untried = seed, False
+                self._best_informed, self.is_untried = seed, False
                 return
             self.is_current = self.is_untried = False
-        raise RedisConnectionError("no node tells who keeps which slot")
+        raise RedisConnectionError("no node tells the masters of the slots")
 
     def redirected(self, error: AskError, *, by: Node) -> Node:
-        """Return the node that an answer names; after MOVED it is the owner of the slot."""
+        """Return the node that a redirection names; after MOVED it is the master of the slot."""
         with self._lock:
             address = self._address_of(by)
-            node = self._known((error.host or address[0], error.port))
+            node = self._node_at((error.host or address[0], error.port))
             has_moved = isinstance(error, MovedError)
             if node not in self.nodes:
-                # One that only takes over a slot yet is none of them. It is another object all the
-                # same: whoever listens to all of them notices that something lies elsewhere.
+                # A node that is still importing a slot is no master. The tuple is a new one all the
+                # same, so that the near cache notices that keys lie elsewhere.
                 self.nodes = tuple([*self.nodes, node] if has_moved else [*self.nodes])
             if has_moved and self._owners[error.slot_id] is not node:
                 self._owners[error.slot_id] = node
-                # Who redirects knows more than others do.
-                self._teller, self.is_current = address, False
+                # A node that redirects knows the newest masters.
+                self._best_informed, self.is_current = address, False
         if not self.is_current:
             self._owner.recover()
         return node
 
     def _seeds(self) -> list[Address]:
         with self._lock:
-            seeds = list(dict.fromkeys((self._teller, *self._by_address, *self._group.hosts)))
+            seeds = list(
+                dict.fromkeys((self._best_informed, *self._by_address, *self._group.hosts))
+            )
             away = {a for a, node in self._by_address.items() if node.breaker.open}
         return sorted(seeds, key=lambda address: address in away)
 
     def _ask(self, seed: Address, timeout: float) -> Any:
         node = Node(self._group.server_url(*seed), self._owner)
-        (slots,) = node.ask([("CLUSTER", "SLOTS")], timeout)
+        (slots,) = node.send([("CLUSTER", "SLOTS")], timeout)
         if isinstance(slots, Exception):
             raise slots
         return slots
 
     def _take(self, seed: Address, slots: Any) -> None:
-        """Note who keeps which slot, as one node told it."""
+        """Note the master of each slot, as one node tells it."""
         ranges = [
-            # A node without a name is the one that was asked.
+            # A node without a host is the one that was asked.
             (int(first), int(last), (host.decode() if host else seed[0], int(port)))
             for first, last, (host, port, *_), *_ in slots
         ]
@@ -185,19 +187,19 @@ class Cluster:
         with self._lock:
             owners: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
             for first, last, address in ranges:
-                owners[first : last + 1] = [self._known(address)] * (last + 1 - first)
+                owners[first : last + 1] = [self._node_at(address)] * (last + 1 - first)
             before = self.nodes
             nodes = tuple(dict.fromkeys(node for node in owners if node is not None))
             if set(nodes) != set(before):
-                # Before anybody is asked by the new owners.
+                # First: a request that meets the new masters must see the new tuple.
                 self.nodes = nodes
             self._owners = owners
-            # Who keeps no slot any more is forgotten: if it comes back, it has taken over. Who has
-            # none yet may be about to get its first one.
+            # A master that lost its slots is forgotten: if it comes back, it has taken over. A node
+            # without slots stays, since it may be about to get its first one.
             gone = set(before) - set(nodes)
             self._by_address = {a: n for a, n in self._by_address.items() if n not in gone}
 
-    def _known(self, address: Address) -> Node:
+    def _node_at(self, address: Address) -> Node:
         node = self._by_address.get(address)
         if node is None:
             history = UNMET if self.nodes else None
@@ -212,7 +214,7 @@ class Cluster:
 
 
 def topology_for(url: str, owner: Owner) -> Topology:
-    """Return the topology that a checked URL names; nothing is asked yet."""
+    """Return the topology that a checked URL names; no server is asked yet."""
     group = server_group(url)
     if group is None:
         return Single(Node(redis_py_url(url), owner))

@@ -1,0 +1,174 @@
+"""The PINGs on a listening connection: for `exact` hits, and to notice a dead connection."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, NamedTuple, final
+
+from redis.exceptions import InvalidResponse
+
+from maxage.clock import Clock
+
+_BUSY_INTERVAL: Final = 0.03
+"""Seconds between two PINGs while copies are used."""
+_IDLE_INTERVAL: Final = 0.5
+_DEAD_AFTER: Final = 2.0
+"""Seconds without an answer after which the connection is closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping:
+    """A command, and the only answer to it from a server that still takes writes."""
+
+    command: tuple[bytes, ...]
+    pong: bytes | None
+
+
+PING: Final = Ping(command=(b"PING",), pong=b"PONG")
+Waiters = list["asyncio.Future[bool]"]
+
+
+class PendingPing(NamedTuple):
+    """A PING under way."""
+
+    sent_at: float
+    """Monotonic seconds."""
+    waiters: Waiters
+
+
+@final
+class Pinger:
+    """Pings the server of one listening connection.
+
+    `heard_at` may be called from any thread, all else only from the connection's event loop.
+
+    Args:
+        failed: is called when an `exact` hit got no answer in time.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, failed: Callable[[Exception], None], clock: Clock) -> None:
+        self._failed: Final = failed
+        self._clock: Final = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._transport: asyncio.Transport | None = None
+        self._ping = PING
+        self._packed = b""
+        self._pending: Final[deque[PendingPing]] = deque()
+        self._turn: Waiters | None = None
+        """The waiters of this turn of the event loop; one PING answers all of them."""
+        self._heard_at = float("-inf")
+        self._used = False
+        self._idle = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, transport: asyncio.Transport, ping: Ping, packed: bytes) -> None:
+        """Ping over a new connection from now on; `packed` are the bytes of the ping."""
+        self._loop = asyncio.get_running_loop()
+        self._transport, self._ping, self._packed = transport, ping, packed
+        self._pending.clear()
+        self._tick()
+
+    def end(self) -> None:
+        """Close the connection; tell all waiters that there is no answer."""
+        self._heard_at = float("-inf")
+        if self._timer is not None:
+            self._timer.cancel()
+        self.abort()
+        self._transport = None
+        while self._pending:
+            _resolve(self._pending.popleft().waiters, answered=False)
+
+    def abort(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def heard_at(self) -> float:
+        """Return when (monotonic) the last answered PING was sent."""
+        self._used = True
+        if self._idle and self._loop is not None and not self._loop.is_closed():
+            self._idle = False
+            self._loop.call_soon_threadsafe(self._tick)
+        return self._heard_at
+
+    def ask(self, patience: Callable[[], float]) -> "asyncio.Future[bool] | None":
+        """Ping at the end of this turn, once for all callers of the turn.
+
+        Args:
+            patience: returns how many seconds the answer may take; it is called when the PING is
+                sent.
+
+        Returns:
+            Whether the answer came in time; None: there is no connection in this event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop or self._transport is None:
+            return None
+        if self._turn is None:
+            self._turn = []
+            loop.call_soon(self._send, patience)
+        # Each caller has a future of its own, so that a cancelled request takes none from another.
+        future: asyncio.Future[bool] = loop.create_future()
+        self._turn.append(future)
+        return future
+
+    def answered(self, answer: bytes | None) -> None:
+        """Resolve the oldest PING.
+
+        Raises:
+            InvalidResponse: this is not its answer.
+        """
+        if answer != self._ping.pong or not self._pending:
+            raise InvalidResponse("the answer is not that to the PING")
+        self._heard_at, waiters = self._pending.popleft()
+        _resolve(waiters, answered=True)
+
+    def _send(self, patience: Callable[[], float]) -> None:
+        waiters, self._turn = self._turn or [], None
+        seconds = patience()
+        if self._transport is None or self._loop is None:
+            _resolve(waiters, answered=False)
+            return
+        self._write(waiters)
+        self._loop.call_later(seconds, self._give_up, waiters, self._clock() + seconds, seconds)
+
+    def _write(self, waiters: Waiters) -> None:
+        if self._transport is not None:
+            self._pending.append(PendingPing(self._clock(), waiters))
+            # uvloop raises it on a closed transport. The loss of the connection ends the waiting.
+            with suppress(RuntimeError):
+                self._transport.write(self._packed)
+
+    def _give_up(self, waiters: Waiters, due: float, seconds: float) -> None:
+        """End the waiting without an answer, unless the event loop itself was late."""
+        if all(future.done() for future in waiters):
+            return
+        if self._loop is not None and self._clock() - due > seconds / 2:
+            due = self._clock() + seconds
+            self._loop.call_later(seconds, self._give_up, waiters, due, seconds)
+            return
+        self._failed(TimeoutError("no answer on the listening connection"))
+        _resolve(waiters, answered=False)
+
+    def _tick(self) -> None:
+        """Ping from time to time, more often while copies are used."""
+        if self._transport is None or self._loop is None:
+            return
+        if self._pending and self._clock() - self._pending[0].sent_at > _DEAD_AFTER:
+            self.abort()
+            return
+        self._idle, self._used = not self._used, False
+        self._write([])
+        if self._timer is not None:
+            self._timer.cancel()
+        interval = _IDLE_INTERVAL if self._idle else _BUSY_INTERVAL
+        self._timer = self._loop.call_later(interval, self._tick)
+
+
+def _resolve(waiters: Waiters, *, answered: bool) -> None:
+    for future in waiters:
+        if not future.done():
+            future.set_result(answered)

@@ -1,0 +1,37 @@
+"""The bytes of commands."""
+
+# pyright: reportUnknownMemberType=false
+# hiredis leaves part of its own signatures without types.
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import hiredis
+
+from maxage.redis_store.servers.commands import Command
+
+_pack: Final[Callable[[Command], bytes]] = cast("Any", hiredis.pack_command)
+"""hiredis' own signature takes tuples of one part."""
+_LARGE: Final = 64 * 1024
+"""Bytes from which on a value is not copied into one piece with the bytes around it."""
+
+
+def packed(commands: Sequence[Command]) -> list[bytes]:
+    """Return the bytes of commands. A large value, the third part of a command, is not copied."""
+    pieces: list[bytes] = []
+    for command in commands:
+        value = command[2] if len(command) > 2 else b""
+        if not isinstance(value, bytes) or len(value) < _LARGE:
+            pieces.append(_pack(command))
+            continue
+        first, rest = (_pack(part).partition(b"\r\n")[2] for part in (command[:2], command[3:]))
+        head = b"*%d\r\n%b$%d\r\n" % (len(command), first, len(value))
+        pieces += (head, value, b"\r\n" + rest)
+    return pieces
+
+
+def joined(pieces: list[bytes]) -> list[bytes]:
+    """Return the pieces as one, unless one of them is too large to be copied."""
+    if len(pieces) > 1 and max(map(len, pieces)) < _LARGE:
+        return [b"".join(pieces)]
+    return pieces

@@ -1,0 +1,32 @@
+"""A health check of the servers that a URL names."""
+
+from typing import final
+
+from maxage.redis_store.servers.topology import topology_for
+
+
+@final
+class _NoOwner:
+    """An owner that ignores failures: the servers are asked only once."""
+
+    def rotate(self) -> None:
+        """Do nothing."""
+
+    def recover(self) -> None:
+        """Do nothing."""
+
+
+def ping_server(url: str, timeout: float) -> bool:
+    """Return whether every server answers a PING on a new connection.
+
+    Args:
+        url: as in `REDIS_URL`.
+        timeout: seconds for each server.
+    """
+    topology = topology_for(url, _NoOwner())
+    try:
+        topology.learn(timeout)
+        pongs = [node.send([("PING",)], timeout) for node in topology.nodes]
+        return all(pong in ([b"PONG"], ["PONG"]) for pong in pongs)
+    except Exception:  # noqa: BLE001 - an invalid reply makes redis-py raise any exception
+        return False

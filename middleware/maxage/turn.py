@@ -1,0 +1,81 @@
+"""One turn of the event loop: its questions are gathered, and one call answers all of them."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from copy import copy
+from functools import partial
+from typing import Any, Final, Generic, TypeVar, final
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+_Asked = list[tuple[Question, "asyncio.Future[Answer]"]]
+
+
+@final
+class Turn(Generic[Question, Answer]):
+    """Gathers the questions of one turn of the event loop, and answers them with one call.
+
+    The call begins after all questions of its turn, and answers no later one. Each question has a
+    future of its own, so a cancelled request never shifts an answer to another one. Several event
+    loops may share a `Turn`; two that run at once only get shorter turns.
+
+    Args:
+        answer: answers the questions, in their order. If it fails, each future gets a copy of the
+            error; if it is cancelled, the futures are cancelled.
+        spawn: runs a coroutine as a task, such as `Background.spawn`. By default the task belongs
+            to this object.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[list[Question]], Coroutine[Any, Any, Sequence[Answer]]],
+        spawn: Spawn | None = None,
+    ) -> None:
+        self._answer: Final = answer
+        self._spawn: Final[Spawn] = spawn or asyncio.Task
+        self._tasks: Final[set[asyncio.Task[None]]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked: _Asked[Question, Answer] | None = None
+
+    def ask(self, question: Question) -> "asyncio.Future[Answer]":
+        """Return a future of the answer; the call begins when this turn is over."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        if self._asked is not None and self._loop is loop:
+            self._asked.append((question, future))
+            return future
+        self._loop = loop
+        asked = self._asked = [(question, future)]
+        # Last: `spawn` may run the call at once.
+        task = self._spawn(self._run(asked))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, asked))
+        return future
+
+    async def _run(self, asked: "_Asked[Question, Answer]") -> None:
+        self._close(asked)
+        try:
+            answers = await self._answer([question for question, _ in asked])
+        except Exception as error:  # noqa: BLE001 - raised where the answers are awaited
+            for _, future in asked:
+                if not future.done():
+                    # Each copy is raised with a traceback of its own.
+                    future.set_exception(copy(error))
+            return
+        for (_, future), answer in zip(asked, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    def _close(self, asked: "_Asked[Question, Answer]") -> None:
+        """End the turn: later questions belong to the next one."""
+        if self._asked is asked:
+            self._asked = None
+
+    def _ended(self, asked: "_Asked[Question, Answer]", task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            # Perhaps before it began.
+            self._close(asked)
+            for _, future in asked:
+                future.cancel()
