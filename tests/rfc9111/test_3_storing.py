@@ -178,6 +178,46 @@ def test_pragma_no_cache_in_a_response_refuses_the_configured_lifetime_only() ->
     assert stored("Pragma: no-cache", "Cache-Control: max-age=9").freshness_lifetime == 9
 
 
+ONCE = [
+    "Content-Disposition: attachment",
+    'Content-Disposition: ATTACHMENT ; filename="a.csv"',
+    "Content-Type: application/x-ndjson",
+    "Content-Type: application/NDJSON; charset=utf-8",
+    "Content-Type: application/jsonl",
+    "Content-Type: application/x-jsonlines",
+    "Content-Type: application/json-seq",
+    "X-Accel-Buffering: no",
+]
+
+
+@pytest.mark.parametrize("field", ONCE)
+def test_a_download_or_a_stream_gets_no_lifetime_that_holds_for_all_routes(field: str) -> None:
+    """It is made for one client, or goes on growing."""
+    assert refusal(storing(field, policy=Policy(default_lifetime=60))) == "no lifetime"
+
+
+@pytest.mark.parametrize("field", ONCE)
+def test_a_download_or_a_stream_gets_the_lifetime_that_its_route_declares(field: str) -> None:
+    """As it keeps one of its own."""
+    declared = Policy(default_lifetime=60, lifetime_is_declared=True)
+    assert stored(field, policy=declared).freshness_lifetime == 60
+    assert stored(field, "Cache-Control: max-age=9").freshness_lifetime == 9
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Content-Disposition: inline",
+        'Content-Disposition: inline; filename="attachment"',
+        "Content-Type: application/json",
+        "X-Accel-Buffering: yes",
+    ],
+)
+def test_what_is_shown_at_once_gets_the_configured_lifetime(field: str) -> None:
+    """It is neither a download nor a stream."""
+    assert stored(field, policy=Policy(default_lifetime=60)).lifetime_is_ours
+
+
 def test_the_configured_lifetime_is_not_for_requests_with_credentials() -> None:
     """Even where the response may be shared, it must say for how long."""
     request = get("Authorization: x", credentials=True)

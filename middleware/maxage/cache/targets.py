@@ -16,6 +16,7 @@ from maxage.invalidation.groups import RouteGroups, fallback_groups
 from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.policy import Policy
+from maxage.routing.default_lifetime import takes_default
 from maxage.routing.route_policy import RoutePolicy, Rule, matching_rules, route_policy
 from maxage.routing.route_table import (
     RouteInfo,
@@ -62,8 +63,8 @@ class Targets:
         """Searches of paths requested with a query, by the URL without one."""
         self._touched: BoundedMemo[Touched] = BoundedMemo()
         self._named_orphans: tuple[str, ...] = ()
-        self._rules_by_lifetime: dict[float, Policy] = {}
-        self._terms: dict[tuple[RouteInfo | None, tuple[Rule, ...]], Terms] = {}
+        self._rules_by_lifetime: dict[tuple[float, bool], Policy] = {}
+        self._terms: dict[tuple[RouteInfo | None, tuple[Rule, ...], bool], Terms] = {}
         self._base_rules = Policy(
             default_lifetime=settings.cache_expiration,
             heuristic_fraction=settings.cache_heuristic_fraction,
@@ -181,7 +182,7 @@ class Targets:
         deep = path.count("/") > _DEEPEST
         host = _host_name(place[1])
         match = self._routes.match(method, inner, host) if self._routes and not deep else None
-        terms = self._terms_at(path, inner, match)
+        terms = self._terms_at(path, inner, match, by_default=takes_default(inner, query))
         groups: tuple[str, ...] = ()
         if deep:
             terms = Terms(None, replace(terms.policy, cache=False), terms.rules)
@@ -205,13 +206,19 @@ class Targets:
             search=self._search(identity),
         )
 
-    def _terms_at(self, path: str, inner: str, match: RouteMatch | None) -> Terms:
+    def _terms_at(
+        self, path: str, inner: str, match: RouteMatch | None, *, by_default: bool = True
+    ) -> Terms:
+        """Return what holds for a path; `by_default`: whether it takes the default lifetime."""
         route = match.route if match is not None else None
         matching = matching_rules(self._rules, path, inner) if self._rules else ()
-        terms = self._terms.get((route, matching))
+        if route is not None and (route.serves_files or route.is_documentation):
+            # They change without a write.
+            by_default = False
+        terms = self._terms.get((route, matching, by_default))
         if terms is None:
             policy = route_policy(
-                default_lifetime=self._settings.cache_expiration,
+                default_lifetime=self._settings.cache_expiration if by_default else 0.0,
                 rules=matching,
                 control=route.control if route is not None else None,
             )
@@ -219,16 +226,19 @@ class Targets:
                 self._terms.clear()
             # A hit would skip a check of credentials: never cached implicitly.
             guarded = route is not None and route.has_security and policy.vary_by is None
-            rules = self._rules_with(0.0 if guarded else policy.default_lifetime)
-            terms = self._terms[route, matching] = Terms(route, policy, rules)
+            lifetime = 0.0 if guarded else policy.default_lifetime
+            rules = self._rules_with(lifetime, declared=policy.lifetime_is_declared)
+            terms = self._terms[route, matching, by_default] = Terms(route, policy, rules)
         return terms
 
-    def _rules_with(self, lifetime: float) -> Policy:
+    def _rules_with(self, lifetime: float, *, declared: bool) -> Policy:
         """Return the rules with a default lifetime; an application declares only a few."""
-        rules = self._rules_by_lifetime.get(lifetime)
+        rules = self._rules_by_lifetime.get((lifetime, declared))
         if rules is None:
-            rules = replace(self._base_rules, default_lifetime=lifetime)
-            self._rules_by_lifetime[lifetime] = rules
+            rules = replace(
+                self._base_rules, default_lifetime=lifetime, lifetime_is_declared=declared
+            )
+            self._rules_by_lifetime[lifetime, declared] = rules
         return rules
 
     def _search(self, identity: tuple[Any, ...]) -> Search:

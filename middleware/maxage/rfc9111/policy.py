@@ -8,6 +8,8 @@ class Policy(Struct, frozen=True, kw_only=True, cache_hash=True):
 
     default_lifetime: float = 0.0
     """Lifetime of a plain 200 without freshness information; 0: not stored."""
+    lifetime_is_declared: bool = False
+    """Whether the route states `default_lifetime`: then downloads and streams get it too."""
     heuristic_fraction: float = 0.0
     """Share of the time since Last-Modified that counts as fresh (section 4.2.2); 0: none."""
     obey_request_directives: bool = True

@@ -93,6 +93,17 @@ def _takes_default(arrival: Arrival, control: Control) -> bool:
         and not control.directives.unqualified("no-cache")
         and not says_more
         and not refuses
+        and (policy.lifetime_is_declared or not _is_made_for_one(headers))
+    )
+
+
+def _is_made_for_one(headers: Headers) -> bool:
+    """Return whether the response is a download or a stream."""
+    disposition = headers.first(b"content-disposition") or b""
+    return (
+        _media_type(headers) in _RECORD_STREAMS
+        or disposition.partition(b";")[0].strip().lower() == b"attachment"
+        or b"no" in lower_names(headers.get_all(b"x-accel-buffering"))
     )
 
 
@@ -160,11 +171,20 @@ def _forbidden_by_response(response: Response, directives: Directives) -> Reason
 
 _STREAMS: Final = frozenset({b"text/event-stream", b"multipart/x-mixed-replace"})
 """Media types of endless responses."""
+_RECORD_STREAMS: Final = frozenset({
+    b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/x-jsonl",
+    b"application/jsonlines", b"application/x-jsonlines", b"application/json-seq",
+    b"application/stream+json",
+})  # fmt: skip
+"""Media types of responses that come record by record."""
 
 
 def _forbidden_by_type(headers: Headers) -> Reason | None:
-    kind = headers.first(b"content-type") or b""
-    return Reason.EVENT_STREAM if kind.partition(b";")[0].strip().lower() in _STREAMS else None
+    return Reason.EVENT_STREAM if _media_type(headers) in _STREAMS else None
+
+
+def _media_type(headers: Headers) -> bytes:
+    return (headers.first(b"content-type") or b"").partition(b";")[0].strip().lower()
 
 
 def _forbidden_by_policy(

@@ -21,8 +21,8 @@ from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 _TELLING_TIME: Final = frozenset({b"age", b"date", b"expires", b"last-modified"})
 """Fields that make a verdict depend on the time of the response."""
 _DECIDING: Final = frozenset({
-    b"access-control-allow-origin", b"cache-control", b"connection", b"content-type", b"etag",
-    OWN_TARGET, b"pragma", b"set-cookie", b"vary",
+    b"access-control-allow-origin", b"cache-control", b"connection", b"content-disposition",
+    b"content-type", b"etag", OWN_TARGET, b"pragma", b"set-cookie", b"vary", b"x-accel-buffering",
 })  # fmt: skip
 """All other fields that a verdict depends on, besides targeted ones."""
 _PRESENT: Final = frozenset({b"etag", b"set-cookie"})

@@ -44,6 +44,8 @@ class RoutePolicy(Struct, frozen=True, kw_only=True):
 
     cache: bool
     default_lifetime: float
+    lifetime_is_declared: bool = False
+    """Whether a decorator or a rule states `default_lifetime`."""
     tags: tuple[str, ...] = ()
     vary_by: VaryBy | None = None
     invalidates: tuple[str, ...] = ()
@@ -217,6 +219,7 @@ def route_policy(
     return RoutePolicy(
         cache=all(said.cache for said in speaking),
         default_lifetime=lifetimes[0] if lifetimes else default_lifetime,
+        lifetime_is_declared=bool(lifetimes),
         tags=tuple(dict.fromkeys(tag for said in speaking for tag in said.tags)),
         vary_by=callables[0] if callables else None,
         invalidates=tuple(dict.fromkeys(name for said in speaking for name in said.invalidates)),

@@ -31,6 +31,8 @@ class RouteInfo:
     is_documentation: bool = False
     """Whether it shows the routes, as FastAPI's `/docs` does: no write changes it."""
     control: Control | None = None
+    serves_files: bool = False
+    """Whether it serves static files."""
     has_security: bool = False
     """Whether a dependency checks credentials: a hit would skip it."""
     header_names: tuple[bytes, ...] = ()

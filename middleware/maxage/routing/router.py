@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, get_args
 
 from pydantic import TypeAdapter
 from starlette.routing import BaseRoute, Host, Mount, Route, compile_path
+from starlette.staticfiles import StaticFiles
 
 from maxage.routing.route_policy import control_of
 from maxage.routing.route_table import Canonical, RouteInfo, RouteTable
@@ -19,6 +20,8 @@ from maxage.routing.template import template_regex
 logger = logging.getLogger("maxage")
 
 _NAME: Final = re.compile(r"\{(\w+)(:\w+)?\}")
+_DEPTH: Final = 32
+"""Middleware around one application that is looked through."""
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -39,7 +42,7 @@ def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterat
             yield _read_route(context, prefix, host)
         elif original.__class__.__name__ == "_FrontendRouteGroup":
             # FastAPI's `app.frontend`: static files behind all other routes.
-            yield _opaque(prefix, host)
+            yield _opaque(prefix, host, serves_files=True)
 
 
 def _joined(prefix: str, path: str) -> str:
@@ -76,7 +79,16 @@ def _read_inner(app: Any, prefix: str, host: Host | None) -> Iterator[RouteInfo]
     if routes:
         yield from _read(routes, prefix, host)
     else:
-        yield _opaque(prefix, host)
+        yield _opaque(prefix, host, serves_files=_serves_files(app))
+
+
+def _serves_files(app: Any) -> bool:
+    """Return whether the application serves static files, through middleware around it."""
+    for _ in range(_DEPTH):
+        if app is None or isinstance(app, StaticFiles):
+            return app is not None
+        app = getattr(app, "app", None)
+    return False
 
 
 def routes_of(app: Any) -> Sequence[Any] | None:
@@ -92,17 +104,18 @@ def routes_in(router: Any) -> Sequence[Any] | None:
 
 def router_of(app: Any) -> Any:
     """Return the object that holds the routes: the application, or one that it wraps."""
-    for _ in range(32):
+    for _ in range(_DEPTH):
         if app is None or getattr(app, "routes", None):
             return app
         app = getattr(app, "app", None)
     return None
 
 
-def _opaque(prefix: str, host: Host | None) -> RouteInfo:
+def _opaque(prefix: str, host: Host | None, *, serves_files: bool) -> RouteInfo:
     template = _joined(prefix, "/{path:path}")
     return RouteInfo(
-        template=template, methods=None, opaque=True, regex=template_regex(template),
+        template=template, methods=None, opaque=True, serves_files=serves_files,
+        regex=template_regex(template),
         host=host.host if host else "",
         host_regex=host.host_regex if host else None,
     )  # fmt: skip

@@ -1,0 +1,187 @@
+"""What the default lifetime does not apply to: probes, secrets, files, the API's own pages."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
+
+from maxage import Rule, cached
+from maxage.routing.default_lifetime import takes_default
+from tests.support.asgi import CounterApp, call
+from tests.support.caching import cache_of, status_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def is_stored(app: Any, target: str, **options: Any) -> bool:
+    """Whether the second of two requests is a hit."""
+    middleware = cache_of(app, **options)
+    await call(middleware, target=target.encode())
+    return b"hit" in status_of(await call(middleware, target=target.encode()))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"token=a",
+        b"page=1&token=a",
+        b"TOKEN=a",
+        b"to%6Ben=a",
+        b"token=",
+        b"access_token=a",
+        b"accessToken=a",
+        b"access-token=a",
+        b"refresh_token=a",
+        b"id_token=a",
+        b"signature=a",
+        b"sig=a",
+        b"X-Amz-Signature=a",
+        b"X-Goog-Signature=a",
+        b"api_key=a",
+        b"apiKey=a",
+        b"api-key=a",
+        b"apikey=a",
+        b"x-api-key=a",
+        b"client_secret=a",
+        b"password=a",
+        b"otp=a",
+        b"ticket=a",
+        b"code=a&state=b",
+        b"state=b&page=1&code=a",
+    ],
+)
+def test_a_query_with_a_secret_takes_no_default_lifetime(query: bytes) -> None:
+    """Its URL is one client's own: a password reset, a signed link, a return from a login."""
+    assert not takes_default("/x", query)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"",
+        b"zip_code=1",
+        b"keyword=a",
+        b"tokenize=1",
+        b"tokens=3",
+        b"max_token=3",
+        b"code=a",
+        b"state=a",
+        b"promo_code=a&state=b",
+        b"code=a&states=b",
+        b"q=token",
+        b"q=token=",
+        b"design=1",
+        b"hotp=1",
+        b"signature_size=1",
+        b"key=a",
+        b"token",
+    ],
+)
+def test_only_whole_names_are_secrets(query: bytes) -> None:
+    """What merely holds such a word goes on being cached."""
+    assert takes_default("/x", query)
+
+
+@pytest.mark.parametrize("front", ["", "/api/v1"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "health", "Health", "health/", "healthz", "health-check", "healthcheck", "livez",
+        "liveness", "readyz", "readiness", "metrics", "ping", "health/live", "health/ready",
+        "healthz/live",
+    ],
+)  # fmt: skip
+def test_a_probe_takes_no_default_lifetime(front: str, word: str) -> None:
+    """It asks for the state of this moment."""
+    assert not takes_default(f"{front}/{word}", b"")
+
+
+@pytest.mark.parametrize("path", ["/live", "/ready"])
+def test_live_and_ready_are_probes_at_the_root_only(path: str) -> None:
+    """Elsewhere they are ordinary words: the live streams of a channel."""
+    assert not takes_default(path, b"")
+    assert takes_default("/channels" + path, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "/health/articles", "/healthy", "/metrics/7", "/shipping", "/already", "/alive",
+        "/x-metrics", "/mapping", "/wealth",
+    ],
+)  # fmt: skip
+def test_other_paths_take_it(path: str) -> None:
+    """Only a last segment that is such a word."""
+    assert takes_default(path, b"")
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000])
+def test_long_paths_and_queries_cost_linear_time(size: int) -> None:
+    """They come from strangers."""
+    assert takes_default("/health" * size + "/x", b"code=&" * size)
+    assert takes_default("/" * size + "x", b"access_" * size)
+
+
+@pytest.mark.parametrize("target", ["/health", "/x?token=a", "/x?code=a&state=b"])
+async def test_without_default_lifetime_a_stated_one_holds(target: str) -> None:
+    """Of the response, or of a rule."""
+    assert not await is_stored(CounterApp(), target)
+    assert await is_stored(CounterApp(headers={"cache-control": "max-age=60"}), target)
+    assert await is_stored(CounterApp(), target, rules=[Rule("/**", ttl=60)])
+
+
+async def test_a_decorated_probe_is_stored() -> None:
+    """As its decorator says."""
+    app = FastAPI(openapi_url=None)
+    app.get("/health")(cached(ttl=60)(lambda: "x"))
+    assert await is_stored(app, "/health")
+    assert await is_stored(app, "/health?token=a")
+
+
+@pytest.mark.parametrize("mounted", ["", "/sub"])
+@pytest.mark.parametrize("named", [False, True])
+async def test_the_pages_of_an_api_about_itself_take_no_default_lifetime(
+    mounted: str, *, named: bool
+) -> None:
+    """They change with its routes, which no write tells; and a page named like them is stored."""
+    paths = ["/o.json", "/d", "/r"] if named else ["/openapi.json", "/docs", "/redoc"]
+    options: Any = dict(zip(("openapi_url", "docs_url", "redoc_url"), paths, strict=True))
+    app = FastAPI(**options)
+    app.get("/docs/page")(lambda: "x")
+    whole = Starlette(routes=[Mount(mounted, app=app)]) if mounted else app
+    for path in paths:
+        assert not await is_stored(whole, mounted + path), path
+    assert await is_stored(whole, mounted + "/docs/page")
+
+
+@pytest.mark.parametrize("framework", [FastAPI, Starlette])
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_changed_static_file_is_shown_at_once(
+    tmp_path: Path, framework: Any, *, wrapped: bool
+) -> None:
+    """The file system tells of no change; what is stored is validated."""
+    file = tmp_path / "a.js"
+    file.write_text("old")
+    files: Any = StaticFiles(directory=tmp_path)
+    app = framework(middleware=[Middleware(GZipMiddleware)])
+    app.mount("/static", GZipMiddleware(files) if wrapped else files)
+    middleware = cache_of(app)
+    for text in ("old", "newer", "newest one"):
+        file.write_text(text)
+        for _ in range(2):
+            assert (await call(middleware, path="/static/a.js")).body == text.encode()
+    file.unlink()
+    assert (await call(middleware, path="/static/a.js")).status == 404
+
+
+async def test_another_mounted_application_goes_on_being_cached() -> None:
+    """Only files are known to change without a write."""
+    app = Starlette(routes=[Mount("/m", app=PlainTextResponse("x"))])
+    assert await is_stored(app, "/m/a")
