@@ -62,6 +62,7 @@ class FastPath:
         """The generation before; a request that comes again moves on into the new one."""
         self._look_at = -math.inf
         self._prepares: Final = not settings.cache_early_refresh
+        """False: at each request, chance decides anew whether it begins a refresh."""
 
     def __len__(self) -> int:
         """Return the number of requests that are known."""
@@ -141,7 +142,10 @@ class FastPath:
     def near(self, known: KnownRequest, lines: list[Line]) -> PreparedResponse | None:
         """Return the response that a near copy gives to a known request."""
         near, target = self.cache.store.near, known.target
-        if near is None or target.unstorable or not self._may_prepare():
+        if near is None or target.unstorable or not self._prepares:
+            return None
+        if current_dependencies.get() is not None:
+            # A middleware around this one has to learn what the response depends on.
             return None
         copy = near.find(known.variant(lines) if target.vary_names else known.key)
         if copy is None:
@@ -172,14 +176,6 @@ class FastPath:
         if prepared is not None and prepared.suits(known.target.groups, now):
             return prepared
         return self._prepare(known, found, headers, now)
-
-    def _may_prepare(self) -> bool:
-        """Return whether a response may be prepared.
-
-        No response is where a middleware around this one has to learn its dependencies, and where
-        chance decides at each request whether it begins a refresh.
-        """
-        return self._prepares and current_dependencies.get() is None
 
     def _prepare(
         self, known: KnownRequest, found: LookupResult, headers: Headers, now: float
