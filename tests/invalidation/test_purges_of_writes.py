@@ -899,3 +899,42 @@ async def test_the_start_names_the_orphans_in_one_line(caplog: pytest.LogCapture
         pass
     [record] = [record for record in caplog.records if "No write is known" in record.message]
     assert "1 cached routes, so that every write purges them: /dashboard." in record.message
+
+
+async def test_a_rule_for_one_segment_says_nothing_of_deeper_paths() -> None:
+    """`/files/*` is not about `/files/a/b`, which writes of other trees go on to purge."""
+    app = FastAPI(openapi_url=None)
+    app.get("/files/{path:path}")(lambda: 1)
+    app.put("/files/{path:path}")(lambda: 1)
+    app.put("/items")(lambda: 1)
+    for rule in (Rule("/files/*", isolated=True), Rule("/files/*", cache=False)):
+        settings = CacheSettings(cache_purge="unproven")
+        middleware = CacheMiddleware(app, settings, store=MemoryStore(), rules=[rule])
+        for write in ("/items", "/files/a/b"):
+            assert not await is_hit(middleware, "/files/a/b")
+            assert await is_hit(middleware, "/files/a/b")
+            await call(middleware, "PUT", write)
+        assert not await is_hit(middleware, "/files/a/b")
+
+
+async def test_without_a_default_lifetime_a_write_purges_no_orphans() -> None:
+    """Each stored response then states its lifetime itself."""
+    app = FastAPI(openapi_url=None)
+    app.get("/dashboard", dependencies=[Depends(fresh_for_an_hour)])(lambda: 1)
+    app.put("/items")(lambda: 1)
+    for expiration, hit in ((300, False), (0, True)):
+        settings = CacheSettings(cache_expiration=expiration)
+        middleware = CacheMiddleware(app, settings, store=MemoryStore())
+        await call(middleware, path="/dashboard")
+        await call(middleware, "PUT", "/items")
+        assert await is_hit(middleware, "/dashboard") is hit
+
+
+def fresh_for_an_hour(response: Response) -> None:
+    """A dependency that states a lifetime."""
+    response.headers["cache-control"] = "max-age=3600"
+
+
+async def is_hit(middleware: CacheMiddleware, path: str) -> bool:
+    """Whether a GET is answered from the store."""
+    return b"hit" in ((await call(middleware, path=path)).header("cache-status") or b"")

@@ -46,6 +46,20 @@ async def read_all() -> dict[str, int | str]:
     return {"path": "/rows", "version": version}
 
 
+@app.get("/total")
+async def read_total() -> dict[str, int | str]:
+    """Read what `/rows` shows, under a path that no write has anything to do with: an orphan."""
+    return {**await read_all(), "path": "/total"}
+
+
+@app.get("/totals")
+@app.put("/totals/{row}")
+async def write_elsewhere(row: str = "") -> dict[str, int | str]:
+    """Write a row under a path of another tree, which has a read of its own."""
+    version = int(await rows.incr(f"row:{row}")) if row else 0
+    return {"path": "/totals", "version": version}
+
+
 @app.put("/rows/{row}")
 async def write(row: str) -> dict[str, int]:
     """Commit, then answer."""

@@ -16,6 +16,8 @@ from tests.support.workers import Worker
 
 ROWS = 8
 CLIENTS = 12
+SUMS = ("/rows", "/total")
+"""Reads that show the sum of all rows; the second one shares no path with their writes."""
 
 Disturb = Callable[[random.Random], Awaitable[None]]
 
@@ -80,7 +82,7 @@ class History:
                 )
                 return
 
-    def check_sum(self, began: float, version: int) -> None:
+    def check_sum(self, path: str, began: float, version: int) -> None:
         """Compare a read of all rows with the sum of what had been acknowledged."""
         events = sorted(
             (at, path, newer)
@@ -94,7 +96,7 @@ class History:
             if sum(latest.values()) > version:
                 total = sum(latest.values())
                 self.stale.append(
-                    Stale(path="/rows", shown=version, acknowledged=total, seconds=began - at)
+                    Stale(path=path, shown=version, acknowledged=total, seconds=began - at)
                 )
                 return
 
@@ -138,6 +140,8 @@ class Player:
         seconds: how long at most.
         operations: how many at most.
         pause: seconds that a client waits at most between two requests.
+        elsewhere: whether some writes go to a path of another tree; reads are purged by those only
+            with `CACHE_PURGE=unproven`.
         disturb: what goes wrong meanwhile.
     """
 
@@ -150,6 +154,7 @@ class Player:
         operations: int = 10**9,
         pause: float = 0.0,
         disturb: Disturb | None = None,
+        elsewhere: bool = False,
     ) -> None:
         self.history = History()
         self._ports = [worker.port for worker in workers]
@@ -158,6 +163,7 @@ class Player:
         self._left = iter(range(operations))
         self._pause = pause
         self._disturb = disturb
+        self._elsewhere = elsewhere
 
     async def play(self) -> History:
         """Run to the end and return what was seen."""
@@ -190,22 +196,25 @@ class Player:
             client.hang_up()
 
     async def _act(self, client: Client, chance: random.Random) -> None:
-        row = f"/rows/{chance.randrange(ROWS)}"
+        number = chance.randrange(ROWS)
+        row = f"/rows/{number}"
         dice = chance.random()
         if dice < 0.1:
-            await self._write(client, row)
+            elsewhere = self._elsewhere and chance.random() < 0.5
+            await self._write(client, row, f"/totals/{number}" if elsewhere else row)
         elif dice < 0.12:
             await client.ask("PATCH", row)
             self.history.writes += 1
         elif dice < 0.15:
             await self._abandon(client, chance, row)
         else:
-            await self._read(client, "/rows" if chance.random() < 0.1 else row)
+            sums = chance.random() < 0.15
+            await self._read(client, chance.choice(SUMS) if sums else row)
 
-    async def _write(self, client: Client, path: str) -> None:
+    async def _write(self, client: Client, row: str, path: str) -> None:
         status, _, body = await client.ask("PUT", path)
         if status == 200:
-            self.history.acknowledge(path, json.loads(body)["version"])
+            self.history.acknowledge(row, json.loads(body)["version"])
         else:
             assert status == 503, status
             self.history.refused += 1
@@ -219,8 +228,8 @@ class Player:
         history.hits += b"hit" in headers.get(b"cache-status", b"")
         if shown.get("path") != path:
             history.wrong.append(f"{path}: {body!r}")
-        elif path == "/rows":
-            history.check_sum(began, shown["version"])
+        elif path in SUMS:
+            history.check_sum(path, began, shown["version"])
         else:
             history.check(path, began, shown["version"])
 

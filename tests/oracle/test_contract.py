@@ -42,6 +42,8 @@ REFRESHING = {
     "CACHE_LIFETIME_JITTER": "0.5",
 }
 """Nearly every hit is stale or due and begins a refresh, which a write may overtake."""
+UNPROVEN = {"CACHE_PURGE": "unproven"}
+"""Half of the writes go to a path that has nothing to do with that of the rows."""
 MODES = [
     (2, {}, 0.0),
     (4, {}, 0.0),
@@ -49,11 +51,14 @@ MODES = [
     (2, {**NEAR, "CACHE_NEAR": "prompt"}, 0.1),
     (2, LANE, 0.1),
     (2, REFRESHING, 0.0),
+    (2, UNPROVEN, 0.0),
 ]
 
 
 @pytest.mark.parametrize(
-    ("count", "env", "bound"), MODES, ids=["two", "four", "exact", "prompt", "lane", "refreshing"]
+    ("count", "env", "bound"),
+    MODES,
+    ids=["two", "four", "exact", "prompt", "lane", "refreshing", "unproven"],
 )
 async def test_no_read_is_older_than_an_acknowledged_write(
     seed: int,
@@ -72,7 +77,8 @@ async def test_no_read_is_older_than_an_acknowledged_write(
     that a purge missed its budget is a fault too: then the bound is 5 seconds.
     """
     with Scene(tmp_path, redis_server, count, env) as scene:
-        history = await Player(scene.workers, seed, seconds=SECONDS / 2).play()
+        player = Player(scene.workers, seed, seconds=SECONDS / 2, elsewhere=env is UNPROVEN)
+        history = await player.play()
         owed = "could not be confirmed" in scene.log()
     print(history)
     bound = 5.0 if owed else bound

@@ -1,7 +1,8 @@
 """The shipped middleware, tokens, journal and leases, driven step by step against a fake server.
 
-One row, read by GET and changed by PUT through several workers. Each step of the machine is one
-event: a request begins, its handler reads or commits, a worker looks at the leases, is cut off,
+One row, read by GET under two paths and changed by PUT under one of them, through several workers.
+The other one shares data and no path with the PUT: it is an orphan. Each step of the machine is
+one event: a request begins, its handler reads or commits, a worker looks at the leases, is cut off,
 pays, leaves or dies, the server evicts, forgets, fails over or has its clock set, time passes. All
 between two events runs to its end, in one event loop without real input or output.
 
@@ -40,6 +41,7 @@ from typing import Any, Protocol, cast
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from starlette.routing import Route
 
 from maxage import CacheMiddleware, CacheSettings
 from maxage.redis_store.leases.lease import LEASE_SECONDS, LOOK_INTERVAL, SUSPICION_SECONDS, Lease
@@ -51,6 +53,8 @@ from tests.support.asgi import Exchange, http_scope
 
 BOUND = LEASE_SECONDS + LOOK_INTERVAL
 WORKERS = 2
+PATHS = ("/row", "/summary")
+"""Both show the row; the second one is an orphan."""
 FAULTS = ("cut", "mute", "delayed", "full")
 """What can be wrong with a way to the server; see `FakeLink`."""
 HAPPENS = ("replicate", "replicate", "fail over", "evict", "deliver", "deliver", "set clock")
@@ -135,7 +139,7 @@ class Process:
         store.__init__(url, settings)  # type: ignore[misc]
         self.store = Awaited(store)
         self.middleware = CacheMiddleware(
-            world.application, settings, store=cast("Any", self.store)
+            Application(world), settings, store=cast("Any", self.store)
         )
         cache = cast("Any", self.middleware.cache)
         cache.clock = cache.monotonic = world.clock
@@ -189,6 +193,24 @@ class Request:
     method: str
     version: int | None = None
     late: bool = False
+
+
+class Application:
+    """The model's application, with its routes."""
+
+    def __init__(self, world: "Model") -> None:
+        self._world = world
+        self.routes = [
+            Route("/row", _never, methods=["GET", "PUT"]),
+            Route("/summary", _never, methods=["GET"]),
+        ]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._world.application(scope, receive, send)
+
+
+async def _never(_request: Any) -> Any:
+    raise AssertionError("the model answers by itself")
 
 
 class Model(RuleBasedStateMachine):
@@ -262,17 +284,20 @@ class Model(RuleBasedStateMachine):
 
     # Few rules, each of which does much: what breaks the contract takes five or six steps in order.
 
-    @rule(worker=WORKER, write=st.booleans(), answer=st.booleans(), late=st.booleans())
-    def begin(self, worker: int, write: bool, answer: bool, late: bool) -> None:
+    @rule(
+        worker=WORKER, write=st.booleans(), answer=st.booleans(), late=st.booleans(),
+        path=st.sampled_from(PATHS),
+    )  # fmt: skip
+    def begin(self, worker: int, write: bool, answer: bool, late: bool, path: str) -> None:
         """Begin a request."""
         if write:
             self.begin_write(worker=worker, answer=answer, late=late)
         else:
-            self.begin_read(worker=worker, answer=answer)
+            self.begin_read(worker=worker, answer=answer, path=path)
 
-    def begin_read(self, worker: int, answer: bool) -> None:
+    def begin_read(self, worker: int, answer: bool, path: str = "/row") -> None:
         """Begin a GET, which may be held between its read of the row and its answer."""
-        self._begin("GET", worker, answer=answer)
+        self._begin("GET", worker, answer=answer, path=path)
 
     def begin_write(self, worker: int, answer: bool, late: bool) -> None:
         """Begin a PUT, which may be held before it commits; `late`: it answers before that."""
@@ -282,7 +307,8 @@ class Model(RuleBasedStateMachine):
     def all_workers_read(self) -> None:
         """Let each worker answer a GET: most of what goes wrong shows only then."""
         for worker in range(WORKERS):
-            self.begin_read(worker=worker, answer=True)
+            for path in PATHS:
+                self.begin_read(worker=worker, answer=True, path=path)
 
     @rule(worker=WORKER, fault=st.sampled_from(FAULTS))
     def write_in_trouble(self, worker: int, fault: str) -> None:
@@ -302,10 +328,12 @@ class Model(RuleBasedStateMachine):
         request.gate.set()
         self._settle()
 
-    def _begin(self, method: str, worker: int, *, answer: bool, late: bool = False) -> None:
+    def _begin(
+        self, method: str, worker: int, *, answer: bool, late: bool = False, path: str = "/row"
+    ) -> None:
         self._next_step()
         by, gate = self.workers[worker], asyncio.Event()
-        scope = http_scope(method, "/row")
+        scope = http_scope(method, path)
         exchange = Exchange(by.middleware, scope)
         request = Request(
             exchange=exchange, by=by, began=self.now, step=self.step, gate=gate, method=method,

@@ -18,6 +18,7 @@ from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies
+from maxage.invalidation.groups import RouteGroups
 from maxage.invalidation.purger import Purger
 from maxage.redis_store import shared_state as redis_state
 from maxage.redis_store.leases import lease
@@ -52,9 +53,9 @@ class Trace(Model):
         super().__init__()
         self.start()
 
-    def get(self, worker: int = 1) -> None:
+    def get(self, worker: int = 1, path: str = "/row") -> None:
         """Read, and check what is shown."""
-        self.begin_read(worker=worker, answer=True)
+        self.begin_read(worker=worker, answer=True, path=path)
 
     def put(self, worker: int = 0) -> None:
         """Write, and have it acknowledged."""
@@ -89,6 +90,16 @@ def _read_write_read(trace: Trace) -> None:
     trace.get()
     trace.put()
     trace.get()
+
+
+def orphans_in_one_group(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(RouteGroups, "_orphans", lambda *args: ())
+
+
+def _read_an_orphan_after_a_write(trace: Trace) -> None:
+    trace.get(path="/summary")
+    trace.put()
+    trace.get(path="/summary")
 
 
 def fresh_value_for_a_retry(patch: pytest.MonkeyPatch, trace: Trace) -> None:
@@ -283,6 +294,7 @@ NEEDED: list[tuple[Mutant, Callable[[Trace], None]]] = [
     (journal_before_trust, _own_writes_unpaid),
     (unique_tokens, _read_write_read),
     (compared_tokens, _read_write_read),
+    (orphans_in_one_group, _read_an_orphan_after_a_write),
     (fresh_value_for_a_retry, _late_first_attempt),
     (capture_before_the_handler, _write_during_a_read),
     (equal_tokens_to_join, _read_after_a_write_during_a_read),

@@ -189,7 +189,7 @@ class Targets:
         elif match is None or self._route_groups is None:
             groups = fallback_groups(inner)
         else:
-            groups = self._route_groups.groups_of(match, host, stated=terms.policy.stated)
+            groups = self._route_groups.groups_of(match, host, terms.policy)
         tags = terms.policy.tags and dict.fromkeys(
             tag_group(_formatted(tag, match)) for tag in terms.policy.tags
         )
@@ -255,9 +255,9 @@ class Targets:
 
     def _policy_of(self, route: RouteInfo) -> RoutePolicy:
         """Return the policy of a route, by the rules that match its template."""
-        return self._terms_at(route.template, route.template, RouteMatch(
-            route=route, path=route.template, params={}
-        )).policy  # fmt: skip
+        # Only a rule for any depth is about all paths of a parameter that takes slashes.
+        path = route.template.replace(":path}", "}" + "/{}" * _DEEPEST)
+        return self._terms_at(path, path, RouteMatch(route=route, path=path, params={})).policy
 
     def _watch_routes(self, scope: Mapping[str, Any]) -> None:
         """Read the routes when they are first needed, and again when some were added."""

@@ -11,7 +11,7 @@ from maxage.invalidation.group_names import (
     named_path,
     path_group,
 )
-from maxage.invalidation.reach import Hit, Reach
+from maxage.invalidation.reach import Reach
 from maxage.routing.route_policy import RoutePolicy
 from maxage.routing.route_table import RouteInfo, RouteMatch, RouteTable, is_for
 from maxage.routing.template import (
@@ -32,7 +32,6 @@ PurgeMode = Literal["matching", "unproven", "everything"]
 _MAX_DEPTH: Final = 32
 """Segments of a path without a route that have a group of their own."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
-_ROOT_GROUP: Final = path_group("/")
 _NAMES: Final[dict[str, Callable[[str], str]]] = {
     "p": path_group, "c": collection_group, "m": members_group,
 }  # fmt: skip
@@ -94,11 +93,12 @@ class RouteGroups:
             # By its identity: Starlette's routes are equal to others, and have no hash.
             self._places.setdefault(id(route.origin), []).append(route)
         self._purging: Final = {
-            write: _plan(_named(hits)) for write, hits in self.reach.hits.items()
+            write: _plan((hit.kind, hit.segments) for hit in hits)
+            for write, hits in self.reach.hits.items()
         }
         self._reading: Final = {read: self._reading_plan(read) for read in reads}
         self.orphans: Final = tuple(self._orphans(reads, policy)) if mode == "matching" else ()
-        """The reads that no write purges, and whose lifetime or dependencies are not stated."""
+        """The reads that no write purges and that are cached only by default."""
         self._all_reads: Final = len(reads)
         self._reached: Final = {
             write: len(self.reach.reached([write]).union(self.orphans)) for write in writes
@@ -131,12 +131,12 @@ class RouteGroups:
             is_named = any(
                 len(name) <= len(segments) and all(map(overlap, name, segments)) for name in named
             )
-            default_only = not policy[read].stated and not read.has_security
+            default_only = is_default_only(read, policy[read])
             if default_only and read not in reached and not is_named:
                 yield read
 
     def groups_of(
-        self, match: RouteMatch, host: str = "", *, stated: bool = False
+        self, match: RouteMatch, host: str = "", policy: RoutePolicy | None = None
     ) -> tuple[str, ...]:
         """Return the groups that a stored response of this path belongs to.
 
@@ -146,10 +146,11 @@ class RouteGroups:
         Args:
             match: the path and its route.
             host: the host of the request.
-            stated: whether a rule states the lifetime or dependencies of this path.
+            policy: what settings, rules and decorators say about the path; None: nothing.
         """
         route = match.route
-        orphan = (ORPHAN_GROUP,) if route in self.orphans and not stated else ()
+        default_only = is_default_only(route, policy or _default_policy(route))
+        orphan = (ORPHAN_GROUP,) if default_only and route in self.orphans else ()
         plan = self._reading.get(route)
         if route.opaque:
             beneath = fallback_groups(match.path)
@@ -210,12 +211,14 @@ class RouteGroups:
                 yield RouteMatch(route=route, path=path, params=match.params)
 
 
+def is_default_only(read: RouteInfo, policy: RoutePolicy) -> bool:
+    """Return whether responses of the read have no other lifetime than the configured one."""
+    guarded = read.has_security and policy.vary_by is None
+    return policy.cache and policy.default_lifetime > 0 and not policy.stated and not guarded
+
+
 def _default_policy(_route: RouteInfo) -> RoutePolicy:
     return RoutePolicy(cache=True, default_lifetime=1.0)
-
-
-def _named(hits: Iterable[Hit]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    return ((hit.kind, hit.segments) for hit in hits)
 
 
 def _is_unknown(match: RouteMatch | None) -> bool:
