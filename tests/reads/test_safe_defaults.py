@@ -414,6 +414,15 @@ async def test_a_request_with_no_store_leaves_nothing() -> None:
     assert not await is_stored(CounterApp(), {"cache-control": "no-store"})
 
 
+async def test_a_request_with_no_store_is_answered_by_the_application() -> None:
+    """And what is stored goes on answering the others."""
+    middleware = cache_of(CounterApp())
+    await call(middleware)
+    forced = await call(middleware, headers={"cache-control": "no-store"})
+    assert (forced.body, forced.header("cache-status")) == (b"run 2", b"maxage; fwd=request")
+    assert (await call(middleware)).body == b"run 1"
+
+
 async def test_only_if_cached_is_answered_504_when_nothing_is_stored() -> None:
     """And from the store when something is."""
     app = CounterApp()

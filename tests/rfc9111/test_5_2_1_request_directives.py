@@ -106,9 +106,21 @@ def test_the_reason_of_a_stale_response_is_that_it_is_stale() -> None:
 # --- 5.2.1.5: no-store, 5.2.1.6: no-transform -----------------------------------------------
 
 
-@pytest.mark.parametrize("value", ["no-store", "no-transform", "unknown", ""])
+@pytest.mark.parametrize("value", ["no-store", "max-stale, no-store", "NO-STORE=1"])
+@pytest.mark.parametrize("age", [0, 61])
+def test_no_store_asks_the_application(value: str, age: int) -> None:
+    """Without conditions: a client that wants nothing stored gets an answer of its own."""
+    assert ask(value, age) == Forward(reason="request")
+
+
+def test_no_store_beside_only_if_cached_takes_the_stored_response() -> None:
+    """To which no-store "does not apply" (section 5.2.1.5)."""
+    assert isinstance(ask("no-store, only-if-cached"), Serve)
+
+
+@pytest.mark.parametrize("value", ["no-transform", "unknown", ""])
 def test_other_directives_do_not_keep_the_stored_response_away(value: str) -> None:
-    """no-store "does not apply to the already stored response"."""
+    """They ask for no other response."""
     assert isinstance(ask(value), Serve)
 
 

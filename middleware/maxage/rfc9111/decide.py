@@ -22,6 +22,7 @@ class _Wishes:
     """The request directives (RFC 9111 section 5.2.1)."""
 
     no_cache: bool = False
+    no_store: bool = False
     only_if_cached: bool = False
     max_age: float = math.inf
     min_fresh: float = 0.0
@@ -51,6 +52,12 @@ def decide(
         wishes = _wishes(headers)
     if stored is None:
         return _forward("vary-miss" if vary_miss else "uri-miss", wishes)
+    # Section 5.2.1.5 lets a stored response answer all the same. A client that wants nothing to be
+    # stored expects the application's own answer, as long as there is one.
+    if wishes.no_store and not wishes.only_if_cached:
+        age = current_age(stored, now=now)
+        instead = _may_answer_for_error(stored, wishes, age, policy)
+        return Forward(reason="request", stale_if_error=instead)
     if request.carries_credentials and not stored.shareable:
         return _forward("bypass", wishes)
     # RFC 9110 sections 13.1.1 and 13.1.4, RFC 9111 section 4.3.2: "A cache MUST NOT evaluate
@@ -88,6 +95,7 @@ def _wishes(headers: Headers) -> _Wishes:
     max_age = directives.seconds("max-age")
     return _Wishes(
         no_cache="no-cache" in directives,
+        no_store="no-store" in directives,
         only_if_cached="only-if-cached" in directives,
         max_age=math.inf if max_age is None else max_age,
         min_fresh=directives.seconds("min-fresh") or 0,
