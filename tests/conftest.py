@@ -10,6 +10,7 @@ from types import FrameType
 import pytest
 from hypothesis import HealthCheck, settings
 
+from maxage.process_settings import _middlewares
 from maxage.redis_store.shared_state import _redis_states
 from tests.catalogue.report import CatalogueReport
 from tests.support.fault_proxy import FaultProxy
@@ -128,6 +129,13 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
     started = Workers(tmp_path)
     yield started
     started.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_outlive_their_test() -> Iterator[None]:
+    """End what the middlewares of a test said for its process."""
+    yield
+    _middlewares.clear()
 
 
 @pytest.fixture(autouse=True)

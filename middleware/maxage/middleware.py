@@ -4,7 +4,6 @@
 """
 
 import itertools
-import logging
 from collections.abc import Iterable
 from typing import Final, final
 
@@ -16,6 +15,7 @@ from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
 from maxage.cache.targets import Targets
 from maxage.errors import SettingsError
+from maxage.process_settings import register, unregister
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import answer_get
 from maxage.reads.query import answer_query
@@ -23,11 +23,8 @@ from maxage.rfc9111.invalidation import is_unsafe
 from maxage.routing.route_policy import Rule
 from maxage.settings import CacheSettings
 from maxage.store.base import Store
-from maxage.store.memory import MemoryStore
-from maxage.store_factory import store_for
+from maxage.store_factory import given_settings, store_for, switch_off_beside
 from maxage.writes.mutation import MutationResponder
-
-logger = logging.getLogger("maxage")
 
 _instances = itertools.count(1)
 
@@ -40,7 +37,9 @@ class CacheMiddleware:
 
     Args:
         app: the application behind it.
-        settings: read from the environment by default.
+        settings: read from the environment by default. Given ones hold for the process: typed
+            caches, `get_redis` and purges by hand without settings use them too, unless the
+            environment names another server.
         store: keeps the responses; by default the one that the settings name.
         rules: lifetimes and other policies, by path pattern.
 
@@ -58,6 +57,7 @@ class CacheMiddleware:
         rules: Iterable[Rule] = (),
     ) -> None:
         self._mistake: SettingsError | None = None
+        self._given: Final = given_settings(settings, store)
         self.cache: Cache | None = None
         try:
             settings = settings if settings is not None else CacheSettings()
@@ -71,6 +71,8 @@ class CacheMiddleware:
             targets = Targets(settings, (), app, instance=0)
         self._service: Final = Service(app, settings, targets)
         self.fast_path = FastPath(self._service, self.cache) if self.cache else None
+        if self._mistake is None:
+            register(self, self._given)
         """None: nothing is cached."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,6 +122,7 @@ class CacheMiddleware:
             await send({"type": "lifespan.startup.failed", "message": str(self._mistake)})
             return
         self._learn_from_server(receive)
+        register(self, self._given)
 
         async def send_with_store(message: Message) -> None:
             if self.cache is not None:
@@ -128,6 +131,8 @@ class CacheMiddleware:
                     await self.cache.open()
                 elif message["type"].startswith("lifespan.shutdown."):
                     await self.cache.close()
+            if message["type"].startswith("lifespan.shutdown."):
+                unregister(self)
             await send(message)
 
         await self._service.app(scope, receive, send_with_store)
@@ -135,15 +140,7 @@ class CacheMiddleware:
     def _learn_from_server(self, receive: Receive, *, is_server: bool = True) -> None:
         self._service.server_adds_date = adds_date(receive, unknown=is_server)
         cache = self.cache
-        if cache is not None and not cache.store.shared:
-            workers = worker_count(receive)
-            if workers > 1:
-                logger.warning(
-                    "The cache is off: %d workers serve this application, and the embedded store "
-                    "of one cannot be purged by another. Set REDIS_URL to share one store.",
-                    workers,
-                )
-                if isinstance(cache.store, MemoryStore):
-                    # The typed cache keeps its values there too.
-                    cache.store.switch_off()
-                self.cache = self.fast_path = None
+        if cache is None or cache.store.shared:
+            return
+        if switch_off_beside(worker_count(receive), cache.store):
+            self.cache = self.fast_path = None

@@ -1,5 +1,6 @@
 """Chooses the store that settings or a URL name."""
 
+import logging
 from functools import lru_cache
 
 from maxage.errors import SettingsError
@@ -9,6 +10,9 @@ from maxage.redis_url import check_store_url, server_url
 from maxage.settings import CacheSettings
 from maxage.store.base import Store, SyncStore
 from maxage.store.memory import MemoryStore
+from maxage.worker_count import configured_workers
+
+logger = logging.getLogger("maxage")
 
 
 def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
@@ -26,6 +30,14 @@ def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
     if server_url(url) is None:
         return MemoryStore(settings.cache_memory_bytes, replica_lag=settings.cache_replica_lag)
     return RedisStore(url, settings)
+
+
+def given_settings(settings: CacheSettings | None, store: Store | None) -> CacheSettings | None:
+    """Return the settings that a middleware was given, by themselves or with its store."""
+    if not isinstance(store, RedisStore):
+        return settings
+    where = {"redis_url": store.url, "cache_namespace": store.settings.cache_namespace}
+    return (settings or store.settings).model_copy(update=where)
 
 
 @lru_cache(maxsize=64)
@@ -68,6 +80,21 @@ def embedded_store(max_bytes: int, replica_lag: float) -> MemoryStore:
     """Return the embedded store of this process.
 
     All middlewares and typed caches share it, so that each sees the purges of the others. Each
-    middleware has its own keys.
+    middleware has its own keys. Beside other workers it is off: none can purge that of another.
     """
-    return MemoryStore(max_bytes, replica_lag=replica_lag)
+    store = MemoryStore(max_bytes, replica_lag=replica_lag)
+    switch_off_beside(configured_workers(), store)
+    return store
+
+
+def switch_off_beside(workers: int, store: Store) -> bool:
+    """Switch a store that is not shared off where several workers serve; return whether they do."""
+    if workers > 1 and not (isinstance(store, MemoryStore) and store.is_off):
+        logger.warning(
+            "The cache is off: %d workers serve this application, and the embedded store of one "
+            "cannot be purged by another. Set REDIS_URL to share one store.",
+            workers,
+        )
+        if isinstance(store, MemoryStore):
+            store.switch_off()
+    return workers > 1

@@ -6,16 +6,14 @@ are the careful ones: the server adds Date, and how many workers there are is re
 line and the environment.
 """
 
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
+
+from maxage.worker_count import configured_workers, is_server
 
 _DEPTH: Final = 16
 """Wrappers around the server's receiver that are looked through."""
-_SERVERS: Final = frozenset({"fastapi", "granian", "gunicorn", "hypercorn", "uvicorn"})
-_WORKER_VARIABLES: Final = ("WEB_CONCURRENCY", "GRANIAN_WORKERS")
 
 
 def adds_date(receive: Any, *, unknown: bool = True) -> bool:
@@ -37,7 +35,7 @@ def adds_date(receive: Any, *, unknown: bool = True) -> bool:
     added = getattr(owner, "default_headers", None)
     if added is not None:
         return any(name.lower() == b"date" for name, _ in added)
-    return unknown or _is_server(sys.argv)
+    return unknown or is_server(sys.argv)
 
 
 def worker_count(receive: Any, argv: Sequence[str] | None = None) -> int:
@@ -45,7 +43,7 @@ def worker_count(receive: Any, argv: Sequence[str] | None = None) -> int:
     configured = getattr(getattr(_owner(receive), "config", None), "workers", None)
     if isinstance(configured, int) and configured > 1:
         return configured
-    return max(1, _from_command_line(sys.argv if argv is None else argv), _from_environment())
+    return configured_workers(argv)
 
 
 def _owner(receive: Any) -> Any:
@@ -67,30 +65,3 @@ def _wrapped(receive: Any) -> Any:
         if name == "receive":
             return cell.cell_contents
     return None
-
-
-def _program(path: str) -> str:
-    """Return the name of the program; `python -m name` runs a file in the folder of that name."""
-    program = Path(path)
-    return program.parent.name if program.stem == "__main__" else program.stem
-
-
-def _is_server(argv: Sequence[str]) -> bool:
-    return bool(argv) and _program(argv[0]) in _SERVERS
-
-
-def _from_environment() -> int:
-    # The variables are only about the server that this process belongs to.
-    values = (os.environ.get(name, "") for name in _WORKER_VARIABLES)
-    return max(int(value) if value.isdecimal() else 1 for value in values)
-
-
-def _from_command_line(argv: Sequence[str]) -> int:
-    if not _is_server(argv):
-        return 1
-    for flag, value in zip(argv, [*argv[1:], ""], strict=True):
-        name, _, inline = flag.partition("=")
-        if name in {"-w", "--workers"}:
-            number = inline or value
-            return int(number) if number.isdecimal() else 1
-    return 1

@@ -8,15 +8,20 @@ A soft purge (`soft=True`) leaves stored responses in place: each is served once
 refreshed in the background. Such a response may be older than an acknowledged write.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 
 from maxage.errors import SettingsError
 from maxage.invalidation.dependencies import current_dependencies
 from maxage.invalidation.group_names import named_groups, named_path, tag_group
-from maxage.settings import CacheSettings, settings_from_environment
+from maxage.process_settings import has_middleware, process_settings
+from maxage.settings import CacheSettings
 from maxage.store.base import Store
+from maxage.store.memory import MemoryStore
 from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.store_factory import store_for, sync_half
+
+logger = logging.getLogger("maxage")
 
 __all__ = [
     "apurge",
@@ -155,14 +160,27 @@ def _noting_store(
     if settings is None and noted is not None:
         store = noted.store
     else:
-        settings = settings if settings is not None else settings_from_environment()
-        if not settings.use_redis_cache:
+        chosen = settings if settings is not None else process_settings()
+        if not chosen.use_redis_cache:
             return None
-        store = store_for(settings)
+        store = store_for(chosen)
+        if settings is None and not _reaches_anything(store):
+            return None
     if noted is not None and noted.authority is store.authority:
         for group in groups:
             (noted.note_soft_purge if soft else noted.note_purge)(group)
     return store
+
+
+def _reaches_anything(store: Store) -> bool:
+    """Return whether a purge of the store may reach a response: another process, or one here."""
+    if store.shared or has_middleware() or not isinstance(store, MemoryStore) or store.used_bytes:
+        return True
+    logger.warning(
+        "A purge reaches nothing: no server is named, and this process has no cache of its own. "
+        "Set REDIS_URL as the application has it, or pass settings=."
+    )
+    return False
 
 
 def _name_groups(names: Iterable[str]) -> tuple[str, ...]:

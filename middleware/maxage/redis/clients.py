@@ -22,11 +22,12 @@ from redis.client import Pipeline as _Pipeline
 from redis.client import PubSub as _PubSub
 from redis.retry import Retry
 
+from maxage.process_settings import process_settings
 from maxage.redis.cluster_clients import RedisCluster, async_cluster_client, cluster_client
 from maxage.redis.fallback import FallbackClient, unsupported
 from maxage.redis_store.shared_state import RedisState, redis_state_for
 from maxage.redis_url import ServerGroup, server_group, server_url
-from maxage.settings import CacheSettings, settings_from_environment
+from maxage.settings import CacheSettings
 
 __all__ = ["AsyncRedis", "Redis", "get_async_redis", "get_redis"]
 
@@ -182,7 +183,7 @@ def get_redis() -> Redis:
     `redis.RedisCluster`; call `get_redis` for each request there, because no client of a cluster
     can be made before a node answers.
     """
-    settings = settings_from_environment()
+    settings = process_settings()
     state, cluster = _servers(settings)
     if state is not None and cluster is not None:
         # redis-py has no common base for the two; their commands are the same.
@@ -192,7 +193,7 @@ def get_redis() -> Redis:
 
 def get_async_redis() -> AsyncRedis:
     """Return a new awaitable client for the running event loop, the twin of `get_redis`."""
-    settings = settings_from_environment()
+    settings = process_settings()
     state, cluster = _servers(settings)
     if state is not None and cluster is not None:
         client = async_cluster_client(cluster, state, settings.cache_read_budget)

@@ -231,16 +231,25 @@ class MemoryStore(TokenAuthority):
 
     def renew_now(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Do `renew` without awaiting."""
+        if self._off:
+            return [None] * len(groups)
         with self._lock:
             return self._renewed(groups)
 
     def soften_now(self, groups: Sequence[str]) -> bool:
         """Do `soften` without awaiting."""
+        if self._off:
+            return False
         with self._lock:
             for group in groups:
                 self._tokens.soften(group)
             self._make_room()
         return True
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it was switched off."""
+        return self._off
 
     def switch_off(self) -> None:
         """Stop for good: several processes have such a store, and cannot purge each other's."""

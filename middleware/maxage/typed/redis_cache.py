@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, Generic, cast, final
 
 from maxage.errors import SettingsError
-from maxage.settings import CacheSettings, settings_from_environment
+from maxage.process_settings import process_settings
+from maxage.settings import CacheSettings
 from maxage.typed.encoding import Model
 from maxage.typed.loading import Loading
 from maxage.typed.operations import Operations
@@ -33,7 +34,8 @@ class RedisCache(Generic[Model]):
         model: the type; all that pydantic's TypeAdapter takes.
         prefix: the first part of the keys, which are `prefix:id`.
         ttl: seconds for which values are stored; `CACHE_EXPIRATION` by default.
-        settings: by default those of the environment, read when they are first needed.
+        settings: by default those of the process, found when they are needed: the ones that its
+            middleware was given, or else those of the environment.
 
     Raises:
         SettingsError: the prefix is empty, or the lifetime is negative.
@@ -197,7 +199,7 @@ class RedisCache(Generic[Model]):
 
     @property
     def _current_settings(self) -> CacheSettings:
-        return self._settings if self._settings is not None else settings_from_environment()
+        return self._settings if self._settings is not None else process_settings()
 
     def _keep_for(self, ttl: float | None) -> float:
         _check_ttl(ttl)

@@ -1,0 +1,82 @@
+"""The settings that hold for this process where none are given.
+
+They are the settings that its middleware was given. So `RedisCache`, `get_redis` and purges by hand
+use the store of the responses, though only the middleware names it. If the environment names
+another server, the environment holds.
+"""
+
+import logging
+import weakref
+from typing import Final
+
+from maxage.settings import CacheSettings, settings_from_environment
+
+logger = logging.getLogger("maxage")
+
+_middlewares: Final[dict["weakref.ref[object]", CacheSettings | None]] = {}
+"""The middlewares of this process, the first one first, with the settings that each was given."""
+
+
+def process_settings() -> CacheSettings:
+    """Return the settings for callers that were given none."""
+    environment = settings_from_environment()
+    given = _given()
+    return environment if given is None or _differs(environment, given) else given
+
+
+def has_middleware() -> bool:
+    """Return whether this process caches responses."""
+    return bool(_middlewares)
+
+
+def register(middleware: object, settings: CacheSettings | None) -> None:
+    """Let settings that a middleware was given hold for the process, for as long as it lives.
+
+    Of several middlewares the first counts.
+
+    Args:
+        middleware: held weakly.
+        settings: what it was given; None: it reads the environment.
+    """
+    reference = weakref.ref(middleware, lambda dead: _middlewares.pop(dead, None))
+    if reference in _middlewares:
+        return
+    first = _given()
+    _middlewares[reference] = settings
+    if settings is None:
+        return
+    environment = settings_from_environment()
+    if _differs(environment, settings):
+        logger.warning(
+            "The middleware was given %s, and the environment names %s: RedisCache, get_redis and "
+            "purges by hand use the latter, and do not reach the middleware's responses. Name one "
+            "server in both, or pass settings= everywhere.",
+            _named(settings),
+            _named(environment),
+        )
+    elif first is not None and _named(first) != _named(settings):
+        logger.warning(
+            "Two middlewares were given different settings: RedisCache, get_redis and purges by "
+            "hand use those of the first, %s, and do not reach the responses of %s. Pass settings= "
+            "to the callers that belong to the second.",
+            _named(first),
+            _named(settings),
+        )
+
+
+def unregister(middleware: object) -> None:
+    """Let the settings of a middleware hold no longer: its application has ended."""
+    _middlewares.pop(weakref.ref(middleware), None)
+
+
+def _given() -> CacheSettings | None:
+    return next((given for given in tuple(_middlewares.values()) if given is not None), None)
+
+
+def _differs(environment: CacheSettings, given: CacheSettings) -> bool:
+    return environment.redis_url not in (None, given.redis_url)
+
+
+def _named(settings: CacheSettings) -> str:
+    where = settings.safe_redis_url or "no server"
+    return f"{where} (namespace {settings.cache_namespace})"
