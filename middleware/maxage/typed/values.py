@@ -68,6 +68,11 @@ class Values(Generic[Model]):
         self._warn(lost)
         return value, None
 
+    def typed(self, value: Model) -> Model:
+        """Return a value that is not to be stored as the cache's type, if pydantic accepts it."""
+        converted = self._encodings.converted(value)
+        return value if converted is None else converted
+
     @property
     def kind(self) -> bytes:
         """What tells the type from others under the same keys."""
