@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
@@ -527,6 +529,40 @@ def test_a_value_of_an_earlier_release_is_a_miss(redis_server: RedisServer, redi
     old = blake2b(redis_server.call("GET", "v:1"), digest_size=16).hexdigest().encode()
     redis_server.call("SET", "maxage:s:v:1", b" ".join([old, *seal.split(b" ")[1:]]))
     assert cache.get(1) is None
+
+
+FINGERPRINT = """
+from enum import Enum
+from typing import Annotated, Any, Callable, Literal
+from pydantic import AfterValidator, BaseModel, Field
+from maxage.typed.encoding import Encodings
+
+class Colour(Enum):
+    RED = "red"
+
+class Model(BaseModel):
+    model_config = {"arbitrary_types_allowed": True}
+    tags: set[str] = {"a", "b", "c", "d"}
+    kind: Literal["x", "y"] = "x"
+    colour: Colour = Colour.RED
+    text: Annotated[str, AfterValidator(lambda text: text)] = ""
+    call: Callable[[int], int] | None = None
+    other: object = object()
+
+for model in (Model, list[Model], Annotated[str, AfterValidator(lambda text: text)]):
+    print(Encodings(model).kinds)
+"""
+
+
+def test_processes_agree_on_what_a_type_is() -> None:
+    """Neither the order of sets nor the addresses of functions make a difference."""
+    told: set[str] = set()
+    for seed in ("1", "2", "3"):
+        env = {"PYTHONHASHSEED": seed, "PYTHONPATH": "middleware:.", "PATH": "/usr/bin"}
+        command = [sys.executable, "-W", "error", "-c", FINGERPRINT]
+        told.add(subprocess.run(command, env=env, capture_output=True, check=True).stdout.decode())
+    assert len(told) == 1
+    assert len(set(told.pop().split())) > 10
 
 
 # What get_or_set gives

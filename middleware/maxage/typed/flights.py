@@ -4,7 +4,7 @@ A caller joins a load only if it read, after it began, the tokens that the load 
 part of the key. So no caller gets a value from before an acknowledged write.
 """
 
-import threading
+import os
 from collections.abc import Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -34,14 +34,11 @@ class Flight:
 
     def land(self, outcome: Loaded | None = None) -> None:
         """Tell those who wait; the first outcome counts."""
-        with _lock:
-            if _under_way.get(self.key) is self:
-                del _under_way[self.key]
-            if not self.future.done():
-                self.future.set_result(outcome)
+        if not self.future.done():
+            _under_way.pop(self.key, None)
+            self.future.set_result(outcome)
 
 
-_lock: Final = threading.Lock()
 _under_way: Final[dict[bytes, Flight]] = {}
 _led: Final[ContextVar[frozenset[bytes]]] = ContextVar("maxage_led_loads", default=frozenset())
 """The keys of the loads that the current context runs within: it must not wait for itself."""
@@ -54,12 +51,10 @@ def join(key: bytes) -> tuple[Flight | None, bool]:
     """
     if key in _led.get():
         return None, False
-    with _lock:
-        flight = _under_way.get(key)
-        if flight is not None:
-            return flight, False
-        flight = _under_way[key] = Flight(key)
-        return flight, True
+    mine = Flight(key)
+    # One step: several threads may be the first.
+    flight = _under_way.setdefault(key, mine)
+    return flight, flight is mine
 
 
 @contextmanager
@@ -71,3 +66,8 @@ def leading(flight: Flight) -> Generator[None]:
     finally:
         _led.reset(token)
         flight.land()
+
+
+if hasattr(os, "register_at_fork"):
+    # The threads that lead loads do not exist in a forked process.
+    os.register_at_fork(after_in_child=_under_way.clear)
