@@ -5,6 +5,8 @@ import re
 from typing import Any
 
 import pytest
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -238,6 +240,40 @@ async def test_stored_is_not_said_of_what_is_not_stored(control: str) -> None:
     """Nor is the response found afterwards."""
     app = CounterApp(headers={"cache-control": control})
     assert await served(app, {}, {}) == [{"fwd": "uri-miss"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "detail"),
+    [
+        ({"cookie": "session=1"}, "cookie"),
+        ({"authorization": "Bearer a"}, "credentials"),
+        ({"x-api-key": "a", "cookie": "session=1"}, "credentials"),
+    ],
+)
+async def test_the_credentials_that_forbid_storing_are_named(
+    headers: dict[str, str], detail: str
+) -> None:
+    """Nothing in the response says why: most often it is a cookie that is forgotten."""
+    without = {"fwd": "uri-miss", "detail": detail}
+    assert await served(CounterApp(), {"headers": headers}, {"headers": headers}) == [without] * 2
+    found = await served(CounterApp(), {}, {"headers": headers})
+    assert found[1] == {"fwd": "bypass", "detail": detail}
+
+
+async def test_a_route_that_checks_its_requests_is_named_too() -> None:
+    """Its responses are not stored, whatever its requests carry."""
+    app = FastAPI(openapi_url=None)
+    app.get("/x", dependencies=[Depends(HTTPBearer(auto_error=False))])(lambda: "x")
+    assert await served(app, {}) == [{"fwd": "uri-miss", "detail": "security"}]
+
+
+async def test_a_set_cookie_that_forbids_storing_is_named() -> None:
+    """A middleware may set it on every response."""
+    app = CounterApp(headers={"set-cookie": "a=b"})
+    assert await served(app, {}) == [{"fwd": "uri-miss", "detail": "set-cookie"}]
+    allowed = CounterApp(headers={"set-cookie": "a=b", "cache-control": "max-age=9"})
+    stored = [{"fwd": "uri-miss", "stored": True}]
+    assert await served(allowed, {}, cache_store_set_cookie=True) == stored
 
 
 async def test_stored_is_not_said_of_a_head() -> None:

@@ -35,6 +35,13 @@ class Credentials:
         # A hit would skip the check of such a route, so that every request counts.
         return route is not None and route.has_security and not self._authorization_only
 
+    def kind_in(self, headers: Headers) -> str:
+        """Return which kind of credentials a request with credentials carries, in one word."""
+        if b"authorization" in headers or headers.has_any(self._fields):
+            return "credentials"
+        # Without any of them, the route itself checks its requests.
+        return "cookie" if self._has_personal_cookie(headers) else "security"
+
     def _has_personal_cookie(self, headers: Headers) -> bool:
         if b"cookie" not in headers or self._authorization_only:
             return False

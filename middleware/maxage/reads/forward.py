@@ -23,6 +23,7 @@ from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Forward
 from maxage.rfc9111.message import HeaderList, Headers, Response
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
+from maxage.rfc9111.verdicts import MayNotStore, Reason
 from maxage.store.entry import Entry
 
 logger = logging.getLogger("maxage")
@@ -191,10 +192,23 @@ class Exchange:
     async def _send_start(self, start: Message) -> None:
         """Send the start with our member of Cache-Status."""
         status = self.reading.forwarded(
-            self.decision.reason, fwd_status=self._fwd_status, stored=self.capture.stores
+            self.decision.reason,
+            fwd_status=self._fwd_status,
+            stored=self.capture.stores,
+            detail=self._detail(),
         )
         start["headers"] = self.reading.with_status(start["headers"], status)
         await self.reading.send(start)
+
+    def _detail(self) -> str | None:
+        """Return why the answer is not stored, where the answer's Cache-Control does not say so."""
+        verdict = self.capture.verdict
+        if isinstance(verdict, MayNotStore):
+            if verdict.reason == Reason.CREDENTIALS:
+                return self.reading.service.credentials.kind_in(self.reading.headers)
+            if verdict.reason == Reason.SET_COOKIE:
+                return verdict.reason
+        return None
 
     async def _send_delayed(self) -> None:
         start, self._delayed_start = self._delayed_start, None
