@@ -19,7 +19,7 @@ from maxage.process_settings import register, unregister
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import answer_get
 from maxage.reads.query import answer_query
-from maxage.rfc9111.invalidation import is_unsafe
+from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.routing.route_policy import Rule
 from maxage.settings import CacheSettings
 from maxage.store.base import Store

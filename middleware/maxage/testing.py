@@ -9,8 +9,8 @@ No handler runs: the application's routes, decorators and rules decide.
 from typing import Any, Final
 
 from maxage.cache.targets import Targets
-from maxage.rfc9111.invalidation import is_unsafe
 from maxage.rfc9111.message import Headers
+from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.route_map import RouteMap, route_map, scope_of, targets_of
 from maxage.store.tokens import NAMESPACE_GROUP
 

@@ -8,7 +8,6 @@ from typing import Any, Final, Generic, TypeVar, final
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
-Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 _Asked = list[tuple[Question, "asyncio.Future[Answer]"]]
 
 
@@ -23,17 +22,12 @@ class Turn(Generic[Question, Answer]):
     Args:
         answer: answers the questions, in their order. If it fails, each future gets a copy of the
             error; if it is cancelled, the futures are cancelled.
-        spawn: runs a coroutine as a task, such as `Background.spawn`. By default the task belongs
-            to this object.
     """
 
     def __init__(
-        self,
-        answer: Callable[[list[Question]], Coroutine[Any, Any, Sequence[Answer]]],
-        spawn: Spawn | None = None,
+        self, answer: Callable[[list[Question]], Coroutine[Any, Any, Sequence[Answer]]]
     ) -> None:
         self._answer: Final = answer
-        self._spawn: Final[Spawn] = spawn or asyncio.Task
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: _Asked[Question, Answer] | None = None
@@ -47,8 +41,8 @@ class Turn(Generic[Question, Answer]):
             return future
         self._loop = loop
         asked = self._asked = [(question, future)]
-        # Last: `spawn` may run the call at once.
-        task = self._spawn(self._run(asked))
+        # Last: an eager task runs the call at once.
+        task = loop.create_task(self._run(asked))
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, asked))
         return future

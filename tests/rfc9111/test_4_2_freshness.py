@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from maxage.rfc9111.age import age_value, corrected_initial_age, current_age
 from maxage.rfc9111.decide import decide
 from maxage.rfc9111.decisions import Forward, Serve
-from maxage.rfc9111.freshness import age_value, corrected_initial_age, current_age
 from maxage.rfc9111.policy import Policy
 from tests.rfc9111.build import NOW, date, get, lines, refusal, stored, storing, values
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.rfc9111.invalidation import invalidates, is_unsafe, same_origin_targets
 from maxage.rfc9111.message import Headers
+from maxage.rfc9111.unsafe_methods import invalidates, is_unsafe, same_origin_targets
 from tests.rfc9111.build import lines
 
 

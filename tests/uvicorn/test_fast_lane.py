@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from maxage.uvicorn import FastLaneProtocol
-from maxage.uvicorn.lane import Lane, lane_to
+from maxage.uvicorn.conditions import Lane, lane_to
 from tests.support.asgi import Receive, Scope, Send
 from tests.support.caching import background_done, cache_of, piece, start
 from tests.support.clock import ManualClock
@@ -460,7 +460,7 @@ def test_why_there_is_no_lane_is_said() -> None:
 
 def test_a_uvicorn_that_lacks_what_is_needed_keeps_it_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked at when the module is loaded."""
-    from maxage.uvicorn import protocol as module
+    from maxage.uvicorn import fast_lane as module
 
     assert module._missing() is None
     monkeypatch.delattr(module.httptools_impl, "STATUS_LINE")

@@ -24,7 +24,7 @@ class CacheStatus(Struct, frozen=True, kw_only=True, gc=False):
     """Whether another request's response could be used; None: the request waited for none."""
     key: str | None = None
     detail: str | None = None
-    """A word of our own that says more, such as `carries_credentials`."""
+    """A word of our own that says more, such as `store-away`."""
 
     def header_value(self) -> bytes:
         """Return the structured-field value, our cache's member of the list."""

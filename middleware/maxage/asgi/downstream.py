@@ -10,10 +10,10 @@ from maxage.rfc9111.verdicts import MayStore
 
 
 def has_our_lifetime(request: Request, response: Response, *, now: float, policy: Policy) -> bool:
-    """Say whether a response of the application is fresh by our setting alone.
+    """Return whether a response of the application is fresh by our setting alone.
 
-    The answer is one for GET and HEAD, and for a 206 or 304 the one of the 200 that it stands for,
-    since all of these are to say the same (RFC 9110 sections 9.3.2, 15.3.7 and 15.4.5).
+    HEAD is judged as GET; 206 and 304 are judged as the 200 that they stand for. All of these send
+    the same header (RFC 9110 sections 9.3.2, 15.3.7 and 15.4.5).
     """
     status = 200 if response.status in (206, 304) else response.status
     arrival = Arrival(

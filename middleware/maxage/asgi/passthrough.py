@@ -61,7 +61,7 @@ def pass_on(
         if message["type"] == "http.response.start":
             headers = service.outgoing(message.get("headers", ()), now=cache.clock())
             if unstorable is not None:
-                unstorable.still_unstorable(headers)
+                unstorable.recheck_unstorable(headers)
             if status is not None and service.settings.cache_status_header:
                 headers.append((b"cache-status", status))
             message = {**message, "headers": headers}

@@ -25,7 +25,7 @@ class Responder:
         self.send: Final = send
         self.headers: Final = Headers.of(tuple(map(pair, scope.get("headers", ()))))
         self.outer: Final = current_dependencies.get()
-        """Dependencies noted of the request by a middleware around this one."""
+        """The dependencies that a middleware around this one notes for the same request."""
 
     def noting(self, *, mutating: bool) -> Dependencies:
         """Return new dependencies, which note the groups that the application reads and changes."""

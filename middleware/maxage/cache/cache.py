@@ -19,9 +19,9 @@ from maxage.cache.target import UNCACHEABLE_SECONDS, Target
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.counters import Counters, begin_counting
 from maxage.invalidation.purger import Purger
+from maxage.rfc9111.age import current_age
 from maxage.rfc9111.decide import decide
 from maxage.rfc9111.decisions import Decision, Forward, Serve
-from maxage.rfc9111.freshness import current_age
 from maxage.rfc9111.message import Headers, Request
 from maxage.rfc9111.validation import conditional_fields
 from maxage.settings import CacheSettings

@@ -5,7 +5,7 @@ Pure: the caller passes a random number from 0 up to but not including 1.
 
 import math
 
-from maxage.rfc9111.freshness import current_age
+from maxage.rfc9111.age import current_age
 from maxage.rfc9111.message import StoredResponse
 
 

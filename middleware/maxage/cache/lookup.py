@@ -84,7 +84,7 @@ class Lookup:
         if isinstance(value, Entry) and result.entry is value and not value.stored.vary_names:
             reply.result = result
             if tokens.keys() <= set(groups):
-                # A reply that is the same says nothing of groups that were read besides.
+                # Only if no other group was read: a later equal reply does not cover those.
                 self._remember(key, groups, reply)
         return result
 

@@ -106,7 +106,7 @@ class Target:
         return self.key_under(variance, extra)
 
     def key_under(self, variance: SearchVariance | None, extra: Sequence[bytes]) -> bytes:
-        """Return the primary key of responses with this No-Vary-Search; None: of those without.
+        """Return the primary key for one No-Vary-Search field; None: for responses without the field.
 
         Equivalent URLs share it. It names the field's value: under a key lie only responses that
         called their URLs equivalent in this way.
@@ -114,7 +114,7 @@ class Target:
         query = self._query
         if variance is not None:
             query = simplified(query, variance)
-            # In capitals, which no name of a header has that stands first in other lists.
+            # Other lists of extra parts begin with a header's name, which is in lower case.
             extra = (b"NO-VARY-SEARCH", variance.name, *extra)
         elif not extra:
             return self.plain_key
@@ -129,7 +129,7 @@ class Target:
 
     # storable and shareable
 
-    def not_storable(self, now: float, *, control: tuple[bytes, ...] = ()) -> None:
+    def mark_unstorable(self, now: float, *, control: tuple[bytes, ...] = ()) -> None:
         """Remember that requests for this URL need not wait for each other.
 
         Args:
@@ -160,7 +160,7 @@ class Target:
         """Return whether a lookup would find nothing, and the response would not be stored."""
         return self.unstorable != () and self.unshareable_until > now
 
-    def still_unstorable(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def recheck_unstorable(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Look the URL up again as soon as its response has another Cache-Control."""
         control = tuple([value for name, value in headers if name.lower() == b"cache-control"])
         if control != self.unstorable:

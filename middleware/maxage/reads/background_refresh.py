@@ -5,8 +5,8 @@ from typing import Any, Final, final
 
 from msgspec.structs import replace
 
+from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.cache_status import CacheStatus
-from maxage.asgi.replay import replaying, whole_request
 from maxage.asgi.types import Message, Scope
 from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill

@@ -119,7 +119,7 @@ class Capture:
         """Let no request wait for this response, nor for the next ones."""
         if self._flight is not None and self._flight.claim is not None:
             self._flight.claim.cannot_be_shared()
-        self._reading.target.not_storable(self._cache.monotonic(), control=control)
+        self._reading.target.mark_unstorable(self._cache.monotonic(), control=control)
 
     def add(self, message: Message) -> None:
         """Copy a piece of the body, and store the response with the last one."""

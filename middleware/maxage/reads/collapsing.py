@@ -130,7 +130,7 @@ class Collapsing:
             if state is ClaimState.OURS:
                 flight.claim = claim
             elif state is ClaimState.NOT_SHAREABLE:
-                target.not_storable(cache.monotonic())
+                target.mark_unstorable(cache.monotonic())
             elif state is ClaimState.TAKEN and cache.monotonic() >= ends:
                 target.waited_in_vain()
             elif state is not ClaimState.UNKNOWN:

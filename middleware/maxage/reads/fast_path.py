@@ -20,8 +20,8 @@ from maxage.cache.lookup import result_of_copy
 from maxage.cache.target import Target
 from maxage.invalidation.dependencies import current_dependencies
 from maxage.reads.known_request import KnownRequest, Line
+from maxage.rfc9111.age import current_age
 from maxage.rfc9111.decisions import Serve
-from maxage.rfc9111.freshness import current_age
 from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.store.lookup_result import LookupResult
 from maxage.store.prepared import PreparedResponse
@@ -37,7 +37,7 @@ _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
 _MOST_PREPARED: Final = 4
 """Forms of one copy that are prepared at the same time: GET, HEAD and 304."""
 _REMEMBERED: Final = 2048
-"""Requests that are remembered besides as many as there are copies, in each of two generations."""
+"""Requests that one generation remembers, in addition to one for each near copy."""
 _LONGEST: Final = 1024
 """Bytes of host, path, query and condition of a request that is remembered."""
 _ROUNDING: Final = 1e-6

@@ -11,9 +11,9 @@ from typing import Final, final
 
 from msgspec.structs import replace
 
+from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.downstream import has_our_lifetime
 from maxage.asgi.passthrough import call_noting
-from maxage.asgi.replay import replaying, whole_request
 from maxage.asgi.types import Message, Receive, Scope
 from maxage.cache.collapse import Flight
 from maxage.reads.capture import Capture

@@ -1,9 +1,9 @@
 """One GET or HEAD, told from top to bottom.
 
-    known request? -> near copy? -----------------------> serve
-    else admission -> near copy? -> lookup -> decide ---> serve
-                                                     \\-> wait for another request's response
-                                                      \\> forward
+    known request? or admission -> near copy? --------------> serve
+                                   \\-> lookup -> decide ----> serve
+                                                        \\--> wait for another request's response
+                                                         \\-> forward
 
 Each step has a module: `fast_path` (known requests, prepared responses), `admission`, `collapsing`
 (waiting), `forward` (calling the application), `capture` (storing its answer) and

@@ -1,7 +1,7 @@
 """QUERY (RFC 10008): a GET whose key holds its content as well."""
 
+from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.passthrough import pass_on
-from maxage.asgi.replay import replaying, whole_request
 from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import answer_get

@@ -41,7 +41,7 @@ class ReadResponder(Responder):
         return headers
 
     async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
-        """Send the response that the rules decided on; `fwd` is the status of one not a hit."""
+        """Send a stored response; `fwd` is its Cache-Status where it is no plain hit."""
         self.cache.counters.stale += decision.stale
         if fwd is None:
             headers = self.service.hit_headers(decision, self.found.key)

@@ -7,6 +7,8 @@ from email.utils import formatdate
 from functools import lru_cache
 from typing import Final
 
+from maxage.rfc9111.message import Headers
+
 _MONTHS: Final = tuple(b"jan feb mar apr may jun jul aug sep oct nov dec".split())
 _DAY: Final = rb"(?:mon|tue|wed|thu|fri|sat|sun)"
 _LONG_DAY: Final = rb"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
@@ -85,3 +87,12 @@ def format_http_date(instant: float) -> bytes:
 @lru_cache(maxsize=16)
 def _formatted(seconds: int) -> bytes:
     return formatdate(seconds, usegmt=True).encode("ascii")
+
+
+def date_value(headers: Headers, *, response_time: float) -> float:
+    """Return the instant of the Date field, or of arrival when there is no valid one."""
+    # RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a
+    # Date header field MUST record the time it was received".
+    line = headers.first(b"date")
+    parsed = None if line is None else parse_http_date(line, now=response_time)
+    return response_time if parsed is None else parsed

@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Final, final
 
+from maxage.rfc9111.age import current_age, headers_with_age
 from maxage.rfc9111.combining import completing_fields
 from maxage.rfc9111.decisions import Decision, Forward, ForwardReason, OnlyIfCached, Serve
-from maxage.rfc9111.directives import OWN_TARGET, Directives, parse_cache_control
+from maxage.rfc9111.directives import Directives, parse_cache_control
 from maxage.rfc9111.field_list import lower_names
-from maxage.rfc9111.freshness import current_age
-from maxage.rfc9111.message import HeaderList, Headers, Request, StoredResponse
+from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.rfc9111.partial import part_within
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.ranges import partial_response
@@ -174,7 +174,7 @@ def _reuse_part(
     age = current_age(stored, now=now)
     fresh = stored.freshness_lifetime > age and not stored.always_validate
     usable = fresh and _suits(stored, wishes, age)
-    headers = _headers(stored, age, validated=False)
+    headers = headers_with_age(stored, age, validated=False)
     part = part_within(request, stored, headers, now=stored.response_time) if usable else None
     if part is not None:
         ttl = math.floor(stored.freshness_lifetime - age)
@@ -235,7 +235,7 @@ def _serve(
     validated: bool = False,
 ) -> Serve:
     status, body = stored.status, stored.body
-    headers = _headers(stored, age, validated=validated)
+    headers = headers_with_age(stored, age, validated=validated)
     asked = request.headers
     if status == 200 and asked.has_any(_CONDITIONS_AND_RANGES):
         if (b"if-none-match" in asked or b"if-modified-since" in asked) and is_not_modified(
@@ -260,22 +260,3 @@ def _serve(
         refresh=refresh,
         lifetime_is_ours=stored.lifetime_is_ours,
     )
-
-
-def _headers(stored: StoredResponse, age: float, *, validated: bool) -> HeaderList:
-    lines = stored.headers.raw
-    if stored.no_cache_fields:
-        # RFC 9111 section 5.2.2.4: with the qualified no-cache "a cache MAY use the response to
-        # satisfy a subsequent request, subject to any other restrictions on caching, if the listed
-        # header fields are excluded from the subsequent response or the subsequent response has
-        # been successfully revalidated with the origin server".
-        withheld = (OWN_TARGET,) if validated else stored.no_cache_fields
-        lines = stored.headers.without(withheld).raw
-    if validated and age < 1:
-        # Section 5.1: "The presence of an Age header field implies that the response was not
-        # generated or validated by the origin server for this request."
-        return lines
-    # Section 4: "When a stored response is used to satisfy a request without validation, a cache
-    # MUST generate an Age header field (Section 5.1), replacing any present in the response with a
-    # value equal to the stored response's current_age". Stored headers have no Age.
-    return (*lines, (b"age", b"%d" % age))

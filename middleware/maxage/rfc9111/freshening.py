@@ -6,9 +6,10 @@ from msgspec.structs import replace
 
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.directives import governing
+from maxage.rfc9111.freshness import lifetime_of
 from maxage.rfc9111.message import Headers, Response, StoredResponse
 from maxage.rfc9111.stored_response import as_stored, hop_by_hop
-from maxage.rfc9111.storing import lifetime_of, objection, verdict
+from maxage.rfc9111.storing import objection, verdict
 from maxage.rfc9111.validation import compare_validators
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
 

@@ -1,14 +1,15 @@
-"""Freshness lifetime and age (RFC 9111 section 4.2)."""
+"""Freshness lifetime: explicit, heuristic or configured (RFC 9111 section 4.2)."""
 
-import math
 from typing import Final, Literal, final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from maxage.rfc9111.dates import parse_http_date
-from maxage.rfc9111.directives import Control, delta_seconds
-from maxage.rfc9111.field_list import OWS
-from maxage.rfc9111.message import Headers, StoredResponse
+from maxage.rfc9111.arrival import Arrival
+from maxage.rfc9111.dates import date_value, parse_http_date
+from maxage.rfc9111.directives import Control
+from maxage.rfc9111.field_list import lower_names
+from maxage.rfc9111.message import Headers
 
 ONE_DAY: Final = 86_400.0
 
@@ -27,48 +28,6 @@ class Lifetime(Struct, frozen=True, kw_only=True, gc=False):
 
 
 NO_LIFETIME: Final = Lifetime(seconds=0.0, source="none")
-
-
-def date_value(headers: Headers, *, response_time: float) -> float:
-    """Return the instant of the Date field, or of arrival when there is no valid one."""
-    # RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a
-    # Date header field MUST record the time it was received".
-    line = headers.first(b"date")
-    parsed = None if line is None else parse_http_date(line, now=response_time)
-    return response_time if parsed is None else parsed
-
-
-def age_value(headers: Headers) -> int:
-    """Return the Age field in seconds, 0 when there is no valid one."""
-    # RFC 9111 section 5.1: "a cache encountering a message with a list-based Age field value SHOULD
-    # use the first member of the field value, discarding subsequent ones. If the field value (after
-    # discarding additional members, as per above) is invalid (e.g., it contains something other
-    # than a non-negative integer), a cache SHOULD ignore the field."
-    line = headers.first(b"age")
-    if line is None:
-        return 0
-    return delta_seconds(line.partition(b",")[0].strip(OWS)) or 0
-
-
-def corrected_initial_age(headers: Headers, *, request_time: float, response_time: float) -> float:
-    """Return the age that the response already had when it arrived."""
-    # RFC 9111 section 4.2.3 defines "apparent_age = max(0, response_time - date_value);" and
-    # "corrected_age_value = age_value + response_delay;". Date has whole seconds, so the arrival is
-    # taken in whole seconds too.
-    date = date_value(headers, response_time=response_time)
-    apparent_age = max(0.0, math.floor(response_time) - date)
-    response_delay = max(0.0, response_time - request_time)
-    corrected_age_value = age_value(headers) + response_delay
-    # The larger of the two is the conservative one.
-    return max(apparent_age, corrected_age_value)
-
-
-def current_age(stored: StoredResponse, *, now: float) -> float:
-    """Return the age of a stored response. A clock that is set back never makes it younger."""
-    # RFC 9111 section 4.2.3: "resident_time = now - response_time;
-    #  current_age = corrected_initial_age + resident_time;"
-    resident_time = now - stored.response_time
-    return stored.corrected_initial_age + (resident_time if resident_time > 0 else 0.0)
 
 
 def freshness_lifetime(
@@ -130,3 +89,60 @@ def last_modified(headers: Headers, *, now: float) -> float | None:
     """Return the instant of the Last-Modified field, or None when there is no valid one."""
     line = headers.first(b"last-modified")
     return None if line is None else parse_http_date(line, now=now)
+
+
+def lifetime_of(arrival: Arrival, control: Control) -> Lifetime:
+    """Return the lifetime that the response has, or the configured one where that applies."""
+    response, policy = arrival.response, arrival.policy
+    lifetime = freshness_lifetime(
+        response.status,
+        response.headers,
+        control,
+        response_time=arrival.response_time,
+        fraction=policy.heuristic_fraction,
+    )
+    if lifetime.source == "none" and _takes_default(arrival, control):
+        return replace(lifetime, seconds=policy.default_lifetime, source="configured")
+    return lifetime
+
+
+def _takes_default(arrival: Arrival, control: Control) -> bool:
+    response, policy = arrival.response, arrival.policy
+    headers = response.headers
+    # A targeted field without a lifetime beside Cache-Control or Expires is freshness information.
+    # Pragma in a response has no meaning (section 5.4), but an application that sends `no-cache`
+    # there expects no configured lifetime.
+    says_more = control.targeted and (b"cache-control" in headers or b"expires" in headers)
+    refuses = b"no-cache" in lower_names(headers.get_all(b"pragma"))
+    return (
+        policy.default_lifetime > 0
+        and response.status == 200
+        and not arrival.request.carries_credentials
+        and not control.directives.unqualified("no-cache")
+        and not says_more
+        and not refuses
+        and (policy.lifetime_is_declared or not _is_made_for_one(headers))
+    )
+
+
+def _is_made_for_one(headers: Headers) -> bool:
+    """Return whether the response is a download or a stream."""
+    disposition = headers.first(b"content-disposition") or b""
+    return (
+        media_type(headers) in _RECORD_STREAMS
+        or disposition.partition(b";")[0].strip().lower() == b"attachment"
+        or b"no" in lower_names(headers.get_all(b"x-accel-buffering"))
+    )
+
+
+_RECORD_STREAMS: Final = frozenset({
+    b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/x-jsonl",
+    b"application/jsonlines", b"application/x-jsonlines", b"application/json-seq",
+    b"application/stream+json",
+})  # fmt: skip
+"""Media types of responses that come record by record."""
+
+
+def media_type(headers: Headers) -> bytes:
+    """Return the media type of a response, lower case, without parameters."""
+    return (headers.first(b"content-type") or b"").partition(b";")[0].strip().lower()

@@ -2,9 +2,9 @@
 
 from maxage.rfc9111.directives import governing
 from maxage.rfc9111.freshness import explicit_lifetime
-from maxage.rfc9111.invalidation import same_origin_targets
 from maxage.rfc9111.message import Headers, Response
 from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.unsafe_methods import same_origin_targets
 
 
 def answers_get(

@@ -2,11 +2,12 @@
 
 from typing import Final
 
+from maxage.rfc9111.age import corrected_initial_age
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.dates import format_http_date, parse_http_date
 from maxage.rfc9111.directives import OWN_TARGET, Control, Directives
 from maxage.rfc9111.field_list import lower_names
-from maxage.rfc9111.freshness import Lifetime, corrected_initial_age
+from maxage.rfc9111.freshness import Lifetime
 from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.vary import selecting_values, vary_names

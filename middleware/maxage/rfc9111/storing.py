@@ -2,12 +2,9 @@
 
 from typing import Final
 
-from msgspec.structs import replace
-
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.directives import Control, Directives, governing, parse_cache_control
-from maxage.rfc9111.field_list import lower_names
-from maxage.rfc9111.freshness import ONE_DAY, Lifetime, freshness_lifetime
+from maxage.rfc9111.freshness import ONE_DAY, Lifetime, lifetime_of, media_type
 from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.partial import may_keep_part
 from maxage.rfc9111.policy import Policy
@@ -61,50 +58,6 @@ def verdict(
     if keep_for <= 0:
         return MayNotStore(reason=Reason.USELESS)
     return MayStore(stored=stored, keep_for=keep_for)
-
-
-def lifetime_of(arrival: Arrival, control: Control) -> Lifetime:
-    """Return the lifetime that the response has, or the configured one where that applies."""
-    response, policy = arrival.response, arrival.policy
-    lifetime = freshness_lifetime(
-        response.status,
-        response.headers,
-        control,
-        response_time=arrival.response_time,
-        fraction=policy.heuristic_fraction,
-    )
-    if lifetime.source == "none" and _takes_default(arrival, control):
-        return replace(lifetime, seconds=policy.default_lifetime, source="configured")
-    return lifetime
-
-
-def _takes_default(arrival: Arrival, control: Control) -> bool:
-    response, policy = arrival.response, arrival.policy
-    headers = response.headers
-    # A targeted field without a lifetime beside Cache-Control or Expires is freshness information.
-    # Pragma in a response has no meaning (section 5.4), but an application that sends `no-cache`
-    # there expects no configured lifetime.
-    says_more = control.targeted and (b"cache-control" in headers or b"expires" in headers)
-    refuses = b"no-cache" in lower_names(headers.get_all(b"pragma"))
-    return (
-        policy.default_lifetime > 0
-        and response.status == 200
-        and not arrival.request.carries_credentials
-        and not control.directives.unqualified("no-cache")
-        and not says_more
-        and not refuses
-        and (policy.lifetime_is_declared or not _is_made_for_one(headers))
-    )
-
-
-def _is_made_for_one(headers: Headers) -> bool:
-    """Return whether the response is a download or a stream."""
-    disposition = headers.first(b"content-disposition") or b""
-    return (
-        _media_type(headers) in _RECORD_STREAMS
-        or disposition.partition(b";")[0].strip().lower() == b"attachment"
-        or b"no" in lower_names(headers.get_all(b"x-accel-buffering"))
-    )
 
 
 def objection(arrival: Arrival, control: Control, lifetime: Lifetime) -> Reason | None:
@@ -171,20 +124,10 @@ def _forbidden_by_response(response: Response, directives: Directives) -> Reason
 
 _STREAMS: Final = frozenset({b"text/event-stream", b"multipart/x-mixed-replace"})
 """Media types of endless responses."""
-_RECORD_STREAMS: Final = frozenset({
-    b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/x-jsonl",
-    b"application/jsonlines", b"application/x-jsonlines", b"application/json-seq",
-    b"application/stream+json",
-})  # fmt: skip
-"""Media types of responses that come record by record."""
 
 
 def _forbidden_by_type(headers: Headers) -> Reason | None:
-    return Reason.EVENT_STREAM if _media_type(headers) in _STREAMS else None
-
-
-def _media_type(headers: Headers) -> bytes:
-    return (headers.first(b"content-type") or b"").partition(b";")[0].strip().lower()
+    return Reason.EVENT_STREAM if media_type(headers) in _STREAMS else None
 
 
 def _forbidden_by_policy(

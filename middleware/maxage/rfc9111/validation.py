@@ -2,9 +2,9 @@
 
 from typing import Final, Literal
 
-from maxage.rfc9111.dates import parse_http_date
+from maxage.rfc9111.dates import date_value, parse_http_date
 from maxage.rfc9111.field_list import list_members
-from maxage.rfc9111.freshness import date_value, last_modified
+from maxage.rfc9111.freshness import last_modified
 from maxage.rfc9111.message import HeaderList, Headers, Request, StoredResponse
 
 _REPRESENTATION_METADATA: Final = frozenset(

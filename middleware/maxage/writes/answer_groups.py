@@ -5,9 +5,9 @@ from typing import Final
 
 from maxage.asgi.responder import Responder
 from maxage.invalidation.group_names import tag_group
-from maxage.rfc9111.invalidation import same_origin_targets
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.structured import parse_strings
+from maxage.rfc9111.unsafe_methods import same_origin_targets
 
 _NAMING: Final = frozenset({b"cache-group-invalidation", b"location", b"content-location"})
 

@@ -8,7 +8,7 @@ from maxage.asgi.cache_status import CacheStatus
 from maxage.asgi.responder import Responder
 from maxage.asgi.types import Message
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.rfc9111.invalidation import invalidates
+from maxage.rfc9111.unsafe_methods import invalidates
 from maxage.writes.answer_groups import answer_groups
 from maxage.writes.delayed_response import DelayedResponse
 from maxage.writes.held_response import HeldResponse
@@ -59,7 +59,7 @@ class MutationResponder(Responder):
             raise
         finally:
             current_dependencies.reset(token)
-            # Purged again before the answer leaves, so that one write may serve both purges.
+            # The answer may still wait for its first purge: then one write serves both purges.
             await self._response.finish(self._purge_again())
 
     def _send(self, message: Message) -> Awaitable[None]:

@@ -7,7 +7,7 @@ byte is not even parsed. `FastPath` answers, as in the middleware, and the bytes
 uvicorn's own protocol would have sent. The lane is for hits of the embedded store and of the near
 cache in `prompt` mode; `exact` has to ask Redis first. uvicorn's own protocol takes all else: other
 requests, requests behind one that is not answered yet, a client that does not read, a server at its
-limit of connections. Where there is no lane (`maxage.uvicorn.lane`), one log line says why.
+limit of connections. Where there is no lane (`maxage.uvicorn.conditions`), one log line says why.
 """
 
 # pyright: reportPrivateUsage=false
@@ -25,7 +25,7 @@ from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from maxage.reads.known_request import KnownRequest
 from maxage.store.prepared import PreparedResponse
-from maxage.uvicorn.lane import LONGEST_REPEATED, Lane, NoLane, lane_to
+from maxage.uvicorn.conditions import LONGEST_REPEATED, Lane, NoLane, lane_to
 
 logger = logging.getLogger("maxage")
 

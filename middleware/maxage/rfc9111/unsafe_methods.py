@@ -1,4 +1,4 @@
-"""Invalidating stored responses (RFC 9111 section 4.4)."""
+"""Unsafe methods: which of their answers invalidate stored responses (RFC 9111 section 4.4)."""
 
 from typing import Final
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
