@@ -106,7 +106,7 @@ class Target:
         return self.key_under(variance, extra)
 
     def key_under(self, variance: SearchVariance | None, extra: Sequence[bytes]) -> bytes:
-        """Return the primary key for one No-Vary-Search field; None: for responses without the field.
+        """Return the primary key for one No-Vary-Search field; None: for responses without it.
 
         Equivalent URLs share it. It names the field's value: under a key lie only responses that
         called their URLs equivalent in this way.
