@@ -1,6 +1,6 @@
 """Groups of paths: the ones that a stored response is in, and the ones that a write purges."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
@@ -32,6 +32,8 @@ PurgeMode = Literal["matching", "unproven", "everything"]
 _MAX_DEPTH: Final = 32
 """Segments of a path without a route that have a group of their own."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
+_ROOT_GROUP: Final = path_group("/")
+_STEM: Final = _ROOT_GROUP.removesuffix("/")
 _NAMES: Final[dict[str, Callable[[str], str]]] = {
     "p": path_group, "c": collection_group, "m": members_group,
 }  # fmt: skip
@@ -44,8 +46,10 @@ class _Plan:
     fixed: tuple[str, ...]
     filled: tuple[tuple[Callable[[str], str], tuple[str, ...]], ...]
 
-    def groups(self, match: RouteMatch) -> list[str]:
+    def groups(self, match: RouteMatch) -> Sequence[str]:
         """Return the groups for this path."""
+        if not self.filled:
+            return self.fixed
         filled = [name(fill(segments, match.params)) for name, segments in self.filled]
         return [*self.fixed, *filled]
 
@@ -149,16 +153,20 @@ class RouteGroups:
             policy: what settings, rules and decorators say about the path; None: nothing.
         """
         route = match.route
-        default_only = is_default_only(route, policy or _default_policy(route))
-        orphan = (ORPHAN_GROUP,) if default_only and route in self.orphans else ()
-        plan = self._reading.get(route)
         if route.opaque:
-            beneath = fallback_groups(match.path)
+            groups = list(fallback_groups(match.path))
         else:
-            beneath = tuple(map(path_group, prefixes(match.path)))
-            if len(beneath) > 1 and not self._allows_root(host):
-                beneath = beneath[1:]
-        return tuple(dict.fromkeys((*beneath, *(plan.groups(match) if plan else ()), *orphan)))
+            segments, group = split(match.path), _STEM
+            groups = [_ROOT_GROUP] if not segments or self._allows_root(host) else []
+            for segment in segments:
+                group = f"{group}/{segment}"
+                groups.append(group)
+        plan = self._reading.get(route)
+        if plan is not None:
+            groups += plan.groups(match)
+        if route in self.orphans and (policy is None or is_default_only(route, policy)):
+            groups.append(ORPHAN_GROUP)
+        return tuple(groups)
 
     def _allows_root(self, host: str) -> bool:
         """Return whether some route takes the path /."""

@@ -23,7 +23,6 @@ provably about something else.
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
 from typing import Final, NamedTuple, final
 
 from maxage.routing.route_table import RouteInfo
@@ -37,7 +36,7 @@ _PREFIX_WORD: Final = re.compile(r"api|rest|v[0-9]+([._-]?[0-9a-z]+)*", re.IGNOR
 class Node:
     """One segment of some templates, and all that lies beneath it."""
 
-    __slots__ = ("children", "is_prefix", "parent", "reads", "segment", "writes")
+    __slots__ = ("all_reads", "children", "is_prefix", "parent", "reads", "segment", "writes")
 
     def __init__(self, segment: str = "", parent: "Node | None" = None) -> None:
         self.segment: Final = segment
@@ -46,6 +45,8 @@ class Node:
         self.children: Final[dict[str, Node]] = {}
         self.reads: Final[list[RouteInfo]] = []
         """The reads that end here."""
+        self.all_reads: Final[list[RouteInfo]] = []
+        """The reads that end here or beneath."""
         self.writes: Final[list[RouteInfo]] = []
         self.is_prefix = parent is None
         """Whether it is a prefix of trees and belongs to none; so is the root."""
@@ -69,10 +70,6 @@ class Node:
         """Return the nodes from the first segment to this one."""
         return [] if self.parent is None else [*self.parent.above(), self]
 
-    def all_reads(self) -> list[RouteInfo]:
-        """Return the reads that end here or beneath."""
-        return list(chain.from_iterable(node.reads for node in self.beneath()))
-
 
 class Hit(NamedTuple):
     """One group that a write renews."""
@@ -88,7 +85,7 @@ class Hit(NamedTuple):
 
     def reads(self) -> list[RouteInfo]:
         """Return the reads in the group."""
-        return self.node.reads if self.kind == "c" else self.node.all_reads()
+        return self.node.reads if self.kind == "c" else self.node.all_reads
 
 
 @final
@@ -116,6 +113,8 @@ class Reach:
         self._nodes: Final = {read: self._root.add(read.template) for read in reads}
         for read, node in self._nodes.items():
             node.reads.append(read)
+            for above in (self._root, *node.above()):
+                above.all_reads.append(read)
         for write in writes:
             self._root.add(write.template).writes.append(write)
         _mark_prefixes(self._root)
@@ -174,7 +173,7 @@ class Reach:
 
     def _all_beneath(self, node: Node, path: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
         """Yield the groups of all reads beneath a path, without isolated ones of other trees."""
-        if inside or self._isolated.isdisjoint(node.all_reads()):
+        if inside or self._isolated.isdisjoint(node.all_reads):
             yield Hit("p", path, node, inside)
             return
         if not self._isolated.issuperset(node.reads):
@@ -187,11 +186,10 @@ class Reach:
 
     def _wanted(self, node: Node) -> list[tuple[str, Node]]:
         """Return the `c` and `m` groups of the reads at this node, the shallowest first."""
-        renewed = self._renewed_inside
-        if not self._isolated.issuperset(node.reads):
-            renewed = renewed | self._renewed_outside
-        wanted = [("m", above) for above in node.above() if ("m", above) in renewed]
-        return [*wanted, ("c", node)] if ("c", node) in renewed else wanted
+        isolated = self._isolated.issuperset(node.reads)
+        outside = frozenset[tuple[str, Node]]() if isolated else self._renewed_outside
+        groups = [*(("m", above) for above in node.above()), ("c", node)]
+        return [one for one in groups if one in self._renewed_inside or one in outside]
 
     def _too_many(self, node: Node) -> Iterator[Node]:
         """Yield the nodes where writes must renew `p:`, so that one group is enough here."""
@@ -216,7 +214,7 @@ def _mark_prefixes(root: Node) -> None:
         if _is_used(node) or not any(map(_is_resource, children)):
             continue
         shared = all(node in one.above() for one in used)
-        complete = not any(_writes_beneath(child) and not child.all_reads() for child in children)
+        complete = not any(_writes_beneath(child) and not child.all_reads for child in children)
         if _PREFIX_WORD.fullmatch(node.segment) or (shared and complete):
             node.is_prefix = True
             waiting += children
@@ -227,7 +225,7 @@ def _is_used(node: Node) -> bool:
 
 
 def _is_resource(node: Node) -> bool:
-    return bool(node.all_reads()) and _writes_beneath(node)
+    return bool(node.all_reads) and _writes_beneath(node)
 
 
 def _writes_beneath(node: Node) -> bool:
