@@ -274,5 +274,6 @@ def test_check_lists_the_orphans_and_fails(
     assert main(["routes", "orphaned:app", "--check"]) == 1
     assert capsys.readouterr().out == "/reports/{name}\n/dashboard\n"
     assert main(["routes", "orphaned:quiet", "--check"]) == 0
+    assert capsys.readouterr().out == ""
     assert main(["routes", "orphaned:app"]) == 0
     assert "      /dashboard             by o\n" in capsys.readouterr().out

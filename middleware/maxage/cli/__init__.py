@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         mapped = route_map(load(asked.app))
-        print("\n".join(mapped.orphans) if asked.check else mapped)  # noqa: T201 - its output
+        if text := "\n".join(mapped.orphans) if asked.check else str(mapped):
+            print(text)  # noqa: T201 - the command's output
     except MaxageError as error:
         print(f"maxage: {error}", file=sys.stderr)  # noqa: T201
         return 2
