@@ -109,7 +109,14 @@ async def test_patterns(pattern: str, path: str, matches: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"path": "items"}, {"path": "/x", "ttl": -1}, {"path": "/x", "ttl": float("nan")}]
+    "wrong",
+    [
+        {"path": "items"},
+        {"path": "/x", "ttl": -1},
+        {"path": "/x", "ttl": float("nan")},
+        {"path": "/x", "invalidates_only": "news"},
+        {"path": "/x", "invalidates_only": [""]},
+    ],
 )
 def test_a_rule_that_cannot_be_right_is_refused(wrong: dict[str, Any]) -> None:
     """At the place where it is written."""
