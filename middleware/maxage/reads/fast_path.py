@@ -158,6 +158,10 @@ class FastPath:
         found = result_of_copy(near, copy, target, known.key, headers)
         return None if found is None else self._prepare(known, found, headers, now)
 
+    def may_prepare(self) -> bool:
+        """Return whether responses may be prepared: no middleware around wants dependencies."""
+        return self._prepares and current_dependencies.get() is None
+
     def again(self, known: KnownRequest, scope: Scope) -> PreparedResponse | None:
         """Return the response that a near copy gives to a request that is the very same."""
         return self.near(known, scope["headers"]) if self._holds(known, scope) else None
@@ -165,11 +169,8 @@ class FastPath:
     def prepared(
         self, known: KnownRequest, found: LookupResult, headers: Headers
     ) -> PreparedResponse | None:
-        """Return the response that a lookup gives to a known request; its sharers share it too.
-
-        No middleware around this one may want its dependencies.
-        """
-        if found.entry is None or not self._prepares:
+        """Return the response that a lookup gives to a known request, where `may_prepare`."""
+        if found.entry is None:
             return None
         now = self.cache.clock()
         prepared = found.prepared.get(known.form)

@@ -15,6 +15,7 @@ from typing import Final, final
 
 from maxage.asgi.cache_status import CacheStatus
 from maxage.asgi.passthrough import pass_on, pass_unstorable
+from maxage.asgi.responder import pair
 from maxage.asgi.types import Receive, Scope, Send
 from maxage.cache.collapse import Flight
 from maxage.errors import StoreUnavailableError
@@ -26,7 +27,7 @@ from maxage.reads.forward import Exchange
 from maxage.reads.known_request import KnownRequest
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached, Serve
-from maxage.rfc9111.message import Request
+from maxage.rfc9111.message import Headers, Request
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
 
@@ -76,9 +77,35 @@ async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
         service, cache = fast_path.service, fast_path.cache
         await pass_unstorable(service, cache, target, scope, receive, send)
         return
-    if reading is None:
-        reading = GetResponder(fast_path, scope, receive, send)
-    await reading.run(known)
+    if reading is not None:
+        await reading.run()
+    elif known is not None:
+        await _answer_known(fast_path, known, scope, receive, send)
+
+
+async def _answer_known(
+    fast_path: FastPath, known: KnownRequest, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Look a known request up; all requests that share the lookup share its prepared response."""
+    cache, found = fast_path.cache, None
+    if fast_path.may_prepare():
+        headers = Headers.of(tuple(map(pair, scope["headers"])))
+        try:
+            found = await cache.lookup(known.target, known.key, headers)
+        except StoreUnavailableError:
+            await GetResponder(fast_path, scope, receive, send).bypass("store-away")
+            return
+        prepared = fast_path.prepared(known, found, headers)
+        if prepared is not None:
+            cache.counters.hits += 1
+            lines = list(prepared.headers)
+            await send({"type": "http.response.start", "status": prepared.status, "headers": lines})
+            await send({"type": "http.response.body", "body": prepared.body})
+            return
+    reading = GetResponder(fast_path, scope, receive, send)
+    reading.target = known.target
+    reading.request = Request(method=known.form[0], headers=reading.headers)
+    await reading.run(found, learns=False)
 
 
 def _has_directives(reading: "GetResponder | None") -> bool:
@@ -102,37 +129,24 @@ class GetResponder(ReadResponder):
         self.content = content
         self._fast_path: Final = fast_path
 
-    async def run(self, known: KnownRequest | None) -> None:
-        """Serve a stored response, or forward and perhaps store; the request is admitted."""
-        if known is None:
-            key = self.target.key(self.request.key_parts)
-        else:
-            self.target, key = known.target, known.key
-        near = self.cache.nearby(self.target, key, self.headers)
-        decision: Decision | None = None if near is None else await self._hit(near, known)
+    async def run(self, found: LookupResult | None = None, *, learns: bool = True) -> None:
+        """Serve a stored response, or forward and perhaps store; the request is admitted.
+
+        Args:
+            found: the result of its lookup, where one was made.
+            learns: whether the next request like this one is to be known.
+        """
+        key = self.target.key(self.request.key_parts)
+        near = None if found is not None else self.cache.nearby(self.target, key, self.headers)
+        decision: Decision | None = None if near is None else await self._hit(near)
         if decision is None:
             try:
-                self.found = await self.cache.lookup(self.target, key, self.headers)
+                self.found = found or await self.cache.lookup(self.target, key, self.headers)
             except StoreUnavailableError:
                 await self.bypass("store-away")
                 return
-            if known is not None and self.outer is None:
-                prepared = self._fast_path.prepared(known, self.found, self.headers)
-                if prepared is not None:
-                    self.cache.counters.hits += 1
-                    headers = list(prepared.headers)
-                    await self.send(
-                        {
-                            "type": "http.response.start",
-                            "status": prepared.status,
-                            "headers": headers,
-                        }
-                    )
-                    await self.send({"type": "http.response.body", "body": prepared.body})
-                    return
-            self._take_request(known)
             decision = self.decide()
-        if known is None and self.found.entry is not None:
+        if learns and self.found.entry is not None:
             self.learn()
         await self._answer(decision)
 
@@ -141,15 +155,9 @@ class GetResponder(ReadResponder):
         if self.content is None and not self.request.carries_credentials:
             self._fast_path.learn(self.scope, self.target)
 
-    def _take_request(self, known: KnownRequest | None) -> None:
-        """Make the request of a known one; admission has made any other."""
-        if known is not None:
-            self.request = Request(method=known.form[0], headers=self.headers)
-
-    async def _hit(self, near: LookupResult, known: KnownRequest | None) -> Serve | None:
+    async def _hit(self, near: LookupResult) -> Serve | None:
         """Return the response of a near copy; None: the copy may not answer without a lookup."""
         self.found = near
-        self._take_request(known)
         decision = self.decide()
         if not isinstance(decision, Serve) or decision.stale:
             return None
