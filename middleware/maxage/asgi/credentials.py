@@ -1,9 +1,11 @@
-"""Credentials of a request: fields that may make its response a personal one."""
+"""Credentials of a request: fields, or an identity in the scope, that may make it personal."""
 
 import re
 from collections.abc import Iterable
 from typing import Final, final
 
+from maxage.asgi.identity import identity_slots, is_identified, reads_cookies_alone
+from maxage.asgi.types import Scope
 from maxage.cache.target import Target
 from maxage.rfc9111.message import Headers
 from maxage.settings import CacheSettings
@@ -23,8 +25,10 @@ class Credentials:
         self._any: Final = self._fields | {b"authorization", b"cookie"}
         self._ignored_cookie: Final = _any_of(settings.cache_ignored_cookies).fullmatch
 
-    def are_in(self, headers: Headers, target: Target) -> bool:
+    def are_in(self, scope: Scope, headers: Headers, target: Target) -> bool:
         """Return whether a request for the target carries credentials."""
+        if self.identify(scope):
+            return True
         if headers.has_any(self._any) and (
             b"authorization" in headers
             or headers.has_any(self._fields)
@@ -35,12 +39,30 @@ class Credentials:
         # A hit would skip the check of such a route, so that every request counts.
         return route is not None and route.has_security and not self._authorization_only
 
-    def kind_in(self, headers: Headers) -> str:
+    def kind_in(self, scope: Scope, headers: Headers) -> str:
         """Return which kind of credentials a request with credentials carries, in one word."""
         if b"authorization" in headers or headers.has_any(self._fields):
             return "credentials"
+        if self._has_personal_cookie(headers):
+            return "cookie"
+        if self.identify(scope):
+            return "session" if is_identified({"session": scope.get("session")}) else "user"
         # Without any of them, the route itself checks its requests.
-        return "cookie" if self._has_personal_cookie(headers) else "security"
+        return "security"
+
+    def identify(self, scope: Scope) -> bool:
+        """Return whether the session, the user or the permissions in the scope are credentials."""
+        return not self._authorization_only and is_identified(scope)
+
+    def may_identify(self, scope: Scope, before: frozenset[str]) -> bool:
+        """Return whether the application itself looked who asks, and may know it by any field.
+
+        Args:
+            scope: of the request, at its response.
+            before: what `identity_slots` gave before the application was called.
+        """
+        added = identity_slots(scope) - before
+        return not self._authorization_only and not reads_cookies_alone(scope, added)
 
     def _has_personal_cookie(self, headers: Headers) -> bool:
         if b"cookie" not in headers or self._authorization_only:

@@ -40,6 +40,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     response: Response
     asked_at: float
     """POSIX seconds at which the application was called."""
+    anonymous: bool = False
+    """Whether the application looked who asks, and knew no user."""
 
 
 def consider(cache: Cache, answer: Answer, groups: tuple[str, ...] = ()) -> Fill | MayNotStore:
@@ -113,6 +115,8 @@ def _fill(
 ) -> Fill | MayNotStore:
     if isinstance(verdict, MayNotStore):
         return verdict
+    if answer.anonymous and not verdict.stored.shareable:
+        verdict = replace(verdict, stored=replace(verdict.stored, anonymous=True))
     target, found = answer.target, answer.found
     tags = response_tags(answer.response.headers)
     if len(tags) > cache.settings.cache_max_tags or any(len(t) > LONGEST_TAG for t in tags):

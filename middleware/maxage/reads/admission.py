@@ -39,7 +39,7 @@ async def admit(reading: ReadResponder) -> str | None:
         method=reading.scope["method"],
         headers=headers,
         carries_credentials=target.policy.vary_by is None
-        and service.credentials.are_in(headers, target),
+        and service.credentials.are_in(reading.scope, headers, target),
         key_parts=parts if reading.content is None else (*_content_parts(reading), *parts),
     )
     return None

@@ -2,8 +2,11 @@
 
 from typing import Final, final
 
+from msgspec.structs import replace
+
 from maxage.asgi.body_copy import BodyCopy, content_length
-from maxage.asgi.types import Message
+from maxage.asgi.identity import identity_slots
+from maxage.asgi.types import Message, Scope
 from maxage.cache import storing
 from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill
@@ -37,6 +40,9 @@ class Capture:
         """Whether the answer may be stored; None: there is none, or it was a 304 of use."""
         self.asked_at = 0.0
         """POSIX seconds at which the application was called."""
+        self.scope: Scope = reading.scope
+        """The scope that the application got; its layers put the session and the user into it."""
+        self._slots: Final = identity_slots(reading.scope)
         self.entry: Entry | None = None
         """The stored response."""
         self._reading: Final = reading
@@ -82,12 +88,18 @@ class Capture:
     def answer(self, response: Response) -> Answer:
         """Return a response of the application as the answer to the request."""
         reading = self._reading
+        credentials, anonymous = reading.service.credentials, False
+        if reading.target.policy.vary_by is None:
+            if credentials.identify(self.scope):
+                reading.request = replace(reading.request, carries_credentials=True)
+            anonymous = credentials.may_identify(self.scope, self._slots)
         return Answer(
             target=reading.target,
             request=reading.request,
             found=reading.found,
             response=response,
             asked_at=self.asked_at,
+            anonymous=anonymous,
         )
 
     def _consider(

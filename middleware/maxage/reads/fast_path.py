@@ -3,13 +3,14 @@
 A plain request has a host, perhaps If-None-Match, and no other field on which its answer depends.
 What admission found out about it is remembered by these fields and its URL. For a near copy even
 the response is prepared: the rules (`decide`) give the same one until its Age or `ttl` changes,
-within a second. A request with credentials, cookies, overrides, a body, a range or directives is
-never known here, and takes the whole way.
+within a second. A request with credentials, cookies, an identity in the scope, overrides, a body, a
+range or directives is never known here, and takes the whole way.
 """
 
 import math
 from typing import Final, final
 
+from maxage.asgi.identity import is_identified
 from maxage.asgi.overrides import OVERRIDES
 from maxage.asgi.responder import pair
 from maxage.asgi.service import Service
@@ -74,6 +75,8 @@ class FastPath:
         """Return the known request that this one repeats; it has no override and no credentials."""
         plain = self._plain(scope["headers"])
         if plain is None:
+            return None
+        if ("session" in scope or "user" in scope or "auth" in scope) and is_identified(scope):
             return None
         host, condition = plain
         get = scope.get
@@ -186,6 +189,9 @@ class FastPath:
         request = Request(method=known.form[0], headers=headers)
         decision = self.cache.decide(target, request, found)
         if entry is None or not isinstance(decision, Serve) or decision.stale or decision.refresh:
+            return None
+        if entry.stored.anonymous:
+            # Whether it answers depends on fields that are not part of a form.
             return None
         prepared = PreparedResponse(
             decision,

@@ -89,10 +89,11 @@ class Exchange:
 
     async def _call(self, receive: Receive) -> None:
         reading, stale_if_error = self.reading, self.decision.stale_if_error
+        scope = self.capture.scope = self._scope()
         self.capture.asked_at = self.cache.clock()
         try:
             await call_noting(
-                reading.service, self.cache, self.dependencies, self._scope(), receive, self._send
+                reading.service, self.cache, self.dependencies, scope, receive, self._send
             )
         except Exception as error:
             if self.has_begun or not stale_if_error:
@@ -205,7 +206,9 @@ class Exchange:
         verdict = self.capture.verdict
         if isinstance(verdict, MayNotStore):
             if verdict.reason == Reason.CREDENTIALS:
-                return self.reading.service.credentials.kind_in(self.reading.headers)
+                return self.reading.service.credentials.kind_in(
+                    self.capture.scope, self.reading.headers
+                )
             if verdict.reason == Reason.SET_COOKIE:
                 return verdict.reason
         return None

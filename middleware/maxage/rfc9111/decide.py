@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from maxage.rfc9111.age import current_age, headers_with_age
+from maxage.rfc9111.anonymous import may_identify
 from maxage.rfc9111.combining import completing_fields
 from maxage.rfc9111.decisions import Decision, Forward, ForwardReason, OnlyIfCached, Serve
 from maxage.rfc9111.directives import Directives, parse_cache_control
@@ -52,14 +53,16 @@ def decide(
         wishes = _wishes(headers)
     if stored is None:
         return _forward("vary-miss" if vary_miss else "uri-miss", wishes)
+    if (request.carries_credentials and not stored.shareable) or (
+        stored.anonymous and may_identify(headers, stored.vary_names)
+    ):
+        return _forward("bypass", wishes)
     # Section 5.2.1.5 lets a stored response answer all the same. A client that wants nothing to be
     # stored expects the application's own answer, as long as there is one.
     if wishes.no_store and not wishes.only_if_cached:
         age = current_age(stored, now=now)
         instead = _may_answer_for_error(stored, wishes, age, policy)
         return Forward(reason="request", stale_if_error=instead)
-    if request.carries_credentials and not stored.shareable:
-        return _forward("bypass", wishes)
     # RFC 9110 sections 13.1.1 and 13.1.4, RFC 9111 section 4.3.2: "A cache MUST NOT evaluate
     # conditional header fields that only apply to an origin server".
     if headers.has_any(_CONDITIONS_FOR_ORIGINS):

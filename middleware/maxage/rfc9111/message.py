@@ -147,6 +147,9 @@ class StoredResponse(Struct, frozen=True, kw_only=True, gc=False):
     stale_if_error: float | None = None
     shareable: bool = False
     """`public`, `s-maxage` or `must-revalidate`: may answer requests with credentials (3.5)."""
+    anonymous: bool = False
+    """The application looked who asks, and knew no user: it answers only requests without fields
+    by which another user may be known (`rfc9111.anonymous`)."""
     vary_names: tuple[bytes, ...] = ()
     """Lower-case names of the selecting header fields, sorted, without duplicates."""
     selecting: tuple[bytes | None, ...] = ()

@@ -45,7 +45,7 @@ class _VariantsHead(msgspec.Struct, array_like=True):
     variants: tuple[bytes, ...]
 
 
-_OURS, _VALIDATE, _NEVER_STALE, _SHAREABLE = 1, 2, 4, 8
+_OURS, _VALIDATE, _NEVER_STALE, _SHAREABLE, _ANONYMOUS = 1, 2, 4, 8, 16
 _encode = msgspec.msgpack.Encoder().encode
 _decode_entry = msgspec.msgpack.Decoder(_EntryHead).decode
 _decode_variants = msgspec.msgpack.Decoder(_VariantsHead).decode
@@ -124,7 +124,8 @@ def _entry_head(entry: Entry) -> _EntryHead:
         flags=_OURS * stored.lifetime_is_ours
         | _VALIDATE * stored.always_validate
         | _NEVER_STALE * stored.never_stale
-        | _SHAREABLE * stored.shareable,
+        | _SHAREABLE * stored.shareable
+        | _ANONYMOUS * stored.anonymous,
         no_cache_fields=stored.no_cache_fields,
         stale_while_revalidate=stored.stale_while_revalidate,
         stale_if_error=stored.stale_if_error,
@@ -150,6 +151,7 @@ def _entry(head: _EntryHead, body: memoryview) -> Entry:
         stale_while_revalidate=head.stale_while_revalidate,
         stale_if_error=head.stale_if_error,
         shareable=bool(head.flags & _SHAREABLE),
+        anonymous=bool(head.flags & _ANONYMOUS),
         vary_names=head.vary_names,
         selecting=head.selecting,
     )

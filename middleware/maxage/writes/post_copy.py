@@ -125,7 +125,9 @@ class PostCopy:
 
     def _request(self) -> Request:
         headers = self._responder.headers
-        carries_credentials = self._responder.service.credentials.are_in(headers, self._target)
+        carries_credentials = self._responder.service.credentials.are_in(
+            self._responder.scope, headers, self._target
+        )
         return Request(method="GET", headers=headers, carries_credentials=carries_credentials)
 
     def _answers_get(self, response: Response) -> bool:
