@@ -4,7 +4,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -342,6 +342,7 @@ STORED: list[tuple[Any, Any]] = [
     (timedelta, timedelta(days=-1, microseconds=3)),
     (set[int], {1, 2}),
     (deque[int], deque([1, 2])),
+    (defaultdict[str, int], defaultdict(int, a=1)),
     (OrderedDict[str, int], OrderedDict(b=1, a=2)),
     (dict[int, str], {1: "a"}),
     (tuple[int, ...], (1, 2)),
@@ -412,6 +413,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (str, "\ud800", "str"),
     (Decimal, Decimal("NaN"), "Decimal"),
     (list[float], [1, 2], "[]"),
+    (deque[int], deque([1], maxlen=3), "deque[int].maxlen"),
+    (defaultdict[str, int], defaultdict(lambda: 5), "default_factory"),
 ]
 
 

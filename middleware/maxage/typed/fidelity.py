@@ -8,7 +8,7 @@ be equal to a value that is less.
 # pyright: reportUnknownVariableType=false
 # The values that are compared are of any type.
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
@@ -119,6 +119,10 @@ def _has_attributes(value: object) -> bool:
 def _attributes(value: object) -> Mapping[str, Any]:
     """Return the attributes of an object, but for those that it computes again."""
     kind, attributes = type(value), dict[str, Any](getattr(value, "__dict__", {}))
+    if isinstance(value, deque):
+        attributes["maxlen"] = value.maxlen
+    elif isinstance(value, defaultdict):
+        attributes["default_factory"] = value.default_factory
     declared: Iterable[str] = ()
     if isinstance(value, BaseModel):
         declared = type(value).model_fields
