@@ -901,6 +901,18 @@ async def test_the_start_names_the_orphans_in_one_line(caplog: pytest.LogCapture
     assert "1 cached routes, so that every write purges them: /dashboard." in record.message
 
 
+async def test_a_read_that_takes_no_default_lifetime_is_no_orphan(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A probe is not cached by default, so that no write has to purge it."""
+    app = FastAPI()
+    app.get("/health")(lambda: 1)
+    app.put("/items")(lambda: 1)
+    async with lifespan(CacheMiddleware(app, CacheSettings(), store=MemoryStore())):
+        pass
+    assert not [record for record in caplog.records if "No write is known" in record.message]
+
+
 async def test_a_rule_for_one_segment_says_nothing_of_deeper_paths() -> None:
     """`/files/*` is not about `/files/a/b`, which writes of other trees go on to purge."""
     app = FastAPI(openapi_url=None)

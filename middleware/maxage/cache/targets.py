@@ -257,7 +257,9 @@ class Targets:
         """Return the policy of a route, by the rules that match its template."""
         # Only a rule for any depth is about all paths of a parameter that takes slashes.
         path = route.template.replace(":path}", "}" + "/{}" * _DEEPEST)
-        return self._terms_at(path, path, RouteMatch(route=route, path=path, params={})).policy
+        match = RouteMatch(route=route, path=path, params={})
+        default = takes_default(path, b"")
+        return self._terms_at(path, path, match, by_default=default).policy
 
     def _watch_routes(self, scope: Mapping[str, Any]) -> None:
         """Read the routes when they are first needed, and again when some were added."""
