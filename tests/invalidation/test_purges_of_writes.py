@@ -950,3 +950,16 @@ def fresh_for_an_hour(response: Response) -> None:
 async def is_hit(middleware: CacheMiddleware, path: str) -> bool:
     """Whether a GET is answered from the store."""
     return b"hit" in ((await call(middleware, path=path)).header("cache-status") or b"")
+
+
+@pytest.mark.parametrize("mode", ["matching", "unproven", "everything"])
+async def test_a_get_whose_header_names_another_method_purges_like_that_method(mode: str) -> None:
+    """The router only knows it as a GET; behind it the application may obey the header."""
+    middleware = shop(cache_purge=mode)
+    for path in ("/items", "/items/5", "/items/6"):
+        await call(middleware, path=path)
+    answer = await call(middleware, path="/items/5", headers=[("x-http-method-override", "PUT")])
+    assert answer.status == 200
+    assert not await is_hit(middleware, "/items")
+    assert not await is_hit(middleware, "/items/5")
+    assert await is_hit(middleware, "/items/6") is (mode != "everything")

@@ -96,10 +96,8 @@ class RouteGroups:
         for route in writes:
             # By its identity: Starlette's routes are equal to others, and have no hash.
             self._places.setdefault(id(route.origin), []).append(route)
-        self._purging: Final = {
-            write: _plan((hit.kind, hit.segments) for hit in hits)
-            for write, hits in self.reach.hits.items()
-        }
+        self._purging: Final[dict[RouteInfo, _Plan]] = {}
+        """The plans of writes; also of reads by which a write came, with an overridden method."""
         self._reading: Final = {read: self._reading_plan(read) for read in reads}
         self.orphans: Final = tuple(self._orphans(reads, policy)) if mode == "matching" else ()
         """The reads that no write purges and that are cached only by default."""
@@ -204,10 +202,17 @@ class RouteGroups:
             return
         for place in (match, *self._elsewhere(match)):
             yield path_group(place.path)
-            yield from self._purging[place.route].groups(place)
+            yield from self._purging_plan(place.route).groups(place)
             if spans_segments(place.route.template):
                 for folder in prefixes(place.path)[len(split(place.route.template)) - 1 : -1]:
                     yield collection_group(folder)
+
+    def _purging_plan(self, route: RouteInfo) -> _Plan:
+        plan = self._purging.get(route)
+        if plan is None:
+            plan = _plan((hit.kind, hit.segments) for hit in self.reach.hits_of(route))
+            self._purging[route] = plan
+        return plan
 
     def _elsewhere(self, match: RouteMatch) -> Iterator[RouteMatch]:
         """Yield the other places of the same route whose path is known from this one's."""

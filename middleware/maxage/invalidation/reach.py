@@ -130,7 +130,7 @@ class Reach:
             self._walk_all(writes)
 
     def _walk_all(self, writes: Collection[RouteInfo]) -> None:
-        self.hits = {write: list(self._hits(write)) for write in writes}
+        self.hits = {write: list(self.hits_of(write)) for write in writes}
         hits = [hit for hits in self.hits.values() for hit in hits]
         self._renewed_inside = {(hit.kind, hit.node) for hit in hits if hit.inside}
         self._renewed_outside = {(hit.kind, hit.node) for hit in hits if not hit.inside}
@@ -143,7 +143,8 @@ class Reach:
         """Return the reads that these writes reach."""
         return {read for write in writes for hit in self.hits[write] for read in hit.reads()}
 
-    def _hits(self, write: RouteInfo) -> Iterator[Hit]:
+    def hits_of(self, write: RouteInfo) -> Iterator[Hit]:
+        """Yield the groups that a write by this route renews, besides that of its path."""
         path = tuple(split(write.template))
         if not path:
             # All paths lie beneath the root.
