@@ -170,11 +170,12 @@ class Targets:
         """
         return _beneath(scope["path"], self._root_path(scope))
 
-    def reads(self, method: str, scope: Mapping[str, Any], headers: Headers) -> bool:
-        """Return whether the application has a route with this method, as far as is known."""
+    def answers_head(self, scope: Mapping[str, Any], headers: Headers, target: Target) -> bool:
+        """Return whether the route of the target's GET answers a HEAD too, as far as is known."""
         if not self.table(scope).routes:
             return True
-        return self.match({**scope, "method": method}, headers) is not None
+        match = self.match(scope, headers)
+        return match is not None and match.route is target.route
 
     def _new(self, identity: tuple[Any, ...], place: Place, scope: Mapping[str, Any]) -> Target:
         method, query = identity[:2]
@@ -226,6 +227,8 @@ class Targets:
                 self._terms.clear()
             # A hit would skip a check of credentials: never cached implicitly.
             guarded = route is not None and route.has_security and policy.vary_by is None
+            if route is not None and route.reads_all_headers and policy.vary_by is None:
+                policy = replace(policy, cache=False)
             lifetime = 0.0 if guarded else policy.default_lifetime
             rules = self._rules_with(lifetime, declared=policy.lifetime_is_declared)
             terms = self._terms[route, matching, by_default] = Terms(route, policy, rules)

@@ -75,8 +75,8 @@ def _reason_to_bypass(reading: ReadResponder) -> str | None:
         return "body"
     if len(headers.get_all(b"host")) > 1:
         return "host"
-    if reading.scope["method"] == "HEAD" and not reading.service.targets.reads(
-        "HEAD", reading.scope, headers
+    if reading.scope["method"] == "HEAD" and not reading.service.targets.answers_head(
+        reading.scope, headers, reading.target
     ):
         return "head"
     return None

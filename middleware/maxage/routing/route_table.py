@@ -37,6 +37,9 @@ class RouteInfo:
     """Whether a dependency checks credentials: a hit would skip it."""
     header_names: tuple[bytes, ...] = ()
     """Declared header parameters, lower case, sorted."""
+    reads_all_headers: bool = False
+    """Whether every request header may change the answer: a header model allows or forbids extra
+    fields. Not cached without `vary_by`."""
     cookie_names: tuple[str, ...] = ()
     query_names: frozenset[str] | None = None
     """Declared query parameters; None: any parameter may be read."""

@@ -130,8 +130,12 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
         origin=getattr(context, "original_route", context),
         control=control_of(context.endpoint),
         is_documentation=getattr(context.endpoint, "__module__", "") == "fastapi.applications",
-        has_security=any(map(_is_security, dependants)),
+        has_security=(
+            any(map(_is_security, dependants))
+            or any(map(_is_check, getattr(context, "dependencies", None) or ()))
+        ),
         header_names=_header_names(dependants),
+        reads_all_headers=any(_takes_all(f) for d in dependants for f in d.header_params),
         cookie_names=tuple(
             sorted({n for d in dependants for f in d.cookie_params for n in _spellings(f)})
         ),
@@ -141,11 +145,16 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
         host=host.host if host else "",
         host_regex=host.host_regex if host else None,
     )
-    if info.has_security and info.control and info.control.ttl and not info.control.vary_by:
-        logger.warning(
-            "%s has a security dependency, so that cached(ttl=...) has no effect; add vary_by=.",
-            info.template,
-        )
+    if info.control and info.control.ttl and not info.control.vary_by:
+        cause = (
+            "has a security dependency" if info.has_security else
+            "has a header model that takes extra fields" if info.reads_all_headers else
+            None
+        )  # fmt: skip
+        if cause is not None:
+            logger.warning(
+                "%s %s, so that cached(ttl=...) has no effect; add vary_by=.", info.template, cause
+            )
     _warn_of_unknown_names(info)
     return info
 
@@ -179,8 +188,33 @@ def _dependants(dependant: Any) -> Iterator[Any]:
 
 
 def _is_security(dependant: Any) -> bool:
+    """Return whether a dependant checks requests: a scheme, scopes, or a `Security` parameter."""
     call = dependant.call
-    return hasattr(call, "scheme_name") and getattr(call, "model", None) is not None
+    if dependant.security_scopes_param_name or hasattr(call, "scheme_name"):
+        return True
+    if not dependant.dependencies:
+        return False
+    from fastapi.dependencies.utils import get_typed_signature  # noqa: PLC0415 - as above
+
+    for parameter in get_typed_signature(call).parameters.values():
+        annotation = getattr(parameter.annotation, "__value__", parameter.annotation)
+        if any(map(_is_check, (parameter.default, *get_args(annotation)[1:]))):
+            return True
+    return False
+
+
+def _is_check(marker: Any) -> bool:
+    """Return whether a marker of a parameter is FastAPI's `Security`."""
+    # It adds nothing but scopes to a `Depends`, and a function of the user's own needs none.
+    return any(kind.__qualname__ == "Security" for kind in type(marker).__mro__)
+
+
+def _takes_all(parameter: Any) -> bool:
+    """Return whether a parameter is a model that allows or forbids fields that it does not name."""
+    return any(
+        (getattr(model, "model_config", None) or {}).get("extra") in {"allow", "forbid"}
+        for model in _models(parameter)
+    )
 
 
 def _header_names(dependants: Iterable[Any]) -> tuple[bytes, ...]:
@@ -193,22 +227,27 @@ def _header_names(dependants: Iterable[Any]) -> tuple[bytes, ...]:
 
 def _query_names(dependants: Sequence[Any]) -> frozenset[str] | None:
     if not dependants or any(
-        d.request_param_name or d.http_connection_param_name for d in dependants
+        d.request_param_name or d.http_connection_param_name or any(map(_takes_all, d.query_params))
+        for d in dependants
     ):
-        # A dependency with the request can read any parameter.
+        # A dependency with the request, or an open model, can read any parameter.
         return None
     return frozenset(n for d in dependants for f in d.query_params for n in _spellings(f))
 
 
 def _spellings(parameter: Any) -> Iterator[str]:
     """Yield the names of a parameter, or of the fields of a parameter model."""
-    annotation = getattr(parameter.field_info, "annotation", None)
-    candidates: tuple[Any, ...] = (annotation, *get_args(annotation))
     yield from _aliases(str(parameter.alias), parameter.field_info)
-    for candidate in candidates:
-        # The model of `Model | None` is an argument of the union.
+    for candidate in _models(parameter):
         for name, info in getattr(candidate, "model_fields", {}).items():
             yield from _aliases(name, info)
+
+
+def _models(parameter: Any) -> tuple[Any, ...]:
+    """Return the classes of which a parameter's model is one, if it is a model."""
+    annotation = getattr(parameter.field_info, "annotation", None)
+    # The model of `Model | None` is an argument of the union.
+    return (annotation, *get_args(annotation))
 
 
 def _aliases(name: str, info: Any) -> Iterator[str]:
