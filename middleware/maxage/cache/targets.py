@@ -17,6 +17,7 @@ from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.policy import Policy
 from maxage.routing.default_lifetime import takes_default
+from maxage.routing.overrides import Overrides
 from maxage.routing.route_policy import RoutePolicy, Rule, matching_rules, route_policy
 from maxage.routing.route_table import (
     RouteInfo,
@@ -54,6 +55,8 @@ class Targets:
         self._routes: RouteTable | None = None
         self._route_groups: RouteGroups | None = None
         self.generation = 0
+        self.overrides = Overrides(RouteTable(()), is_first=True)
+        """Those with which the routes were read."""
         self._router: Any = None
         """The object that has the routes, once it is known."""
         self._routes_read: Sequence[Any] | None = None
@@ -198,7 +201,7 @@ class Targets:
         if self._settings.cache_keyed_query == "declared" and declared is not None:
             query = declared_query(query, declared)
         return Target(
-            named=self._named,
+            named=(self._named[0], self._named[1] + self.overrides.name),
             place=place,
             query=query,
             terms=terms,
@@ -270,9 +273,16 @@ class Targets:
             self._router = router_of(self._app) or router_of(scope.get("app"))
         routes = routes_in(self._router)
         seen = len(routes) if routes is not None else 0
-        if self._routes is not None and routes is self._routes_read and seen == self._routes_seen:
+        if (
+            self._routes is not None
+            and routes is self._routes_read
+            and seen == self._routes_seen
+            and self.overrides.hold()
+        ):
             return
+        is_first = self._routes is None
         self._routes = read_routes(routes or ())
+        self.overrides = Overrides(self._routes, is_first=is_first)
         self._routes_read, self._routes_seen = routes, seen
         self.generation += 1
         self._targets.clear()

@@ -132,7 +132,8 @@ class FastPath:
     def _holds(self, known: KnownRequest, scope: Scope) -> bool:
         """Return whether its target and key are still those of the request."""
         targets, now = self.service.targets, self.cache.monotonic()
-        if now >= self._look_at:
+        wired_by, overrides = targets.overrides.main
+        if now >= self._look_at or wired_by.dependency_overrides != overrides:
             self._look_at = now + LOOK_SECONDS
             targets.watch(scope)
         return (

@@ -5,7 +5,7 @@ Only this module looks into FastAPI's and Starlette's routes.
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any, Final, get_args
 
@@ -123,10 +123,13 @@ def _opaque(prefix: str, host: Host | None, *, serves_files: bool) -> RouteInfo:
 
 def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
     template = _joined(prefix, context.path)
-    dependants = list(_dependants(getattr(context, "dependant", None)))
+    wired_by = getattr(context, "dependency_overrides_provider", None)
+    overrides = getattr(wired_by, "dependency_overrides", None) or {}
+    dependants = list(_dependants(getattr(context, "dependant", None), overrides))
     info = RouteInfo(
         template=template,
         methods=_methods(context),
+        wired_by=wired_by,
         origin=getattr(context, "original_route", context),
         control=control_of(context.endpoint),
         is_documentation=getattr(context.endpoint, "__module__", "") == "fastapi.applications",
@@ -179,12 +182,29 @@ def _methods(context: Any) -> frozenset[str] | None:
     return frozenset(named | {"HEAD"} if "GET" in named else named) or None
 
 
-def _dependants(dependant: Any) -> Iterator[Any]:
-    """Yield FastAPI's description of an endpoint and of all its dependencies."""
-    if dependant is not None:
+def _dependants(
+    dependant: Any, overrides: Mapping[Any, Any], above: tuple[Any, ...] = ()
+) -> Iterator[Any]:
+    """Yield FastAPI's description of an endpoint and of all its dependencies, as overridden."""
+    # An override may depend on the very dependency that it overrides.
+    if dependant is not None and dependant.call not in above:
         yield dependant
         for inner in dependant.dependencies:
-            yield from _dependants(inner)
+            replaced = _overridden(inner, overrides)
+            yield from _dependants(replaced, overrides, (*above, dependant.call))
+
+
+def _overridden(dependant: Any, overrides: Mapping[Any, Any]) -> Any:
+    """Return the description of the dependency that takes the place of another."""
+    call = overrides.get(dependant.call, dependant.call) if overrides else dependant.call
+    if call is dependant.call:
+        return dependant
+    from fastapi.dependencies.utils import get_dependant  # noqa: PLC0415 - FastAPI is optional
+
+    try:
+        return get_dependant(path=dependant.path or "", call=call, name=dependant.name)
+    except Exception:  # noqa: BLE001 - FastAPI raises it again at each request
+        return dependant
 
 
 def _is_security(dependant: Any) -> bool:
