@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from maxage.cache.bounded_memo import BoundedMemo
 from maxage.cache.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts
+from maxage.cache.machine import is_loopback, machine_name
 from maxage.cache.target import Search, Target, Terms, Touched
 from maxage.invalidation.group_names import named_groups, path_group, tag_group
 from maxage.invalidation.groups import RouteGroups, fallback_groups
@@ -49,6 +50,8 @@ class Targets:
         # Applications in one process share the embedded store, but never an entry.
         own = f"#{instance}" if server_url(settings.redis_url) is None else ""
         self._named = (settings.cache_namespace, settings.cache_release + own)
+        self._machine = "" if own else f"@{machine_name()}"
+        """Part of the keys of loopback hosts. Machines that share a store share no such host."""
         self._settings = settings
         self._rules = tuple(rules)
         self._app = app
@@ -201,7 +204,7 @@ class Targets:
         if self._settings.cache_keyed_query == "declared" and declared is not None:
             query = declared_query(query, declared)
         return Target(
-            named=(self._named[0], self._named[1] + self.overrides.name),
+            named=self._named_for(place[1]),
             place=place,
             query=query,
             terms=terms,
@@ -209,6 +212,11 @@ class Targets:
             generation=self.generation,
             search=self._search(identity),
         )
+
+    def _named_for(self, host: bytes) -> tuple[str, str]:
+        namespace, release = self._named
+        machine = self._machine if is_loopback(host) else ""
+        return namespace, release + self.overrides.name + machine
 
     def _terms_at(
         self, path: str, inner: str, match: RouteMatch | None, *, by_default: bool = True

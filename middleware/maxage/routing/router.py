@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from starlette.routing import BaseRoute, Host, Mount, Route, compile_path
 from starlette.staticfiles import StaticFiles
 
+from maxage.routing.overrides import overrides_of
 from maxage.routing.route_policy import control_of
 from maxage.routing.route_table import Canonical, RouteInfo, RouteTable
 from maxage.routing.template import template_regex
@@ -124,8 +125,7 @@ def _opaque(prefix: str, host: Host | None, *, serves_files: bool) -> RouteInfo:
 def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
     template = _joined(prefix, context.path)
     wired_by = getattr(context, "dependency_overrides_provider", None)
-    overrides = getattr(wired_by, "dependency_overrides", None) or {}
-    dependants = list(_dependants(getattr(context, "dependant", None), overrides))
+    dependants = list(_dependants(getattr(context, "dependant", None), overrides_of(wired_by)))
     info = RouteInfo(
         template=template,
         methods=_methods(context),
@@ -232,8 +232,9 @@ def _is_check(marker: Any) -> bool:
 def _takes_all(parameter: Any) -> bool:
     """Return whether a parameter is a model that allows or forbids fields that it does not name."""
     return any(
-        (getattr(model, "model_config", None) or {}).get("extra") in {"allow", "forbid"}
+        config is not None and config.get("extra") in {"allow", "forbid"}
         for model in _models(parameter)
+        for config in (getattr(model, "model_config", None),)
     )
 
 
