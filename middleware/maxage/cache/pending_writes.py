@@ -108,7 +108,7 @@ class PendingWrites:
 
     def remove(self, entry: Entry | None) -> None:
         """Remove an entry that was written, or is of no more use."""
-        if entry is not None and self._entries.get(entry.key) is entry:
+        if entry is not None and self._waits(entry):
             del self._entries[entry.key]
             self.free(len(entry.stored.body))
 
@@ -131,13 +131,23 @@ class PendingWrites:
     async def _write_together(self, loop: asyncio.AbstractEventLoop, turn: "_Turn") -> None:
         """Write the entries of one turn; later entries begin another turn."""
         del self._turns[loop]
-        await self.store.write_all(
-            [
-                StoreWrite(values, keep_for, dict(entry.tokens), claim and claim.key)
-                for entry, keep_for, claim in turn
-                if (values := self._encoded(entry))
-            ]
-        )
+        writes = [
+            StoreWrite(values, keep_for, dict(entry.tokens), claim and claim.key)
+            for entry, keep_for, claim in turn
+            if self._waits(entry) and (values := self._encoded(entry))
+        ]
+        await self.store.write_all(writes)
+        await self._delete_dropped([key for write in writes for key, _ in write.values])
+
+    def _waits(self, entry: Entry) -> bool:
+        """Return whether an entry is still to be written: it was neither dropped nor replaced."""
+        return self._entries.get(entry.key) is entry
+
+    async def _delete_dropped(self, keys: Sequence[bytes]) -> None:
+        """Delete entries that were dropped while they were being written."""
+        dropped = [key for key in keys if key not in self._entries]
+        if dropped:
+            await self.store.delete(dropped)
 
     def _written(
         self, loop: asyncio.AbstractEventLoop, turn: "_Turn", task: "asyncio.Task[None]"
@@ -161,6 +171,8 @@ class PendingWrites:
         """Write a variant with the index of its URL, and remove it."""
         try:
             async with self._index_lock(fill.found.key):
+                if not self._waits(entry):
+                    return
                 index, surplus = await self._index_with(entry, fill.found)
                 values = [(it.key, self._framed(it)) for it in (entry, index)]
                 keep_for, ended = fill.verdict.keep_for, claim and claim.key
@@ -168,6 +180,7 @@ class PendingWrites:
                     [StoreWrite(values, keep_for, dict(entry.tokens), ended)]
                 )
                 await self.store.delete(surplus)
+                await self._delete_dropped([entry.key])
         finally:
             self.remove(entry)
 

@@ -1,5 +1,12 @@
-"""Capture: copy the application's answer while it passes, and store it when it is whole."""
+"""Capture: copy the application's answer while it passes, and store it when it is whole.
 
+A body as long as its Content-Length is whole: it is stored before its last byte leaves, and dropped
+again if the application call fails after that. A body without Content-Length may end in good order
+though it was cut, as behind Starlette's `BaseHTTPMiddleware`, where the exception comes after the
+last piece. So it is stored once the application call has returned.
+"""
+
+import asyncio
 from typing import Final, final
 
 from msgspec.structs import replace
@@ -21,6 +28,8 @@ _OF_ONE_REQUEST: Final = frozenset({Reason.CONDITIONAL, Reason.PARTIAL, Reason.R
 """Reasons not to store a response that say nothing about another request's response."""
 _SAID_ITSELF: Final = frozenset({Reason.NO_STORE, Reason.PRIVATE})
 """Reasons not to store a response that are its own Cache-Control."""
+_STREAM_SECONDS: Final = 0.1
+"""Seconds for which others wait for a body without Content-Length, once it has begun."""
 
 
 @final
@@ -79,6 +88,8 @@ class Capture:
         verdict = self.verdict = self._consider(answer, start, groups)
         if isinstance(verdict, Fill):
             self._fill = verdict
+            if self._flight is not None and self.declared is None:
+                asyncio.get_running_loop().call_later(_STREAM_SECONDS, self._end_waiting)
             return
         if self._flight is not None:
             if verdict.reason not in _OF_ONE_REQUEST:
@@ -133,20 +144,42 @@ class Capture:
             self._flight.claim.cannot_be_shared()
         self._reading.target.mark_unstorable(self._cache.monotonic(), control=control)
 
+    def _end_waiting(self) -> None:
+        """Let no request wait for a stream, which may go on for long."""
+        if self._flight is not None and self._flight.under_way:
+            self._not_shareable()
+            self.finish_flight()
+
     def add(self, message: Message) -> None:
-        """Copy a piece of the body, and store the response with the last one."""
-        copy, fill = self._copy, self._fill
-        if copy is None or fill is None:
+        """Copy a piece of the body; with the last one, store a response with Content-Length."""
+        copy = self._copy
+        if copy is None or self._fill is None:
             return
         if not copy.add(message):
             self.drop()
             self._not_shareable()
             self.finish_flight()
         elif not message.get("more_body", False):
-            if copy.is_whole:
-                self.store(fill, copy.body())
+            if not copy.is_whole:
+                self.drop()
+                self.finish_flight()
+            elif copy.declared is not None:
+                self.complete()
+
+    def complete(self) -> None:
+        """Store the response if its body is whole; the application call may have returned."""
+        copy, fill = self._copy, self._fill
+        if copy is not None and fill is not None and copy.is_whole:
+            self.store(fill, copy.body())
             self.drop()
             self.finish_flight(self.entry)
+
+    def revoke(self) -> None:
+        """Store nothing, and drop the response if it is stored: the application call failed."""
+        self.drop()
+        if self.entry is not None:
+            self._cache.drop(self.entry)
+            self.entry = None
 
     def store(self, fill: Fill, body: bytes) -> None:
         """Store a response, before its last byte leaves."""
@@ -164,6 +197,8 @@ class Capture:
 
     def forbid(self) -> None:
         """Store nothing: the answer may be incomplete, or depend on an unannounced body."""
+        if self._copy is not None and self._copy.is_whole:
+            return  # a server also tells of a disconnect when the last piece was sent
         self._forbidden = True
         self.drop()
         self.finish_flight()

@@ -95,11 +95,14 @@ class Exchange:
             await call_noting(
                 reading.service, self.cache, self.dependencies, scope, receive, self._send
             )
-        except Exception as error:
-            if self.has_begun or not stale_if_error:
+        except BaseException as error:
+            self.capture.revoke()
+            if self.has_begun or not stale_if_error or not isinstance(error, Exception):
                 raise
             logger.exception("The application failed: a stale response answers instead.")
             await self._serve_stale(504 if isinstance(error, TimeoutError) else 500)
+        else:
+            self.capture.complete()
         finally:
             self.capture.drop()
         if self._state is State.WAITING and stale_if_error:
