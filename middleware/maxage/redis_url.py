@@ -1,4 +1,4 @@
-"""Store URLs: what is accepted, and how they are shown without their passwords."""
+"""Store URLs: check them, and show them without passwords."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ _SERVERS = ("redis", "rediss", "valkey", "valkeys")
 _GROUPS = {f"{scheme}+{kind}": kind for scheme in _SERVERS for kind in ("cluster", "sentinel")}
 SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys", "memory", *_GROUPS)
 
-# Up to the last @ of the line: a password that was not percent-encoded may hold any character.
+# Up to the last @ of the line: a password that is not percent-encoded may have any character.
 _CREDENTIALS = re.compile(r"(?<=://)([^\n]*)@")
-_NOT_IN_URL = re.compile(r"[\t\r\n]")  # urlsplit, and so redis-py, drops them too
+_NOT_IN_URL = re.compile(r"[\t\r\n]")  # urlsplit drops them too, and with it redis-py
 _PASSWORD_QUERY = re.compile(
     r"(?i)([?&](?:password|sentinel_password|ssl_password|ssl_keyfile)=)[^&#\s]*"
 )
@@ -26,21 +26,21 @@ _TAKES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerGroup:
-    """Several servers that one URL names: nodes of a cluster, or sentinels."""
+    """The servers that one URL names: nodes of a cluster, or sentinels."""
 
     kind: Literal["cluster", "sentinel"]
     scheme: str
     """As redis-py spells it: redis or rediss."""
     credentials: str = field(repr=False)
-    """What stands before the hosts, the @ included."""
+    """The part before the hosts, the @ included."""
     hosts: tuple[tuple[str, int], ...]
     primary_name: str
-    """The name under which the sentinels know the primary; empty for a cluster."""
+    """The primary's name for the sentinels; empty for a cluster."""
     database: str
     query: str = field(repr=False)
-    """Options of redis-py for the connections to the data servers."""
+    """redis-py's options for connections to the data servers."""
     sentinel_options: tuple[tuple[str, str], ...] = field(repr=False)
-    """User name and password for the sentinels themselves."""
+    """User name and password for the sentinels."""
 
     def server_url(self, host: str, port: int) -> str:
         """Return the URL of one data server, as redis-py spells it."""
@@ -62,7 +62,7 @@ def _authority(host: str, port: int) -> str:
 
 
 def mask_password(text: str) -> str:
-    """Return `text` with the password of every URL in it replaced by three asterisks."""
+    """Return `text` with three asterisks in place of the password of each URL."""
 
     def masked(found: re.Match[str]) -> str:
         user = found[1].partition(":")[0] if ":" in found[1] else ""
@@ -75,7 +75,7 @@ def check_store_url(url: str) -> str:
     """Return `url` without surrounding blanks.
 
     Raises:
-        SettingsError: it cannot be right; one sentence says why, without its password.
+        SettingsError: the URL is invalid; one sentence says why, without the password.
     """
     url = _NOT_IN_URL.sub("", url.strip())
     shown = mask_password(url)
@@ -85,7 +85,7 @@ def check_store_url(url: str) -> str:
     try:
         problem = _group_problem(url) if scheme.lower() in _GROUPS else _problem(url)
     except ValueError:
-        # What urlsplit says may quote a part of the password.
+        # The error of urlsplit may quote a part of the password.
         problem = "whose host or port cannot be read"
         hint = " with / ? # @ in a password written as %2F %3F %23 %40"
         raise SettingsError(f"REDIS_URL got {shown!r}, {problem}; {_TAKES}{hint}.") from None
@@ -95,7 +95,7 @@ def check_store_url(url: str) -> str:
 
 
 def _problem(url: str) -> str:
-    """Return what is wrong with the URL of one server; raise ValueError where it is unreadable."""
+    """Return the fault of one server's URL, or nothing; raise ValueError if it is unreadable."""
     parts = urlsplit(url)
     _ = parts.port
     database = parts.path.strip("/")
@@ -120,12 +120,12 @@ def _group_problem(url: str) -> str:
 
 
 def server_group(url: str) -> ServerGroup | None:
-    """Return the servers that a checked URL names; None where it names one by itself."""
+    """Return the servers that a checked URL names; None for a single server."""
     return _parse_group(url) if url.partition("://")[0].lower() in _GROUPS else None
 
 
 def _parse_group(url: str) -> ServerGroup:
-    """Return what the URL says, right or wrong; raise ValueError where it is unreadable."""
+    """Return the parts of the URL, valid or not; raise ValueError if it is unreadable."""
     parts = urlsplit(url)
     kind = _GROUPS[parts.scheme]
     credentials, at, hosts = parts.netloc.rpartition("@")
@@ -155,13 +155,13 @@ def _redis_py_scheme(scheme: str) -> str:
 
 
 def redis_py_url(url: str) -> str:
-    """Return the URL as redis-py spells it: Valkey's schemes are Redis' own."""
+    """Return the URL as redis-py spells it: Valkey's schemes become Redis' own."""
     scheme, _, rest = url.partition("://")
     return f"{_redis_py_scheme(scheme.lower())}://{rest}"
 
 
 def server_url(redis_url: str | None) -> str | None:
-    """Return the URL of the Redis server; None where values lie in the embedded store."""
+    """Return the URL of the Redis server; None for the embedded store."""
     if redis_url is None or redis_url.lower().startswith("memory://"):
         return None
     return redis_url

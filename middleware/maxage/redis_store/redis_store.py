@@ -3,7 +3,6 @@
 import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
@@ -57,12 +56,7 @@ class _Mutating:
         lease.begin_mutation()
         return valid and self._redis_state.trusted
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._redis_state.lease_manager.lease.end_mutation()
 
 

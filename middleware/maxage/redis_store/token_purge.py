@@ -1,7 +1,6 @@
 """The purge of some groups, from its announcement to the debt for what was not confirmed."""
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from maxage.redis_store.servers.commands import (
@@ -39,12 +38,7 @@ class TokenPurge:
         self.redis_state.purging(self.groups)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.redis_state.purging(self.groups)
         if not all(self.confirmed):
             pairs = zip(self.groups, self.confirmed, strict=True)

@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final, final
 
 from maxage.clock import Clock, monotonic_clock
@@ -119,9 +119,9 @@ class MemoryStore(TokenAuthority):
         self.delete_now(keys)
         return True
 
-    def mutating(self) -> "_Mutating":
+    def mutating(self) -> AbstractAsyncContextManager[bool]:
         """Enclose a mutating request; its purge cannot fail."""
-        return _Mutating(is_on=not self._off)
+        return nullcontext(not self._off)
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Give each group a fresh token."""
@@ -315,27 +315,6 @@ class MemoryStore(TokenAuthority):
             self._release(self._values.popitem(last=False)[1])
         while self.used_bytes > limit and len(tokens) > 1:
             tokens.evict()
-
-
-@final
-class _Mutating:
-    """Encloses one mutating request."""
-
-    __slots__ = ("_is_on",)
-
-    def __init__(self, *, is_on: bool) -> None:
-        self._is_on: Final = is_on
-
-    async def __aenter__(self) -> bool:
-        return self._is_on
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
 
 
 def _size(value: bytes | VariantIndex | Copy) -> int:

@@ -48,7 +48,7 @@ def fetching(
 def _created(
     cluster: Cluster, present: Sequence[tuple[bytes, bytes | None]], begin: Begin
 ) -> Rounds[list[bytes | None]]:
-    """Create tokens, given their keys and what lies there, and read them as they are then."""
+    """Create tokens, given their keys and present values; return the tokens after that."""
     keys = [key for key, _ in present]
     yield from _asked(cluster, keys, lambda i, history: creation(*present[i], history, begin))
     found = yield from _read(cluster, keys)
@@ -111,7 +111,7 @@ def _check_gets(answers: Sequence[Any]) -> None:
 
 
 def _is_foreign(answer: object) -> bool:
-    """Return whether a value of another type lies under the key."""
+    """Return whether the key has a value of another type."""
     return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
 
 
