@@ -39,7 +39,7 @@ class LookupBatcher:
 
     async def _answered(self, lookups: list[_Lookup]) -> list[StoreReply]:
         """Read each key and group once, however many lookups need it."""
-        distinct = dict.fromkeys(lookups)
+        distinct = dict.fromkeys(lookups) if len(lookups) > 1 else lookups
         keys, groups = lookups[0]
         if len(distinct) > 1:
             keys = tuple(dict.fromkeys(key for each, _ in distinct for key in each))

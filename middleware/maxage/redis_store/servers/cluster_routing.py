@@ -1,17 +1,19 @@
 """Rounds on a cluster: which master gets which command, and what their answers mean."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import AskError, InvalidResponse, MovedError, ResponseError
 
 from maxage.errors import StoreUnavailableError
-from maxage.redis_store.servers.commands import Begin, Fetched, Plan, creation
+from maxage.redis_store.servers.commands import Begin, Command, Fetched, Plan, creation
 from maxage.redis_store.servers.node import Node
 from maxage.redis_store.servers.packet import UNANSWERED, Check, Packet, Rounds
 from maxage.redis_store.servers.topology import Cluster
 from maxage.store.tokens import belongs
 
+_ASKING: Final[Command] = ("ASKING",)
+"""It counts for the one command after it."""
 _Answers = list[tuple[bytes, Any]]
 """For each key the history of the server that answered, and its answer."""
 
@@ -66,24 +68,37 @@ def _asked(
 ) -> Rounds[_Answers]:
     """Ask the master of each key, and once more the server that a redirection names."""
     told: _Answers = [(b"", UNANSWERED)] * len(keys)
-    first = _grouped((cluster.node_for(key), False, i) for i, key in enumerate(keys))
-    packets = [Packet(node, positions, plan, check=check) for (node, _), positions in first.items()]
-    yield packets
-    _note(packets, told)
-    moved = [
-        (cluster.redirected(answer, by=packet.node), not isinstance(answer, MovedError), position)
-        for packet in packets
-        for position, answer in zip(packet.positions, packet.answers, strict=True)
-        if isinstance(answer, AskError)
-    ]
-    if moved:
-        packets = [
-            Packet(node, positions, plan, asking=asking, check=check)
-            for (node, asking), positions in _grouped(moved).items()
-        ]
+    places = _grouped((cluster.node_for(key), False, i) for i, key in enumerate(keys))
+    for is_last in (False, True):
+        packets = [_packet(node, asking, at, plan, check) for (node, asking), at in places.items()]
         yield packets
-        _note(packets, told)
+        moved: list[tuple[Node | None, bool, int]] = []
+        for packet, ((_, asking), positions) in zip(packets, places.items(), strict=True):
+            answers = packet.answers or ()
+            for position, answer in zip(positions, answers[asking :: 1 + asking], strict=False):
+                told[position] = (packet.history, answer)
+                if isinstance(answer, AskError) and not is_last:
+                    node = cluster.redirected(answer, by=packet.node)
+                    moved.append((node, not isinstance(answer, MovedError), position))
+        places = _grouped(moved)
+        if not places:
+            break
     return told
+
+
+def _packet(
+    node: Node, asking: bool, positions: Sequence[int], plan: Plan, check: Check | None
+) -> Packet:
+    """Return the packet of a server for some positions of a plan.
+
+    Where the server only takes the keys over (`asking`), each command follows an ASKING.
+    """
+
+    def commands(history: bytes) -> list[Command]:
+        planned = [plan(position, history) for position in positions]
+        return [each for one in planned for each in (_ASKING, one)] if asking else planned
+
+    return Packet(node, commands, check)
 
 
 def _grouped(
@@ -96,18 +111,12 @@ def _grouped(
     return groups
 
 
-def _note(packets: Sequence[Packet], told: _Answers) -> None:
-    """Put the answers of packets in their places."""
-    for packet in packets:
-        for position, answer in zip(packet.positions, packet.answers, strict=True):
-            told[position] = (packet.history, answer)
-
-
-def _check_gets(answers: Sequence[Any]) -> None:
-    """Raise the first answer to a GET that shows a broken server."""
+def _check_gets(answers: list[Any]) -> list[Any]:
+    """Return the answers; raise the first one that shows a broken server."""
     for answer in answers:
         if not isinstance(answer, bytes | AskError | None) and not _is_foreign(answer):
             raise answer if isinstance(answer, ResponseError) else InvalidResponse("no value")
+    return answers
 
 
 def _is_foreign(answer: object) -> bool:

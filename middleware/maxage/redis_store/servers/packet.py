@@ -5,20 +5,19 @@ that know these rounds are generators: each yields the packets of a round, and f
 in them afterwards. They send nothing, so that awaiting and blocking connections share them.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, Final, TypeVar, final
 
 from maxage.errors import StoreUnavailableError
-from maxage.redis_store.servers.commands import Command, Plan, is_replicated
+from maxage.redis_store.servers.commands import Command, is_replicated
 from maxage.redis_store.servers.node import Node
 
 T = TypeVar("T")
 Rounds = Generator[list["Packet"], None, T]
-"""Yields the packets of each round. They are sent side by side; a lost answer is left out."""
-Check = Callable[[Sequence[Any]], object]
-"""Raises the error among the answers, or `InvalidResponse`, where a server answers nonsense."""
+"""Yields the packets of each round, which are sent side by side. An answer may be lost."""
+Check = Callable[[list[Any]], list[Any]]
+"""Returns the checked answers; raises `ResponseError` or `InvalidResponse` for a broken server."""
 
-ASKING: Final[Command] = ("ASKING",)
 UNANSWERED: Final = StoreUnavailableError("a Redis server did not answer")
 
 
@@ -28,32 +27,23 @@ class Packet:
 
     Args:
         node: the server.
-        positions: the positions of the plan that this server gets.
-        plan: gives the command for each position.
-        asking: whether the server only takes the keys over: each command follows an ASKING.
+        plan: returns the commands, given the server's history; it is called for each attempt.
         check: checks the answers to a read; see `take`.
     """
 
-    __slots__ = ("_check", "_plan", "answers", "asking", "history", "node", "positions")
+    __slots__ = ("_check", "_count", "_plan", "answers", "history", "node")
 
     def __init__(
-        self,
-        node: Node,
-        positions: Sequence[int],
-        plan: Plan,
-        *,
-        asking: bool = False,
-        check: Check | None = None,
+        self, node: Node, plan: Callable[[bytes], list[Command]], check: Check | None = None
     ) -> None:
         self.node: Final = node
-        self.positions: Final = positions
-        self.asking: Final = asking
         self.history = b""
         """The history of the server that the commands were made for."""
-        self.answers: Sequence[Any] = [UNANSWERED] * len(positions)
-        """One for each position, errors included."""
+        self.answers: list[Any] | None = None
+        """The answers, errors included; None: there are none, or no replica confirmed them."""
         self._plan: Final = plan
         self._check: Final = check
+        self._count = 0
 
     @property
     def is_read(self) -> bool:
@@ -63,25 +53,18 @@ class Packet:
     def commands(self, history: bytes) -> list[Command]:
         """Return the commands for a server of this history."""
         self.history = history
-        commands = [self._plan(position, history) for position in self.positions]
-        if not self.asking:
-            return commands
-        # An ASKING counts for the one command after it.
-        return [each for command in commands for each in (ASKING, command)]
+        commands = self._plan(history)
+        self._count = len(commands)
+        return commands
 
-    def take(self, answers: Sequence[Any]) -> None:
+    def take(self, answers: list[Any]) -> None:
         """Keep the answers, unless they end with a WAIT that no replica confirmed.
 
         Raises:
             ResponseError, InvalidResponse: the server cannot be used for reads.
         """
-        count = len(self.positions) * (2 if self.asking else 1)
-        if len(answers) > count:
+        if len(answers) > self._count:
             if not is_replicated(answers[-1]):
                 return
-            answers = answers[:count]
-        if self.asking:
-            answers = answers[1::2]
-        if self._check is not None:
-            self._check(answers)
-        self.answers = answers
+            answers = answers[: self._count]
+        self.answers = answers if self._check is None else self._check(answers)

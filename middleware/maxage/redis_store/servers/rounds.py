@@ -1,7 +1,6 @@
 """The rounds of a question: read values and tokens, or run one command for each key."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -13,7 +12,6 @@ from maxage.redis_store.servers.commands import (
     Command,
     Fetched,
     Plan,
-    as_written,
     creation,
     strings,
 )
@@ -54,24 +52,50 @@ def running(topology: Topology, keys: Sequence[bytes], plan: Plan) -> Rounds[Seq
 
 
 def _running(node: Node, keys: Sequence[bytes], plan: Plan) -> Rounds[Sequence[Any]]:
-    packet = Packet(node, range(len(keys)), plan)
+    count = len(keys)
+    packet = Packet(node, lambda history: [plan(i, history) for i in range(count)])
     yield [packet]
-    return packet.answers
+    return [UNANSWERED] * count if packet.answers is None else packet.answers
 
 
 def _fetching(
     node: Node, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
 ) -> Rounds[Fetched]:
-    asked = [("MGET", *keys, *token_keys)]
-    check = partial(_check_mget, len(keys) + len(token_keys))
-    packet = Packet(node, (0,), as_written(asked), check=check)
+    packet = reading(node, keys, token_keys)
     yield [packet]
-    answer, history = _answer(packet), packet.history
-    values, tokens = answer[: len(keys)], answer[len(keys) :]
+    return (yield from completing(packet, token_keys, begin))
+
+
+def reading(node: Node, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Packet:
+    """Return the packet that reads values and tokens from one server."""
+    commands: list[Command] = [("MGET", *keys, *token_keys)]
+    count = len(keys) + len(token_keys)
+    return Packet(node, lambda _: commands, lambda answers: strings(answers[0], count))
+
+
+def complete(packet: Packet, key_count: int) -> Fetched | None:
+    """Return the values and tokens that `reading` read; None if it read less than all tokens."""
+    found, history = packet.answers, packet.history
+    if found is None:
+        return None
+    tokens = found[key_count:]
+    for token in tokens:
+        if not belongs(token, history):
+            return None
+    return found[:key_count], tokens
+
+
+def completing(packet: Packet, token_keys: Sequence[bytes], begin: Begin) -> Rounds[Fetched]:
+    """Return what `reading` read, after the missing tokens are created."""
+    found, history = packet.answers, packet.history
+    if found is None:
+        raise StoreUnavailableError(*UNANSWERED.args)
+    first_token = len(found) - len(token_keys)
+    values, tokens = found[:first_token], found[first_token:]
     lacking = [i for i, token in enumerate(tokens) if not belongs(token, history)]
     if lacking:
         present = [(token_keys[i], tokens[i]) for i in lacking]
-        created = yield from _creating(node, present, begin)
+        created = yield from _creating(packet.node, present, begin)
         for i, token in zip(lacking, created, strict=True):
             tokens[i] = token
     return values, tokens
@@ -81,34 +105,19 @@ def _creating(
     node: Node, present: Sequence[tuple[bytes, bytes | None]], begin: Begin
 ) -> Rounds[list[bytes | None]]:
     """Create tokens, given their keys and present values, and read them in the same round trip."""
-    count = len(present)
 
-    def plan(position: int, history: bytes) -> Command:
-        if position == count:
-            return ("MGET", *(key for key, _ in present))
-        return creation(*present[position], history, begin)
+    def plan(history: bytes) -> list[Command]:
+        creations = [creation(key, token, history, begin) for key, token in present]
+        return [*creations, ("MGET", *(key for key, _ in present))]
 
-    packet = Packet(node, range(count + 1), plan, check=partial(_check_created, count))
+    def check(answers: list[Any]) -> list[bytes | None]:
+        if isinstance(answers[-1], ResponseError):
+            return [None] * len(present)
+        tokens = strings(answers[-1], len(present))
+        return [token if belongs(token, packet.history) else None for token in tokens]
+
+    packet = Packet(node, plan, check)
     yield [packet]
-    if isinstance(packet.answers[-1], ResponseError):
-        return [None] * count
-    tokens = _answer(packet)
-    return [token if belongs(token, packet.history) else None for token in tokens]
-
-
-def _check_mget(count: int, answers: Sequence[Any]) -> None:
-    strings(answers[-1], count)
-
-
-def _check_created(count: int, answers: Sequence[Any]) -> None:
-    if not isinstance(answers[-1], ResponseError):
-        strings(answers[-1], count)
-
-
-def _answer(packet: Packet) -> list[bytes | None]:
-    """Return the checked answer to the MGET that ends the packet."""
-    answer: Any = packet.answers[-1]
-    if answer is UNANSWERED:
+    if packet.answers is None:
         raise StoreUnavailableError(*UNANSWERED.args)
-    checked: list[bytes | None] = answer
-    return checked
+    return packet.answers

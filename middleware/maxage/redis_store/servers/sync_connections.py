@@ -43,7 +43,7 @@ class SyncConnections:
 
     def close(self) -> None:
         """Close the connections; use makes new ones."""
-        for connections in self._per_node.all():
+        for connections in self._per_node.take_all():
             connections.close()
 
     def fetch(self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin) -> Fetched:
