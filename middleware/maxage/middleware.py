@@ -128,6 +128,7 @@ class CacheMiddleware:
             if self.cache is not None:
                 if message["type"] == "lifespan.startup.complete":
                     self.targets.watch(scope)
+                    self.targets.learn(scope)
                     await self.cache.open()
                 elif message["type"].startswith("lifespan.shutdown."):
                     await self.cache.close()

@@ -138,14 +138,12 @@ async def test_a_cookie_of_starlettes_session_is_the_only_field_that_identifies(
     """Starlette's SessionMiddleware inside: other fields say nothing about the session."""
     kind = type("Session", (dict,), {"__module__": "starlette.middleware.sessions"})
 
-    def with_session(app: ASGIApp) -> ASGIApp:
-        async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+    class StarlettesSession(WithSession):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             scope["session"] = kind()
-            await app(scope, receive, send)
+            await self.app(scope, receive, send)
 
-        return layer
-
-    app = cache_of(with_session(Site().app))
+    app = cache_of(StarlettesSession(Site().app))
     assert [await ask(app), await ask(app, "any")] == ["anonymous 1"] * 2
 
 
@@ -239,14 +237,12 @@ async def test_a_background_refresh_for_an_identified_request_stores_nothing() -
     site.headers = {"cache-control": "max-age=1, stale-while-revalidate=60"}
     users = iter(["", "ann", "ann", "ann"])
 
-    def identify(app: ASGIApp) -> ASGIApp:
-        async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+    class OfOneAfterAnother(WithSession):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             scope["session"] = {"user": user} if (user := next(users)) else {}
-            await app(scope, receive, send)
+            await self.app(scope, receive, send)
 
-        return layer
-
-    app: CacheMiddleware = cache_of(identify(site.app), clock)
+    app: CacheMiddleware = cache_of(OfOneAfterAnother(site.app), clock)
     assert await ask(app) == "anonymous 1"
     clock.advance(2)
     assert await ask(app) == "anonymous 1"

@@ -30,6 +30,8 @@ class Touched(Struct, frozen=True, gc=False):
     groups: tuple[str, ...]
     route: str
     """Its method and template, for the counters."""
+    is_known: bool
+    """Whether the path has a known route."""
     reads: int
     """How many read routes it reaches."""
 

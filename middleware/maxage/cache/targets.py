@@ -25,7 +25,7 @@ from maxage.routing.route_table import (
     RouteMatch,
     RouteTable,
 )
-from maxage.routing.router import read_routes, router_of, routes_in
+from maxage.routing.router import needs_only_url, read_routes, router_of, routes_in
 from maxage.settings import CacheSettings
 from maxage.store.tokens import NAMESPACE_GROUP
 
@@ -69,6 +69,8 @@ class Targets:
         """Searches of paths requested with a query, by the URL without one."""
         self._touched: BoundedMemo[Touched] = BoundedMemo()
         self._named_orphans: tuple[str, ...] = ()
+        self._surprises: list[object] = []
+        """Endpoints that answered where the routes told of another one, or of none."""
         self._rules_by_lifetime: dict[tuple[float, bool], Policy] = {}
         self._terms: dict[tuple[RouteInfo | None, tuple[Rule, ...], bool], Terms] = {}
         self._base_rules = Policy(
@@ -116,6 +118,49 @@ class Targets:
         self._watch_routes(scope)
         return self.generation
 
+    def foresaw(self, target: Target, scope: Mapping[str, Any], before: object) -> bool:
+        """Return whether the route that has answered is the one by which the key was made.
+
+        What the router left in the scope counts above the routes that were read. Where the two
+        differ, the routes are read again; the response fits no key, and is not stored.
+
+        Args:
+            target: of the request.
+            scope: of the request, at its response.
+            before: the endpoint in the scope before the application was called.
+        """
+        endpoint = scope.get("endpoint")
+        if endpoint is None or endpoint is before:
+            # No router has answered: a layer around it has, or it is of another kind.
+            return True
+        route = target.route
+        if route is not None and route.endpoint is endpoint:
+            return True
+        if self.learn(scope):
+            return False
+        unknown = route is None or route.opaque
+        return (unknown and needs_only_url(scope)) or self._read_again(scope, endpoint)
+
+    def learn(self, scope: Mapping[str, Any]) -> bool:
+        """Read the routes of the router that has answered, if none could be read before.
+
+        The scope is that of a request or of the lifespan; return whether there is such a router.
+        """
+        router = scope.get("router")
+        if self._router is not None or not routes_in(router):
+            return False
+        self._router = router
+        self._watch_routes(scope)
+        return True
+
+    def _read_again(self, scope: Mapping[str, Any], endpoint: object) -> bool:
+        """Read the routes again, once for each endpoint that was not foreseen; return False."""
+        if endpoint not in self._surprises and len(self._surprises) < _MOST_TERMS:
+            self._surprises.append(endpoint)
+            self._routes_seen = -1
+            self._watch_routes(scope)
+        return False
+
     def table(self, scope: Mapping[str, Any]) -> RouteTable:
         """Return the application's routes, none of them where they cannot be read."""
         self._watch_routes(scope)
@@ -155,6 +200,7 @@ class Targets:
         return Touched(
             groups=tuple(dict.fromkeys((*groups, *named))),
             route=f"{method} {match.route.template}" if match and known else "unknown route",
+            is_known=known,
             reads=reads,
         )
 

@@ -52,6 +52,10 @@ class Capture:
         self.scope: Scope = reading.scope
         """The scope that the application got; its layers put the session and the user into it."""
         self._slots: Final = identity_slots(reading.scope)
+        self._endpoint: Final = reading.scope.get("endpoint")
+        """Of a router around this middleware."""
+        self._foreseen = True
+        """Whether the route that answers is the one by which the key was made."""
         self.entry: Entry | None = None
         """The stored response."""
         self._reading: Final = reading
@@ -83,7 +87,7 @@ class Capture:
         `groups` are those of a stored beginning that the answer continues.
         """
         answer = self.answer(response)
-        if answer.request.method == "HEAD" and response.status == 200:
+        if answer.request.method == "HEAD" and response.status == 200 and self._foreseen:
             storing.freshen_from_head(self._cache, answer)
         verdict = self.verdict = self._consider(answer, start, groups)
         if isinstance(verdict, Fill):
@@ -99,6 +103,8 @@ class Capture:
     def answer(self, response: Response) -> Answer:
         """Return a response of the application as the answer to the request."""
         reading = self._reading
+        targets = reading.service.targets
+        self._foreseen = targets.foresaw(reading.target, self.scope, self._endpoint)
         credentials, anonymous = reading.service.credentials, False
         if reading.target.policy.vary_by is None:
             if credentials.identify(self.scope):
@@ -118,6 +124,8 @@ class Capture:
     ) -> Fill | MayNotStore:
         if self._forbidden or start.get("trailers"):
             return MayNotStore(reason="body" if self._forbidden else "trailers")
+        if not self._foreseen:
+            return MayNotStore(reason="other route")
         response, stored = answer.response, answer.found.entry
         length = content_length(response.headers)
         if length is None and b"content-length" in response.headers:
@@ -190,7 +198,7 @@ class Capture:
         """Return the stored response that a 304 calls current, and store it; None: of no use."""
         stored, verdict = storing.freshen(self._cache, self.answer(response))
         if stored is not None:
-            if isinstance(verdict, Fill):
+            if isinstance(verdict, Fill) and self._foreseen:
                 self.store(verdict, stored.body)
             self.finish_flight(self.entry)
         return stored

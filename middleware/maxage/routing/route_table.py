@@ -26,6 +26,8 @@ class RouteInfo:
     """None: every method (a mounted application)."""
     origin: object = None
     """The application's route object. A router that is included twice shows each route twice."""
+    endpoint: object = None
+    """The function or class that answers."""
     wired_by: object = None
     """The FastAPI application whose `dependency_overrides` it obeys."""
     opaque: bool = False

@@ -124,19 +124,16 @@ def _opaque(prefix: str, host: Host | None, *, serves_files: bool) -> RouteInfo:
 
 def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
     template = _joined(prefix, context.path)
-    wired_by = getattr(context, "dependency_overrides_provider", None)
-    dependants = list(_dependants(getattr(context, "dependant", None), overrides_of(wired_by)))
+    dependants = list(_dependants(getattr(context, "dependant", None), _overrides(context)))
     info = RouteInfo(
         template=template,
         methods=_methods(context),
-        wired_by=wired_by,
+        endpoint=context.endpoint,
+        wired_by=getattr(context, "dependency_overrides_provider", None),
         origin=getattr(context, "original_route", context),
         control=control_of(context.endpoint),
         is_documentation=getattr(context.endpoint, "__module__", "") == "fastapi.applications",
-        has_security=(
-            any(map(_is_security, dependants))
-            or any(map(_is_check, getattr(context, "dependencies", None) or ()))
-        ),
+        has_security=_has_security(context, dependants),
         header_names=_header_names(dependants),
         reads_all_headers=any(_takes_all(f) for d in dependants for f in d.header_params),
         cookie_names=tuple(
@@ -205,6 +202,37 @@ def _overridden(dependant: Any, overrides: Mapping[Any, Any]) -> Any:
         return get_dependant(path=dependant.path or "", call=call, name=dependant.name)
     except Exception:  # noqa: BLE001 - FastAPI raises it again at each request
         return dependant
+
+
+def needs_only_url(scope: Mapping[str, Any]) -> bool:
+    """Return whether the route that has answered needs nothing to be cached but its URL.
+
+    Then no decorator says anything of its endpoint, and it checks no credentials and declares no
+    header and no cookie.
+
+    Args:
+        scope: of the request, in which Starlette's and FastAPI's routers leave the route.
+    """
+    endpoint = scope["endpoint"]
+    if control_of(endpoint) is not None:
+        return False
+    fastapi: Mapping[str, Any] = scope.get("fastapi", {})
+    included = fastapi.get("effective_route_context")
+    for context in (included, scope.get("route")):
+        if context is not None and getattr(context, "endpoint", None) is endpoint:
+            dependants = list(_dependants(getattr(context, "dependant", None), _overrides(context)))
+            declared = any(d.header_params or d.cookie_params for d in dependants)
+            return not declared and not _has_security(context, dependants)
+    return True
+
+
+def _overrides(context: Any) -> Mapping[Any, Any]:
+    return overrides_of(getattr(context, "dependency_overrides_provider", None))
+
+
+def _has_security(context: Any, dependants: Iterable[Any]) -> bool:
+    marked = getattr(context, "dependencies", None) or ()
+    return any(map(_is_security, dependants)) or any(map(_is_check, marked))
 
 
 def _is_security(dependant: Any) -> bool:

@@ -39,6 +39,8 @@ class MutationResponder(Responder):
                 self._response = DelayedResponse(self.send)
             self._touched = self.service.targets.touched(self.scope, self.headers)
             self._groups = self._touched.groups
+            # Layers of the application change the scope.
+            self._before = None if self._touched.is_known else dict(self.scope)
             self._post_copy = await post_copy_of(self) if settings.cache_store_post else None
             self._noted = self.noting(mutating=True)
             self._status: int | None = None
@@ -73,6 +75,10 @@ class MutationResponder(Responder):
     def _start(self, message: Message) -> Message:
         """Note what the answer says of its purge; return the message as it leaves."""
         self._status = message["status"]
+        targets = self.service.targets
+        if self._before is not None and targets.learn(self.scope):
+            self._touched = targets.touched(self._before, self.headers)
+            self._groups = self._touched.groups
         lines = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
         if named := answer_groups(self, lines):
             self._groups = tuple(dict.fromkeys((*self._groups, *named)))
