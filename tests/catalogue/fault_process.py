@@ -175,7 +175,9 @@ def preloaded(bench: Bench) -> None:
     process = started(bench, PRELOADED)
     assert process.stdout is not None
     try:
-        ports = list(map(int, process.stdout.readline().split()))
+        # A warning of the application may come first: its two caches differ in their settings.
+        line = next(line for line in process.stdout if line[:1].isdigit())
+        ports = [int(port) for port in line.split()]
         theirs: Any = replace(bench, nodes=[Forked(port) for port in ports])
         theirs.send(0, "PUT", "/{run}/row?value=1")
         wait_for_hits(theirs, "1")
