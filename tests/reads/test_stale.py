@@ -206,7 +206,7 @@ async def test_a_refresh_with_an_error_that_could_be_stored_does_not_replace_the
     assert (await call(middleware)).body == b"run 1"
 
 
-@pytest.mark.parametrize(
+OUTDATED = pytest.mark.parametrize(
     ("status", "cache_control", "kept"),
     [
         (404, "", False),
@@ -220,6 +220,10 @@ async def test_a_refresh_with_an_error_that_could_be_stored_does_not_replace_the
         (429, "no-store", True),
     ],
 )
+"""Answers, and whether the stored response is kept after them."""
+
+
+@OUTDATED
 async def test_a_refresh_that_shows_the_response_outdated_ends_its_use(
     status: int, cache_control: str, kept: bool
 ) -> None:
@@ -231,6 +235,39 @@ async def test_a_refresh_that_shows_the_response_outdated_ends_its_use(
     assert (await call(middleware)).body == b"run 1"
     await background_done(middleware)
     assert (await call(middleware)).body == (b"run 1" if kept else b"run 3")
+
+
+@OUTDATED
+@pytest.mark.parametrize("asked", ["no-cache", "max-age=0"])
+async def test_a_reload_that_shows_the_response_outdated_ends_its_use(
+    asked: str, status: int, cache_control: str, kept: bool
+) -> None:
+    """Neither another client nor `stale-if-error` brings back what was seen to be gone."""
+    origin = Origin("max-age=60, stale-if-error=600")
+    middleware = cache_of(origin)
+    await call(middleware)
+    origin.status, origin.headers = status, [(b"cache-control", cache_control.encode())]
+    assert (await call(middleware, headers={"cache-control": asked})).status == status
+    await background_done(middleware)
+    assert (await call(middleware)).body == (b"run 1" if kept else b"run 3")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(503, {}), (404, {"authorization": "Bearer x"}), (200, {"cookie": "session=x"})],
+)
+async def test_a_reload_that_shows_nothing_about_the_resource_keeps_it(
+    method: str, status: int, headers: dict[str, str]
+) -> None:
+    """A server error, and an answer to one user or to a HEAD."""
+    origin = Origin("max-age=60")
+    middleware = cache_of(origin)
+    await call(middleware)
+    origin.status, origin.headers = status, [(b"cache-control", b"private")]
+    await call(middleware, method, headers={"cache-control": "no-cache", **headers})
+    await background_done(middleware)
+    assert (await call(middleware)).body == b"run 1"
 
 
 async def test_a_304_refreshes() -> None:

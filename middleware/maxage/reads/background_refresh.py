@@ -9,23 +9,16 @@ from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.cache_status import CacheStatus
 from maxage.asgi.types import Message, Scope
 from maxage.cache.collapse import Flight
-from maxage.cache.fill import Fill
 from maxage.cache.target import REFRESH_PAUSE
 from maxage.reads.collapsing import may_refresh
 from maxage.reads.forward import CONDITIONAL, Exchange
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request
-from maxage.rfc9111.verdicts import MayNotStore, Reason
 from maxage.store.entry import Entry
 
 _OF_THE_CLIENT: Final = CONDITIONAL | {b"cache-control", b"pragma"}
 """Request fields that are the wishes of one client. A refresh is for all of them."""
-
-_SAYS_NOTHING: Final = frozenset(
-    {Reason.CONDITIONAL, Reason.CREDENTIALS, Reason.PARTIAL, Reason.SERVER_ERROR}
-)
-"""Reasons not to store an answer that do not show that the stored response is outdated."""
 
 
 @final
@@ -40,15 +33,12 @@ class BackgroundResponder(ReadResponder):
         super().__init__(reading.service, reading.cache, scope, receive, self._discard)
         self.target, self.found, self.request = reading.target, reading.found, request
         self.content = reading.content
-        self.status: int | None = None
-        """The application's status; None: it has not answered."""
 
     async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
         """Send nothing."""
 
     async def _discard(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
+        """Send nothing."""
 
 
 async def _never() -> Message:
@@ -81,8 +71,8 @@ def _own_request(reading: ReadResponder) -> BackgroundResponder:
 
 
 async def _refresh(responder: BackgroundResponder, flight: Flight[Entry]) -> None:
-    cache, found = responder.cache, responder.found
-    exchange = Exchange(responder, cache.revalidation(found), flight)
+    cache = responder.cache
+    exchange = Exchange(responder, cache.revalidation(responder.found), flight)
     try:
         if not await may_refresh(responder, flight):
             cache.flights.finish(flight)
@@ -96,18 +86,6 @@ async def _refresh(responder: BackgroundResponder, flight: Flight[Entry]) -> Non
         if flight.in_vain:
             # A failing application is not called again at once.
             responder.target.refresh_after = cache.monotonic() + REFRESH_PAUSE
-    if found.entry is not None and _shows_outdated(exchange.capture.verdict, responder.status):
-        # The application would not answer with it any more, and its successor is not shareable.
-        cache.drop(found.entry)
-
-
-def _shows_outdated(verdict: Fill | MayNotStore | None, status: int | None) -> bool:
-    if not isinstance(verdict, MayNotStore) or status is None:
-        return False
-    # The other 4xx are about the client: one whose request begins a refresh, and is refused, takes
-    # nothing out of the store.
-    about_the_resource = status < 400 or status in (404, 410)
-    return about_the_resource and verdict.reason in set(Reason) - _SAYS_NOTHING
 
 
 async def run_in_time(exchange: Exchange, seconds: float) -> None:

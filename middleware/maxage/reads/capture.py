@@ -28,6 +28,8 @@ _OF_ONE_REQUEST: Final = frozenset({Reason.CONDITIONAL, Reason.PARTIAL, Reason.R
 """Reasons not to store a response that say nothing about another request's response."""
 _SAID_ITSELF: Final = frozenset({Reason.NO_STORE, Reason.PRIVATE})
 """Reasons not to store a response that are its own Cache-Control."""
+_SAYS_NOTHING: Final = _OF_ONE_REQUEST | {Reason.CREDENTIALS, Reason.METHOD, Reason.SERVER_ERROR}
+"""Reasons not to store an answer that do not show that the stored response is outdated."""
 _STREAM_SECONDS: Final = 0.1
 """Seconds for which others wait for a body without Content-Length, once it has begun."""
 
@@ -95,6 +97,10 @@ class Capture:
             if self._flight is not None and self.declared is None:
                 asyncio.get_running_loop().call_later(_STREAM_SECONDS, self._end_waiting)
             return
+        stored = answer.found.entry
+        if stored is not None and _shows_outdated(verdict, answer):
+            # The application would not answer with it any more, and its successor is not shareable.
+            self._cache.drop(stored)
         if self._flight is not None:
             if verdict.reason not in _OF_ONE_REQUEST:
                 self._remember_unstorable(answer, verdict)
@@ -220,3 +226,12 @@ class Capture:
     def finish_flight(self, entry: Entry | None = None) -> None:
         """Give the waiting requests the response, or let them go on without one."""
         self._cache.flights.finish(self._flight, entry)
+
+
+def _shows_outdated(verdict: MayNotStore, answer: Answer) -> bool:
+    """Return whether an answer that is not stored shows that the stored response is outdated."""
+    status = answer.response.status
+    # The other 4xx are about the client: one that is refused takes nothing out of the store.
+    about_the_resource = status < 400 or status in (404, 410)
+    about_all = verdict.reason in set(Reason) - _SAYS_NOTHING
+    return about_the_resource and about_all and not answer.request.carries_credentials
