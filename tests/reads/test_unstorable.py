@@ -1,5 +1,6 @@
 """URLs whose responses say that they must not be stored are not looked up again and again."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from maxage import CacheMiddleware, MemoryStore
 from maxage.cache.target import UNCACHEABLE_SECONDS
 from maxage.store.base import StoreReply
-from tests.support.asgi import CounterApp, call
+from tests.support.asgi import CounterApp, Exchange, call, http_scope
 from tests.support.caching import background_done, cache_of, status_of
 from tests.support.clock import ManualClock
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -74,13 +76,14 @@ async def test_only_if_cached_is_still_answered_with_504() -> None:
 
 
 async def test_a_url_of_which_something_is_stored_is_looked_up_all_the_same() -> None:
-    """A stored response outlives a no-store that answers another request."""
-    app, clock = CounterApp(headers={"cache-control": "max-age=60"}), ManualClock()
+    """A stored variant outlives a no-store that answers a request for another one."""
+    varying = {"cache-control": "max-age=60", "vary": "accept"}
+    app, clock = CounterApp(headers=varying), ManualClock()
     middleware, _ = around(app, clock)
     await call(middleware)
     await background_done(middleware)
     app.headers = {"cache-control": "no-store"}
-    await call(middleware, headers={"cache-control": "no-cache"})
+    await call(middleware, headers={"accept": "text/html"})
     assert b"; hit" in status_of(await call(middleware))
 
 
@@ -107,3 +110,36 @@ async def test_a_very_deep_path_is_not_cached(depth: int, cached: bool) -> None:
     for _ in range(2):
         await call(middleware, path="/a" * depth)
     assert len(runs) == (1 if cached else 2)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expiration"),
+    [({}, 0), ({"etag": '"x"'}, 0), ({"cache-control": "no-cache", "etag": '"x"'}, 300)],
+)
+async def test_requests_do_not_wait_for_a_response_that_will_answer_none_of_them(
+    headers: dict[str, str], expiration: int
+) -> None:
+    """Such as where no default lifetime is set: waiting would only make them slower."""
+    app = CounterApp(headers=headers)
+    middleware = cache_of(app, cache_expiration=expiration)
+    await call(middleware)
+    await background_done(middleware)
+    app.gate, before = asyncio.Event(), app.runs
+    exchanges = [Exchange(middleware, http_scope()).start() for _ in range(3)]
+    await eventually(lambda: app.runs == before + 3, within=1)
+    app.gate.set()
+    for exchange in exchanges:
+        await exchange.finish()
+
+
+async def test_without_a_default_lifetime_requests_wait_once_a_response_gave_its_own() -> None:
+    app = CounterApp(headers={"cache-control": "max-age=1"})
+    clock = ManualClock()
+    middleware = cache_of(app, clock, cache_expiration=0)
+    await call(middleware)
+    clock.advance(100)
+    app.gate = asyncio.Event()
+    exchanges = [Exchange(middleware, http_scope()).start() for _ in range(3)]
+    await eventually(lambda: app.runs == 2, within=1)
+    app.gate.set()
+    assert {(await exchange.finish()).body for exchange in exchanges} == {b"run 2"}

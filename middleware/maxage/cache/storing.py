@@ -178,6 +178,9 @@ def store_response(
         target.remember_groups(dependencies.read, cache.settings.cache_max_tags)
     entry = Entry(key=key, stored=stored, tokens=tuple(tokens.items()))
     target.vary_names = names
+    target.answers_others = not stored.always_validate and (
+        stored.freshness_lifetime > 0 or stored.stale_while_revalidate > 0
+    )
     if cache.clock() - stored.request_time < cache.settings.cache_collapse_wait:
         target.filled_in_time()
     cache.counters.stored += 1

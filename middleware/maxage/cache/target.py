@@ -57,9 +57,9 @@ class Target:
     """A URL as the cache knows it. The attributes that are not final change as responses come."""
 
     __slots__ = (
-        "_named", "_place", "_query", "all_groups", "generation", "groups", "is_plain",
-        "late_groups", "plain_key", "policy", "refresh_after", "route", "rules", "search",
-        "unshareable_until", "unstorable", "vary_names",
+        "_named", "_place", "_query", "all_groups", "answers_others", "generation", "groups",
+        "is_plain", "late_groups", "plain_key", "policy", "refresh_after", "route", "rules",
+        "search", "unshareable_until", "unstorable", "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,9 @@ class Target:
         """Groups that responses named themselves; captured beforehand at the next miss."""
         self.all_groups: tuple[str, ...] = groups
         """Both kinds of groups; a lookup reads their tokens."""
+        self.answers_others = terms.rules.default_lifetime > 0
+        """Whether a response will answer other requests without validation, by the last one that
+        was stored; before the first, by the default lifetime."""
         self.unshareable_until = 0.0
         """Monotonic seconds until which its requests do not wait for each other."""
         self.unstorable: tuple[bytes, ...] = ()
@@ -141,6 +144,7 @@ class Target:
         """
         self.unshareable_until = now + UNCACHEABLE_SECONDS
         self.unstorable = control
+        self.answers_others = self.rules.default_lifetime > 0
 
     def waited_in_vain(self) -> None:
         """Let no request wait until a fill is in time again.

@@ -67,10 +67,10 @@ class Collapsing:
 
     def _flight_to_join(self, decision: Decision) -> Flight[Entry] | None:
         """Return the fill under way whose response may be taken, if there is one."""
-        cache, found = self._reading.cache, self._reading.found
+        cache, target, found = self._reading.cache, self._reading.target, self._reading.found
         if not isinstance(decision, Forward) or decision.reason == "request":
             return None
-        if not cache.may_collapse(self._reading.target, self._reading.request):
+        if not target.answers_others or not cache.may_collapse(target, self._reading.request):
             return None
         flight = cache.flights.find(found.collapse_key)
         return flight if flight is not None and flight.may_be_joined(found.tokens) else None
@@ -107,7 +107,9 @@ class Collapsing:
         """
         reading = self._reading
         store, outer = reading.cache.store, reading.outer
-        if not store.shared or (outer is not None and outer.authority is store.authority):
+        if not store.shared or not reading.target.answers_others:
+            return None
+        if outer is not None and outer.authority is store.authority:
             # A middleware around this one has the claim, and would be waited for in vain.
             return None
         try:
