@@ -6,12 +6,12 @@ import pytest
 from starlette.requests import Request
 
 from maxage.errors import SettingsError
+from maxage.routing.control import Control
+from maxage.routing.controls import control_of
 from maxage.routing.route_policy import (
-    Control,
     RoutePolicy,
     Rule,
     cached,
-    control_of,
     matching_rules,
     route_policy,
     uncached,

@@ -1,42 +1,14 @@
 """Route policy: the decorators on routes, and rules, that say what is cached and for how long."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
-from starlette.requests import Request
 
 from maxage.errors import SettingsError
-
-Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-VaryBy = Callable[[Request], "str | Awaitable[str]"]
-"""Returns a text on which responses depend besides the URL: a user, a tenant, a set of roles.
-
-It runs for every request of the route, so that it can authenticate: if it raises, the application
-answers the request uncached, with its own checks.
-"""
-
-CONTROL_ATTRIBUTE: Final = "__maxage_control__"
-
-
-class Control(Struct, frozen=True, kw_only=True):
-    """What one decorator or rule says about a route; None: nothing."""
-
-    cache: bool = True
-    """False forbids caching, whatever all others say."""
-    ttl: float | None = None
-    """Freshness lifetime in seconds of responses that do not state their own."""
-    tags: tuple[str, ...] = ()
-    """Tags of the responses; `{name}` stands for a path parameter."""
-    vary_by: VaryBy | None = None
-    invalidates: tuple[str, ...] = ()
-    """Paths and tags that mutating requests purge too."""
-    only: bool = False
-    """Whether mutating requests purge nothing else than `invalidates`."""
-    isolated: bool = False
-    """Whether the responses depend on nothing outside of their own tree of routes."""
+from maxage.routing.control import Control, VaryBy
+from maxage.routing.controls import Endpoint, add_control
 
 
 class RoutePolicy(Struct, frozen=True, kw_only=True):
@@ -138,14 +110,14 @@ def cached(
     lifetime, names = _checked(ttl, "cached()"), _names(tags, "cached()", "tags")
 
     def decorate(endpoint: Endpoint) -> Endpoint:
-        return _controlled(endpoint, ttl=lifetime, tags=names, vary_by=vary_by, isolated=isolated)
+        return add_control(endpoint, ttl=lifetime, tags=names, vary_by=vary_by, isolated=isolated)
 
     return decorate
 
 
 def uncached(endpoint: Endpoint) -> Endpoint:
     """Decorate an endpoint: its responses are never cached, whatever they say themselves."""
-    return _controlled(endpoint, cache=False)
+    return add_control(endpoint, cache=False)
 
 
 def invalidates(*names: str) -> Callable[[Endpoint], Endpoint]:
@@ -161,7 +133,7 @@ def invalidates(*names: str) -> Callable[[Endpoint], Endpoint]:
     checked = _names(names, "invalidates()", "")
 
     def decorate(endpoint: Endpoint) -> Endpoint:
-        return _controlled(endpoint, invalidates=checked)
+        return add_control(endpoint, invalidates=checked)
 
     return decorate
 
@@ -181,21 +153,9 @@ def invalidates_only(*names: str) -> Callable[[Endpoint], Endpoint]:
     checked = _names(names, "invalidates_only()", "")
 
     def decorate(endpoint: Endpoint) -> Endpoint:
-        return _controlled(endpoint, invalidates=checked, only=True)
+        return add_control(endpoint, invalidates=checked, only=True)
 
     return decorate
-
-
-def _controlled(endpoint: Endpoint, **said: Any) -> Endpoint:
-    """Add what a decorator says to the control of the endpoint."""
-    setattr(endpoint, CONTROL_ATTRIBUTE, replace(control_of(endpoint) or Control(), **said))
-    return endpoint
-
-
-def control_of(endpoint: object) -> Control | None:
-    """Return the control of the endpoint, or None without a decorator."""
-    control = getattr(endpoint, CONTROL_ATTRIBUTE, None)
-    return control if isinstance(control, Control) else None
 
 
 def matching_rules(rules: Iterable[Rule], path: str, beneath: str = "") -> tuple[Rule, ...]:

@@ -11,7 +11,7 @@ from typing import Final, final
 
 from msgspec import Struct
 
-from maxage.routing.route_policy import Control
+from maxage.routing.control import Control
 
 Canonical = Callable[[str], str]
 """Returns the canonical spelling of a path parameter, so that `05` and `5` name one resource."""

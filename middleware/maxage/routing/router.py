@@ -6,6 +6,7 @@ Only this module looks into FastAPI's and Starlette's routes.
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Annotated, Any, Final, get_args
 
@@ -13,8 +14,8 @@ from pydantic import TypeAdapter
 from starlette.routing import BaseRoute, Host, Mount, Route, compile_path
 from starlette.staticfiles import StaticFiles
 
+from maxage.routing.controls import control_of, control_of_method
 from maxage.routing.overrides import overrides_of
-from maxage.routing.route_policy import control_of
 from maxage.routing.route_table import Canonical, RouteInfo, RouteTable
 from maxage.routing.template import template_regex
 
@@ -40,7 +41,10 @@ def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterat
         elif isinstance(original, Host):
             yield from _read_inner(original.app, prefix, original)
         elif isinstance(original, Route):
-            yield _read_route(context, prefix, host)
+            if context.methods is None and isinstance(context.endpoint, type):
+                yield from _read_endpoint(context, prefix, host)
+            else:
+                yield _read_route(context, prefix, host)
         elif original.__class__.__name__ == "_FrontendRouteGroup":
             # FastAPI's `app.frontend`: static files behind all other routes.
             yield _opaque(prefix, host, serves_files=True)
@@ -159,6 +163,21 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
     return info
 
 
+def _read_endpoint(context: Any, prefix: str, host: Host | None) -> Iterator[RouteInfo]:
+    """Yield the routes of a Starlette HTTPEndpoint: the methods of one control are one route."""
+    info = _read_route(context, prefix, host)
+    endpoint = context.endpoint
+    controls = {one: control_of_method(endpoint, one) for one in sorted(info.methods or ())}
+    if not any(controls.values()):
+        yield info
+        return
+    for control in dict.fromkeys(controls.values()):
+        methods = frozenset(one for one, its in controls.items() if its == control)
+        part = replace(info, methods=methods, control=control)
+        _warn_of_unknown_names(part)
+        yield part
+
+
 def _warn_of_unknown_names(route: RouteInfo) -> None:
     control = route.control
     known = {name for name, _ in _NAME.findall(route.template)}
@@ -214,6 +233,8 @@ def needs_only_url(scope: Mapping[str, Any]) -> bool:
         scope: of the request, in which Starlette's and FastAPI's routers leave the route.
     """
     endpoint = scope["endpoint"]
+    if isinstance(endpoint, type):
+        return control_of_method(endpoint, scope["method"]) is None
     if control_of(endpoint) is not None:
         return False
     fastapi: Mapping[str, Any] = scope.get("fastapi", {})
