@@ -25,6 +25,15 @@ def function_around(app: ASGIApp) -> ASGIApp:
     return layer
 
 
+def copying(app: ASGIApp) -> ASGIApp:
+    """Gives the application a scope of its own, so that its router leaves no word."""
+
+    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(dict(scope), receive, send)
+
+    return layer
+
+
 class Inner:
     """Keeps the application under another name than `app`, as some libraries do."""
 
@@ -40,7 +49,23 @@ def mounted(app: ASGIApp) -> ASGIApp:
     return Starlette(routes=[Mount("/", function_around(app))])  # type: ignore[return-value]
 
 
-WRAPS = pytest.mark.parametrize("wrap", [function_around, Inner, mounted])
+def unreachable(app: ASGIApp) -> ASGIApp:
+    """Finds the application in a place where nothing looks for it."""
+    held = {"app": app}
+
+    async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+        await held["app"](scope, receive, send)
+
+    return layer
+
+
+def twice(app: ASGIApp) -> ASGIApp:
+    return copying(Inner(copying(app)))
+
+
+WRAPS = pytest.mark.parametrize(
+    "wrap", [function_around, Inner, mounted, copying, twice, unreachable]
+)
 Wrap = Callable[[Any], ASGIApp]
 
 
@@ -112,7 +137,7 @@ async def test_plain_routes_are_cached(wrap: Wrap) -> None:
     assert [await ask(app, "/plain") for _ in range(2)] == [second] * 2
 
 
-@pytest.mark.parametrize("wrap", [function_around, Inner])
+@pytest.mark.parametrize("wrap", [function_around, Inner, copying, unreachable])
 async def test_the_lifespan_makes_the_routes_known_before_the_first_request(wrap: Wrap) -> None:
     app = cache_of(wrap(Site().app))
     async with lifespan(app):
@@ -120,7 +145,7 @@ async def test_the_lifespan_makes_the_routes_known_before_the_first_request(wrap
         assert next(r.template for r in app.targets.table({"type": "http"}).routes) == "/plain"
 
 
-@pytest.mark.parametrize("wrap", [function_around, Inner])
+@pytest.mark.parametrize("wrap", [function_around, Inner, copying, unreachable])
 async def test_a_first_write_purges_what_its_decorator_names(wrap: Wrap) -> None:
     site = Site()
     reader = cache_of(site.app)

@@ -25,7 +25,7 @@ from maxage.routing.route_table import (
     RouteMatch,
     RouteTable,
 )
-from maxage.routing.router import needs_only_url, read_routes, router_of, routes_in
+from maxage.routing.router import hidden_router, needs_only_url, read_routes, router_of, routes_in
 from maxage.settings import CacheSettings
 from maxage.store.tokens import NAMESPACE_GROUP
 
@@ -325,6 +325,8 @@ class Targets:
         """Read the routes when they are first needed, and again when some were added."""
         if self._router is None:
             self._router = router_of(self._app) or router_of(scope.get("app"))
+            if self._router is None and self._routes is None:
+                self._router = hidden_router(self._app)
         routes = routes_in(self._router)
         seen = len(routes) if routes is not None else 0
         if (

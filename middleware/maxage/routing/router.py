@@ -6,6 +6,7 @@ Only this module looks into FastAPI's and Starlette's routes.
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from typing import Annotated, Any, Final, get_args
@@ -23,6 +24,8 @@ logger = logging.getLogger("maxage")
 
 _NAME: Final = re.compile(r"\{(\w+)(:\w+)?\}")
 _DEPTH: Final = 32
+_DEPTH_HIDDEN: Final = 4
+"""Layers that hide an application which are looked through."""
 """Middleware around one application that is looked through."""
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -114,6 +117,33 @@ def router_of(app: Any) -> Any:
             return app
         app = getattr(app, "app", None)
     return None
+
+
+def hidden_router(app: Any) -> Any:
+    """Return the only application that layers hold in a closure or under any name; None: none.
+
+    Unlike `router_of` it looks through layers of any kind, so that it is asked once.
+    """
+    layers, found = {id(app): app}, dict[int, Any]()
+    for _ in range(_DEPTH_HIDDEN):
+        held = {id(one): one for layer in layers.values() for one in _held_by(layer)}
+        routers = {number: router_of(one) for number, one in held.items()}
+        found |= {id(one): one for one in routers.values() if _has_routes(one)}
+        layers = {number: one for number, one in held.items() if routers[number] is None}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _has_routes(router: Any) -> bool:
+    return any(isinstance(route, BaseRoute) for route in routes_in(router) or ())
+
+
+def _held_by(layer: Any) -> list[Any]:
+    """Return the callables in the closure and in the attributes of a layer."""
+    held: list[Any] = list(getattr(layer, "__dict__", {}).values())
+    for cell in getattr(layer, "__closure__", None) or ():
+        with suppress(ValueError):  # it has no value yet
+            held.append(cell.cell_contents)
+    return [one for one in held if callable(one) and not isinstance(one, type)]
 
 
 def _opaque(prefix: str, host: Host | None, *, serves_files: bool) -> RouteInfo:
