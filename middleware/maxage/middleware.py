@@ -3,7 +3,10 @@
 `maxage.reads` answers GET, HEAD and QUERY, `maxage.writes` all requests that may change something.
 """
 
+import asyncio
 import itertools
+import logging
+import sys
 from collections.abc import Iterable
 from typing import Final, final
 
@@ -26,7 +29,19 @@ from maxage.store.base import Store
 from maxage.store_factory import given_settings, store_for, switch_off_beside
 from maxage.writes.mutation import MutationResponder
 
+logger = logging.getLogger("maxage")
+
 _instances = itertools.count(1)
+_modules: Final = sys.modules
+
+
+def _under_trio() -> bool:
+    """Return whether no asyncio event loop runs; asking takes long in Python 3.11."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
 
 
 @final
@@ -57,6 +72,7 @@ class CacheMiddleware:
         rules: Iterable[Rule] = (),
     ) -> None:
         self._mistake: SettingsError | None = None
+        self._warned = False
         self._given: Final = given_settings(settings, store)
         self.cache: Cache | None = None
         try:
@@ -78,6 +94,9 @@ class CacheMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass on a scope of another type."""
         kind = scope["type"]
+        if "trio" in _modules and _under_trio():
+            await self._pass_uncached(scope, receive, send)
+            return
         if kind == "lifespan":
             await self._lifespan(scope, receive, send)
             return
@@ -103,6 +122,13 @@ class CacheMiddleware:
                 await answer_query(fast_path, scope, receive, send)
             else:
                 await pass_on(self._service, fast_path.cache, scope, receive, send)
+
+    async def _pass_uncached(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer under another event loop than asyncio's, such as trio's."""
+        if not self._warned:
+            self._warned = True
+            logger.warning("No asyncio event loop is running: nothing is cached or purged.")
+        await self._service.app(scope, receive, send)
 
     @property
     def targets(self) -> Targets:

@@ -185,3 +185,12 @@ async def test_another_mounted_application_goes_on_being_cached() -> None:
     """Only files are known to change without a write."""
     app = Starlette(routes=[Mount("/m", app=PlainTextResponse("x"))])
     assert await is_stored(app, "/m/a")
+
+
+async def test_static_files_alone_take_no_default_lifetime(tmp_path: Path) -> None:
+    """They are the whole application, and change without a write."""
+    (tmp_path / "x.txt").write_text("one")
+    middleware = cache_of(StaticFiles(directory=tmp_path))
+    await call(middleware, path="/x.txt")
+    (tmp_path / "x.txt").write_text("another")
+    assert (await call(middleware, path="/x.txt")).body == b"another"

@@ -25,7 +25,7 @@ from maxage.routing.route_table import (
     RouteMatch,
     RouteTable,
 )
-from maxage.routing.router import hidden_router, needs_only_url, read_routes, router_of, routes_in
+from maxage.routing.router import hidden_router, needs_only_url, router_of, routes_in, table_of
 from maxage.settings import CacheSettings
 from maxage.store.tokens import NAMESPACE_GROUP
 
@@ -337,7 +337,7 @@ class Targets:
         ):
             return
         is_first = self._routes is None
-        self._routes = read_routes(routes or ())
+        self._routes = table_of(self._app, routes)
         self.overrides = Overrides(self._routes, is_first=is_first)
         self._routes_read, self._routes_seen = routes, seen
         self.generation += 1

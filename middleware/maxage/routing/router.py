@@ -5,6 +5,7 @@ Only this module looks into FastAPI's and Starlette's routes.
 
 import logging
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -33,6 +34,13 @@ _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def read_routes(routes: Iterable[BaseRoute]) -> RouteTable:
     """Return the table of an application's routes: included, mounted and by host."""
     return RouteTable(list(_read(routes, "", None)))
+
+
+def table_of(app: Any, routes: Iterable[BaseRoute] | None) -> RouteTable:
+    """Return the table of an application with these routes, or of one that only serves files."""
+    if not routes and _serves_files(app):
+        return RouteTable([_opaque("", None, serves_files=True)])
+    return read_routes(routes or ())
 
 
 def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterator[RouteInfo]:
@@ -74,11 +82,12 @@ def _joined(prefix: str, path: str) -> str:
 
 def _contexts(routes: Iterable[BaseRoute]) -> Iterable[Any]:
     """Yield the routes with the prefixes of included routers (FastAPI includes lazily)."""
-    try:
-        from fastapi.routing import iter_route_contexts  # noqa: PLC0415 - FastAPI is optional
-    except ImportError:
+    routing = sys.modules.get("fastapi.routing")
+    if routing is None:
+        # The application has none of FastAPI's routes, and importing FastAPI takes 0.1 s.
         return routes
-    return iter_route_contexts(list(routes))
+    contexts: Iterable[Any] = routing.iter_route_contexts(list(routes))
+    return contexts
 
 
 def _read_inner(app: Any, prefix: str, host: Host | None) -> Iterator[RouteInfo]:
