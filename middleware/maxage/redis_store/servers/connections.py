@@ -8,7 +8,7 @@ redis-py binds connections to the event loop that made them, so each loop has it
 # redis-py leaves part of its own signatures without types.
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, TypeVar, final
@@ -28,6 +28,8 @@ from maxage.redis_store.servers.packet import Packet, Rounds
 from maxage.redis_store.servers.per_node import PerNode
 from maxage.redis_store.servers.pipeline import FAILURES
 from maxage.redis_store.servers.rounds import (
+    answers_of,
+    commanding,
     complete,
     completing,
     fetching,
@@ -85,9 +87,9 @@ class Connections:
         rounds = completing(packet, token_keys, begin)
         return await self._driven(rounds, ends - monotonic())
 
-    def run(
+    async def run(
         self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False
-    ) -> Coroutine[Any, Any, Sequence[Any]]:
+    ) -> Sequence[Any]:
         """Run one command for each key within the write budget; see `running`.
 
         Args:
@@ -96,8 +98,13 @@ class Connections:
             replicated: whether a replica has to confirm each write, where there are replicas. A
                 deposed primary confirms writes that are lost with it.
         """
-        rounds = running(self._topology, keys, plan)
-        return self._driven(rounds, self._write_budget, replicated=replicated)
+        node, seconds = self._single, self._write_budget
+        if node is None:
+            rounds = running(self._topology, keys, plan)
+            return await self._driven(rounds, seconds, replicated=replicated)
+        packet = commanding(node, keys, plan)
+        await self._per_node[node].send(packet, seconds, replicated=replicated)
+        return answers_of(packet, len(keys))
 
     async def _driven(self, rounds: Rounds[T], seconds: float, *, replicated: bool = False) -> T:
         """Send each round's packets side by side, all rounds together within `seconds`."""

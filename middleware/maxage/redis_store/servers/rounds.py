@@ -52,9 +52,19 @@ def running(topology: Topology, keys: Sequence[bytes], plan: Plan) -> Rounds[Seq
 
 
 def _running(node: Node, keys: Sequence[bytes], plan: Plan) -> Rounds[Sequence[Any]]:
-    count = len(keys)
-    packet = Packet(node, lambda history: [plan(i, history) for i in range(count)])
+    packet = commanding(node, keys, plan)
     yield [packet]
+    return answers_of(packet, len(keys))
+
+
+def commanding(node: Node, keys: Sequence[bytes], plan: Plan) -> Packet:
+    """Return the packet that runs one command for each key on one server."""
+    positions = range(len(keys))
+    return Packet(node, lambda history: [plan(position, history) for position in positions])
+
+
+def answers_of(packet: Packet, count: int) -> Sequence[Any]:
+    """Return the answers to `commanding`; see `running`."""
     return [UNANSWERED] * count if packet.answers is None else packet.answers
 
 
