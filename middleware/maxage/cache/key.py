@@ -10,6 +10,9 @@ from urllib.parse import unquote_plus
 FORMAT_VERSION: Final = b"1"
 """Part of every key: entries of another format are never found."""
 
+CROSS_ORIGIN: Final = (b"ORIGIN",)
+"""Part of the key of all requests with an Origin. Layers that add `Access-Control-Allow-Origin` to
+their responses may add neither that nor `Vary` to other responses."""
 FORWARDED_HEADERS: Final = frozenset({
     b"forwarded", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-port",
     b"x-forwarded-prefix", b"x-forwarded-scheme", b"x-forwarded-server", b"x-forwarded-ssl",

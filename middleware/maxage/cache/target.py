@@ -10,7 +10,7 @@ from maxage.cache.key import Place, primary_key
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
 from maxage.rfc9111.policy import Policy
 from maxage.routing.route_policy import RoutePolicy
-from maxage.routing.route_table import RouteInfo
+from maxage.routing.route_table import Routed, RouteInfo
 
 UNCACHEABLE_SECONDS: Final = 10.0
 """Seconds for which a URL whose response was not storable is forwarded without waiting."""
@@ -58,8 +58,8 @@ class Target:
 
     __slots__ = (
         "_named", "_place", "_query", "all_groups", "answers_others", "generation", "groups",
-        "is_plain", "late_groups", "plain_key", "policy", "refresh_after", "route", "rules",
-        "search", "unshareable_until", "unstorable", "vary_names",
+        "is_plain", "late_groups", "plain_key", "policy", "refresh_after", "route", "routed",
+        "rules", "search", "unshareable_until", "unstorable", "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +72,7 @@ class Target:
         groups: tuple[str, ...],
         generation: int,
         search: Search,
+        routed: Routed | None,
     ) -> None:
         self._named: Final = named
         """Namespace and release."""
@@ -86,6 +87,8 @@ class Target:
         self.generation: Final = generation
         """The number of the routes among which it was found."""
         self.search: Final = search
+        self.routed: Final = routed
+        """What the application's router adds to the scope, for layers around the cache."""
         self.vary_names: tuple[bytes, ...] = ()
         """The selecting header fields of the last response, so that one round trip is enough."""
         self.late_groups: tuple[str, ...] = ()

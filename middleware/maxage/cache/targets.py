@@ -24,6 +24,7 @@ from maxage.routing.route_table import (
     RouteInfo,
     RouteMatch,
     RouteTable,
+    routed,
 )
 from maxage.routing.router import hidden_router, needs_only_url, router_of, routes_in, table_of
 from maxage.settings import CacheSettings
@@ -257,6 +258,7 @@ class Targets:
             groups=(NAMESPACE_GROUP, *groups, *tags),
             generation=self.generation,
             search=self._search(identity),
+            routed=None if match is None else routed(match.route, inner),
         )
 
     def _named_for(self, host: bytes) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.requests import Request as StarletteRequest
 
 from maxage.asgi.overrides import OVERRIDES
-from maxage.cache.key import FORWARDED_HEADERS
+from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.message import Request
 
@@ -31,6 +31,8 @@ async def admit(reading: ReadResponder) -> str | None:
         return reason
     try:
         parts = () if target.is_plain else await _key_parts(reading)
+        if b"origin" in headers:
+            parts = (*CROSS_ORIGIN, *parts)
     except Exception as error:  # noqa: BLE001 - vary_by is the application's own code
         # The application's own checks answer a request that vary_by refuses.
         logger.debug("vary_by refused a request: %s", type(error).__name__)

@@ -16,7 +16,7 @@ from maxage.asgi.responder import pair
 from maxage.asgi.service import Service
 from maxage.asgi.types import Scope
 from maxage.cache.cache import Cache
-from maxage.cache.key import FORWARDED_HEADERS
+from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS
 from maxage.cache.lookup import result_of_copy
 from maxage.cache.target import Target
 from maxage.invalidation.dependencies import current_dependencies
@@ -32,7 +32,7 @@ LOOK_SECONDS: Final = 1.0
 _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
     b"authorization", b"cookie", b"content-length", b"transfer-encoding", b"cache-control",
     b"pragma", b"if-match", b"if-unmodified-since", b"if-none-match", b"if-modified-since",
-    b"if-range", b"range", b"host", b"expect", b"upgrade",
+    b"if-range", b"range", b"host", b"origin", b"expect", b"upgrade",
 }  # fmt: skip
 """Headers on which it can depend whether a stored response answers, besides those of Vary."""
 _MOST_PREPARED: Final = 4
@@ -43,8 +43,10 @@ _LONGEST: Final = 1024
 """Bytes of host, path, query and condition of a request that is remembered."""
 _ROUNDING: Final = 1e-6
 """Seconds by which a prepared response ends too early rather than too late."""
-_Identity = tuple[str, bytes, bytes | None, bytes, bytes | None]
-"""Method, host, raw path, query and If-None-Match."""
+_Plain = tuple[bytes, bytes | None, tuple[bytes, ...]]
+"""Host, If-None-Match and the parts of the key."""
+_Identity = tuple[str, bytes | None, bytes, _Plain]
+"""Method, raw path, query, and the rest of a plain request."""
 
 
 @final
@@ -78,9 +80,8 @@ class FastPath:
             return None
         if ("session" in scope or "user" in scope or "auth" in scope) and is_identified(scope):
             return None
-        host, condition = plain
         get = scope.get
-        identity = (scope["method"], host, get("raw_path"), get("query_string", b""), condition)
+        identity = (scope["method"], get("raw_path"), get("query_string", b""), plain)
         known = self._known.get(identity) or self._recalled(identity)
         if (
             known is None
@@ -98,14 +99,15 @@ class FastPath:
         raw_path: bytes | None = scope.get("raw_path")
         if plain is None or raw_path is None or not _is_plain(target):
             return
-        (host, condition), query = plain, scope.get("query_string", b"")
+        (host, condition, parts), query = plain, scope.get("query_string", b"")
         if len(host) + len(raw_path) + len(query) + len(condition or b"") <= _LONGEST:
-            identity = (scope["method"], host, raw_path, query, condition)
-            self._remember(identity, KnownRequest(scope, target, condition))
+            known = KnownRequest(scope, target, condition, parts)
+            self._remember((scope["method"], raw_path, query, plain), known)
 
-    def _plain(self, headers: list[Line]) -> tuple[bytes, bytes | None] | None:
-        """Return host and If-None-Match of a plain request."""
+    def _plain(self, headers: list[Line]) -> _Plain | None:
+        """Return what a plain request has besides its URL and the selecting fields."""
         host = condition = None
+        parts: tuple[bytes, ...] = ()
         for name, value in headers:
             lower = name.lower()
             if lower in self._weighty:
@@ -113,9 +115,11 @@ class FastPath:
                     host = value
                 elif lower == b"if-none-match" and condition is None:
                     condition = value
+                elif lower == b"origin":
+                    parts = CROSS_ORIGIN
                 else:
                     return None
-        return (host, condition) if host else None
+        return (host, condition, parts) if host else None
 
     def _remember(self, identity: _Identity, known: KnownRequest) -> None:
         near = self.cache.store.near

@@ -56,6 +56,8 @@ async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
         prepared = fast_path.near(known, scope["headers"])
         if prepared is not None and (prepared.confirm is None or await prepared.confirm()):
             fast_path.cache.counters.hits += 1
+            if (routed := target.routed) is not None:
+                scope["route"], scope["endpoint"], scope["path_params"] = routed
             # A new list: layers around the middleware may add headers.
             headers = list(prepared.headers)
             await send(
@@ -98,13 +100,17 @@ async def _answer_known(
         prepared = fast_path.prepared(known, found, headers)
         if prepared is not None:
             cache.counters.hits += 1
+            if (routed := known.target.routed) is not None:
+                scope["route"], scope["endpoint"], scope["path_params"] = routed
             lines = list(prepared.headers)
             await send({"type": "http.response.start", "status": prepared.status, "headers": lines})
             await send({"type": "http.response.body", "body": prepared.body})
             return
     reading = GetResponder(fast_path, scope, receive, send)
     reading.target = known.target
-    reading.request = Request(method=known.form[0], headers=reading.headers)
+    reading.request = Request(
+        method=known.form[0], headers=reading.headers, key_parts=known.key_parts
+    )
     await reading.run(found, learns=False)
 
 

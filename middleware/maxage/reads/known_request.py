@@ -23,15 +23,20 @@ _LONGEST_VALUES: Final = 1024
 
 @final
 class KnownRequest:
-    """Target and key of all requests with the same method, URL and If-None-Match."""
+    """Target and key of all requests with the same method, URL and If-None-Match, and all
+    with or all without an Origin."""
 
     __slots__ = (
-        "_keys", "_names", "form", "key", "path", "root_path", "scheme", "target", "variance",
+        "_keys", "_names", "form", "key", "key_parts", "path", "root_path", "scheme", "target",
+        "variance",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, target: Target, condition: bytes | None) -> None:
+    def __init__(
+        self, scope: Scope, target: Target, condition: bytes | None, key_parts: tuple[bytes, ...]
+    ) -> None:
         self.target: Final = target
-        self.key: Final = target.key(())
+        self.key_parts: Final = key_parts
+        self.key: Final = target.key(key_parts)
         """The primary key."""
         self.variance: Final = target.search.variance
         """The No-Vary-Search by which the key was made."""

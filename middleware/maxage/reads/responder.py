@@ -43,6 +43,9 @@ class ReadResponder(Responder):
     async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
         """Send a stored response; `fwd` is its Cache-Status where it is no plain hit."""
         self.cache.counters.stale += decision.stale
+        if self.target.routed is not None:
+            scope = self.scope
+            scope["route"], scope["endpoint"], scope["path_params"] = self.target.routed
         if fwd is None:
             headers = self.service.hit_headers(decision, self.found.key)
         else:

@@ -7,14 +7,19 @@ matched here as Starlette matches them: in order, the first full match wins.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Any, Final, final
 
 from msgspec import Struct
+from starlette.convertors import Convertor
 
 from maxage.routing.control import Control
 
 Canonical = Callable[[str], str]
 """Returns the canonical spelling of a path parameter, so that `05` and `5` name one resource."""
+
+
+Routed = tuple[object, object, Mapping[str, Any]]
+"""The values of `route`, `endpoint` and `path_params` in the scope."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +53,8 @@ class RouteInfo:
     query_names: frozenset[str] | None = None
     """Declared query parameters; None: any parameter may be read."""
     canonical: Mapping[str, Canonical] = field(default_factory=dict[str, Canonical])
+    convertors: Mapping[str, Convertor[Any]] = field(default_factory=dict[str, Convertor[Any]])
+    """Of the path parameters, as the application's router converts them."""
     regex: re.Pattern[str]
     host: str = ""
     """Pattern of the hosts that it answers for; empty: any host."""
@@ -88,6 +95,17 @@ class RouteTable:
             if matched is not None and is_for(route, host):
                 return _route_match(route, path, matched)
         return None
+
+
+def routed(route: RouteInfo, path: str) -> Routed | None:
+    """Return what the application's router adds to the scope of a request for this path."""
+    matched = route.regex.match(path)
+    if route.endpoint is None or matched is None:
+        return None
+    params = {
+        name: route.convertors[name].convert(value) for name, value in matched.groupdict().items()
+    }
+    return route.origin, route.endpoint, params
 
 
 def is_for(route: RouteInfo, host: str) -> bool:

@@ -184,6 +184,7 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
         ),
         query_names=_query_names(dependants),
         canonical=_canonical(template, dependants),
+        convertors=compile_path(template)[2],
         regex=template_regex(template),
         host=host.host if host else "",
         host_regex=host.host_regex if host else None,
