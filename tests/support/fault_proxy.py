@@ -342,7 +342,8 @@ class FaultProxy(Closing):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for _ in range(3):  # aborted transports close their sockets in the next turns
+        # A connection accepted just before takes several turns to be made, aborted and closed.
+        for _ in range(10):
             await asyncio.sleep(0)
 
     async def _listen(self) -> None:
