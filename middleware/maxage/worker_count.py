@@ -40,6 +40,8 @@ def _from_command_line(argv: Sequence[str]) -> int:
         if name in {"-w", "--workers"}:
             number = inline or value
             return int(number) if number.isdecimal() else 1
+        if name.startswith("-w") and name[2:].isdecimal():
+            return int(name[2:])
     return 1
 
 

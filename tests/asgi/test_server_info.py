@@ -114,6 +114,8 @@ async def test_uvicorn_tells_how_many_workers_there_are(workers: int) -> None:
         (["uvicorn", "--workers", "2", "app:app"], 2),
         (["/venv/lib/python3.11/site-packages/uvicorn/__main__.py", "--workers", "2"], 2),
         (["/venv/bin/fastapi", "run", "--workers", "2"], 2),
+        (["gunicorn", "-w4", "app:app"], 4),
+        (["gunicorn", "-wide", "app:app"], 1),
         (["gunicorn", "-w"], 1),
         (["gunicorn", "-w", "many"], 1),
         (["gunicorn", "-w", "-4"], 1),

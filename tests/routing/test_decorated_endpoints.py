@@ -13,6 +13,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from maxage import CacheMiddleware, SettingsError, cached, invalidates, invalidates_only, uncached
+from maxage.routing.control import Control
+from maxage.routing.controls import control_of, control_of_method
 from tests.support.asgi import call
 from tests.support.caching import cache_of
 
@@ -227,3 +229,66 @@ async def test_a_hidden_http_endpoint_is_heard_too() -> None:
     app = cache_of(around)
     assert not await is_cached(app)
     assert not await is_cached(app)
+
+
+async def test_what_an_endpoint_calls_gives_it_no_lifetime_and_no_vary_by() -> None:
+    """It is no decorator around the function that it calls, though both look alike."""
+
+    @cached(ttl=300, vary_by=lambda request: "all")
+    async def tenant_info(request: Request) -> PlainTextResponse:
+        return NUMBERS.next()
+
+    @invalidates_only("/audit")
+    async def audit(request: Request) -> None: ...
+
+    async def me(request: Request) -> PlainTextResponse:
+        return await tenant_info(request)
+
+    async def create(request: Request) -> None:
+        await audit(request)
+
+    assert control_of(me) == Control()
+    assert control_of(create) == Control(invalidates=("/audit",))
+
+
+def test_a_method_keeps_what_its_class_says() -> None:
+    """Else one tenant's answer reached another."""
+
+    def tenant(request: Request) -> str:
+        return request.headers["x-tenant"]
+
+    @cached(vary_by=tenant, tags=["a"])
+    @invalidates("/b")
+    class Endpoint(HTTPEndpoint):
+        @cached(ttl=60, tags=["c"])
+        @invalidates("/d")
+        async def get(self, request: Request) -> PlainTextResponse:
+            return NUMBERS.next()
+
+    control = control_of_method(Endpoint, "GET")
+    assert control is not None
+    assert (control.ttl, control.vary_by) == (60, tenant)
+    assert (control.tags, control.invalidates) == (("a", "c"), ("/b", "/d"))
+
+
+class Unbound:
+    """A lazy proxy outside of its context."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError("object is not bound")
+
+    def __call__(self) -> None:
+        raise RuntimeError("object is not bound")
+
+
+async def test_an_object_of_a_layer_that_cannot_be_looked_into_harms_no_request() -> None:
+    """Such as a proxy in the closure of the application."""
+    proxy = Unbound()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert proxy is not None
+        await PlainTextResponse("here")(scope, receive, send)
+
+    middleware = cache_of(app)
+    assert (await call(middleware, path="/me")).body == b"here"
+    assert await is_cached(middleware)

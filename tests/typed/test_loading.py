@@ -1,19 +1,22 @@
 """Of several callers that miss the same object one loads it, in a process and between processes."""
 
 import asyncio
+import contextvars
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from maxage import CacheSettings
+from maxage import CacheSettings, MemoryStore
 from maxage.redis import RedisCache
+from maxage.store.tokens import NAMESPACE_GROUP
+from maxage.typed.flights import join, leading
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 
@@ -287,3 +290,38 @@ def test_a_process_that_dies_while_it_loads_blocks_the_others_for_a_second(
         assert float(output.split()[-1]) < 10
     # Another one loads; once more where the purge on behalf of the dead process comes in between.
     assert own_redis.call("GET", "loads") in {b"2", b"3"}
+
+
+def test_a_load_whose_coroutine_is_destroyed_lands() -> None:
+    """Its end runs in another context; callers that wait for the load must not wait in vain."""
+    flight, is_leader = join(b"destroyed")
+    assert flight is not None
+    assert is_leader
+    load = leading(flight)
+    contextvars.copy_context().run(load.__enter__)
+    load.__exit__(None, None, None)
+    assert join(b"destroyed")[1]
+
+
+async def test_a_purge_of_everything_while_a_value_is_set_ends_the_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The namespace's token is captured before the purge of the value's own group."""
+    settings = CacheSettings(redis_url=None, cache_memory_bytes=6_000_000 + free_port())
+    cache = RedisCache[int](int, prefix="purged", settings=settings)
+    renew = MemoryStore.renew
+
+    async def renew_and_purge_all(
+        store: MemoryStore, groups: Sequence[str]
+    ) -> Sequence[bytes | None]:
+        tokens = await renew(store, groups)
+        await renew(store, (NAMESPACE_GROUP,))
+        return tokens
+
+    await cache.aset(1, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryStore, "renew", renew_and_purge_all)
+        await cache.aset(1, 1)
+    assert await cache.aget(1) is None
+    await cache.aset(1, 2)
+    assert await cache.aget(1) == 2

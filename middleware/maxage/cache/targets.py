@@ -194,7 +194,11 @@ class Targets:
         groups: tuple[str, ...] = ()
         reads = 0
         if self._route_groups is not None and not policy.only:
-            groups = self._route_groups.touched_by(match, path)
+            at = match
+            if at is None and self._routes and self._route_groups.mode == "matching":
+                # A layer inside may know the method by another name: a form's or a header's.
+                at = self._routes.match_any(path, _host_name(host))
+            groups = self._route_groups.touched_by(at, path)
             reads = self._route_groups.count_reads(match)
         named = (g for name in policy.invalidates for g in named_groups(_formatted(name, match)))
         known = match is not None and match.route.methods is not None

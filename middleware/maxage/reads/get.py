@@ -25,7 +25,7 @@ from maxage.reads.collapsing import Collapsing, patience
 from maxage.reads.fast_path import FastPath
 from maxage.reads.forward import Exchange
 from maxage.reads.known_request import KnownRequest
-from maxage.reads.responder import ReadResponder
+from maxage.reads.responder import ReadResponder, set_route
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached, Serve
 from maxage.rfc9111.message import Headers, Request
 from maxage.store.entry import Entry
@@ -56,8 +56,8 @@ async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
         prepared = fast_path.near(known, scope["headers"])
         if prepared is not None and (prepared.confirm is None or await prepared.confirm()):
             fast_path.cache.counters.hits += 1
-            if (routed := target.routed) is not None:
-                scope["route"], scope["endpoint"], scope["path_params"] = routed
+            if target.routed is not None:
+                set_route(scope, target.routed)
             # A new list: layers around the middleware may add headers.
             headers = list(prepared.headers)
             await send(
@@ -100,8 +100,8 @@ async def _answer_known(
         prepared = fast_path.prepared(known, found, headers)
         if prepared is not None:
             cache.counters.hits += 1
-            if (routed := known.target.routed) is not None:
-                scope["route"], scope["endpoint"], scope["path_params"] = routed
+            if known.target.routed is not None:
+                set_route(scope, known.target.routed)
             lines = list(prepared.headers)
             await send({"type": "http.response.start", "status": prepared.status, "headers": lines})
             await send({"type": "http.response.body", "body": prepared.body})

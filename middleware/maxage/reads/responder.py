@@ -4,10 +4,18 @@ from typing import Any
 
 from maxage.asgi.cache_status import CacheStatus
 from maxage.asgi.responder import Responder
+from maxage.asgi.types import Scope
 from maxage.cache.target import Target
 from maxage.rfc9111.decisions import Decision, ForwardReason, Serve
 from maxage.rfc9111.message import Request
+from maxage.routing.route_table import Routed
 from maxage.store.lookup_result import LookupResult
+
+
+def set_route(scope: Scope, routed: Routed) -> None:
+    """Set what the application's router sets in the scope, for the layers around the cache."""
+    scope["route"], scope["endpoint"], params = routed
+    scope["path_params"] = {**scope.get("path_params", {}), **params}
 
 
 class ReadResponder(Responder):
@@ -44,8 +52,7 @@ class ReadResponder(Responder):
         """Send a stored response; `fwd` is its Cache-Status where it is no plain hit."""
         self.cache.counters.stale += decision.stale
         if self.target.routed is not None:
-            scope = self.scope
-            scope["route"], scope["endpoint"], scope["path_params"] = self.target.routed
+            set_route(self.scope, self.target.routed)
         if fwd is None:
             headers = self.service.hit_headers(decision, self.found.key)
         else:

@@ -91,10 +91,10 @@ class Renewal(TokenPurge):
         return (*command, *self._options)
 
     def take(self, answers: Sequence[Any]) -> None:
-        """Note the confirmed groups. A SET with GET is confirmed by the token that it replaced."""
+        """Note the confirmed groups. A SET with GET answers the token that it replaced, or nil."""
         if self._options:
             self.replaced = [a if isinstance(a, bytes) else None for a in answers]
-            self.confirmed = [token is not None for token in self.replaced]
+            self.confirmed = [a is None or isinstance(a, bytes) for a in answers]
         else:
             self.confirmed = [answer in CONFIRMED for answer in answers]
 

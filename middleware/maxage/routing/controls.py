@@ -36,15 +36,30 @@ def add_control(endpoint: Endpoint, **said: Any) -> Endpoint:
 
 
 def control_of(endpoint: Any) -> Control | None:
-    """Return the control of the endpoint, also from beneath other decorators; None: none."""
+    """Return the control of the endpoint, also from beneath other decorators; None: none.
+
+    A function in a closure or an attribute is only perhaps the endpoint beneath a decorator. It may
+    be another one that the endpoint calls: from it only what costs a hit is taken over.
+    """
+    if (control := _own(endpoint)) is not None:
+        return control
+    if (called := _surely_called(endpoint)) is not None:
+        return control_of(called)
     layer: dict[int, Any] = {id(endpoint): endpoint}
     for _ in range(_DEEPEST):
-        for one in layer.values():
-            if (control := _own(one)) is not None:
-                return control
         inner = [called for one in layer.values() for called in _inner(one)]
         layer = {id(one): one for one in inner if _is_function(one)}
+        for one in layer.values():
+            if (control := _own(one)) is not None:
+                return Control(cache=control.cache, invalidates=control.invalidates)
     return None
+
+
+def _surely_called(endpoint: Any) -> Any:
+    """Return the function of a partial, a bound method or a decorator with `wraps`; None: none."""
+    if isinstance(endpoint, functools.partial):
+        return endpoint.func  # pyright: ignore[reportUnknownMemberType] -- a partial of anything
+    return getattr(endpoint, "__func__", None) or getattr(endpoint, "__wrapped__", None)
 
 
 def control_of_method(endpoint: type[Any], method: str) -> Control | None:
@@ -56,7 +71,14 @@ def control_of_method(endpoint: type[Any], method: str) -> Control | None:
     control = control_of(handler)
     if control is None or of_class is None:
         return control or of_class
-    return replace(control, cache=control.cache and of_class.cache)
+    return replace(
+        control,
+        cache=control.cache and of_class.cache,
+        ttl=of_class.ttl if control.ttl is None else control.ttl,
+        tags=(*of_class.tags, *control.tags),
+        vary_by=control.vary_by or of_class.vary_by,
+        invalidates=(*of_class.invalidates, *control.invalidates),
+    )
 
 
 def _own(endpoint: Any) -> Control | None:
@@ -69,17 +91,16 @@ def _is_function(inner: Any) -> bool:
 
 
 def _inner(endpoint: Any) -> Iterator[Any]:
-    """Yield what a partial, a bound method or a decorator without `wraps` may call."""
-    if isinstance(endpoint, functools.partial):
-        yield endpoint.func
+    """Yield the objects that a decorator without `wraps` may call."""
+    if (called := _surely_called(endpoint)) is not None:
+        yield called
         return
-    function = getattr(endpoint, "__func__", endpoint)
-    for cell in getattr(function, "__closure__", None) or ():
+    for cell in getattr(endpoint, "__closure__", None) or ():
         try:
             yield cell.cell_contents
         except ValueError:
             # It has no value yet.
             continue
-    if not isinstance(endpoint, type) and not hasattr(function, "__code__"):
+    if not isinstance(endpoint, type) and not hasattr(endpoint, "__code__"):
         # A decorator that is a class keeps the function in an attribute.
-        yield from getattr(function, "__dict__", {}).values()
+        yield from getattr(endpoint, "__dict__", {}).values()

@@ -96,6 +96,14 @@ class RouteTable:
                 return _route_match(route, path, matched)
         return None
 
+    def match_any(self, path: str, host: str = "") -> RouteMatch | None:
+        """Return the first route of this path, whatever its methods."""
+        for route in self.routes:
+            matched = route.regex.match(path)
+            if matched is not None and is_for(route, host):
+                return _route_match(route, path, matched)
+        return None
+
 
 def routed(route: RouteInfo, path: str) -> Routed | None:
     """Return what the application's router adds to the scope of a request for this path."""

@@ -152,7 +152,17 @@ def _held_by(layer: Any) -> list[Any]:
     for cell in getattr(layer, "__closure__", None) or ():
         with suppress(ValueError):  # it has no value yet
             held.append(cell.cell_contents)
-    return [one for one in held if callable(one) and not isinstance(one, type)]
+    return [one for one in held if _may_be_layer(one)]
+
+
+def _may_be_layer(held: Any) -> bool:
+    """Return whether the object may be looked into; a lazy proxy raises without its context."""
+    try:
+        for name in ("routes", "app", "__dict__"):
+            getattr(held, name, None)
+        return callable(held) and not isinstance(held, type)
+    except Exception:  # noqa: BLE001 - whatever an object of the application's raises
+        return False
 
 
 def _opaque(prefix: str, host: Host | None, *, serves_files: bool) -> RouteInfo:

@@ -196,8 +196,7 @@ class Store(Protocol):
         """Purge groups like `renew`, and return each replaced token, in one step for each group.
 
         Args:
-            groups: groups whose tokens were read before. A group that has lost its token since
-                counts as not confirmed.
+            groups: groups whose tokens were read before.
 
         Returns:
             The replaced tokens, None where they are unknown; and the tokens as `renew` returns

@@ -7,7 +7,7 @@ part of the key. So no caller gets a value from before an acknowledged write.
 import os
 from collections.abc import Generator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Final, NamedTuple, final
 
@@ -64,8 +64,10 @@ def leading(flight: Flight) -> Generator[None]:
     try:
         yield
     finally:
-        _led.reset(token)
         flight.land()
+        # A coroutine that is destroyed with its loop ends in another context.
+        with suppress(ValueError):
+            _led.reset(token)
 
 
 if hasattr(os, "register_at_fork"):

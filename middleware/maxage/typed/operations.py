@@ -128,11 +128,12 @@ class Operations(Generic[Model]):
         """Purge the groups of the values, and store the values under the new tokens."""
         groups = [self._values.group(id) for id in values]
         self._note_written(dict.fromkeys(groups))
-        renewed = await self._store.renew(groups)
+        # Before the purge: a purge of everything meanwhile then ends the value too.
         try:
             namespace = (await self._store.read((), (NAMESPACE_GROUP,))).tokens[0]
         except StoreUnavailableError:
             namespace = None
+        renewed = await self._store.renew(groups)
         tokens = {NAMESPACE_GROUP: namespace, **dict(zip(groups, renewed, strict=True))}
         written = await self._write(values, tokens, keep_for)
         # Their groups are purged again after a late commit, and the values sealed anew.
