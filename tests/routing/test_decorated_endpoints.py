@@ -292,3 +292,12 @@ async def test_an_object_of_a_layer_that_cannot_be_looked_into_harms_no_request(
     middleware = cache_of(app)
     assert (await call(middleware, path="/me")).body == b"here"
     assert await is_cached(middleware)
+
+
+def test_a_function_that_names_itself_as_wrapped_has_no_control() -> None:
+    """And reading it comes to an end."""
+
+    def endless() -> None: ...
+
+    endless.__wrapped__ = endless  # type: ignore[attr-defined]
+    assert control_of(endless) is None

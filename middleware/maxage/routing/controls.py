@@ -41,10 +41,13 @@ def control_of(endpoint: Any) -> Control | None:
     A function in a closure or an attribute is only perhaps the endpoint beneath a decorator. It may
     be another one that the endpoint calls: from it only what costs a hit is taken over.
     """
-    if (control := _own(endpoint)) is not None:
-        return control
-    if (called := _surely_called(endpoint)) is not None:
-        return control_of(called)
+    for _ in range(_DEEPEST):
+        # Bounded: a function may name itself as the one that it wraps.
+        if (control := _own(endpoint)) is not None:
+            return control
+        if (called := _surely_called(endpoint)) is None:
+            break
+        endpoint = called
     layer: dict[int, Any] = {id(endpoint): endpoint}
     for _ in range(_DEEPEST):
         inner = [called for one in layer.values() for called in _inner(one)]

@@ -90,19 +90,19 @@ class RouteTable:
 
     def match(self, method: str, path: str, host: str = "") -> RouteMatch | None:
         """Return the route that answers, or None where the router has none for it."""
-        for route in self._by_method.get(method, self._of_any_method):
-            matched = route.regex.match(path)
-            if matched is not None and is_for(route, host):
-                return _route_match(route, path, matched)
-        return None
+        return _first_match(self._by_method.get(method, self._of_any_method), path, host)
 
     def match_any(self, path: str, host: str = "") -> RouteMatch | None:
         """Return the first route of this path, whatever its methods."""
-        for route in self.routes:
-            matched = route.regex.match(path)
-            if matched is not None and is_for(route, host):
-                return _route_match(route, path, matched)
-        return None
+        return _first_match(self.routes, path, host)
+
+
+def _first_match(routes: Sequence[RouteInfo], path: str, host: str) -> RouteMatch | None:
+    for route in routes:
+        matched = route.regex.match(path)
+        if matched is not None and is_for(route, host):
+            return _route_match(route, path, matched)
+    return None
 
 
 def routed(route: RouteInfo, path: str) -> Routed | None:
