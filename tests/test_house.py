@@ -123,7 +123,9 @@ def test_the_pins_answer_what_the_project_asks_for() -> None:
     told = project()["project"]
     optional = told["optional-dependencies"]
     groups = project()["dependency-groups"]
-    app = asked_for(told["dependencies"], optional["fastapi"], optional["app"], groups["build"])
+    app = asked_for(
+        told["dependencies"], optional["cli"], optional["fastapi"], optional["app"], groups["build"]
+    )
     dev = app + asked_for(groups["dev"])
     for name, wanted in (("requirements.txt", app), ("requirements-dev.txt", dev)):
         pins = pinned(name)
