@@ -12,7 +12,13 @@ from typing import Final, final
 
 from maxage.asgi.overrides import overrides_method
 from maxage.asgi.passthrough import pass_on
-from maxage.asgi.server_info import adds_date, worker_count
+from maxage.asgi.server_info import (
+    adds_date,
+    drop_date,
+    take_over_date,
+    warn_of_two_dates,
+    worker_count,
+)
 from maxage.asgi.service import Service
 from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
@@ -73,6 +79,8 @@ class CacheMiddleware:
     ) -> None:
         self._mistake: SettingsError | None = None
         self._warned = False
+        self._drops_date = False
+        """Whether the server's Date is dropped from each response, for want of a lifespan."""
         self._given: Final = given_settings(settings, store)
         self.cache: Cache | None = None
         try:
@@ -101,8 +109,9 @@ class CacheMiddleware:
             await self._lifespan(scope, receive, send)
             return
         if self._service.server_adds_date is None and kind == "http":
-            # There is no lifespan.
-            self._learn_from_server(receive, is_server=False)
+            self._learn_without_lifespan(receive)
+        elif self._drops_date and kind == "http":
+            drop_date(receive)
         fast_path = self.fast_path
         if kind != "http" or fast_path is None:
             if self._mistake is not None:
@@ -147,7 +156,10 @@ class CacheMiddleware:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(self._mistake)})
             return
-        self._learn_from_server(receive)
+        self._learn_workers(receive)
+        if self._wants_date:
+            take_over_date(receive)
+        self._learn_date(receive, unknown=True)
         register(self, self._given)
 
         async def send_with_store(message: Message) -> None:
@@ -164,8 +176,22 @@ class CacheMiddleware:
 
         await self._service.app(scope, receive, send_with_store)
 
-    def _learn_from_server(self, receive: Receive, *, is_server: bool = True) -> None:
-        self._service.server_adds_date = adds_date(receive, unknown=is_server)
+    @property
+    def _wants_date(self) -> bool:
+        return self.cache is not None and self._service.settings.cache_send_date is not False
+
+    def _learn_without_lifespan(self, receive: Receive) -> None:
+        """Learn from the first request, where the application has no lifespan."""
+        self._learn_workers(receive)
+        self._drops_date = self._wants_date and drop_date(receive)
+        self._learn_date(receive, unknown=False)
+
+    def _learn_date(self, receive: Receive, *, unknown: bool) -> None:
+        self._service.server_adds_date = adds_date(receive, unknown=unknown)
+        if self._wants_date and self._service.server_adds_date:
+            warn_of_two_dates()
+
+    def _learn_workers(self, receive: Receive) -> None:
         cache = self.cache
         if cache is None or cache.store.shared:
             return

@@ -175,7 +175,8 @@ class CacheSettings(BaseSettings):
     cache_status_key: bool = False
     """Whether Cache-Status names the key."""
     cache_send_date: bool | None = None
-    """Whether the middleware adds Date. None: only if the server adds none."""
+    """Whether the middleware adds Date. None: only if the server adds none, or can be kept from it.
+    False leaves it to the server."""
     cache_obey_request_directives: bool = True
     """False ignores the Cache-Control of requests, for untrusted clients."""
     cache_authorization_only: bool = False

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from granian.asgi import LifespanProtocol
@@ -11,7 +11,13 @@ from hypercorn.config import Config as HypercornConfig
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 
-from maxage.asgi.server_info import adds_date, worker_count
+from maxage.asgi.server_info import (
+    adds_date,
+    drop_date,
+    take_over_date,
+    warn_of_two_dates,
+    worker_count,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +152,38 @@ def test_web_concurrency_counts_too(
 def test_under_the_test_runner_there_is_one_worker() -> None:
     """The command line of this process, by default."""
     assert worker_count(unknown) == 1
+
+
+def test_a_configured_server_is_kept_from_adding_date() -> None:
+    """uvicorn and Hypercorn, from their lifespan, also through wrappers."""
+    for receive in (receiver(), wrapped(receiver()), hypercorn_receiver()):
+        assert adds_date(receive) is True
+        take_over_date(receive)
+        assert adds_date(receive) is False
+    take_over_date(unknown)
+    take_over_date(None)
+
+
+def test_the_date_of_one_response_is_dropped_without_a_lifespan() -> None:
+    """Other responses share the list of headers, and keep theirs."""
+
+    class Cycle:
+        default_headers: ClassVar = [(b"Date", b"now"), (b"server", b"uvicorn")]
+
+        async def receive(self) -> None: ...
+
+    cycle, other = Cycle(), Cycle()
+    assert drop_date(wrapped(cycle.receive)) is True
+    assert cycle.default_headers == [(b"server", b"uvicorn")]
+    assert len(other.default_headers) == 2
+    assert drop_date(unknown) is False
+
+
+@pytest.mark.parametrize(("program", "warns"), [("hypercorn", True), ("pytest", False)])
+def test_a_server_that_cannot_be_kept_from_it_is_named(
+    program: str, *, warns: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """State, consequence and mend; test clients are no servers."""
+    monkeypatch.setattr("sys.argv", [f"/venv/bin/{program}", "app:app"])
+    warn_of_two_dates()
+    assert ("--no-date-header" in caplog.text) is warns

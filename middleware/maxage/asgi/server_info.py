@@ -6,14 +6,66 @@ are the careful ones: the server adds Date, and how many workers there are is re
 line and the environment.
 """
 
+import logging
 import sys
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from maxage.worker_count import configured_workers, is_server
 
 _DEPTH: Final = 16
 """Wrappers around the server's receiver that are looked through."""
+_DATE_SWITCHES: Final = ("date_header", "include_date_header")
+"""The names of uvicorn and of hypercorn for "add a Date to every response"."""
+
+_taken_over: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+"""Changed configurations: the middleware of a mounted application does not see them."""
+
+logger = logging.getLogger("maxage")
+
+
+def take_over_date(receive: Any) -> None:
+    """Make the server of a lifespan add no Date of its own, if its configuration can be changed.
+
+    A hit keeps the Date at which its response was made. With a Date of "now" in its place, clients
+    that work out the age of a response from Date alone keep it for up to twice its lifetime.
+    """
+    config = getattr(_owner(receive), "config", None)
+    for name in _DATE_SWITCHES:
+        if hasattr(config, name):
+            setattr(config, name, False)
+            _taken_over.add(config)
+
+
+def drop_date(receive: Any) -> bool:
+    """Make the server add no Date to the response of one request; return whether it adds none.
+
+    This is for applications without a lifespan, such as mounted ones: other responses of the server
+    keep its Date. Only the receiver of uvicorn has the headers that are added.
+    """
+    owner = _owner(receive)
+    added = getattr(owner, "default_headers", None)
+    if added is None:
+        return False
+    owner.default_headers = without_date(added)
+    return True
+
+
+def without_date(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the headers but for Date."""
+    return [line for line in headers if line[0].lower() != b"date"]
+
+
+def warn_of_two_dates() -> None:
+    """Say that hits carry the server's Date, where a server is known to add one."""
+    if is_server(sys.argv):
+        logger.warning(
+            'The server adds Date to every response, and a hit is dated "now" in place of the time '
+            "at which its response was made: clients that ignore Age keep it for up to twice its "
+            "lifetime. Start uvicorn with --no-date-header, Hypercorn with include_date_header = "
+            "false in its configuration."
+        )
 
 
 def adds_date(receive: Any, *, unknown: bool = True) -> bool:
@@ -28,14 +80,12 @@ def adds_date(receive: Any, *, unknown: bool = True) -> bool:
         return False
     config = getattr(owner, "config", None)
     if config is not None:
-        # The names of uvicorn and of hypercorn.
-        names = ("date_header", "include_date_header")
-        return all(getattr(config, name, True) for name in names)
+        return all(getattr(config, name, True) for name in _DATE_SWITCHES)
     # Without a lifespan there is only the receiver of a request. uvicorn's has the added headers.
     added = getattr(owner, "default_headers", None)
     if added is not None:
         return any(name.lower() == b"date" for name, _ in added)
-    return unknown or is_server(sys.argv)
+    return not _taken_over if is_server(sys.argv) else unknown
 
 
 def worker_count(receive: Any, argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
+from maxage.asgi.server_info import without_date
 from maxage.reads.known_request import KnownRequest
 from maxage.store.prepared import PreparedResponse
 from maxage.uvicorn.conditions import LONGEST_REPEATED, Lane, NoLane, lane_to
@@ -239,7 +240,7 @@ class FastLaneProtocol(HttpToolsProtocol):
             framed = (
                 prepared.confirm is None and not lane.watched() and _is_framed(prepared, method)
             )
-            head = _head_of(prepared.status, (*defaults, *prepared.headers)) if framed else None
+            head = _head_of(prepared, defaults) if framed else None
             made = prepared.head = (defaults, head)
         return made[1]
 
@@ -298,10 +299,12 @@ class FastLaneProtocol(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(left, self._look_if_idle)
 
 
-def _head_of(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+def _head_of(prepared: PreparedResponse, defaults: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """Return status line and headers as uvicorn sends them; None: it would refuse one."""
-    lines = [httptools_impl.STATUS_LINE[status]]
-    for name, value in headers:
+    lines = [httptools_impl.STATUS_LINE[prepared.status]]
+    if any(name.lower() == b"date" for name, _ in prepared.headers):
+        defaults = without_date(defaults)
+    for name, value in (*defaults, *prepared.headers):
         if httptools_impl.HEADER_RE.search(name) or httptools_impl.HEADER_VALUE_RE.search(value):
             return None
         lines.append(b"%b: %b\r\n" % (name.lower(), value))
