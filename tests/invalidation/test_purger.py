@@ -2,24 +2,27 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import cast
 
 import pytest
 
 from maxage.background import Background
 from maxage.counters import Counters
+from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.purger import Purger
-from maxage.store.base import Store
+from maxage.store.base import Store, TokenAuthority
 from tests.support.caching import begun_at_once
 
 pytestmark = pytest.mark.anyio
 
 
-class Server:
-    """Writes tokens; remembers which groups each of its writes was about."""
+class Server(TokenAuthority):
+    """Writes tokens; remembers which groups each of its writes was about, and what is owed."""
 
     def __init__(self, *, refusing: str = "") -> None:
+        self.authority = self
+        self.owed: set[str] = set()
         self.begun: list[Sequence[str]] = []
         self.done = 0
         self.refusing = refusing
@@ -33,6 +36,18 @@ class Server:
         await asyncio.sleep(0)
         self.done += 1
         return [None if group == self.refusing else b"token" for group in groups]
+
+    async def swap(
+        self, groups: Sequence[str]
+    ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
+        tokens = await self.renew(groups)
+        return [b"old"] * len(tokens), tokens
+
+    async def soften(self, groups: Sequence[str]) -> bool:
+        return None not in await self.renew(groups)
+
+    def owe(self, groups: Iterable[str]) -> None:
+        self.owed.update(groups)
 
 
 async def test_the_purges_of_one_turn_write_each_group_once() -> None:
@@ -68,6 +83,55 @@ async def test_a_cancelled_caller_has_purged_all_the_same() -> None:
     assert {group for groups in server.begun for group in groups} == {"a", "b"}
 
 
+def _purge(purger: Purger) -> Awaitable[bool]:
+    return purger.purge(["a"])
+
+
+def _swap(purger: Purger) -> Awaitable[bool]:
+    return purger.purge(["a"], {"a": b"old"})
+
+
+def _purge_soft_ones_again(purger: Purger) -> Awaitable[bool]:
+    noted = Dependencies(store=purger._store, mutating=True)
+    noted.note_soft_purge("a")
+    return purger.purge_again(noted, ())
+
+
+def _purge_around_values_again(purger: Purger) -> Awaitable[bool]:
+    noted = Dependencies(store=purger._store, mutating=True)
+    noted.typed_writes = {"a": None}
+    return purger.purge_again(noted, ())
+
+
+@pytest.mark.parametrize("ask", [_purge, _swap, _purge_soft_ones_again, _purge_around_values_again])
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_a_purge_whose_event_loop_ends_is_owed(
+    ask: Callable[[Purger], Awaitable[bool]], turns: int
+) -> None:
+    """In the very turn that asked for it, or while the store has not answered yet."""
+    server = Server()
+    server.answering.clear()
+
+    async def ask_and_end() -> None:
+        ask(server.purger)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    asyncio.run(ask_and_end())
+    assert server.owed == {"a"}
+
+
+async def test_a_purge_that_comes_after_a_cancelled_one_is_sent() -> None:
+    """It does not join a turn that is never sent."""
+    server = Server()
+    first = asyncio.ensure_future(server.purger.purge(["a"]))
+    (task,) = server.purger._background.tasks
+    task.cancel()
+    assert await server.purger.purge(["b"]) is True
+    assert (server.begun, server.owed) == ([("b",)], {"a"})
+    assert first.cancelled()
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_a_purge_returns_only_after_a_write_that_began_after_it_was_requested(
     seed: int,
@@ -97,11 +161,7 @@ def test_an_event_loop_that_ended_in_the_middle_holds_up_no_other() -> None:
     async def purge(purger: Purger) -> bool:
         return await purger.purge(["a"])
 
-    class Renewing:
-        async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
-            return [b"token"] * len(groups)
-
-    purger = Purger(cast("Store", Renewing()), Background(), Counters())
+    purger = Server().purger
     for _ in range(3):
         asyncio.run(begin(purger))
         assert asyncio.run(purge(purger)) is True

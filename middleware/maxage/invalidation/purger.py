@@ -6,9 +6,9 @@ one round trip, in which each group is purged once.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Final, final
+from typing import Any, Final, final
 
 from maxage.background import Background
 from maxage.counters import Counters
@@ -53,7 +53,7 @@ class Purger:
         if not groups:
             return _resolved(confirmed=True)
         if known is not None:
-            return self._background.shielded(self._swap(groups, known))
+            return self._shielded(groups, self._swap(groups, known))
         if self._embedded is not None:
             # The embedded store answers at once: there is no round trip to share.
             tokens = self._embedded.renew_now(tuple(groups))
@@ -78,19 +78,37 @@ class Purger:
         if not noted.typed_writes and not noted.softened:
             return purged
         values = {g: value for g, value in noted.typed_writes.items() if g not in groups}
-        return self._background.shielded(self._purge_noted(purged, values, tuple(noted.softened)))
+        softened = tuple(noted.softened)
+        work = self._purge_noted(purged, values, softened)
+        return self._shielded((*values, *softened), work)
+
+    def _shielded(
+        self, groups: Collection[str], work: Coroutine[Any, Any, bool]
+    ) -> "asyncio.Future[bool]":
+        """Run a purge to its end, even if its caller is cancelled."""
+        task = self._background.spawn(work)
+        task.add_done_callback(partial(self._owe_if_cancelled, groups))
+        return asyncio.shield(task)
+
+    def _owe_if_cancelled(self, groups: Collection[str], task: "asyncio.Task[Any]") -> None:
+        """Owe a purge whose task was cancelled, perhaps before its first step.
+
+        The cache was closed, or the event loop ends.
+        """
+        if task.cancelled():
+            self._store.authority.owe(groups)
 
     # shared round trips
 
     def _purge_with_turn(self, groups: Collection[str]) -> "asyncio.Future[bool]":
         loop, turn = asyncio.get_running_loop(), self._turn
-        if turn is None or turn.loop is not loop:
+        if turn is None or turn.loop is not loop or turn.is_cancelled:
             turn = self._turn = _Turn(loop)
         future = turn.add(groups)
         if len(turn.waiting) == 1:
             # The groups were added before: some event loops begin a task at once.
-            sent = self._background.spawn(self._send(turn))
-            sent.add_done_callback(partial(self._sent, turn))
+            turn.task = self._background.spawn(self._send(turn))
+            turn.task.add_done_callback(partial(self._sent, turn))
         return future
 
     async def _send(self, turn: "_Turn") -> frozenset[str]:
@@ -109,9 +127,9 @@ class Purger:
         """Tell each caller of the turn whether its purge is confirmed."""
         # A task that was cancelled before it began has not closed the turn.
         self._close(turn)
+        self._owe_if_cancelled(tuple(turn.groups), task)
         for future, groups in turn.waiting:
             if task.cancelled():
-                # The cache was closed, or the event loop ends.
                 future.cancel()
             elif (error := task.exception()) is not None:
                 if not future.done():
@@ -168,12 +186,19 @@ class Purger:
 class _Turn:
     """The purges of one turn of an event loop, and the callers that wait for them."""
 
-    __slots__ = ("groups", "loop", "waiting")
+    __slots__ = ("groups", "loop", "task", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: Final = loop
         self.groups: Final[dict[str, None]] = {}
         self.waiting: Final[list[tuple[asyncio.Future[bool], Collection[str]]]] = []
+        self.task: asyncio.Task[frozenset[str]] | None = None
+        """Sends the turn."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the turn may never be sent."""
+        return self.task is not None and self.task.cancelling() > 0
 
     def add(self, groups: Collection[str]) -> "asyncio.Future[bool]":
         """Purge the groups with the others of this turn."""

@@ -1,9 +1,9 @@
 """The purges that this process owes to the store: bounded in number, never forgotten."""
 
-import threading
 from collections.abc import Iterable
 from typing import final
 
+from maxage.store.fork_safe import fork_safe_lock
 from maxage.store.tokens import NAMESPACE_GROUP
 
 
@@ -16,7 +16,7 @@ class OwedPurges:
     def __init__(self, limit: int = 1000) -> None:
         """Note at most `limit` groups by name."""
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._owed: dict[str, int] = {}
         self._serial = 0
 

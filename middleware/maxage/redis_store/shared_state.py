@@ -7,7 +7,6 @@ stops the other from trusting its reads. A `Node` has the state of one server.
 import atexit
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, final
@@ -21,6 +20,7 @@ from maxage.redis_store.servers.node import Node
 from maxage.redis_store.servers.topology import Single, topology_for
 from maxage.redis_store.token_lifetimes import TokenLifetimes, WriteRounds
 from maxage.store.base import StoreWrite, TokenAuthority
+from maxage.store.fork_safe import fork_safe_lock
 from maxage.store.tokens import NAMESPACE_GROUP, purged_token
 
 logger = logging.getLogger("maxage")
@@ -174,12 +174,11 @@ class RedisState(TokenAuthority):
     def after_fork(self) -> None:
         """Start anew in a forked process: it inherits this object, but no threads."""
         self.recovery.after_fork()
-        self.topology.after_fork()
         self.lease_manager.after_fork()
 
 
 _redis_states: dict[tuple[str, str], RedisState] = {}
-_lock = threading.Lock()
+_lock: Final = fork_safe_lock()
 
 
 def redis_state_for(url: str, namespace: str) -> RedisState:

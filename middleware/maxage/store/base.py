@@ -45,6 +45,13 @@ class TokenAuthority:
 
     __slots__ = ()
 
+    def owe(self, groups: Iterable[str]) -> None:
+        """Purge groups without waiting, for a purge that may be lost.
+
+        Until it is made, reads in this process are not trusted.
+        """
+        raise NotImplementedError
+
 
 class Near(Protocol):
     """A near cache: copies of stored responses in this process."""

@@ -1,6 +1,5 @@
 """The embedded store: in one process, bounded in bytes, least recently used out first."""
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -17,6 +16,7 @@ from maxage.store.base import (
     Value,
 )
 from maxage.store.entry import Entry, VariantIndex
+from maxage.store.fork_safe import fork_safe_lock
 from maxage.store.memory_tokens import OVERHEAD, MemoryTokens
 from maxage.store.near_copy import Copy
 
@@ -50,7 +50,7 @@ class MemoryStore(TokenAuthority):
     ) -> None:
         self._max_bytes: Final = max_bytes
         self._clock: Final = clock
-        self._lock: Final = threading.Lock()
+        self._lock: Final = fork_safe_lock()
         self._values: Final[OrderedDict[bytes, Slot]] = OrderedDict()
         self._tokens: Final = MemoryTokens(replica_lag, clock)
         self._value_bytes = 0
@@ -235,6 +235,10 @@ class MemoryStore(TokenAuthority):
             return [None] * len(groups)
         with self._lock:
             return self._renewed(groups)
+
+    def owe(self, groups: Iterable[str]) -> None:
+        """Purge groups, which takes effect at once."""
+        self.renew_now(tuple(groups))
 
     def soften_now(self, groups: Sequence[str]) -> bool:
         """Do `soften` without awaiting."""

@@ -6,11 +6,11 @@ copy that is used once at most passes through the small queue only, however long
 keys lasts. A hit only counts: it needs no lock and moves nothing.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final, final
 
+from maxage.store.fork_safe import fork_safe_lock
 from maxage.store.near_copy import Copy
 
 _SMALL_PART: Final = 10
@@ -39,7 +39,7 @@ class Copies:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes: Final = max_bytes
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._by_key: dict[bytes, Copy] = {}
         self._by_token: dict[bytes, set[bytes]] = {}
         self._small: OrderedDict[bytes, Copy] = OrderedDict()

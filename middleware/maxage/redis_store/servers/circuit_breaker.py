@@ -1,10 +1,11 @@
 """The circuit breaker of a server, and the time budget of a piece of work on it."""
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final, final
+
+from maxage.store.fork_safe import fork_safe_lock
 
 FAILURES_TO_OPEN: Final = 3
 PROBE_INTERVAL: Final = 0.2
@@ -47,7 +48,7 @@ class CircuitBreaker:
     __slots__ = ("_failures", "_lock", "_open")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._failures = 0
         self._open = False
 

@@ -4,7 +4,6 @@
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 # redis-py leaves part of its own signatures without types.
 
-import threading
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, final
 
@@ -15,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from maxage.redis_store.servers.node import UNMET, Node, Owner
 from maxage.redis_store.servers.sentinel import Sentinels
 from maxage.redis_url import ServerGroup, redis_py_url, server_group
+from maxage.store.fork_safe import fork_safe_lock
 
 Address = tuple[str, int]
 
@@ -39,10 +39,6 @@ class Topology(Protocol):
 
     def node_for(self, key: bytes) -> Node | None:
         """Return the server that stores the key; None: no known server does."""
-        ...
-
-    def after_fork(self) -> None:
-        """Start anew in a forked process: the parent may have held any lock."""
         ...
 
     def learn(self, timeout: float) -> None:
@@ -72,9 +68,6 @@ class Single:
         """Return the server."""
         del key
         return self.nodes[0]
-
-    def after_fork(self) -> None:
-        """Do nothing: there is no lock."""
 
     def learn(self, timeout: float) -> None:
         """Ask the sentinels whether another server has become the primary.
@@ -109,15 +102,11 @@ class Cluster:
         self.is_untried = True
         self._group: Final = group
         self._owner: Final = owner
-        self.after_fork()
+        self._learning: Final = fork_safe_lock()
+        self._lock: Final = fork_safe_lock()
         self._best_informed = group.hosts[0]
         self._by_address: dict[Address, Node] = {}
         self._owners: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-
-    def after_fork(self) -> None:
-        """Start anew in a forked process: the parent may have held any lock."""
-        self._learning = threading.Lock()
-        self._lock = threading.Lock()
 
     def node_for(self, key: bytes) -> Node | None:
         """Return the master of the key's slot."""
