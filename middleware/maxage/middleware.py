@@ -77,7 +77,8 @@ class CacheMiddleware:
         store: Store | None = None,
         rules: Iterable[Rule] = (),
     ) -> None:
-        self._mistake: SettingsError | None = None
+        self.mistake: SettingsError | None = None
+        """The invalid setting that its first request, or its lifespan, tells of."""
         self._warned = False
         self._drops_date = False
         """Whether the server's Date is dropped from each response, for want of a lifespan."""
@@ -91,11 +92,11 @@ class CacheMiddleware:
         except SettingsError as mistake:
             # Starlette builds middleware inside the server's first call, where an exception would
             # be taken for "no lifespan here". The lifespan reports it.
-            self._mistake, settings = mistake, CacheSettings.model_construct()
+            self.mistake, settings = mistake, CacheSettings.model_construct()
             targets = Targets(settings, (), app, instance=0)
         self._service: Final = Service(app, settings, targets)
         self.fast_path = FastPath(self._service, self.cache) if self.cache else None
-        if self._mistake is None:
+        if self.mistake is None:
             register(self, self._given)
         """None: nothing is cached."""
 
@@ -114,8 +115,8 @@ class CacheMiddleware:
             drop_date(receive)
         fast_path = self.fast_path
         if kind != "http" or fast_path is None:
-            if self._mistake is not None:
-                raise self._mistake
+            if self.mistake is not None:
+                raise self.mistake
             await self._service.app(scope, receive, send)
         else:
             method, known = scope["method"], None
@@ -140,6 +141,11 @@ class CacheMiddleware:
         await self._service.app(scope, receive, send)
 
     @property
+    def service(self) -> Service:
+        """The parts that its responders share."""
+        return self._service
+
+    @property
     def targets(self) -> Targets:
         """The targets of the application's URLs."""
         return self._service.targets
@@ -152,9 +158,9 @@ class CacheMiddleware:
     # the life of the application
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._mistake is not None:
+        if self.mistake is not None:
             await receive()
-            await send({"type": "lifespan.startup.failed", "message": str(self._mistake)})
+            await send({"type": "lifespan.startup.failed", "message": str(self.mistake)})
             return
         self._learn_workers(receive)
         if self._wants_date:

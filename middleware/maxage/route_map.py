@@ -19,6 +19,8 @@ from maxage.store.tokens import NAMESPACE_GROUP
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::(\w+))?\}")
 _FIRST_VALUE: Final = 90_000
+_MOST_LAYERS: Final = 64
+"""Middleware of one application that is looked through."""
 _LEGEND: Final = """\
 p: a path and all paths beneath it, c: a path alone, with its queries, m: all values of a parameter,
 o: all orphans, the reads that no write is known for, g: a tag, n: everything.
@@ -84,7 +86,11 @@ class RouteMap:
 
 def route_map(app: Any) -> RouteMap:
     """Return the map of an ASGI application, by its routes, decorators and rules."""
-    targets = targets_of(app)
+    return map_of(targets_of(app))
+
+
+def map_of(targets: Targets) -> RouteMap:
+    """Return the map of the application that these targets belong to."""
     table = targets.table(scope_of("GET", "/"))
     reads: list[MappedRead] = []
     found: dict[str, frozenset[str]] = {}
@@ -107,13 +113,29 @@ def route_map(app: Any) -> RouteMap:
 
 def targets_of(app: Any) -> Targets:
     """Return the targets of the application's cache, or of a default cache where it has none."""
+    return middleware_of(app)[0].targets
+
+
+def middleware_of(app: Any) -> tuple[CacheMiddleware, Any]:
+    """Return the application's cache, and the application that holds it.
+
+    The cache is the one that answers requests, where the application has begun to, or else a new
+    one with the same settings and rules. An application without a cache gets a default one.
+    """
     if isinstance(app, CacheMiddleware):
-        return app.targets
+        return app, None
+    layer = getattr(app, "middleware_stack", None)
+    for _ in range(_MOST_LAYERS):
+        if layer is None or isinstance(layer, CacheMiddleware):
+            break
+        layer = getattr(layer, "app", None)
+    if isinstance(layer, CacheMiddleware):
+        return layer, app
     for one in getattr(app, "user_middleware", ()):
         if one.cls is CacheMiddleware:
-            return CacheMiddleware(app, *one.args, **one.kwargs).targets
+            return CacheMiddleware(app, *one.args, **one.kwargs), app
     inner = getattr(app, "app", None)
-    return targets_of(inner) if inner is not None else CacheMiddleware(app).targets
+    return middleware_of(inner) if inner is not None else (CacheMiddleware(app), None)
 
 
 def scope_of(method: str, target: str) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from math import inf
-from typing import Final, final
+from typing import Final, Literal, final
 
 from msgspec import Struct
 
 from maxage.cache.key import Place, primary_key
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
 from maxage.rfc9111.policy import Policy
-from maxage.routing.route_policy import RoutePolicy
+from maxage.routing.route_policy import RoutePolicy, Rule
 from maxage.routing.route_table import Routed, RouteInfo
 
 UNCACHEABLE_SECONDS: Final = 10.0
@@ -22,6 +22,12 @@ class Search(Struct, gc=False):
     """The No-Vary-Search of a path's last response; all queries of the path share it."""
 
     variance: SearchVariance | None = None
+
+
+Restriction = Literal["probe or secret", "files", "documentation", "security", "headers", "deep"]
+"""Why a URL gets no default lifetime (the first four), or is not cached (the last two): its path is
+a probe's or its query carries a secret; its route serves files, shows the routes, checks
+credentials, or reads all request headers; its path has too many segments."""
 
 
 class Touched(Struct, frozen=True, gc=False):
@@ -38,14 +44,32 @@ class Touched(Struct, frozen=True, gc=False):
 
 @final
 class Terms:
-    """Policy and rules shared by all URLs of a route to which the same `Rule`s apply."""
+    """Policy and rules shared by all URLs of a route to which the same `Rule`s apply.
 
-    __slots__ = ("is_plain", "policy", "route", "rules")
+    Args:
+        route: the route.
+        policy: what settings, rules and decorators say.
+        rules: the same for the rules of RFC 9111.
+        matching: the `Rule`s that apply.
+        restriction: why these URLs get no default lifetime, or are not cached; None: neither.
+    """
 
-    def __init__(self, route: RouteInfo | None, policy: RoutePolicy, rules: Policy) -> None:
+    __slots__ = ("is_plain", "matching", "policy", "restriction", "route", "rules")
+
+    def __init__(
+        self,
+        route: RouteInfo | None,
+        policy: RoutePolicy,
+        rules: Policy,
+        *,
+        matching: tuple[Rule, ...] = (),
+        restriction: Restriction | None = None,
+    ) -> None:
         self.route: Final = route
         self.policy: Final = policy
         self.rules: Final = rules
+        self.matching: Final = matching
+        self.restriction: Final = restriction
         self.is_plain: Final = policy.vary_by is None and (
             route is None or not (route.header_names or route.cookie_names)
         )
@@ -59,7 +83,7 @@ class Target:
     __slots__ = (
         "_named", "_place", "_query", "all_groups", "answers_others", "generation", "groups",
         "is_plain", "late_groups", "plain_key", "policy", "refresh_after", "route", "routed",
-        "rules", "search", "unshareable_until", "unstorable", "vary_names",
+        "rules", "search", "terms", "unshareable_until", "unstorable", "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +103,7 @@ class Target:
         self._place: Final = place
         self._query: Final = query
         self.plain_key: Final = primary_key(*named, place, query)
+        self.terms: Final = terms
         self.route: Final = terms.route
         self.policy: Final = terms.policy
         self.rules: Final = terms.rules

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from maxage.cache.bounded_memo import BoundedMemo
 from maxage.cache.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts
 from maxage.cache.machine import is_loopback, machine_name
-from maxage.cache.target import Search, Target, Terms, Touched
+from maxage.cache.target import Restriction, Search, Target, Terms, Touched
 from maxage.invalidation.group_names import named_groups, path_group, tag_group
 from maxage.invalidation.groups import RouteGroups, fallback_groups
 from maxage.redis_url import server_url
@@ -188,6 +188,11 @@ class Targets:
             self._touched.remember(identity, touched)
         return touched
 
+    def terms_of(self, scope: Mapping[str, Any], headers: Headers) -> Terms:
+        """Return what holds for a request of any method."""
+        path = self._inner_path(scope)
+        return self._terms_at(path, path, self.match(scope, headers))
+
     def _touched_at(self, method: str, path: str, host: bytes) -> Touched:
         match = self._routes.match(method, path, _host_name(host)) if self._routes else None
         policy = self._terms_at(path, path, match).policy
@@ -200,7 +205,7 @@ class Targets:
                 at = self._routes.match_any(path, _host_name(host))
             groups = self._route_groups.touched_by(at, path)
             reads = self._route_groups.count_reads(match)
-        named = (g for name in policy.invalidates for g in named_groups(_formatted(name, match)))
+        named = (g for name in policy.invalidates for g in named_groups(formatted(name, match)))
         known = match is not None and match.route.methods is not None
         return Touched(
             groups=tuple(dict.fromkeys((*groups, *named))),
@@ -243,13 +248,14 @@ class Targets:
         terms = self._terms_at(path, inner, match, by_default=takes_default(inner, query))
         groups: tuple[str, ...] = ()
         if deep:
-            terms = Terms(None, replace(terms.policy, cache=False), terms.rules)
+            policy = replace(terms.policy, cache=False)
+            terms = Terms(None, policy, terms.rules, matching=terms.matching, restriction="deep")
         elif match is None or self._route_groups is None:
             groups = fallback_groups(inner)
         else:
             groups = self._route_groups.groups_of(match, host, terms.policy)
         tags = terms.policy.tags and dict.fromkeys(
-            tag_group(_formatted(tag, match)) for tag in terms.policy.tags
+            tag_group(formatted(tag, match)) for tag in terms.policy.tags
         )
         declared = terms.route.query_names if terms.route is not None else None
         if self._settings.cache_keyed_query == "declared" and declared is not None:
@@ -276,9 +282,11 @@ class Targets:
         """Return what holds for a path; `by_default`: whether it takes the default lifetime."""
         route = match.route if match is not None else None
         matching = matching_rules(self._rules, path, inner) if self._rules else ()
+        restriction: Restriction | None = None if by_default else "probe or secret"
         if route is not None and (route.serves_files or route.is_documentation):
             # They change without a write.
             by_default = False
+            restriction = "files" if route.serves_files else "documentation"
         terms = self._terms.get((route, matching, by_default))
         if terms is None:
             policy = route_policy(
@@ -290,11 +298,14 @@ class Targets:
                 self._terms.clear()
             # A hit would skip a check of credentials: never cached implicitly.
             guarded = route is not None and route.has_security and policy.vary_by is None
+            if guarded:
+                restriction = "security"
             if route is not None and route.reads_all_headers and policy.vary_by is None:
-                policy = replace(policy, cache=False)
+                policy, restriction = replace(policy, cache=False), "headers"
             lifetime = 0.0 if guarded else policy.default_lifetime
             rules = self._rules_with(lifetime, declared=policy.lifetime_is_declared)
-            terms = self._terms[route, matching, by_default] = Terms(route, policy, rules)
+            terms = Terms(route, policy, rules, matching=matching, restriction=restriction)
+            self._terms[route, matching, by_default] = terms
         return terms
 
     def _rules_with(self, lifetime: float, *, declared: bool) -> Policy:
@@ -382,7 +393,7 @@ def _beneath(path: str, root_path: str) -> str:
     return rest if rest.startswith("/") or not rest else path
 
 
-def _formatted(tag: str, match: RouteMatch | None) -> str:
+def formatted(tag: str, match: RouteMatch | None) -> str:
     """Return the tag with path parameters filled in; unknown names stay as they are."""
     params: Mapping[str, str] = {} if match is None else match.params
     return _BRACES.sub(lambda name: params.get(name[1], name[0]), tag)

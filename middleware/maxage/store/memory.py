@@ -192,6 +192,21 @@ class MemoryStore(TokenAuthority):
             self._make_room()
             return StoreReply(values, tokens)
 
+    def peek(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
+        """Return values and tokens as they are: none is created, and none counts as used.
+
+        Raises:
+            StoreUnavailableError: the store is switched off.
+        """
+        if self._off:
+            raise StoreUnavailableError("the embedded store is switched off")
+        with self._lock:
+            now, present = self._clock(), self._tokens.present()
+            values = [slot[0] if (slot := self._values.get(key)) and slot[1] > now else None
+                      for key in keys]  # fmt: skip
+            entries = [value.entry if isinstance(value, Copy) else value for value in values]
+            return StoreReply(entries, [present.get(group) for group in groups])
+
     def write_now(
         self,
         values: Sequence[tuple[bytes, Value]],

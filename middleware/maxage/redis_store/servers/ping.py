@@ -1,6 +1,6 @@
 """A health check of the servers that a URL names."""
 
-from typing import final
+from typing import Final, final
 
 from maxage.redis_store.servers.topology import topology_for
 
@@ -16,6 +16,9 @@ class _NoOwner:
         """Do nothing."""
 
 
+NO_OWNER: Final = _NoOwner()
+
+
 def ping_server(url: str, timeout: float) -> bool:
     """Return whether every server answers a PING on a new connection.
 
@@ -23,7 +26,7 @@ def ping_server(url: str, timeout: float) -> bool:
         url: as in `REDIS_URL`.
         timeout: seconds for each server.
     """
-    topology = topology_for(url, _NoOwner())
+    topology = topology_for(url, NO_OWNER)
     try:
         topology.learn(timeout)
         pongs = [node.send([("PING",)], timeout) for node in topology.nodes]

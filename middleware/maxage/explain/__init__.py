@@ -1,0 +1,22 @@
+"""Explain: why a request is a hit, a miss or a bypass, and what would change that."""
+
+from maxage.explain.explain import aexplain, explain
+from maxage.explain.explanation import (
+    Explanation,
+    GroupState,
+    Part,
+    Prospect,
+    RouteShown,
+    StoredShown,
+)
+
+__all__ = [
+    "Explanation",
+    "GroupState",
+    "Part",
+    "Prospect",
+    "RouteShown",
+    "StoredShown",
+    "aexplain",
+    "explain",
+]

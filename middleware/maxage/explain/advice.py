@@ -1,0 +1,119 @@
+"""Sentences: what each reason means, and what to change."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from maxage.cache.machine import is_loopback
+from maxage.explain.explanation import Explanation
+from maxage.explain.request import DEFAULT_HOST
+from maxage.settings import CacheSettings
+
+_SENTENCES: Final = {
+    "hit": "A fresh response is stored, and all its tokens are current.",
+    "hit-stale": "A stale response is stored that may still answer; it is refreshed meanwhile.",
+    "hit-refresh": "A stored response answers once more, and is refreshed in the background.",
+    "uri-miss": "Nothing is stored under this key.",
+    "vary-miss": "The URL is stored, but no variant fits the request's headers.",
+    "stale": "The stored response is stale, or has to be validated: the application is asked.",
+    "request": "The request's own headers ask for the application's answer.",
+    "partial": "Only a part of the response is stored.",
+    "bypass": "A response is stored, but must not answer a request with credentials.",
+    "miss": "The stored response does not fit the request.",
+    "only-if-cached": "The client accepts a stored response only, and none fits: 504.",
+    "off": "Caching is switched off.",
+    "safe": "Requests with this method are passed on: nothing is stored, nothing purged.",
+    "uncached": "Responses of this URL are never cached.",
+    "override": "A header of the request names another path, which the application may obey.",
+    "body": "The request has a body, on which its answer may depend.",
+    "host": "The request has several Host headers.",
+    "head": "The route of the GET does not answer HEAD.",
+    "long-url": "The URL is longer than the cache takes.",
+    "vary_by": "The route's vary_by raised an error, or gave neither a text nor a number.",
+    "store-away": "The store gives no answer that may be trusted.",
+}
+_CHANGES: Final = {
+    "off": "Set USE_REDIS_CACHE=true.",
+    "override": "Let a proxy remove the header, or the client not send it.",
+    "body": "Send GET without a body.",
+    "host": "Send one Host header.",
+    "head": "Let the route answer HEAD too: methods=['GET', 'HEAD'].",
+    "long-url": "Shorten the URL, or raise CACHE_MAX_KEY_BYTES.",
+    "vary_by": "See the application's log at level DEBUG for the error, and try the request with "
+    "the credentials of a user.",
+    "store-away": "maxage doctor tells what is wrong with the server.",
+    "vary-miss": "The next such request is a hit. Where variants are many, let the response's Vary "
+    "name fewer headers.",
+    "request": "Without Cache-Control and Pragma of its own the request could be a hit; "
+    "CACHE_OBEY_REQUEST_DIRECTIVES=false ignores them.",
+}
+_NOT_STORED: Final = {
+    "no-lifetime": "State a lifetime: @cached(ttl=...) on the endpoint, Rule(..., ttl=...), or "
+    "Cache-Control: max-age=... in the response.",
+    "credentials": "If responses are the same for all users, let them say Cache-Control: public; "
+    "if not, give the route vary_by=.",
+    "request-no-store": "The request says Cache-Control: no-store, so that nothing is stored.",
+}
+
+
+def sentence_for(reason: str, known: Explanation) -> str:
+    """Return a reason in one sentence."""
+    stored = known.stored
+    if reason == "uri-miss" and stored is not None and not stored.valid:
+        purged = [g.group for g in known.groups if g.stored is not None and not g.fits]
+        if purged:
+            return f"A response is stored, but was purged since, by {', '.join(purged)}."
+        return "A response is stored, but not in all groups that it needs now."
+    return _SENTENCES.get(reason, f"The reason is {reason}.")
+
+
+def changes_for(
+    known: Explanation, settings: CacheSettings, scope: dict[str, Any]
+) -> tuple[str, ...]:
+    """Return what would make the next such request a hit, and what else to know."""
+    return tuple(dict.fromkeys(_changes(known, settings, scope)))
+
+
+def _changes(known: Explanation, settings: CacheSettings, scope: dict[str, Any]) -> Iterator[str]:
+    if known.reason == "uncached":
+        causes = [part.source for part in known.policy if part.name == "cache"]
+        yield f"It is forbidden by: {', '.join(causes)}. Take that away to cache the responses."
+    elif known.reason in _CHANGES:
+        yield _CHANGES[known.reason]
+    if known.outcome == "miss":
+        yield from _storing(known)
+    if known.reason == "uri-miss" and known.stored is None:
+        yield from _other_keys(scope, settings)
+
+
+def _storing(known: Explanation) -> Iterator[str]:
+    plain = known.prospects[0] if known.prospects else None
+    if plain is None:
+        return
+    if known.last_refusal:
+        yield f"The last response said Cache-Control: {known.last_refusal}, and was not stored."
+        return
+    if plain.stored_for is not None:
+        if known.reason == "uri-miss":
+            yield (
+                "Nothing has to change: the application's answer is stored, unless its own headers "
+                "forbid it, and the next such request is a hit."
+            )
+        return
+    yield _NOT_STORED.get(
+        plain.reason.replace(" ", "-"), f"It would not be stored: {plain.reason}."
+    )
+    if known.credentials == "cookie":
+        yield "List cookies that do not change the response in CACHE_IGNORED_COOKIES."
+
+
+def _other_keys(scope: dict[str, Any], settings: CacheSettings) -> Iterator[str]:
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    if settings.redis_url is None:
+        yield "The embedded store is another one in each process: only the server sees its own."
+    elif host == DEFAULT_HOST.encode():
+        yield (
+            "Scheme and host are part of the key, and none was named: give the URL as clients "
+            "send it, such as 'GET https://example.org/items'."
+        )
+    elif is_loopback(host):
+        yield "The keys of loopback hosts name the machine: explain it where the server runs."
