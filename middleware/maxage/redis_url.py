@@ -6,6 +6,7 @@ from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from maxage.errors import SettingsError
+from maxage.redis_options import check_options
 
 _SERVERS = ("redis", "rediss", "valkey", "valkeys")
 _GROUPS = {f"{scheme}+{kind}": kind for scheme in _SERVERS for kind in ("cluster", "sentinel")}
@@ -14,8 +15,8 @@ SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys", "memory", *_GROUPS)
 # Up to the last @ of the line: a password that is not percent-encoded may have any character.
 _CREDENTIALS = re.compile(r"(?<=://)([^\n]*)@")
 _NOT_IN_URL = re.compile(r"[\t\r\n]")  # urlsplit drops them too, and with it redis-py
-_PASSWORD_QUERY = re.compile(
-    r"(?i)([?&](?:password|sentinel_password|ssl_password|ssl_keyfile)=)[^&#\s]*"
+_SECRET_QUERY = re.compile(
+    r"(?i)([?&][^=&#\s]*(?:pass|secret|token|auth|keyfile)[^=&#\s]*=)[^&#\s]*"
 )
 _DEFAULT_PORTS = {"cluster": 6379, "sentinel": 26379}
 _TAKES = (
@@ -68,7 +69,7 @@ def mask_password(text: str) -> str:
         user = found[1].partition(":")[0] if ":" in found[1] else ""
         return f"{user}:***@"
 
-    return _PASSWORD_QUERY.sub(r"\1***", _CREDENTIALS.sub(masked, text))
+    return _SECRET_QUERY.sub(r"\1***", _CREDENTIALS.sub(masked, text))
 
 
 def check_store_url(url: str) -> str:
@@ -91,6 +92,8 @@ def check_store_url(url: str) -> str:
         raise SettingsError(f"REDIS_URL got {shown!r}, {problem}; {_TAKES}{hint}.") from None
     if problem:
         raise SettingsError(f"REDIS_URL got {shown!r}, {problem}; {_TAKES}.")
+    if scheme.lower() != "memory":
+        check_options(scheme.lower() + url[len(scheme) :], shown)
     return url
 
 

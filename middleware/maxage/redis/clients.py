@@ -25,6 +25,7 @@ from redis.retry import Retry
 from maxage.process_settings import process_settings
 from maxage.redis.cluster_clients import RedisCluster, async_cluster_client, cluster_client
 from maxage.redis.fallback import FallbackClient, unsupported
+from maxage.redis_options import client_options
 from maxage.redis_store.shared_state import RedisState, redis_state_for
 from maxage.redis_url import ServerGroup, server_group, server_url
 from maxage.settings import CacheSettings
@@ -200,7 +201,7 @@ def get_async_redis() -> AsyncRedis:
         return cast("AsyncRedis", client)
     if state is None or state.node is None:
         return AsyncRedis()
-    options = _options(settings) | state.node.options(in_loop=True)
+    options = state.node.options(in_loop=True) | _options(settings)
     pool = redis.asyncio.ConnectionPool(retry=AsyncRetry(NoBackoff(), 0), **options)
     return _with_state(cast("AsyncRedis", AsyncRedis.from_pool(pool)), state)
 
@@ -210,7 +211,7 @@ def _client(settings: CacheSettings) -> Redis:
     state, _ = _servers(settings)
     if state is None or state.node is None:
         return Redis()
-    options = _options(settings) | state.node.options(in_loop=False)
+    options = state.node.options(in_loop=False) | _options(settings)
     pool = redis.ConnectionPool(retry=Retry(NoBackoff(), 0), **options)
     return _with_state(cast("Redis", Redis.from_pool(pool)), state)
 
@@ -240,7 +241,8 @@ def _cluster_client(
 def _options(settings: CacheSettings) -> dict[str, Any]:
     """Return the connection options that both clients share."""
     budget = settings.cache_read_budget
-    return {"socket_timeout": budget, "socket_connect_timeout": budget, "protocol": 2}
+    own = {"socket_timeout": budget, "socket_connect_timeout": budget, "protocol": 2}
+    return client_options(settings.redis_url or "") | own
 
 
 def _servers(settings: CacheSettings) -> tuple[RedisState | None, ServerGroup | None]:

@@ -32,6 +32,7 @@ from maxage.redis.fallback import (
     OutageGuard,
     unsupported,
 )
+from maxage.redis_options import client_options, connection_options
 from maxage.redis_store.shared_state import RedisState
 from maxage.redis_url import ServerGroup
 
@@ -197,13 +198,18 @@ def async_cluster_client(
 def _connected(kind: Any, cluster: ServerGroup, state: RedisState, timeout: float) -> Any:
     is_awaitable = kind is AsyncRedisCluster
     node, retry = (AsyncClusterNode, AsyncRetry) if is_awaitable else (ClusterNode, Retry)
+    url = cluster.server_url(*cluster.hosts[0])
+    options: dict[str, Any] = connection_options(url) | client_options(url)
+    # There is only database 0, and redis-py takes no number for it.
+    options.pop("db", None)
     client = kind.from_url(
-        cluster.server_url(*cluster.hosts[0]),
+        url.partition("?")[0],
         startup_nodes=[node(host, port) for host, port in cluster.hosts[1:]],
         retry=retry(NoBackoff(), 0),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         protocol=2,
+        **options,
     )
     client.redis_state = state
     return client

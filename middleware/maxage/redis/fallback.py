@@ -18,6 +18,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     MasterDownError,
+    MaxConnectionsError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -138,8 +139,9 @@ class OutageGuard:
             return False
         if isinstance(error, RedisClusterException) and self._redis_state is not None:
             self._redis_state.recover()
-        # The refusal of one command is no failure of the server.
-        if self._node is not None and error and not isinstance(error, ResponseError):
+        # The refusal of one command is no failure of the server, nor is `max_connections`.
+        ours = (ResponseError, MaxConnectionsError)
+        if self._node is not None and error and not isinstance(error, ours):
             self._node.failed(error)
         return True
 

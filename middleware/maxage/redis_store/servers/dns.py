@@ -19,6 +19,7 @@ import redis.connection as blocking
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from maxage.redis_options import connection_options
 from maxage.redis_store.servers.blocking_calls import run_blocking, start_blocking
 
 LONGEST_LOOKUP: Final = 1.0
@@ -37,6 +38,19 @@ class BlockingConnection(blocking.Connection):
 
 class BlockingTlsConnection(BlockingConnection, blocking.SSLConnection):
     """The same with TLS."""
+
+    def can_read(self, timeout: float = 0) -> bool:
+        """Return whether there is an unexpected answer.
+
+        redis-py only asks whether bytes arrived, which is true of the session tickets of TLS 1.3:
+        it would give such a connection up.
+        """
+        if not super().can_read(timeout):
+            return False
+        parser: Any = self._parser
+        if parser._reader.has_data():  # noqa: SLF001 - redis-py has no public name for it
+            return True
+        return bool(parser.read_from_socket(timeout=0, raise_on_timeout=False))
 
 
 class AwaitableConnection(awaitable.Connection):
@@ -76,11 +90,25 @@ def never_resending(timeout: float) -> dict[str, Any]:
     }
 
 
+def url_options(url: str, *, in_loop: bool) -> dict[str, Any]:
+    """Return redis-py's options for connections to the server of a URL.
+
+    Args:
+        url: as redis-py spells it, with checked options.
+        in_loop: whether an event loop awaits the connections.
+    """
+    address = url.partition("?")[0].partition("#")[0]
+    named: dict[str, Any] = dict((awaitable if in_loop else blocking).parse_url(address))
+    options = connection_options(url)
+    # As in redis-py, the option `db` comes before the path, but user and password before options.
+    return options | named | {name: options[name] for name in ("db",) if name in options}
+
+
 def with_bounded_lookup(options: dict[str, Any], *, in_loop: bool) -> dict[str, Any]:
     """Return redis-py's connection options with a class whose DNS lookup is bounded.
 
     Args:
-        options: as redis-py's `parse_url` returns them.
+        options: as `url_options` returns them.
         in_loop: whether an event loop awaits the connections.
     """
     usual = awaitable.Connection if in_loop else blocking.Connection

@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, final
 
 import redis
-import redis.asyncio.connection as awaitable
-import redis.connection as blocking
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -25,7 +23,7 @@ from redis.exceptions import (
 
 from maxage.redis_store.servers.circuit_breaker import PROBE_INTERVAL, CircuitBreaker
 from maxage.redis_store.servers.commands import Command
-from maxage.redis_store.servers.dns import never_resending, with_bounded_lookup
+from maxage.redis_store.servers.dns import never_resending, url_options, with_bounded_lookup
 from maxage.redis_store.servers.sentinel import Sentinels, following
 from maxage.redis_url import mask_password
 from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of
@@ -208,8 +206,7 @@ class Node:
         Args:
             in_loop: whether an event loop awaits the connections.
         """
-        parse: Callable[[str], Any] = awaitable.parse_url if in_loop else blocking.parse_url
-        options: dict[str, Any] = dict(parse(self._url))
+        options = url_options(self._url, in_loop=in_loop)
         if self._sentinels is None:
             return with_bounded_lookup(options, in_loop=in_loop)
         return following(self._sentinels, options, in_loop=in_loop)

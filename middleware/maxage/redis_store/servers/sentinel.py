@@ -24,6 +24,7 @@ from maxage.redis_store.servers.dns import (
     BlockingConnection,
     BlockingTlsConnection,
     never_resending,
+    url_options,
     with_bounded_lookup,
 )
 from maxage.redis_url import ServerGroup
@@ -63,7 +64,7 @@ class Sentinels:
         raise RedisConnectionError("no sentinel names a primary")
 
     def _ask(self, host: str, port: int, timeout: float) -> tuple[str, int] | None:
-        address = dict(blocking.parse_url(self._group.sentinel_url(host, port)))
+        address = url_options(self._group.sentinel_url(host, port), in_loop=False)
         options = never_resending(timeout) | with_bounded_lookup(address, in_loop=False)
         pool = blocking.ConnectionPool(**options)
         try:
