@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI, Response
 
 from maxage import CacheMiddleware, CacheSettings, Counters, cached, counters, uncached
-from maxage.counters import BYPASSES
+from maxage.observe.counters import BYPASSES, counters_of
 from tests.support.asgi import CounterApp, call
 from tests.support.caching import background_done, cache_of
 from tests.support.clock import ManualClock
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 def counted(middleware: CacheMiddleware) -> dict[str, Any]:
     """What is not zero."""
     assert middleware.cache is not None
-    found = asdict(middleware.cache.counters)
+    found = asdict(counters_of(middleware.cache.tally))
     found["bypasses"] = {name: count for name, count in found["bypasses"].items() if count}
     return {name: count for name, count in found.items() if count}
 
@@ -124,7 +124,7 @@ async def test_who_waits_for_another_one_is_collapsed() -> None:
 
 
 async def test_what_says_no_store_is_a_miss_every_time() -> None:
-    """Though it is not even looked up after the first."""
+    """Though it is not even looked up after the first; each response says why it is not stored."""
     app = FastAPI()
 
     @app.get("/x")
@@ -135,7 +135,7 @@ async def test_what_says_no_store_is_a_miss_every_time() -> None:
     middleware = cache_of(app)
     for _ in range(3):
         await call(middleware)
-    assert counted(middleware) == {"misses": 3}
+    assert counted(middleware) == {"misses": 3, "not_stored": {"no-store": 3}}
 
 
 async def test_stale_answers_are_counted_beside() -> None:

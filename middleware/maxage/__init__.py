@@ -1,6 +1,5 @@
 """An HTTP response cache for FastAPI, Starlette and any ASGI application."""
 
-from maxage.counters import Counters, counters
 from maxage.errors import MaxageError, SettingsError, StoreUnavailableError
 from maxage.invalidation.purge import (
     apurge,
@@ -14,6 +13,7 @@ from maxage.invalidation.purge import (
     tag,
 )
 from maxage.middleware import CacheMiddleware
+from maxage.observe.counters import Counters, counters
 from maxage.redis_store.redis_store import RedisStore
 from maxage.routing.route_policy import Rule, cached, invalidates, invalidates_only, uncached
 from maxage.settings import CacheSettings

@@ -88,7 +88,8 @@ class CacheMiddleware:
             settings = settings if settings is not None else CacheSettings()
             targets = Targets(settings, tuple(rules), app, instance=next(_instances))
             if settings.use_redis_cache:
-                self.cache = Cache(settings, store if store is not None else store_for(settings))
+                chosen = store if store is not None else store_for(settings)
+                self.cache = Cache(settings, chosen, tally=targets.tally)
         except SettingsError as mistake:
             # Starlette builds middleware inside the server's first call, where an exception would
             # be taken for "no lifespan here". The lifespan reports it.

@@ -235,11 +235,20 @@ async def test_ttl_is_the_freshness_left_and_negative_when_stale() -> None:
 # --- 2.5: stored ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("control", ["no-store", "private", "max-age=0", "no-cache", "s-maxage=0"])
-async def test_stored_is_not_said_of_what_is_not_stored(control: str) -> None:
+@pytest.mark.parametrize(
+    ("control", "detail"),
+    [
+        ("no-store", "no-store"),
+        ("private", "private"),
+        ("max-age=0", "lifetime-0"),
+        ("no-cache", "no-lifetime"),
+        ("s-maxage=0", "lifetime-0"),
+    ],
+)
+async def test_stored_is_not_said_of_what_is_not_stored(control: str, detail: str) -> None:
     """Nor is the response found afterwards."""
     app = CounterApp(headers={"cache-control": control})
-    assert await served(app, {}, {}) == [{"fwd": "uri-miss"}] * 2
+    assert await served(app, {}, {}) == [{"fwd": "uri-miss", "detail": detail}] * 2
 
 
 @pytest.mark.parametrize(
@@ -278,7 +287,8 @@ async def test_a_set_cookie_that_forbids_storing_is_named() -> None:
 
 async def test_stored_is_not_said_of_a_head() -> None:
     """Only responses to GET are stored."""
-    assert await served(CounterApp(), {"method": "HEAD"}) == [{"fwd": "uri-miss"}]
+    found = await served(CounterApp(), {"method": "HEAD"})
+    assert found == [{"fwd": "uri-miss", "detail": "method"}]
 
 
 @pytest.mark.parametrize(
@@ -310,7 +320,7 @@ async def test_stored_is_not_said_when_the_application_ends_behind_its_head() ->
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start((b"content-length", b"1")))
 
-    assert await served(app, {}) == [{"fwd": "uri-miss"}]
+    assert await served(app, {}) == [{"fwd": "uri-miss", "detail": "incomplete"}]
 
 
 async def test_stored_is_not_said_when_the_handler_read_what_nothing_protects() -> None:
@@ -323,7 +333,7 @@ async def test_stored_is_not_said_when_the_handler_read_what_nothing_protects() 
         await send(start((b"content-length", b"1")))
         await send(piece(b"x"))
 
-    assert await served(app, {}) == [{"fwd": "uri-miss"}]
+    assert await served(app, {}) == [{"fwd": "uri-miss", "detail": "other-store"}]
 
 
 # --- 2.6: collapsed -------------------------------------------------------------------------------
@@ -355,8 +365,8 @@ async def test_collapsed_is_false_where_a_new_request_had_to_be_made() -> None:
     """True: the response was successfully reused; false: it waited in vain."""
     answers = await collapsed(CounterApp(headers={"cache-control": "no-store"}), 2)
     assert [ours(answer) for answer in answers] == [
-        {"fwd": "uri-miss"},
-        {"fwd": "uri-miss", "collapsed": False},
+        {"fwd": "uri-miss", "detail": "no-store"},
+        {"fwd": "uri-miss", "collapsed": False, "detail": "no-store"},
     ]
 
 

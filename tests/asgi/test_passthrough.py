@@ -112,7 +112,10 @@ async def test_a_status_that_no_response_can_have_passes_and_is_not_stored(statu
     middleware = cache_of(app)
     for _ in range(2):
         answer = await call(middleware)
-        assert (answer.status, status_of(answer)) == (status, b"maxage; fwd=uri-miss")
+        assert (answer.status, status_of(answer)) == (
+            status,
+            b"maxage; fwd=uri-miss; detail=status",
+        )
     assert app.runs == 2
 
 

@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 
 from maxage.background import Background
-from maxage.counters import Counters
 from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.purger import Purger
+from maxage.observe.counters import Tally
 from maxage.store.base import Store, TokenAuthority
 from tests.support.caching import begun_at_once
 
@@ -28,7 +28,7 @@ class Server(TokenAuthority):
         self.refusing = refusing
         self.answering = asyncio.Event()
         self.answering.set()
-        self.purger = Purger(cast("Store", self), Background(), Counters())
+        self.purger = Purger(cast("Store", self), Background(), Tally())
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         self.begun.append(groups)
@@ -177,6 +177,6 @@ async def test_tasks_that_begin_at_once_lose_no_purge(monkeypatch: pytest.Monkey
             written.extend(groups)
             return [b"token"] * len(groups)
 
-    purger = Purger(cast("Store", Renewing()), Background(), Counters())
+    purger = Purger(cast("Store", Renewing()), Background(), Tally())
     assert await asyncio.gather(purger.purge(["a"]), purger.purge(["b"])) == [True, True]
     assert written == ["a", "b"]

@@ -890,7 +890,7 @@ async def test_the_counters_show_the_route_that_costs_the_hits() -> None:
         await call(middleware, *request_line.split())
     await call(middleware, "PUT", "/nowhere")
     assert middleware.cache is not None
-    assert middleware.cache.counters.reached_reads == {"PUT /items/{n}": 6, "POST /orders": 2}
+    assert middleware.cache.tally.reached_reads == {"PUT /items/{n}": 6, "POST /orders": 2}
 
 
 async def test_the_start_names_the_orphans_in_one_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
+from maxage.observe.counters import counters_of
 from tests.support.asgi import Exchange, Message, Receive, Scope, Send, call, http_scope
 from tests.support.caching import background_done, cache_of, piece, start, status_of
 
@@ -138,7 +139,7 @@ async def test_a_disconnect_after_the_last_piece_does_not_prevent_storing() -> N
 
     await middleware(http_scope(), receive, send)
     assert middleware.cache is not None
-    assert middleware.cache.counters.stored == 1
+    assert counters_of(middleware.cache.tally).stored == 1
 
 
 async def test_readers_of_a_stream_that_goes_on_do_not_wait_for_its_end() -> None:

@@ -70,7 +70,7 @@ async def test_an_override_on_a_path_too_deep_to_be_cached_purges() -> None:
     middleware = CacheMiddleware(CounterApp(), CacheSettings(), store=MemoryStore())
     assert middleware.cache is not None
     await call(middleware, path="/a" * 40, headers={"x-method-override": "DELETE"})
-    assert middleware.cache.counters.purges
+    assert middleware.cache.tally.purges
 
 
 async def test_an_override_in_capitals_is_one() -> None:

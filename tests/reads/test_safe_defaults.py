@@ -419,7 +419,8 @@ async def test_a_request_with_no_store_is_answered_by_the_application() -> None:
     middleware = cache_of(CounterApp())
     await call(middleware)
     forced = await call(middleware, headers={"cache-control": "no-store"})
-    assert (forced.body, forced.header("cache-status")) == (b"run 2", b"maxage; fwd=request")
+    status = b"maxage; fwd=request; detail=request-no-store"
+    assert (forced.body, forced.header("cache-status")) == (b"run 2", status)
     assert (await call(middleware)).body == b"run 1"
 
 

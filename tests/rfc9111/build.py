@@ -9,7 +9,7 @@ from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.storing_memo import memoised_may_store
-from maxage.rfc9111.verdicts import MayNotStore, MayStore
+from maxage.rfc9111.verdicts import MayNotStore, MayStore, NotFreshened
 
 NOW = 1_800_000_000.0
 """Friday, 15 January 2027, 08:00:00 GMT."""
@@ -72,8 +72,10 @@ def stored(
     return replace(answer.stored, body=body)
 
 
-def refusal(answer: MayStore | MayNotStore) -> str:
+def refusal(answer: MayStore | MayNotStore | NotFreshened) -> str:
     """The reason why it may not be stored; fails when it may."""
+    if isinstance(answer, NotFreshened):
+        return answer.name
     assert isinstance(answer, MayNotStore), answer
     return answer.reason
 

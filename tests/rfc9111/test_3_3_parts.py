@@ -84,7 +84,7 @@ def test_a_part_needs_freshness_information() -> None:
     """The configured lifetime is for whole responses."""
     policy = Policy(store_partial=True, default_lifetime=60)
     answer = storing(MIDDLE, status=206, request=RANGED, policy=policy)
-    assert refusal(answer) == "no lifetime"
+    assert refusal(answer) == "no-lifetime"
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,8 @@ def test_any_final_status_is_stored_with_explicit_freshness(status: int, field: 
 def test_other_statuses_than_200_are_not_stored_without_a_lifetime(status: int) -> None:
     """The configured lifetime is for a plain 200 only."""
     policy = Policy(default_lifetime=60)
-    assert refusal(storing(status=status, policy=policy)) == "no lifetime"
-    assert refusal(storing('ETag: "a"', status=status, policy=policy)) == "no lifetime"
+    assert refusal(storing(status=status, policy=policy)) == "no-lifetime"
+    assert refusal(storing('ETag: "a"', status=status, policy=policy)) == "no-lifetime"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 406, 408, 411, 413, 418, 421, 426])
@@ -76,8 +76,8 @@ def test_client_errors_by_more_than_the_url_are_stored_only_by_setting(status: i
     """A header field of one request may be their cause, and the next request lacks it."""
     fresh = "Cache-Control: max-age=60"
     allowed = Policy(store_client_errors=True, default_lifetime=60)
-    assert refusal(storing(fresh, status=status)) == "client error"
-    assert refusal(storing(status=status, policy=allowed)) == "no lifetime"
+    assert refusal(storing(fresh, status=status)) == "client-error"
+    assert refusal(storing(status=status, policy=allowed)) == "no-lifetime"
     assert stored(fresh, status=status, policy=allowed).status == status
 
 
@@ -86,8 +86,8 @@ def test_server_errors_are_stored_only_by_setting_and_with_a_lifetime(status: in
     """5xx never by default."""
     fresh = "Cache-Control: max-age=60"
     allowed = Policy(store_server_errors=True, default_lifetime=60)
-    assert refusal(storing(fresh, status=status)) == "server error"
-    assert refusal(storing(status=status, policy=allowed)) == "no lifetime"
+    assert refusal(storing(fresh, status=status)) == "server-error"
+    assert refusal(storing(status=status, policy=allowed)) == "no-lifetime"
     assert stored(fresh, status=status, policy=allowed).status == status
 
 
@@ -108,7 +108,7 @@ def test_a_plain_200_gets_the_configured_lifetime() -> None:
 
 def test_without_a_configured_lifetime_a_plain_200_is_not_stored() -> None:
     """0 switches implicit storing off."""
-    assert refusal(storing("Content-Type: application/json")) == "no lifetime"
+    assert refusal(storing("Content-Type: application/json")) == "no-lifetime"
 
 
 @pytest.mark.parametrize(
@@ -167,14 +167,14 @@ def test_a_response_that_is_stale_from_the_start_never_gets_the_configured_lifet
 ) -> None:
     """A response that says "stale", or says it badly, gets no lifetime of our choice."""
     assert refusal(storing(field, policy=Policy(default_lifetime=60))) == (
-        "never usable" if "no-cache" not in field else "no lifetime"
+        "lifetime-0" if "no-cache" not in field else "no-lifetime"
     )
 
 
 def test_pragma_no_cache_in_a_response_refuses_the_configured_lifetime_only() -> None:
     """Pragma means nothing in a response, but not that its sender wants it stored."""
     policy = Policy(default_lifetime=60)
-    assert refusal(storing("Pragma: no-cache", policy=policy)) == "no lifetime"
+    assert refusal(storing("Pragma: no-cache", policy=policy)) == "no-lifetime"
     assert stored("Pragma: no-cache", "Cache-Control: max-age=9").freshness_lifetime == 9
 
 
@@ -193,7 +193,7 @@ ONCE = [
 @pytest.mark.parametrize("field", ONCE)
 def test_a_download_or_a_stream_gets_no_lifetime_that_holds_for_all_routes(field: str) -> None:
     """It is made for one client, or goes on growing."""
-    assert refusal(storing(field, policy=Policy(default_lifetime=60))) == "no lifetime"
+    assert refusal(storing(field, policy=Policy(default_lifetime=60))) == "no-lifetime"
 
 
 @pytest.mark.parametrize("field", ONCE)
@@ -223,7 +223,7 @@ def test_the_configured_lifetime_is_not_for_requests_with_credentials() -> None:
     request = get("Authorization: x", credentials=True)
     policy = Policy(default_lifetime=60)
     assert (
-        refusal(storing("Cache-Control: public", request=request, policy=policy)) == "no lifetime"
+        refusal(storing("Cache-Control: public", request=request, policy=policy)) == "no-lifetime"
     )
 
 
@@ -231,9 +231,9 @@ def test_a_targeted_field_without_a_lifetime_keeps_what_it_hides_from_being_igno
     """A prohibition beside an irrelevant targeted field still keeps our own lifetime away."""
     policy = Policy(default_lifetime=60)
     hidden = storing("CDN-Cache-Control: public", "Cache-Control: no-store", policy=policy)
-    assert refusal(hidden) == "no lifetime"
+    assert refusal(hidden) == "no-lifetime"
     expired = storing("CDN-Cache-Control: public", "Expires: 0", policy=policy)
-    assert refusal(expired) == "no lifetime"
+    assert refusal(expired) == "no-lifetime"
     assert stored("CDN-Cache-Control: public", policy=policy).lifetime_is_ours
 
 
@@ -275,12 +275,12 @@ def test_private_with_and_without_field_names_forbids_storing() -> None:
 @pytest.mark.parametrize("value", ["*", "*, *", ", *", "*, Foo", "Foo, *", "a b", '"foo"', "a;b"])
 def test_vary_star_forbids_storing(value: str) -> None:
     """What can never match need not be stored; nor what is no list of field names."""
-    assert refusal(storing("Cache-Control: max-age=60", f"Vary: {value}")) == "vary"
+    assert refusal(storing("Cache-Control: max-age=60", f"Vary: {value}")) == "vary-star"
 
 
 def test_vary_star_on_a_second_line_forbids_storing() -> None:
     """All lines count."""
-    assert refusal(storing("Cache-Control: max-age=60", "Vary: ", "vary: *")) == "vary"
+    assert refusal(storing("Cache-Control: max-age=60", "Vary: ", "vary: *")) == "vary-star"
 
 
 def test_a_cookie_forbids_storing() -> None:
@@ -317,13 +317,13 @@ def test_a_cookie_that_the_response_sets_apart_is_left_out_of_what_is_stored(
 )
 def test_event_streams_are_not_stored(kind: str) -> None:
     """They do not end."""
-    assert refusal(storing("Cache-Control: max-age=60", f"Content-Type: {kind}")) == "event stream"
+    assert refusal(storing("Cache-Control: max-age=60", f"Content-Type: {kind}")) == "stream"
 
 
 def test_the_request_s_no_store_forbids_storing() -> None:
     """Section 5.2.1.5, unless request directives are ignored by setting."""
     request = get("Cache-Control: no-store")
-    assert refusal(storing("Cache-Control: max-age=60", request=request)) == "request no-store"
+    assert refusal(storing("Cache-Control: max-age=60", request=request)) == "request-no-store"
     deaf = Policy(obey_request_directives=False)
     assert stored("Cache-Control: max-age=60", request=request, policy=deaf).status == 200
 
@@ -383,12 +383,12 @@ def test_a_200_with_a_validator_alone_is_stored_for_validation() -> None:
 @pytest.mark.parametrize("field", ["X: 1", "ETag: ", "Last-Modified: garbage"])
 def test_a_stale_response_without_a_validator_is_not_stored(field: str) -> None:
     """Nothing could ever be done with it."""
-    assert refusal(storing("Cache-Control: max-age=0", field)) == "never usable"
+    assert refusal(storing("Cache-Control: max-age=0", field)) == "lifetime-0"
 
 
 def test_a_stale_error_page_is_not_stored_for_its_validator() -> None:
     """Only a 200 is confirmed by 304."""
-    assert refusal(storing("Cache-Control: max-age=0", 'ETag: "a"', status=404)) == "never usable"
+    assert refusal(storing("Cache-Control: max-age=0", 'ETag: "a"', status=404)) == "lifetime-0"
 
 
 @pytest.mark.parametrize("directive", ["stale-while-revalidate=9", "stale-if-error=9"])
@@ -396,8 +396,8 @@ def test_a_stale_response_is_stored_when_it_may_be_used_stale(directive: str) ->
     """Stale uses make it useful, unless they are forbidden in the same breath."""
     assert stored(f"Cache-Control: max-age=0, {directive}").freshness_lifetime == 0
     forbidden = storing(f"Cache-Control: max-age=0, {directive}, must-revalidate")
-    assert refusal(forbidden) == "never usable"
-    assert refusal(storing(f"Cache-Control: no-cache, {directive}")) == "no lifetime"
+    assert refusal(forbidden) == "lifetime-0"
+    assert refusal(storing(f"Cache-Control: no-cache, {directive}")) == "no-lifetime"
 
 
 def test_a_response_that_arrives_stale_is_stored_for_max_stale() -> None:

@@ -110,7 +110,7 @@ def test_heuristically_cacheable_statuses_get_a_share_of_the_time_since_they_cha
 @pytest.mark.parametrize("status", [201, 202, 302, 303, 307, 500, 502, 503, 504, 599])
 def test_other_statuses_get_one_only_when_public(status: int) -> None:
     """`public` marks a response as explicitly cacheable."""
-    assert refusal(storing(MODIFIED, status=status, policy=TENTH)) == "no lifetime"
+    assert refusal(storing(MODIFIED, status=status, policy=TENTH)) == "no-lifetime"
     public = stored(MODIFIED, "Cache-Control: public", status=status, policy=TENTH)
     assert public.freshness_lifetime == 8640
 
@@ -145,7 +145,7 @@ def test_a_heuristic_lifetime_is_between_nothing_and_a_day(modified: str, lifeti
 
 def test_an_invalid_last_modified_gives_no_heuristic_lifetime() -> None:
     """What is no date says nothing."""
-    assert refusal(storing("Last-Modified: yesterday", policy=TENTH)) == "no lifetime"
+    assert refusal(storing("Last-Modified: yesterday", policy=TENTH)) == "no-lifetime"
 
 
 def test_the_heuristic_lifetime_goes_before_the_configured_one() -> None:

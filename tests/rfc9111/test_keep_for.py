@@ -97,7 +97,7 @@ NUMBERS = st.integers(0, 5000)
 def test_a_response_that_is_of_no_use_any_more_is_not_stored() -> None:
     """It arrived stale and may not be used stale; nothing is ever kept for no time."""
     answer = storing("Cache-Control: max-age=60, must-revalidate", "Age: 60")
-    assert refusal(answer) == "never usable"
+    assert refusal(answer) == "lifetime-0"
     assert kept("Cache-Control: max-age=60, must-revalidate", "Age: 59") == 1
 
 

@@ -189,7 +189,7 @@ async def test_a_tag_named_by_the_response_is_captured_before_it_is_stored(heade
     middleware = cache_of(app)
     assert middleware.cache is not None
     first = await call(middleware, path="/reports/a")
-    assert first.header("cache-status") == b"maxage; fwd=uri-miss"
+    assert first.header("cache-status") == b"maxage; fwd=uri-miss; detail=late-tag"
     await call(middleware, path="/reports/a")
     assert ttl_of(await call(middleware, path="/reports/a")) is not None
     assert len(runs) == 2

@@ -79,7 +79,7 @@ async def test_an_application_that_returns_at_once_needs_one_purge() -> None:
     assert (await exchange.finish()).body == b"done"
     assert site.happened == ["answered", "returned", "purge", "sent", "sent"]
     assert site.middleware.cache is not None
-    assert site.middleware.cache.counters.purges == 2
+    assert site.middleware.cache.tally.purges == {"write": 2}
 
 
 async def test_an_answer_does_not_wait_for_what_runs_after_it() -> None:
@@ -166,7 +166,7 @@ async def test_who_is_cancelled_sends_nothing_and_has_purged(goes_on: bool) -> N
     assert site.happened.count("purge") == 1 + goes_on
     assert site.middleware.cache is not None
     await site.middleware.cache.background.close()
-    assert site.middleware.cache.counters.purges == 2
+    assert site.middleware.cache.tally.purges == {"write": 2}
 
 
 @pytest.mark.parametrize("then", [None, turns], ids=["returned", "running"])

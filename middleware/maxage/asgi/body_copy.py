@@ -31,7 +31,7 @@ class BodyCopy:
         declared: the Content-Length in bytes; None: none is declared.
     """
 
-    __slots__ = ("_cache", "_ended", "_pieces", "declared", "size")
+    __slots__ = ("_cache", "_ended", "_pieces", "declared", "is_too_large", "size")
 
     def __init__(self, cache: Cache, declared: int | None = None) -> None:
         self._cache: Final = cache
@@ -40,6 +40,8 @@ class BodyCopy:
         self.declared: Final = declared
         self.size = 0
         """Bytes copied."""
+        self.is_too_large = False
+        """Whether the body exceeded its own limit."""
 
     def add(self, message: Message) -> bool:
         """Copy the piece in a message of ASGI; False: it exceeds a limit, and the copy is empty."""
@@ -47,6 +49,7 @@ class BodyCopy:
         size, cache = len(piece), self._cache
         fits = self.size + size <= cache.settings.cache_max_body_bytes
         if not (fits and cache.pending_writes.reserve(size)):
+            self.is_too_large = not fits
             self.drop()
             return False
         if size:

@@ -7,6 +7,7 @@ from typing import Final, final
 from maxage.asgi.identity import identity_slots, is_identified, reads_cookies_alone
 from maxage.asgi.types import Scope
 from maxage.cache.target import Target
+from maxage.observe.words import Reason
 from maxage.rfc9111.message import Headers
 from maxage.settings import CacheSettings
 
@@ -39,16 +40,17 @@ class Credentials:
         # A hit would skip the check of such a route, so that every request counts.
         return route is not None and route.has_security and not self._authorization_only
 
-    def kind_in(self, scope: Scope, headers: Headers) -> str:
-        """Return which kind of credentials a request with credentials carries, in one word."""
+    def kind_in(self, scope: Scope, headers: Headers) -> Reason:
+        """Return which kind of credentials a request with credentials carries."""
         if b"authorization" in headers or headers.has_any(self._fields):
-            return "credentials"
+            return Reason.CREDENTIALS
         if self._has_personal_cookie(headers):
-            return "cookie"
+            return Reason.COOKIE
         if self.identify(scope):
-            return "session" if is_identified({"session": scope.get("session")}) else "user"
+            is_session = is_identified({"session": scope.get("session")})
+            return Reason.SESSION if is_session else Reason.USER
         # Without any of them, the route itself checks its requests.
-        return "security"
+        return Reason.SECURITY
 
     def identify(self, scope: Scope) -> bool:
         """Return whether the session, the user or the permissions in the scope are credentials."""

@@ -9,8 +9,16 @@ from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
 from maxage.cache.target import Target
 from maxage.invalidation.dependencies import Dependencies, current_dependencies
+from maxage.observe.counters import RouteCounts
+from maxage.observe.words import Bypass, Outcome, Reason
 
-_URI_MISS: Final = CacheStatus(fwd="uri-miss").header_value()
+_PASSED_BY: Final = {
+    reason: CacheStatus(fwd="bypass", detail=reason).header_value() for reason in Bypass
+}
+_UNSTORABLE: Final = {
+    reason: CacheStatus(fwd="uri-miss", detail=reason).header_value()
+    for reason in (Reason.NO_STORE, Reason.PRIVATE, Reason.RELEARNT)
+}
 
 
 async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
@@ -54,16 +62,15 @@ def pass_on(
         send: of the request.
         status: our member of Cache-Status.
         unstorable: the target, if its responses are known to forbid storing; it is looked up again
-            when one does not.
+            when one does not. Our member of Cache-Status follows from it.
     """
 
     def send_outgoing(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             headers = service.outgoing(message.get("headers", ()), now=cache.clock())
-            if unstorable is not None:
-                unstorable.recheck_unstorable(headers)
-            if status is not None and service.settings.cache_status_header:
-                headers.append((b"cache-status", status))
+            said = status if unstorable is None else _said_of(unstorable, headers)
+            if said is not None and service.settings.cache_status_header:
+                headers.append((b"cache-status", said))
             message = {**message, "headers": headers}
         return send(message)
 
@@ -76,5 +83,26 @@ def pass_unstorable(  # noqa: PLR0917 - as ASGI calls an application, in whose p
     service: Service, cache: Cache, target: Target, scope: Scope, receive: Receive, send: Send
 ) -> Awaitable[None]:
     """Let the application answer a request whose response is known to be unstorable."""
-    cache.counters.misses += 1
-    return pass_on(service, cache, scope, receive, send, status=_URI_MISS, unstorable=target)
+    target.counts.forwards[Outcome.URI_MISS] += 1
+    return pass_on(service, cache, scope, receive, send, unstorable=target)
+
+
+def _said_of(target: Target, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Count why a response is not stored; return our member of Cache-Status."""
+    reason = target.recheck_unstorable(headers)
+    target.counts.not_stored[reason] += 1
+    return _UNSTORABLE[reason]
+
+
+def pass_by(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
+    service: Service,
+    cache: Cache,
+    counts: RouteCounts,
+    reason: Bypass,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> Awaitable[None]:
+    """Let the application answer a request that is not looked up, and say why."""
+    counts.bypasses[reason] += 1
+    return pass_on(service, cache, scope, receive, send, status=_PASSED_BY[reason])

@@ -17,8 +17,8 @@ from maxage.cache.lookup import Lookup, result_of_copy, selected_key
 from maxage.cache.pending_writes import PendingWrites
 from maxage.cache.target import UNCACHEABLE_SECONDS, Target
 from maxage.clock import Clock, monotonic_clock, wall_clock
-from maxage.counters import Counters, begin_counting
 from maxage.invalidation.purger import Purger
+from maxage.observe.counters import Tally, begin_counting
 from maxage.rfc9111.age import current_age
 from maxage.rfc9111.decide import decide
 from maxage.rfc9111.decisions import Decision, Forward, Serve
@@ -42,6 +42,7 @@ class Cache:
         settings: CacheSettings,
         store: Store,
         *,
+        tally: Tally | None = None,
         clock: Clock = wall_clock,
         monotonic: Clock = monotonic_clock,
         draw: Callable[[], float] = random.random,
@@ -52,11 +53,11 @@ class Cache:
         self.monotonic: Final = monotonic
         self.draw: Final = draw
         self.flights: Final[Flights[Entry]] = Flights()
-        self.counters: Final[Counters] = begin_counting()
+        self.tally: Final = tally or begin_counting()
         self.background: Final = Background()
-        self.pending_writes: Final = PendingWrites(settings, store, self.counters, self.background)
+        self.pending_writes: Final = PendingWrites(settings, store, self.tally, self.background)
         self.lookups: Final = Lookup(settings, store, self.pending_writes)
-        self.purger: Final = Purger(store, self.background, self.counters)
+        self.purger: Final = Purger(store, self.background, self.tally)
         self._claims: Final = Claims(store, self.background, not_shareable_for=UNCACHEABLE_SECONDS)
 
     # look up and decide
@@ -141,7 +142,7 @@ class Cache:
         key = found.collapse_key
         if target.refresh_after > self.monotonic() or self.flights.find(key) is not None:
             return None
-        self.counters.refreshes += 1
+        target.counts.refreshes += 1
         return self.flights.lead(key, found.tokens)
 
     def revalidation(self, found: LookupResult) -> Forward:

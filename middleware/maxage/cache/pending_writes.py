@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from maxage.background import Background
 from maxage.cache.fill import Fill
-from maxage.counters import Counters
+from maxage.observe.counters import Tally
 from maxage.settings import CacheSettings
 from maxage.store.base import Store, StoreReply, StoreWrite, Value
 from maxage.store.claims import Claim
@@ -35,11 +35,11 @@ class PendingWrites:
         self,
         settings: CacheSettings,
         store: Store,
-        counters: Counters,
+        tally: Tally,
         background: Background,
     ) -> None:
         self._settings: Final = settings
-        self._counters: Final = counters
+        self._tally: Final = tally
         self._background: Final = background
         self.store: Final = store
         secret = settings.cache_secret
@@ -97,7 +97,7 @@ class PendingWrites:
             return value
         decoded = self._codec.decode(value, key)
         if decoded is None:
-            self._counters.unreadable += 1
+            self._tally.unreadable += 1
         return decoded
 
     def add(self, entry: Entry) -> None:

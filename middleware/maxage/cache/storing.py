@@ -14,6 +14,7 @@ from maxage.cache.key import variant_key
 from maxage.cache.target import Target
 from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.group_names import tag_group
+from maxage.observe.words import Reason
 from maxage.rfc9111 import freshening
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.message import Request, Response, StoredResponse
@@ -21,7 +22,7 @@ from maxage.rfc9111.no_vary_search import NO_VARY_SEARCH, search_variance
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.storing_memo import memoised_may_store
 from maxage.rfc9111.vary import selecting_values
-from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
+from maxage.rfc9111.verdicts import MayNotStore, MayStore, NotFreshened
 from maxage.store.claims import Claim
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
@@ -55,7 +56,7 @@ def consider(cache: Cache, answer: Answer, groups: tuple[str, ...] = ()) -> Fill
     response = answer.response
     header_bytes = sum(map(len, chain.from_iterable(response.headers.raw)))
     if header_bytes > cache.settings.cache_max_header_bytes:
-        return MayNotStore(reason="headers too long")
+        return MayNotStore(reason=Reason.LONG_HEADERS)
     return _fill(cache, answer, memoised_may_store(_arrival(cache, answer)), groups)
 
 
@@ -63,8 +64,10 @@ def freshen(cache: Cache, answer: Answer) -> tuple[StoredResponse | None, Fill |
     """Return the stored response as a 304 made it, and whether it may be stored like that."""
     entry = answer.found.entry
     if entry is None:
-        return None, MayNotStore(reason="nothing stored")
+        return None, MayNotStore(reason=Reason.CONDITIONAL)
     verdict = freshening.freshen(entry.stored, _arrival(cache, answer))
+    if isinstance(verdict, NotFreshened):
+        return None, MayNotStore(reason=Reason.CONDITIONAL)
     if isinstance(verdict, MayNotStore):
         if verdict.freshened is not None:
             # It answers this client, and no later one.
@@ -81,9 +84,9 @@ def freshen_from_head(cache: Cache, answer: Answer) -> None:
     if entry is None:
         return
     verdict = freshening.freshen_from_head(entry.stored, _arrival(cache, answer))
-    if isinstance(verdict, MayNotStore):
-        if verdict.reason == Reason.MISMATCH:
-            cache.drop(entry)
+    if verdict is NotFreshened.MISMATCH:
+        cache.drop(entry)
+    if not isinstance(verdict, MayStore):
         return
     # The tokens are those that the entry was found valid under.
     fill = _fill(cache, answer, verdict, ())
@@ -120,12 +123,12 @@ def _fill(
     target, found = answer.target, answer.found
     tags = response_tags(answer.response.headers)
     if len(tags) > cache.settings.cache_max_tags or any(len(t) > LONGEST_TAG for t in tags):
-        return MayNotStore(reason="too many tags")
+        return MayNotStore(reason=Reason.TOO_MANY_TAGS)
     if any_quarantined(found.tokens.values()):
-        return MayNotStore(reason="replica may lag")
+        return MayNotStore(reason=Reason.REPLICA_LAG)
     named = (*groups, *map(tag_group, tags))
     if not _captured(cache, target, found, named):
-        return MayNotStore(reason="late groups")
+        return MayNotStore(reason=Reason.LATE_TAG)
     all_groups = tuple(dict.fromkeys((*target.groups, *named))) if named else target.groups
     return Fill(
         target=target, found=found, request=answer.request, verdict=verdict, groups=all_groups
@@ -147,7 +150,7 @@ def _captured(cache: Cache, target: Target, found: LookupResult, named: Collecti
 
 def store_response(
     cache: Cache, fill: Fill, body: bytes, dependencies: Dependencies, claim: Claim | None = None
-) -> Entry | None:
+) -> Entry | Reason:
     """Store a response that came through whole; lookups find it at once, and it is written soon.
 
     Args:
@@ -158,12 +161,14 @@ def store_response(
         claim: of this process to the response; it ends with the write.
 
     Returns:
-        The entry, or None where a group that the handler read has no usable token.
+        The entry, or the reason why it is not stored.
     """
     target, found = fill.target, fill.found
     late = dependencies.tags.difference(fill.groups)
-    if dependencies.unprotected or (late and not _captured(cache, target, found, late)):
-        return None
+    if dependencies.unprotected:
+        return Reason.OTHER_STORE
+    if late and not _captured(cache, target, found, late):
+        return Reason.LATE_TAG
     stored = _with_all_names(completed(fill.verdict.stored, body), fill)
     names, primary = stored.vary_names, _primary_key(fill, stored)
     if primary != found.key:
@@ -172,8 +177,8 @@ def store_response(
         fill = replace(fill, found=found)
     key = variant_key(primary, names, stored.selecting) if names else primary
     tokens = _tokens(fill, late, dependencies)
-    if tokens is None:
-        return None
+    if isinstance(tokens, Reason):
+        return tokens
     if dependencies.read:
         target.remember_groups(dependencies.read, cache.settings.cache_max_tags)
     entry = Entry(key=key, stored=stored, tokens=tuple(tokens.items()))
@@ -183,7 +188,8 @@ def store_response(
     )
     if cache.clock() - stored.request_time < cache.settings.cache_collapse_wait:
         target.filled_in_time()
-    cache.counters.stored += 1
+    target.counts.stored += 1
+    target.counts.stored_bytes += len(body)
     cache.pending_writes.add(entry)
     # Near copies under these keys are older.
     cache.forget_copies(key, found.key)
@@ -206,16 +212,16 @@ def _with_all_names(stored: StoredResponse, fill: Fill) -> StoredResponse:
 
 def _tokens(
     fill: Fill, late: Collection[str], dependencies: Dependencies
-) -> dict[str, bytes] | None:
-    """Return the tokens that the response depends on; None: they protect nothing."""
+) -> dict[str, bytes] | Reason:
+    """Return the tokens that the response depends on, or the reason why they protect nothing."""
     found, read = fill.found.tokens, dependencies.read
     # A typed read captured its group's token itself, before it read. If the group was purged
     # between the lookup and that read, the response may mix both sides of the change.
     if read and any(found.get(group, token) != token for group, token in read.items()):
-        return None
+        return Reason.PURGED
     tokens = {group: found[group] or b"" for group in (*fill.groups, *late)}
     tokens |= read
-    return None if any_quarantined(tokens.values()) else tokens
+    return Reason.REPLICA_LAG if any_quarantined(tokens.values()) else tokens
 
 
 def _primary_key(fill: Fill, stored: StoredResponse) -> bytes:

@@ -7,6 +7,8 @@ from typing import Final, Literal, final
 from msgspec import Struct
 
 from maxage.cache.key import Place, primary_key
+from maxage.observe.counters import RouteCounts
+from maxage.observe.words import Reason
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
 from maxage.rfc9111.policy import Policy
 from maxage.routing.route_policy import RoutePolicy, Rule
@@ -31,7 +33,7 @@ credentials, or reads all request headers; its path has too many segments."""
 
 
 class Touched(Struct, frozen=True, gc=False):
-    """What a mutating request purges."""
+    """What a mutating request purges, and where it is counted."""
 
     groups: tuple[str, ...]
     route: str
@@ -40,6 +42,7 @@ class Touched(Struct, frozen=True, gc=False):
     """Whether the path has a known route."""
     reads: int
     """How many read routes it reaches."""
+    counts: RouteCounts
 
 
 @final
@@ -50,11 +53,12 @@ class Terms:
         route: the route.
         policy: what settings, rules and decorators say.
         rules: the same for the rules of RFC 9111.
+        counts: of the route.
         matching: the `Rule`s that apply.
         restriction: why these URLs get no default lifetime, or are not cached; None: neither.
     """
 
-    __slots__ = ("is_plain", "matching", "policy", "restriction", "route", "rules")
+    __slots__ = ("counts", "is_plain", "matching", "policy", "restriction", "route", "rules")
 
     def __init__(
         self,
@@ -62,12 +66,14 @@ class Terms:
         policy: RoutePolicy,
         rules: Policy,
         *,
+        counts: RouteCounts,
         matching: tuple[Rule, ...] = (),
         restriction: Restriction | None = None,
     ) -> None:
         self.route: Final = route
         self.policy: Final = policy
         self.rules: Final = rules
+        self.counts: Final = counts
         self.matching: Final = matching
         self.restriction: Final = restriction
         self.is_plain: Final = policy.vary_by is None and (
@@ -81,9 +87,10 @@ class Target:
     """A URL as the cache knows it. The attributes that are not final change as responses come."""
 
     __slots__ = (
-        "_named", "_place", "_query", "all_groups", "answers_others", "generation", "groups",
-        "is_plain", "late_groups", "plain_key", "policy", "refresh_after", "route", "routed",
-        "rules", "search", "terms", "unshareable_until", "unstorable", "vary_names",
+        "_named", "_place", "_query", "all_groups", "answers_others", "counts", "generation",
+        "groups", "is_plain", "late_groups", "plain_key", "policy", "refresh_after", "route",
+        "routed", "rules", "search", "terms", "unshareable_until", "unstorable",
+        "unstorable_reason", "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +115,8 @@ class Target:
         self.policy: Final = terms.policy
         self.rules: Final = terms.rules
         self.is_plain: Final = terms.is_plain
+        self.counts: Final = terms.counts
+        """The counts of its route."""
         self.groups: Final = groups
         self.generation: Final = generation
         """The number of the routes among which it was found."""
@@ -128,6 +137,8 @@ class Target:
         self.unstorable: tuple[bytes, ...] = ()
         """The Cache-Control that forbade storing its last response, while nothing is stored for the
         URL. It is not looked up until `unshareable_until`."""
+        self.unstorable_reason = Reason.NO_STORE
+        """The word for what that Cache-Control says."""
         self.refresh_after = 0.0
         """Monotonic seconds until which no background refresh begins: the last one failed."""
 
@@ -162,16 +173,19 @@ class Target:
 
     # storable and shareable
 
-    def mark_unstorable(self, now: float, *, control: tuple[bytes, ...] = ()) -> None:
+    def mark_unstorable(
+        self, now: float, *, control: tuple[bytes, ...] = (), reason: Reason = Reason.NO_STORE
+    ) -> None:
         """Remember that requests for this URL need not wait for each other.
 
         Args:
             now: monotonic seconds.
             control: the Cache-Control that forbade storing, where nothing is stored for the URL:
                 then it need not be looked up either.
+            reason: the word for what it says.
         """
         self.unshareable_until = now + UNCACHEABLE_SECONDS
-        self.unstorable = control
+        self.unstorable, self.unstorable_reason = control, reason
         self.answers_others = self.rules.default_lifetime > 0
 
     def waited_in_vain(self) -> None:
@@ -194,8 +208,13 @@ class Target:
         """Return whether a lookup would find nothing, and the response would not be stored."""
         return self.unstorable != () and self.unshareable_until > now
 
-    def recheck_unstorable(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Look the URL up again as soon as its response has another Cache-Control."""
+    def recheck_unstorable(self, headers: Iterable[tuple[bytes, bytes]]) -> Reason:
+        """Return why a response is not stored.
+
+        As soon as its Cache-Control is another one, the URL is looked up again.
+        """
         control = tuple([value for name, value in headers if name.lower() == b"cache-control"])
-        if control != self.unstorable:
-            self.unstorable = ()
+        if control == self.unstorable:
+            return self.unstorable_reason
+        self.unstorable = ()
+        return Reason.RELEARNT

@@ -14,6 +14,7 @@ from maxage.cache.machine import is_loopback, machine_name
 from maxage.cache.target import Restriction, Search, Target, Terms, Touched
 from maxage.invalidation.group_names import named_groups, path_group, tag_group
 from maxage.invalidation.groups import RouteGroups, fallback_groups
+from maxage.observe.counters import begin_counting
 from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.policy import Policy
@@ -48,6 +49,8 @@ class Targets:
     def __init__(
         self, settings: CacheSettings, rules: Sequence[Rule], app: Any, *, instance: int
     ) -> None:
+        self.tally: Final = begin_counting()
+        """The counts of all routes, and of the middleware that has these targets."""
         # Applications in one process share the embedded store, but never an entry.
         own = f"#{instance}" if server_url(settings.redis_url) is None else ""
         self._named = (settings.cache_namespace, settings.cache_release + own)
@@ -212,6 +215,7 @@ class Targets:
             route=f"{method} {match.route.template}" if match and known else "unknown route",
             is_known=known,
             reads=reads,
+            counts=self.tally.of_route(match.route.template if match and known else None),
         )
 
     def member(self, path: str, scope: Mapping[str, Any]) -> tuple[str, ...]:
@@ -249,7 +253,10 @@ class Targets:
         groups: tuple[str, ...] = ()
         if deep:
             policy = replace(terms.policy, cache=False)
-            terms = Terms(None, policy, terms.rules, matching=terms.matching, restriction="deep")
+            terms = Terms(
+                None, policy, terms.rules, counts=self.tally.of_route(None),
+                matching=terms.matching, restriction="deep",
+            )  # fmt: skip
         elif match is None or self._route_groups is None:
             groups = fallback_groups(inner)
         else:
@@ -304,7 +311,10 @@ class Targets:
                 policy, restriction = replace(policy, cache=False), "headers"
             lifetime = 0.0 if guarded else policy.default_lifetime
             rules = self._rules_with(lifetime, declared=policy.lifetime_is_declared)
-            terms = Terms(route, policy, rules, matching=matching, restriction=restriction)
+            counts = self.tally.of_route(route.template if route is not None else None)
+            terms = Terms(
+                route, policy, rules, counts=counts, matching=matching, restriction=restriction
+            )
             self._terms[route, matching, by_default] = terms
         return terms
 

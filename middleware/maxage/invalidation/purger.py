@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any, Final, final
 
 from maxage.background import Background
-from maxage.counters import Counters
 from maxage.invalidation.dependencies import Dependencies
+from maxage.observe.counters import Tally
+from maxage.observe.words import PurgeCause
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
 from maxage.store.seal import SealedValue
@@ -28,14 +29,14 @@ class Purger:
     Args:
         store: keeps the tokens.
         background: runs each purge to its end.
-        counters: count the purges.
+        tally: counts the purges.
     """
 
-    def __init__(self, store: Store, background: Background, counters: Counters) -> None:
+    def __init__(self, store: Store, background: Background, tally: Tally) -> None:
         self._store: Final = store
         self._embedded: Final = store if isinstance(store, MemoryStore) else None
         self._background: Final = background
-        self._counters: Final = counters
+        self._tally: Final = tally
         self._turn: _Turn | None = None
         """The purges that are not sent yet. Two event loops that run at once may replace each
         other's; that makes their turns shorter and has no other effect."""
@@ -57,7 +58,7 @@ class Purger:
         if self._embedded is not None:
             # The embedded store answers at once: there is no round trip to share.
             tokens = self._embedded.renew_now(tuple(groups))
-            return _resolved(confirmed=self._counters.count_purge(confirmed=None not in tokens))
+            return _resolved(confirmed=self._count(confirmed=None not in tokens))
         return self._purge_with_turn(groups)
 
     def purge_again(
@@ -98,6 +99,9 @@ class Purger:
         if task.cancelled():
             self._store.authority.owe(groups)
 
+    def _count(self, *, confirmed: bool) -> bool:
+        return self._tally.count_purge(PurgeCause.WRITE, confirmed=confirmed)
+
     # shared round trips
 
     def _purge_with_turn(self, groups: Collection[str]) -> "asyncio.Future[bool]":
@@ -136,7 +140,7 @@ class Purger:
                     future.set_exception(error)
             else:
                 confirmed = task.result().isdisjoint(groups)
-                self._counters.count_purge(confirmed=confirmed)
+                self._count(confirmed=confirmed)
                 if not future.done():
                     future.set_result(confirmed)
 
@@ -149,7 +153,7 @@ class Purger:
         replaced, written = await self._store.swap(swapped)
         for group, before, after in zip(swapped, replaced, written, strict=True):
             known[group] = after if known[group] == before else None
-        confirmed = self._counters.count_purge(confirmed=None not in written)
+        confirmed = self._count(confirmed=None not in written)
         return await unknown and confirmed
 
     async def _purge_noted(
@@ -163,7 +167,7 @@ class Purger:
             again = await self._store.soften(softened)
         if values:
             again &= await self._purge_around(values)
-        return self._counters.count_purge(confirmed=again) and confirmed
+        return self._count(confirmed=again) and confirmed
 
     async def _purge_around(self, values: Mapping[str, SealedValue | None]) -> bool:
         """Purge what was built from typed values that the request set, but not the values.

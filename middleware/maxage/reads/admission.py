@@ -8,6 +8,7 @@ from starlette.requests import Request as StarletteRequest
 
 from maxage.asgi.overrides import OVERRIDES
 from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS
+from maxage.observe.words import Bypass
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.message import Request
 
@@ -17,13 +18,13 @@ _METADATA: Final = (b"content-type", b"content-encoding", b"content-language")
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
-async def admit(reading: ReadResponder) -> str | None:
+async def admit(reading: ReadResponder) -> Bypass | None:
     """Find target and request of a GET, HEAD or QUERY; return the reason to bypass the cache.
 
-    The reason is one of `maxage.counters.BYPASSES`; None: the request is admitted.
+    None: the request is admitted.
     """
     if _is_long(reading):
-        return "long-url"
+        return Bypass.LONG_URL
     service, headers = reading.service, reading.headers
     target = reading.target = service.targets.find(reading.scope, headers)
     reason = _reason_to_bypass(reading)
@@ -36,7 +37,7 @@ async def admit(reading: ReadResponder) -> str | None:
     except Exception as error:  # noqa: BLE001 - vary_by is the application's own code
         # The application's own checks answer a request that vary_by refuses.
         logger.debug("vary_by refused a request: %s", type(error).__name__)
-        return "vary_by"
+        return Bypass.VARY_BY
     reading.request = Request(
         method=reading.scope["method"],
         headers=headers,
@@ -63,24 +64,24 @@ def _is_long(reading: ReadResponder) -> bool:
     return sum(map(len, values)) > limit
 
 
-def _reason_to_bypass(reading: ReadResponder) -> str | None:
+def _reason_to_bypass(reading: ReadResponder) -> Bypass | None:
     headers = reading.headers
     if not reading.target.policy.cache:
-        return "uncached"
+        return Bypass.UNCACHED
     if headers.has_any(OVERRIDES):
-        return "override"
+        return Bypass.OVERRIDE
     if (
         reading.content is None
         and headers.has_any(_FRAMING)
         and (b"transfer-encoding" in headers or headers.get_all(b"content-length") != (b"0",))
     ):
-        return "body"
+        return Bypass.BODY
     if len(headers.get_all(b"host")) > 1:
-        return "host"
+        return Bypass.HOST
     if reading.scope["method"] == "HEAD" and not reading.service.targets.answers_head(
         reading.scope, headers, reading.target
     ):
-        return "head"
+        return Bypass.HEAD
     return None
 
 

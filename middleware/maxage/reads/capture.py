@@ -19,17 +19,21 @@ from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill
 from maxage.cache.storing import Answer
 from maxage.invalidation.dependencies import Dependencies
+from maxage.observe.words import Reason
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.message import Response, StoredResponse
-from maxage.rfc9111.verdicts import MayNotStore, Reason
+from maxage.rfc9111.verdicts import MayNotStore
 from maxage.store.entry import Entry
 
 _OF_ONE_REQUEST: Final = frozenset({Reason.CONDITIONAL, Reason.PARTIAL, Reason.REQUEST_NO_STORE})
 """Reasons not to store a response that say nothing about another request's response."""
 _SAID_ITSELF: Final = frozenset({Reason.NO_STORE, Reason.PRIVATE})
 """Reasons not to store a response that are its own Cache-Control."""
-_SAYS_NOTHING: Final = _OF_ONE_REQUEST | {Reason.CREDENTIALS, Reason.METHOD, Reason.SERVER_ERROR}
-"""Reasons not to store an answer that do not show that the stored response is outdated."""
+_OUTDATING: Final = frozenset({
+    Reason.STATUS, Reason.NO_STORE, Reason.PRIVATE, Reason.VARY_STAR, Reason.SET_COOKIE,
+    Reason.STREAM, Reason.CLIENT_ERROR, Reason.NO_LIFETIME, Reason.LIFETIME_0,
+})  # fmt: skip
+"""Reasons not to store an answer that show that the stored response is outdated."""
 _STREAM_SECONDS: Final = 0.1
 """Seconds for which others wait for a body without Content-Length, once it has begun."""
 
@@ -47,8 +51,9 @@ class Capture:
     def __init__(
         self, reading: ReadResponder, flight: Flight[Entry] | None, dependencies: Dependencies
     ) -> None:
-        self.verdict: Fill | MayNotStore | None = None
-        """Whether the answer may be stored; None: there is none, or it was a 304 of use."""
+        self.refusal: Reason | None = None
+        """Why the answer is not stored; None: there is none yet, or it is stored as far as is known
+        by now."""
         self.asked_at = 0.0
         """POSIX seconds at which the application was called."""
         self.scope: Scope = reading.scope
@@ -66,7 +71,7 @@ class Capture:
         self._dependencies: Final = dependencies
         self._fill: Fill | None = None
         self._copy: BodyCopy | None = None
-        self._forbidden = False
+        self._forbidden: Reason | None = None
 
     @property
     def copies(self) -> bool:
@@ -91,12 +96,13 @@ class Capture:
         answer = self.answer(response)
         if answer.request.method == "HEAD" and response.status == 200 and self._foreseen:
             storing.freshen_from_head(self._cache, answer)
-        verdict = self.verdict = self._consider(answer, start, groups)
+        verdict = self._consider(answer, start, groups)
         if isinstance(verdict, Fill):
             self._fill = verdict
             if self._flight is not None and self.declared is None:
                 asyncio.get_running_loop().call_later(_STREAM_SECONDS, self._end_waiting)
             return
+        self.refuse(verdict.reason)
         stored = answer.found.entry
         if stored is not None and _shows_outdated(verdict, answer):
             # The application would not answer with it any more, and its successor is not shareable.
@@ -128,17 +134,17 @@ class Capture:
     def _consider(
         self, answer: Answer, start: Message, groups: tuple[str, ...]
     ) -> Fill | MayNotStore:
-        if self._forbidden or start.get("trailers"):
-            return MayNotStore(reason="body" if self._forbidden else "trailers")
+        if self._forbidden is not None or start.get("trailers"):
+            return MayNotStore(reason=self._forbidden or Reason.TRAILERS)
         if not self._foreseen:
-            return MayNotStore(reason="other route")
+            return MayNotStore(reason=Reason.OTHER_ROUTE)
         response, stored = answer.response, answer.found.entry
         length = content_length(response.headers)
         if length is None and b"content-length" in response.headers:
             # Whether the body is whole could not be told.
-            return MayNotStore(reason="content-length")
+            return MayNotStore(reason=Reason.CONTENT_LENGTH)
         if (length or 0) > self._cache.settings.cache_max_body_bytes:
-            return MayNotStore(reason="body too long")
+            return MayNotStore(reason=Reason.TOO_LARGE)
         if response.status == 206 and stored is not None and stored.stored.status != 206:
             # A part does not replace a whole response.
             return MayNotStore(reason=Reason.PARTIAL)
@@ -150,13 +156,17 @@ class Capture:
         nothing_stored = answer.found.entry is None and answer.found.index is None
         said = verdict.reason in _SAID_ITSELF and nothing_stored
         control = answer.response.headers.get_all(b"cache-control")
-        self._not_shareable(control if said else ())
+        self._not_shareable(control if said else (), verdict.reason)
 
-    def _not_shareable(self, control: tuple[bytes, ...] = ()) -> None:
+    def _not_shareable(
+        self, control: tuple[bytes, ...] = (), reason: Reason = Reason.NO_STORE
+    ) -> None:
         """Let no request wait for this response, nor for the next ones."""
         if self._flight is not None and self._flight.claim is not None:
             self._flight.claim.cannot_be_shared()
-        self._reading.target.mark_unstorable(self._cache.monotonic(), control=control)
+        self._reading.target.mark_unstorable(
+            self._cache.monotonic(), control=control, reason=reason
+        )
 
     def _end_waiting(self) -> None:
         """Let no request wait for a stream, which may go on for long."""
@@ -170,12 +180,12 @@ class Capture:
         if copy is None or self._fill is None:
             return
         if not copy.add(message):
-            self.drop()
+            self.refuse(Reason.TOO_LARGE if copy.is_too_large else Reason.NO_ROOM)
             self._not_shareable()
             self.finish_flight()
         elif not message.get("more_body", False):
             if not copy.is_whole:
-                self.drop()
+                self.refuse(Reason.INCOMPLETE)
                 self.finish_flight()
             elif copy.declared is not None:
                 self.complete()
@@ -183,14 +193,19 @@ class Capture:
     def complete(self) -> None:
         """Store the response if its body is whole; the application call may have returned."""
         copy, fill = self._copy, self._fill
-        if copy is not None and fill is not None and copy.is_whole:
+        if copy is None or fill is None:
+            return
+        if copy.is_whole:
             self.store(fill, copy.body())
             self.drop()
             self.finish_flight(self.entry)
+        else:
+            self.refuse(Reason.INCOMPLETE)
 
     def revoke(self) -> None:
         """Store nothing, and drop the response if it is stored: the application call failed."""
-        self.drop()
+        if self.stores:
+            self.refuse(Reason.FAILED)
         if self.entry is not None:
             self._cache.drop(self.entry)
             self.entry = None
@@ -198,24 +213,43 @@ class Capture:
     def store(self, fill: Fill, body: bytes) -> None:
         """Store a response, before its last byte leaves."""
         claim = None if self._flight is None else self._flight.claim
-        self.entry = storing.store_response(self._cache, fill, body, self._dependencies, claim)
+        stored = storing.store_response(self._cache, fill, body, self._dependencies, claim)
+        if isinstance(stored, Reason):
+            self.refuse(stored)
+        else:
+            self.entry = stored
 
     def freshen(self, response: Response) -> StoredResponse | None:
         """Return the stored response that a 304 calls current, and store it; None: of no use."""
         stored, verdict = storing.freshen(self._cache, self.answer(response))
         if stored is not None:
-            if isinstance(verdict, Fill) and self._foreseen:
+            if isinstance(verdict, MayNotStore):
+                self.refuse(verdict.reason)
+            elif self._foreseen:
                 self.store(verdict, stored.body)
+            else:
+                self.refuse(Reason.OTHER_ROUTE)
             self.finish_flight(self.entry)
         return stored
 
-    def forbid(self) -> None:
+    def forbid(self, reason: Reason) -> None:
         """Store nothing: the answer may be incomplete, or depend on an unannounced body."""
         if self._copy is not None and self._copy.is_whole:
             return  # a server also tells of a disconnect when the last piece was sent
-        self._forbidden = True
-        self.drop()
+        self._forbidden = reason
+        if self.copies:
+            self.refuse(reason)
         self.finish_flight()
+
+    def refuse(self, reason: Reason) -> None:
+        """Store nothing for this reason, and count the first one; drop the copy."""
+        if self.refusal is None:
+            if reason == Reason.CREDENTIALS:
+                reading = self._reading
+                reason = reading.service.credentials.kind_in(self.scope, reading.headers)
+            self.refusal = reason
+            self._reading.target.counts.not_stored[reason] += 1
+        self.drop()
 
     def drop(self) -> None:
         """Drop the copy."""
@@ -233,5 +267,5 @@ def _shows_outdated(verdict: MayNotStore, answer: Answer) -> bool:
     status = answer.response.status
     # The other 4xx are about the client: one that is refused takes nothing out of the store.
     about_the_resource = status < 400 or status in (404, 410)
-    about_all = verdict.reason in set(Reason) - _SAYS_NOTHING
+    about_all = verdict.reason in _OUTDATING
     return about_the_resource and about_all and not answer.request.carries_credentials

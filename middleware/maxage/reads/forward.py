@@ -16,6 +16,7 @@ from maxage.asgi.downstream import has_our_lifetime
 from maxage.asgi.passthrough import call_noting
 from maxage.asgi.types import Message, Receive, Scope
 from maxage.cache.collapse import Flight
+from maxage.observe.words import Reason
 from maxage.reads.capture import Capture
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.combining import completed_by
@@ -23,7 +24,6 @@ from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Forward
 from maxage.rfc9111.message import HeaderList, Headers, Response
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
-from maxage.rfc9111.verdicts import MayNotStore, Reason
 from maxage.store.entry import Entry
 
 logger = logging.getLogger("maxage")
@@ -132,7 +132,8 @@ class Exchange:
             # An application that learns that its client hung up may stop half way and end its
             # answer in good order; and a body that no header announced (HTTP/2 needs none) is part
             # of the request that it answers.
-            self.capture.forbid()
+            left = message["type"] == "http.disconnect"
+            self.capture.forbid(Reason.DISCONNECT if left else Reason.UNANNOUNCED_BODY)
         return message
 
     # the application's answer
@@ -147,7 +148,7 @@ class Exchange:
             await self._body(message)
         else:
             if kind in _WHOLE_BODY_EXTENSIONS:
-                self.capture.drop()
+                self.capture.refuse(Reason.SENDFILE)
             await self._send_delayed()
             await self.reading.send(message)
 
@@ -199,22 +200,10 @@ class Exchange:
             self.decision.reason,
             fwd_status=self._fwd_status,
             stored=self.capture.stores,
-            detail=self._detail(),
+            detail=self.capture.refusal,
         )
         start["headers"] = self.reading.with_status(start["headers"], status)
         await self.reading.send(start)
-
-    def _detail(self) -> str | None:
-        """Return why the answer is not stored, where the answer's Cache-Control does not say so."""
-        verdict = self.capture.verdict
-        if isinstance(verdict, MayNotStore):
-            if verdict.reason == Reason.CREDENTIALS:
-                return self.reading.service.credentials.kind_in(
-                    self.capture.scope, self.reading.headers
-                )
-            if verdict.reason == Reason.SET_COOKIE:
-                return verdict.reason
-        return None
 
     async def _send_delayed(self) -> None:
         start, self._delayed_start = self._delayed_start, None
@@ -276,7 +265,11 @@ class Exchange:
         reading = self.reading
         decision = answer(reading.request, stored, now=self.cache.clock(), validated=True)
         status = reading.forwarded(
-            self.decision.reason, fwd_status=304, stored=self.capture.stores, ttl=decision.ttl
+            self.decision.reason,
+            fwd_status=304,
+            stored=self.capture.stores,
+            ttl=decision.ttl,
+            detail=self.capture.refusal,
         )
         self._state = State.ANSWERED
         await reading.serve(decision, fwd=status)

@@ -13,12 +13,12 @@ Each step has a module: `fast_path` (known requests, prepared responses), `admis
 from collections.abc import Awaitable
 from typing import Final, final
 
-from maxage.asgi.cache_status import CacheStatus
-from maxage.asgi.passthrough import pass_on, pass_unstorable
+from maxage.asgi.passthrough import pass_by, pass_unstorable
 from maxage.asgi.responder import pair
 from maxage.asgi.types import Receive, Scope, Send
 from maxage.cache.collapse import Flight
 from maxage.errors import StoreUnavailableError
+from maxage.observe.words import Bypass, Outcome
 from maxage.reads.admission import admit
 from maxage.reads.background_refresh import begin_refresh, run_in_time
 from maxage.reads.collapsing import Collapsing, patience
@@ -55,7 +55,7 @@ async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
         target = known.target
         prepared = fast_path.near(known, scope["headers"])
         if prepared is not None and (prepared.confirm is None or await prepared.confirm()):
-            fast_path.cache.counters.hits += 1
+            target.counts.hits += 1
             if target.routed is not None:
                 set_route(scope, target.routed)
             # A new list: layers around the middleware may add headers.
@@ -95,11 +95,13 @@ async def _answer_known(
         try:
             found = await cache.lookup(known.target, known.key, headers)
         except StoreUnavailableError:
-            await GetResponder(fast_path, scope, receive, send).bypass("store-away")
+            reading = GetResponder(fast_path, scope, receive, send)
+            reading.target = known.target
+            await reading.bypass(Bypass.STORE_AWAY)
             return
         prepared = fast_path.prepared(known, found, headers)
         if prepared is not None:
-            cache.counters.hits += 1
+            known.target.counts.hits += 1
             if known.target.routed is not None:
                 set_route(scope, known.target.routed)
             lines = list(prepared.headers)
@@ -149,7 +151,7 @@ class GetResponder(ReadResponder):
             try:
                 self.found = found or await self.cache.lookup(self.target, key, self.headers)
             except StoreUnavailableError:
-                await self.bypass("store-away")
+                await self.bypass(Bypass.STORE_AWAY)
                 return
             decision = self.decide()
         if learns and self.found.entry is not None:
@@ -184,9 +186,9 @@ class GetResponder(ReadResponder):
             begin_refresh(self)
         fwd = None
         if self.waited is None:
-            self.cache.counters.hits += 1
+            self.target.counts.hits += 1
         else:
-            self.cache.counters.collapsed += 1
+            self.target.counts.forwards[Outcome.COLLAPSED] += 1
             fwd = self.forwarded(self.waited, ttl=decision.ttl)
         await self.serve(decision, fwd=fwd)
 
@@ -198,7 +200,7 @@ class GetResponder(ReadResponder):
         lines = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
         headers = self.service.outgoing(lines, now=self.cache.clock())
         start = {"type": "http.response.start", "status": 504, "headers": headers}
-        self.cache.counters.misses += 1
+        self.target.counts.forwards[Outcome.ONLY_IF_CACHED] += 1
         await self.send(start)
         await self.send({"type": "http.response.body", "body": b""})
 
@@ -218,15 +220,16 @@ class GetResponder(ReadResponder):
             if fetched is not None:
                 await self._serve(fetched)
                 return
-        self.cache.counters.misses += 1
+        self.target.counts.forwards[decision.reason] += 1
         exchange, seconds = Exchange(self, decision, flight), patience(self, decision)
         if seconds:
             await run_in_time(exchange, seconds)
         else:
             await exchange.run()
 
-    async def bypass(self, reason: str) -> None:
+    async def bypass(self, reason: Bypass) -> None:
         """Pass the request on; nothing is looked up and nothing stored."""
-        self.cache.counters.bypasses[reason] += 1
-        status = CacheStatus(fwd="bypass", detail=reason).header_value()
-        await pass_on(self.service, self.cache, self.scope, self.receive, self.send, status=status)
+        # The target of a long URL is not sought.
+        is_long = reason is Bypass.LONG_URL
+        counts = self.cache.tally.of_route(None) if is_long else self.target.counts
+        await pass_by(self.service, self.cache, counts, reason, self.scope, self.receive, self.send)

@@ -1,8 +1,9 @@
 """QUERY (RFC 10008): a GET whose key holds its content as well."""
 
 from maxage.asgi.body_replay import replaying, whole_request
-from maxage.asgi.passthrough import pass_on
+from maxage.asgi.passthrough import pass_by
 from maxage.asgi.types import Message, Receive, Scope, Send
+from maxage.observe.words import Bypass
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import answer_get
 
@@ -16,7 +17,9 @@ async def answer_query(fast_path: FastPath, scope: Scope, receive: Receive, send
     received: list[Message] = []
     content = await _content(receive, received, longest=service.settings.cache_max_query_bytes)
     if content is None:
-        await pass_on(service, fast_path.cache, scope, replaying(received, receive), send)
+        counts = fast_path.cache.tally.of_route(None)
+        again = replaying(received, receive)
+        await pass_by(service, fast_path.cache, counts, Bypass.LONG_CONTENT, scope, again, send)
         return
     again = replaying([whole_request(content)], receive)
     await answer_get(fast_path, None, scope, again, send, content)

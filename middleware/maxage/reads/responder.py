@@ -50,7 +50,7 @@ class ReadResponder(Responder):
 
     async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
         """Send a stored response; `fwd` is its Cache-Status where it is no plain hit."""
-        self.cache.counters.stale += decision.stale
+        self.target.counts.stale += decision.stale
         if self.target.routed is not None:
             set_route(self.scope, self.target.routed)
         if fwd is None:

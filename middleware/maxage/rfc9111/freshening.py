@@ -4,6 +4,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from maxage.observe.words import Reason
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.directives import governing
 from maxage.rfc9111.freshness import lifetime_of
@@ -11,32 +12,34 @@ from maxage.rfc9111.message import Headers, Response, StoredResponse
 from maxage.rfc9111.stored_response import as_stored, hop_by_hop
 from maxage.rfc9111.storing import objection, verdict
 from maxage.rfc9111.validation import compare_validators
-from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
+from maxage.rfc9111.verdicts import MayNotStore, MayStore, NotFreshened
 
 _VALIDATORS: Final = (b"etag", b"last-modified")
 
 _NOT_UPDATED: Final = frozenset({b"content-encoding", b"content-length", b"content-range"})
 
 
-def freshen(stored: StoredResponse, not_modified: Arrival) -> MayStore | MayNotStore:
+def freshen(stored: StoredResponse, not_modified: Arrival) -> MayStore | MayNotStore | NotFreshened:
     """Update a stored response from the 304 that validated it (section 4.3.4).
 
     A 304 that forbids storing (by no-store, for instance) still gives the updated response, for
-    this one request. With `Reason.MISMATCH` the 304 is about another response: ask the application
+    this one request. With `MISMATCH` the 304 is about another response: ask the application
     again without conditions.
     """
     # Deviation: section 4.3.4 lets a 304 without any validator update only a stored response that
     # has none. Here the request carried the validators of this one stored response, so that the 304
     # can mean no other one. Many applications leave the validators out of a 304.
     if compare_validators(stored.headers, not_modified.response.headers) == "mismatch":
-        return MayNotStore(reason=Reason.MISMATCH)
+        return NotFreshened.MISMATCH
     return _updated(stored, not_modified)
 
 
-def freshen_from_head(stored: StoredResponse, arrival: Arrival) -> MayStore | MayNotStore:
+def freshen_from_head(
+    stored: StoredResponse, arrival: Arrival
+) -> MayStore | MayNotStore | NotFreshened:
     """Update a stored response from a 200 to HEAD (section 4.3.5).
 
-    `Reason.MISMATCH`: the application would send another response now. All other reasons say
+    `MISMATCH`: the application would send another response now. All other reasons say
     nothing about the stored response.
     """
     head = arrival.response
@@ -46,11 +49,11 @@ def freshen_from_head(stored: StoredResponse, arrival: Arrival) -> MayStore | Ma
     if head.status != 200 or stored.status != 200:
         return MayNotStore(reason=Reason.STATUS)
     if not (_same_validators(stored, head.headers) and _same_length(stored, head.headers)):
-        return MayNotStore(reason=Reason.MISMATCH)
+        return NotFreshened.MISMATCH
     # Deviation: section 4.3.5 would update also when the HEAD response has no validator at all.
     # Nothing proves then that the stored content is still current.
     if not any(name in head.headers for name in _VALIDATORS):
-        return MayNotStore(reason=Reason.NO_VALIDATOR)
+        return NotFreshened.NO_VALIDATOR
     return _updated(stored, arrival)
 
 

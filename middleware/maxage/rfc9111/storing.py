@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from maxage.observe.words import Reason
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.directives import Control, Directives, governing, parse_cache_control
 from maxage.rfc9111.freshness import ONE_DAY, Lifetime, lifetime_of, media_type
@@ -11,7 +12,7 @@ from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.stored_response import COOKIES, as_stored, is_shareable
 from maxage.rfc9111.validation import has_validator
 from maxage.rfc9111.vary import vary_names
-from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
+from maxage.rfc9111.verdicts import MayNotStore, MayStore
 
 WINDOW: Final = 60.0
 """Seconds that a stale response is kept at least, for max-stale, HEAD and validation."""
@@ -52,11 +53,11 @@ def verdict(
     # Section 3: "some caches will not store a response that has neither a cache validator nor an
     # explicit expiration time, as such responses are not usually useful to store."
     if not _is_worth_it(stored, policy):
-        none = lifetime.source == "none"
-        return MayNotStore(reason=Reason.NO_LIFETIME if none else Reason.USELESS)
+        unstated = lifetime.source == "none" and not policy.lifetime_is_declared
+        return MayNotStore(reason=Reason.NO_LIFETIME if unstated else Reason.LIFETIME_0)
     keep_for = _keep_for(stored, lifetime, directives, policy)
     if keep_for <= 0:
-        return MayNotStore(reason=Reason.USELESS)
+        return MayNotStore(reason=Reason.LIFETIME_0)
     return MayStore(stored=stored, keep_for=keep_for)
 
 
@@ -118,7 +119,7 @@ def _forbidden_by_response(response: Response, directives: Directives) -> Reason
     if directives.unqualified("private"):
         return Reason.PRIVATE
     if vary_names(response.headers) is None:
-        return Reason.VARY
+        return Reason.VARY_STAR
     return _forbidden_by_type(response.headers)
 
 
@@ -127,7 +128,7 @@ _STREAMS: Final = frozenset({b"text/event-stream", b"multipart/x-mixed-replace"}
 
 
 def _forbidden_by_type(headers: Headers) -> Reason | None:
-    return Reason.EVENT_STREAM if media_type(headers) in _STREAMS else None
+    return Reason.STREAM if media_type(headers) in _STREAMS else None
 
 
 def _forbidden_by_policy(

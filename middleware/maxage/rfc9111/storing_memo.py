@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from maxage.observe.words import Reason
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.directives import OWN_TARGET, governing
 from maxage.rfc9111.message import Headers, Request, Response
@@ -16,7 +17,7 @@ from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.stored_response import dropped_fields, kept_headers
 from maxage.rfc9111.storing import may_store
 from maxage.rfc9111.vary import selecting_values
-from maxage.rfc9111.verdicts import MayNotStore, MayStore, Reason
+from maxage.rfc9111.verdicts import MayNotStore, MayStore
 
 _TELLING_TIME: Final = frozenset({b"age", b"date", b"expires", b"last-modified"})
 """Fields that make a verdict depend on the time of the response."""
@@ -46,7 +47,7 @@ def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
     if isinstance(verdict, MayNotStore):
         return verdict
     if verdict.keep_for <= age:
-        return MayNotStore(reason=Reason.USELESS)
+        return MayNotStore(reason=Reason.LIFETIME_0)
     stored = replace(
         verdict.stored,
         headers=kept_headers(response.headers, dropped, policy, arrival.response_time),

@@ -1,9 +1,10 @@
-"""The verdicts whether a response may be stored, and the reasons against it."""
+"""The verdicts whether a response may be stored."""
 
-from enum import StrEnum
+from enum import Enum
 
 from msgspec import Struct
 
+from maxage.observe.words import Reason
 from maxage.rfc9111.message import StoredResponse
 
 
@@ -18,29 +19,13 @@ class MayStore(Struct, frozen=True, kw_only=True, gc=False):
 class MayNotStore(Struct, frozen=True, kw_only=True, gc=False):
     """The response must not be stored, or storing it is useless."""
 
-    reason: str
-    """One or two words, such as those of `Reason`."""
+    reason: Reason
     freshened: StoredResponse | None = None
     """After a 304 that forbids storing: the response for this one request."""
 
 
-class Reason(StrEnum):
-    """Why a response is not stored."""
+class NotFreshened(Enum):
+    """Why a 304 or a HEAD does not update the stored response."""
 
-    METHOD = "method"
-    STATUS = "status"
-    PARTIAL = "partial"
-    CONDITIONAL = "conditional"
-    REQUEST_NO_STORE = "request no-store"
-    NO_STORE = "no-store"
-    PRIVATE = "private"
-    CREDENTIALS = "credentials"
-    VARY = "vary"
-    SET_COOKIE = "set-cookie"
-    EVENT_STREAM = "event stream"
-    SERVER_ERROR = "server error"
-    CLIENT_ERROR = "client error"
-    NO_LIFETIME = "no lifetime"
-    USELESS = "never usable"
-    MISMATCH = "validator mismatch"
-    NO_VALIDATOR = "no validator"
+    MISMATCH = "it is about another response"
+    NO_VALIDATOR = "it has no validator, so that nothing proves that it is about this response"

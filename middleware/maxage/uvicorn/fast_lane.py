@@ -181,7 +181,7 @@ class FastLaneProtocol(HttpToolsProtocol):
             return False
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self._send(lane, scope, prepared, head, version="1.1", keeps=True)
+        self._send(known, scope, prepared, head, version="1.1", keeps=True)
         return True
 
     def _answer(self, lane: Lane) -> bool:
@@ -216,7 +216,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         keeps = version != "1.0" and parser.should_keep_alive()
         if keeps and version == "1.1" and not names_client:
             self._repeatable = (known, scope)
-        self._send(lane, scope, prepared, head, version=version, keeps=keeps)
+        self._send(known, scope, prepared, head, version=version, keeps=keeps)
         return True
 
     def _is_free(self) -> bool:
@@ -246,7 +246,7 @@ class FastLaneProtocol(HttpToolsProtocol):
 
     def _send(
         self,
-        lane: Lane,
+        known: KnownRequest,
         scope: dict[str, Any],
         prepared: PreparedResponse,
         head: bytes,
@@ -254,7 +254,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         version: str,
         keeps: bool,
     ) -> None:
-        lane.fast_path.cache.counters.hits += 1
+        known.target.counts.hits += 1
         if self.access_log:
             self._log(scope, version, prepared.status)
         end = b"\r\n" if keeps else b"connection: close\r\n\r\n"

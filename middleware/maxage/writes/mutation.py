@@ -8,6 +8,7 @@ from maxage.asgi.cache_status import CacheStatus
 from maxage.asgi.responder import Responder
 from maxage.asgi.types import Message
 from maxage.invalidation.dependencies import current_dependencies
+from maxage.observe.words import Outcome
 from maxage.rfc9111.unsafe_methods import invalidates
 from maxage.writes.answer_groups import answer_groups
 from maxage.writes.delayed_response import DelayedResponse
@@ -39,6 +40,7 @@ class MutationResponder(Responder):
                 self._response = DelayedResponse(self.send)
             self._touched = self.service.targets.touched(self.scope, self.headers)
             self._groups = self._touched.groups
+            self._touched.counts.forwards[Outcome.METHOD] += 1
             # Layers of the application change the scope.
             self._before = None if self._touched.is_known else dict(self.scope)
             self._post_copy = await post_copy_of(self) if settings.cache_store_post else None
@@ -101,7 +103,7 @@ class MutationResponder(Responder):
         """
         purger, groups = self.cache.purger, self._stale_groups()
         if groups and self._touched.reads:
-            self.cache.counters.count_write(self._touched.route, self._touched.reads)
+            self.cache.tally.count_write(self._touched.route, self._touched.reads)
         if self._post_copy is None:
             return purger.purge_again(self._noted, groups)
         purged = purger.purge_again(self._noted, groups, self._post_copy.tokens)

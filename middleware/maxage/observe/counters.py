@@ -1,0 +1,193 @@
+"""Counters of events, as plain integers: for a page, a log line or a metrics exporter.
+
+Each target holds the counts of its route, so that counting by route costs no lookup.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, final
+from weakref import WeakSet
+
+from maxage.observe.words import MISSES, Bypass, Outcome, PurgeCause
+
+BYPASSES: Final = tuple(word.value for word in Bypass)
+"""Reasons to pass a request on without a lookup: the words of `detail` in Cache-Status."""
+UNKNOWN_ROUTE: Final = "unknown"
+"""Stands for the route of all requests whose route is not known."""
+_MOST_ROUTES: Final = 1000
+"""Routes that are counted by themselves; all later ones count as unknown."""
+
+
+@final
+class RouteCounts:
+    """Counts the requests of one route, and the responses to them, in one middleware."""
+
+    __slots__ = (
+        "bypasses", "forwards", "hits", "not_stored", "refreshes", "stale", "stored",
+        "stored_bytes",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.hits = 0
+        self.forwards: Final[Counter[str]] = Counter()
+        """The outcomes of all requests that were looked up and are no hits, and of writes."""
+        self.bypasses: Final[Counter[str]] = Counter()
+        self.stale = 0
+        self.refreshes = 0
+        self.stored = 0
+        self.stored_bytes = 0
+        self.not_stored: Final[Counter[str]] = Counter()
+
+    def add(self, other: "RouteCounts") -> None:
+        """Add the counts of the same route in another middleware."""
+        # Copies: another thread may count meanwhile.
+        self.hits += other.hits
+        self.stale += other.stale
+        self.refreshes += other.refreshes
+        self.stored += other.stored
+        self.stored_bytes += other.stored_bytes
+        self.forwards.update(dict(other.forwards))
+        self.bypasses.update(dict(other.bypasses))
+        self.not_stored.update(dict(other.not_stored))
+
+    def outcomes(self) -> dict[str, int]:
+        """Return how many requests ended in which way, by the words of `Outcome`."""
+        found = Counter(dict(self.forwards))
+        found[Outcome.HIT] += self.hits
+        found[Outcome.BYPASS] += self.bypasses.total()
+        return {word: found[word] for word in Outcome if found[word]}
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Tally:
+    """The live counts of one middleware, or of what belongs to none.
+
+    Each GET and HEAD, and each QUERY where `CACHE_STORE_QUERY` is on, has one outcome, and so has
+    each request that may change something. Event loops in several threads may lose a count now and
+    then.
+    """
+
+    routes: dict[str, RouteCounts] = field(default_factory=dict[str, RouteCounts])
+    """By route template, and one of `UNKNOWN_ROUTE`."""
+    unreadable: int = 0
+    purges: Counter[str] = field(default_factory=Counter[str])
+    unconfirmed_purges: int = 0
+    typed_reads: Counter[str] = field(default_factory=Counter[str])
+    evictions: Counter[str] = field(default_factory=Counter[str])
+    budget_overruns: int = 0
+    reached_reads: Counter[str] = field(default_factory=Counter[str])
+
+    def of_route(self, template: str | None) -> RouteCounts:
+        """Return the counts of a route; None: of requests whose route is not known."""
+        name = template or UNKNOWN_ROUTE
+        counts = self.routes.get(name)
+        if counts is None:
+            if len(self.routes) >= _MOST_ROUTES and name != UNKNOWN_ROUTE:
+                return self.of_route(None)
+            counts = self.routes[name] = RouteCounts()
+        return counts
+
+    def count_write(self, route: str, reads: int) -> None:
+        """Count a request that purges, by its route and the number of read routes it reaches."""
+        self.reached_reads[route] += reads
+
+    def count_purge(self, cause: PurgeCause, *, confirmed: bool) -> bool:
+        """Count a purge; return whether it is confirmed."""
+        self.purges[cause] += 1
+        self.unconfirmed_purges += not confirmed
+        return confirmed
+
+    def add(self, other: "Tally") -> None:
+        """Add the counts of another tally."""
+        for template, counts in tuple(other.routes.items()):
+            self.routes.setdefault(template, RouteCounts()).add(counts)
+        self.unreadable += other.unreadable
+        self.unconfirmed_purges += other.unconfirmed_purges
+        self.budget_overruns += other.budget_overruns
+        self.purges.update(dict(other.purges))
+        self.typed_reads.update(dict(other.typed_reads))
+        self.evictions.update(dict(other.evictions))
+        self.reached_reads.update(dict(other.reached_reads))
+
+
+PROCESS: Final = Tally()
+"""Counts what belongs to no middleware: typed values, purges by hand, servers, evictions."""
+
+_all: Final[WeakSet[Tally]] = WeakSet([PROCESS])
+
+
+def begin_counting() -> Tally:
+    """Return a new tally; `total` adds it up for as long as it lives."""
+    made = Tally()
+    _all.add(made)
+    return made
+
+
+def total() -> Tally:
+    """Return the current sum over all middlewares of this process, and of what belongs to none."""
+    added = Tally()
+    for part in tuple(_all):
+        added.add(part)
+    return added
+
+
+@dataclass(slots=True, eq=False)
+class Counters:
+    """What was counted in this process since its middlewares were made, by `counters`.
+
+    Each GET and HEAD, and each QUERY where `CACHE_STORE_QUERY` is on, counts once: in `hits`,
+    `collapsed`, `misses` or `bypasses`; a request whose header names another method is not counted.
+    """
+
+    hits: int = 0
+    """Answered from a stored response, in Redis, in this process or by the fast lane."""
+    collapsed: int = 0
+    """Answered by the response that another request was fetching."""
+    misses: int = 0
+    """No stored response could answer: the application was asked, or 504 was the answer."""
+    bypasses: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BYPASSES, 0))
+    """Passed on without a lookup, by reason."""
+    stale: int = 0
+    """Stale answers: of hits, and in place of errors and slow answers."""
+    refreshes: int = 0
+    """Background requests to the application, for responses that are stale or soon will be."""
+    stored: int = 0
+    """Responses that were stored."""
+    not_stored: dict[str, int] = field(default_factory=dict[str, int])
+    """Responses that were not stored, by reason."""
+    unreadable: int = 0
+    """Reads of a value that did not verify: damaged, foreign, or signed with another secret."""
+    purges: int = 0
+    """Purges of any cause; a write makes two, before its answer and when its call has returned."""
+    unconfirmed_purges: int = 0
+    """Purges that the store did not confirm; they are made later, before Redis is read again."""
+
+    reached_reads: dict[str, int] = field(default_factory=dict[str, int])
+    """By writing route, such as `PUT /items/{id}`: how many read routes its requests have purged,
+    added up. The largest number shows the route that costs the most hits."""
+
+
+def counters_of(tally: Tally) -> Counters:
+    """Return the counts of a tally, all routes added up."""
+    routes = RouteCounts()
+    for counts in tuple(tally.routes.values()):
+        routes.add(counts)
+    return Counters(
+        hits=routes.hits,
+        collapsed=routes.forwards[Outcome.COLLAPSED],
+        misses=sum(routes.forwards[word] for word in MISSES),
+        bypasses=dict.fromkeys(BYPASSES, 0) | dict(routes.bypasses),
+        stale=routes.stale,
+        refreshes=routes.refreshes,
+        stored=routes.stored,
+        not_stored=dict(routes.not_stored),
+        unreadable=tally.unreadable,
+        purges=tally.purges.total(),
+        unconfirmed_purges=tally.unconfirmed_purges,
+        reached_reads=dict(tally.reached_reads),
+    )
+
+
+def counters() -> Counters:
+    """Return the current sum over all middlewares of this process."""
+    return counters_of(total())
