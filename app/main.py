@@ -7,23 +7,31 @@ from typing import cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import items
 from app.database import Database, DatabaseUnavailableError
+from app.home import home_page
 from app.settings import AppSettings
 from maxage import CacheMiddleware, CacheSettings, SettingsError, __version__
 from maxage.fastapi import health_router
 
+TITLE = "MonitorPy API"
 PREFIX = "/api/v1"
+LINKS = {
+    "Documentation": f"{PREFIX}/docs",
+    "Items": f"{PREFIX}/items?limit=5",
+    "Health of the application": f"{PREFIX}/health",
+    "Health of the cache": f"{PREFIX}/health/cache",
+}
 
 log = logging.getLogger(__name__)
 
 
 def create_app(settings: AppSettings | None = None, cache: CacheSettings | None = None) -> FastAPI:
-    """Build the application: the items, the health page, and the cache in front of them."""
+    """Build the application: the items, the health pages, and the cache in front of them."""
     settings = settings or AppSettings()
     cache = cache or CacheSettings()
     database = Database(settings.database)
@@ -37,7 +45,7 @@ def create_app(settings: AppSettings | None = None, cache: CacheSettings | None 
             await database.close()
 
     app = FastAPI(
-        title="MonitorPy API",
+        title=TITLE,
         version=__version__,
         description="What is monitored, how and how often, behind an HTTP response cache.",
         docs_url=f"{PREFIX}/docs",
@@ -53,11 +61,17 @@ def create_app(settings: AppSettings | None = None, cache: CacheSettings | None 
     )
     app.state.database = database
     app.include_router(items.router, prefix=PREFIX)
-    app.include_router(health_router(cache, message="MonitorPy API is running"), prefix=PREFIX)
+    app.include_router(health_router(cache, message=f"{TITLE} is running"), prefix=PREFIX)
+    app.add_api_route("/", home, include_in_schema=False)
     app.add_middleware(PlainStart)
     # The outermost one, so that the fast lane of `maxage.uvicorn` leads to it.
     app.add_middleware(CacheMiddleware, settings=cache)
     return app
+
+
+async def home() -> HTMLResponse:
+    """Lead to the documentation and the other pages."""
+    return HTMLResponse(home_page(TITLE, LINKS))
 
 
 async def unreachable(_request: Request, error: Exception) -> JSONResponse:

@@ -146,4 +146,4 @@ class TestDockerfile:
         command = json.loads(check[check.index("[") :])
         assert command[:2] == ["python", "-c"]
         compile(command[2], "health check", "exec")
-        assert "/api/v1/health" in command[2]
+        assert "/api/v1/health/live" in command[2]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -459,7 +460,19 @@ class TestPages:
             "/api/v1/items/batch",
             "/api/v1/items/{item_id}",
             "/api/v1/health",
+            "/api/v1/health/live",
+            "/api/v1/health/ready",
+            "/api/v1/health/cache",
         }
+
+    def test_the_root_leads_to_pages_that_are_there(self, client: httpx.Client) -> None:
+        """Every link of `/` answers, and the first one is the documentation."""
+        root = httpx.URL(client.base_url).copy_with(path="/")
+        page = client.get(root)
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        links = re.findall(r'href="([^"]+)"', page.text)
+        assert links[0] == "/api/v1/docs"
+        assert {client.get(root.join(link)).status_code for link in links} == {200}
 
 
 class TestStart:

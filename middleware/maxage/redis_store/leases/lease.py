@@ -125,6 +125,8 @@ class Lease:
         self._clock: Final = clock
         self._lock = threading.Lock()
         self.identity = process_identity()
+        self.looked_at: float | None = None
+        """The time (monotonic) of the last look that was carried out; None: there was none."""
         self._peers: dict[str, _Peer] = {}
         self._trusted_until = float("-inf")
         self._valid_until = float("-inf")
@@ -209,6 +211,7 @@ class Lease:
 
     def looked(self, findings: Findings, *, asked_at: float, server_now: int) -> None:
         """Note that the findings of a look were carried out: hits may be trusted again."""
+        self.looked_at = asked_at
         self._remember(findings.records, server_now, asked_at)
         ends = [p.due for p in self._peers.values() if p.record.standing != Standing.LEFT]
         self._trusted_until = min(
