@@ -24,7 +24,8 @@ Place = tuple[bytes, ...]
 """A URL without its query: scheme, host, root path, raw path, the decoded path (which an outer
 middleware may have rewritten while it left the raw one alone), and what `forwarded_parts` gives."""
 
-_READABLE_LENGTH: Final = 160
+READABLE_LENGTH: Final = 160
+"""Characters of a URL that its key shows."""
 _UNREADABLE = re.compile(rb"[^\x21-\x7e]+")
 _PAIR = rb"[ \t]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+=(?:\"[^\"\\;,]*\"|[^\s;,\"]*)[ \t]*)?"
 _PLAIN_FORWARDED = re.compile(_PAIR + rb"(?:[;,]" + _PAIR + rb")*")
@@ -51,7 +52,7 @@ def primary_key(
     parts = join_injective([raw_path, query, path, count, *forwarded, *extra])
     digest = hashlib.blake2b(front + parts, digest_size=20).hexdigest()
     shown = b"%b://%b%b%b" % (scheme, host, raw_path, b"?" + query if query else b"")
-    return b"%b%b:%b" % (shown_front, _readable(shown), digest.encode())
+    return b"%b%b:%b" % (shown_front, readable(shown), digest.encode())
 
 
 @lru_cache(maxsize=64)
@@ -62,7 +63,7 @@ def _front(
     spelled = release.encode("utf-8", "surrogatepass")
     # Both are in the digest too: their readable form in front is not injective.
     said = [FORMAT_VERSION, namespace.encode(), spelled, b"GET", scheme, host, root_path]
-    return join_injective(said), b"%b:e:%b:" % (namespace.encode(), _readable(spelled))
+    return join_injective(said), b"%b:e:%b:" % (namespace.encode(), readable(spelled))
 
 
 def variant_key(primary: bytes, names: Sequence[bytes], values: Sequence[bytes | None]) -> bytes:
@@ -112,5 +113,6 @@ def declared_query(query: bytes, names: frozenset[str]) -> bytes:
     return b"&".join(kept)
 
 
-def _readable(text: bytes) -> bytes:
-    return _UNREADABLE.sub(b"_", text[:_READABLE_LENGTH]).replace(b":e:", b":_:")
+def readable(text: bytes) -> bytes:
+    """Return the part of a key that shows a text."""
+    return _UNREADABLE.sub(b"_", text[:READABLE_LENGTH]).replace(b":e:", b":_:")

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, Final
 
 import typer
@@ -34,9 +35,10 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
-def progress_console() -> Console:
-    """Return the console of stderr, for what is shown while one waits."""
-    return Console(stderr=True)
+def waiting(said: str) -> AbstractContextManager[object]:
+    """Show on a terminal's stderr that the command works."""
+    shown = Console(stderr=True)
+    return shown.status(said) if shown.is_terminal else nullcontext()
 
 
 def print_table(

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from maxage.errors import MaxageError
+from maxage.errors import MaxageError, StoreUnavailableError
 
 CANNOT_RUN: Final = 2
 """The exit code of a command that cannot be run."""
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         return run(sys.argv[1:] if arguments is None else list(arguments))
+    except StoreUnavailableError as error:
+        return _complain(f"the server does not answer as it should: {error}")
     except MaxageError as error:
         return _complain(str(error))
     except KeyboardInterrupt:

@@ -115,6 +115,10 @@ class Observer:
             finally:
                 pool.disconnect()
 
+    def count(self, pattern: bytes) -> int:
+        """Return how many keys match a glob pattern; see `scan`."""
+        return sum(map(len, self.scan(pattern)))
+
     def _by_node(self, commands: Iterable[Command]) -> dict[Node, list[int]]:
         """Return the positions of the commands by the server that stores their key."""
         nodes = self.nodes()

@@ -98,6 +98,23 @@ class Codec:
             return None
 
 
+def tokens_at(frame: bytes) -> tuple[tuple[str, bytes], ...] | None:
+    """Return the tokens of a response by the beginning of its frame, which is not verified.
+
+    None: it is no response, or its head is not whole.
+    """
+    if len(frame) < _PREFIX.size:
+        return None
+    magic, kind, _, length = _PREFIX.unpack_from(frame)
+    head = frame[_PREFIX.size : _PREFIX.size + length]
+    if magic != _MAGIC or kind != _RESPONSE or len(head) < length:
+        return None
+    try:
+        return _decode_entry(head).tokens
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
 def _read_head(
     kind: bytes, head: memoryview, body: memoryview, key: bytes
 ) -> Entry | VariantIndex | None:

@@ -207,6 +207,11 @@ class MemoryStore(TokenAuthority):
             entries = [value.entry if isinstance(value, Copy) else value for value in values]
             return StoreReply(entries, [present.get(group) for group in groups])
 
+    def all_keys(self) -> list[bytes]:
+        """Return the keys of all values."""
+        with self._lock:
+            return list(self._values)
+
     def write_now(
         self,
         values: Sequence[tuple[bytes, Value]],
