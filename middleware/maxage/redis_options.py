@@ -160,6 +160,9 @@ def check_options(url: str, shown: str) -> None:
         problem = _problem(parts.scheme, name, value)
         if names.count(name) > 1:
             problem = f"which names the option {name} twice; it takes each once"
+        if problem and "@" in parts.query:
+            # Its options may be the rest of a password, and are not shown.
+            problem = "which has an @ behind its ?; write / ? # @ of a password as %2F %3F %23 %40"
         if problem:
             raise SettingsError(f"REDIS_URL got {shown!r}, {problem}.")
     tls = _values(url, _TLS)

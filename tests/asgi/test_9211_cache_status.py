@@ -23,6 +23,7 @@ from tests.support.asgi import (
     StreamingApp,
     call,
     http_scope,
+    routed,
 )
 from tests.support.caching import background_done, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
@@ -317,6 +318,7 @@ async def test_stored_is_true_as_far_as_is_known_when_the_head_leaves(
 async def test_stored_is_not_said_when_the_application_ends_behind_its_head() -> None:
     """There is no body, and a head that waited for one leaves when the call has returned."""
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start((b"content-length", b"1")))
 
@@ -326,6 +328,7 @@ async def test_stored_is_not_said_when_the_application_ends_behind_its_head() ->
 async def test_stored_is_not_said_when_the_handler_read_what_nothing_protects() -> None:
     """That is known when it has run, which is before the head of such a response leaves."""
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         dependencies = current_dependencies.get()
         assert dependencies is not None

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from maxage import CacheSettings, SettingsError
-from tests.support.asgi import CounterApp, HeaderInput, Receive, Recorded, Scope, Send, call
+from tests.support.asgi import CounterApp, HeaderInput, Receive, Recorded, Scope, Send, call, routed
 from tests.support.caching import cache_of, piece, start
 from tests.support.clock import ManualClock
 
@@ -64,6 +64,7 @@ async def test_a_validated_response_says_it_once() -> None:
     """It is added on the way out and never stored, so that it does not become the lifetime."""
     clock = ManualClock()
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         known = any(name == b"if-none-match" for name, _ in scope["headers"])
         await send(start((b"etag", b'"v"'), status=304 if known else 200))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.asgi import Message, Receive, Scope, Send, call
+from tests.support.asgi import Message, Receive, Scope, Send, call, routed
 from tests.support.caching import cache_of, piece, start, status_of
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +28,7 @@ def sending(*messages: Message) -> Any:
     """An application that sends these, and counts its runs."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["endpoint"] = app
         app.runs += 1  # type: ignore[attr-defined]
         for message in messages:
             await send(dict(message))
@@ -133,6 +134,7 @@ async def test_bodies_and_headers_may_be_any_kind_of_bytes(kind: Any) -> None:
     """What is stored is a copy: the application may go on using its buffer."""
     buffer = bytearray(b"first")
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         head = {"type": "http.response.start", "status": 200}
         await send({**head, "headers": [[bytearray(b"x-list"), bytearray(b"1")]]})

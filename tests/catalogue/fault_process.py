@@ -75,6 +75,7 @@ failures = []
 stop = threading.Event()
 
 async def app(scope, receive, send):
+    scope["endpoint"] = app
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": scope["path"].encode()})
 

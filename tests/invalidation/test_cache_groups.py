@@ -19,6 +19,7 @@ class Grouped:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         self.runs += 1
+        scope["endpoint"] = self
         reads = scope["method"] == "GET" and scope["path"] != "/reads"
         line = (
             (b"cache-groups", self.groups)

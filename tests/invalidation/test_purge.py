@@ -32,7 +32,7 @@ from maxage import (
 )
 from maxage.redis import RedisCache
 from maxage.store_factory import store_for
-from tests.support.asgi import Exchange, call, http_scope
+from tests.support.asgi import Exchange, call, http_scope, routed
 from tests.support.caching import background_done
 from tests.support.redis_server import RedisServer
 
@@ -414,6 +414,7 @@ async def test_a_tag_that_comes_while_the_body_is_sent_counts() -> None:
     store = MemoryStore()
     runs: list[int] = []
 
+    @routed
     async def app(scope: Any, receive: Any, send: Any) -> None:
         runs.append(1)
         await send({"type": "http.response.start", "status": 200, "headers": []})

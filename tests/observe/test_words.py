@@ -13,7 +13,7 @@ from maxage import CacheMiddleware, CacheSettings, MemoryStore, Rule, cached, ta
 from maxage.invalidation.dependencies import current_dependencies
 from maxage.observe.counters import counters_of
 from maxage.observe.words import Bypass, Outcome, PurgeCause, Reason, TypedRead
-from tests.support.asgi import ASGIApp, CounterApp, Receive, Scope, Send, call
+from tests.support.asgi import ASGIApp, CounterApp, Receive, Scope, Send, call, routed
 from tests.support.caching import cache_of, piece, start, status_of
 from tests.support.documents import page
 
@@ -48,6 +48,7 @@ def sending(
 ) -> ASGIApp:
     """Answers every request like this; with several chunks they leave one by one."""
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         prepares()
         await send({**start(*headers, status=status), **(more or {})})
@@ -86,6 +87,12 @@ class Listening:
         await send(piece(b"x"))
 
 
+async def unnamed(scope: Scope, receive: Receive, send: Send) -> None:
+    """Leaves no word of a route in the scope."""
+    await send(start())
+    await send(piece(b"x"))
+
+
 async def leaves(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await receive()
@@ -93,6 +100,7 @@ async def leaves(scope: Scope, receive: Receive, send: Send) -> None:
     await send(piece(b"x"))
 
 
+@routed
 async def sends_a_file(scope: Scope, receive: Receive, send: Send) -> None:
     await send(start())
     await send({"type": "http.response.pathsend", "path": "/x"})
@@ -114,7 +122,6 @@ class OtherRoute:
         self.router = self.app.router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["endpoint"] = unprotected
         scope["router"] = self.router
         await sending()(scope, receive, send)
 
@@ -192,6 +199,7 @@ CASES: dict[Reason, Case] = {
         said=False,
     ),
     Reason.OTHER_ROUTE: Case(app=OtherRoute),
+    Reason.UNKNOWN_ROUTE: Case(app=lambda: unnamed),
     Reason.LATE_TAG: Case(app=lambda: sending(prepares=lambda: tag("late"))),
     Reason.PURGED: Case(app=lambda: sending(LENGTH, prepares=purged_meanwhile)),
     Reason.OTHER_STORE: Case(app=lambda: sending(LENGTH, prepares=unprotected)),

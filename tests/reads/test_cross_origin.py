@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.asgi import Receive, Scope, Send, call
+from tests.support.asgi import Receive, Scope, Send, call, routed
 from tests.support.caching import background_done, cache_of, piece, start, status_of
 
 pytestmark = pytest.mark.anyio
@@ -10,6 +10,7 @@ pytestmark = pytest.mark.anyio
 ALLOW = b"access-control-allow-origin"
 
 
+@routed
 async def allows_all(scope: Scope, receive: Receive, send: Send) -> None:
     """As CORSMiddleware for all origins: without an Origin it adds nothing, not even Vary."""
     asked = any(name == b"origin" for name, _ in scope["headers"])

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from maxage.observe.counters import counters_of
-from tests.support.asgi import Exchange, Message, Receive, Scope, Send, call, http_scope
+from tests.support.asgi import Exchange, Message, Receive, Scope, Send, call, http_scope, routed
 from tests.support.caching import background_done, cache_of, piece, start, status_of
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +31,7 @@ class Streamed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.runs += 1
+        scope["endpoint"] = self
         await send(start(*self.headers))
         await send(piece(b"run ", more=True))
         await self.goes_on.wait()
@@ -119,6 +120,7 @@ async def test_a_stream_is_found_when_its_call_has_returned_and_its_next_reader_
 
 
 async def test_a_disconnect_after_the_last_piece_does_not_prevent_storing() -> None:
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         await send(piece(b"whole"))

@@ -28,6 +28,7 @@ from tests.support.asgi import (
     http_scope,
     lifespan,
     read_body,
+    routed,
 )
 from tests.support.caching import background_done, begun_at_once, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
@@ -51,6 +52,7 @@ async def test_a_hit_has_the_headers_of_the_miss_in_order_and_number() -> None:
         (b"etag", b'"v1"'),
     ]
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start(*sent))
         await send(piece(b"ok"))
@@ -315,6 +317,7 @@ class VaryApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the language asked for."""
+        scope["endpoint"] = self
         self.runs += 1
         asked = dict(scope["headers"]).get(b"accept-language", b"none")
         await send(start((b"vary", b"Accept-Language"), (b"content-language", asked)))
@@ -484,6 +487,7 @@ async def test_a_handler_that_raises_leaves_nothing_half_done(at: Any) -> None:
 async def test_copies_of_cut_bodies_are_given_back() -> None:
     """Else after some failures there would be no room for copies any more."""
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         await send(piece(b"x" * 60, more=scope["path"] == "/cut"))
@@ -504,6 +508,7 @@ async def test_a_body_that_is_not_as_long_as_declared_is_not_stored(
     """It was cut, or its head is wrong."""
     runs = [0]
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         runs[0] += 1
         await send(start((b"content-length", b"%d" % declared)))
@@ -736,6 +741,7 @@ async def test_when_the_leader_fails_one_of_the_followers_takes_its_place(end: s
     """No request waits for the dead one, and the handler runs once more, not once for each."""
     gates, runs = [asyncio.Event(), asyncio.Event()], [0]
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         runs[0] += 1
         run = runs[0]
@@ -795,6 +801,7 @@ async def test_a_stream_that_never_ends_keeps_only_the_first_waiting() -> None:
     """After one wait in vain, later requests ask at once, until a fill is in time again."""
     gate, heads = asyncio.Event(), [0]
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         heads[0] += 1
         await send(start())
@@ -820,6 +827,7 @@ async def test_after_a_fill_in_time_requests_wait_for_each_other_again(seconds: 
     """A fill that took as long as the wait shows nothing better."""
     clock = ManualClock()
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         clock.advance(seconds)
         await send(start())
@@ -843,6 +851,7 @@ async def test_followers_of_another_variant_are_answered_by_their_own() -> None:
     """The leader's response is not for them; one of them asks for the others."""
     gate, runs = asyncio.Event(), []
 
+    @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         asked = dict(scope["headers"])[b"accept-language"]
         runs.append(asked)

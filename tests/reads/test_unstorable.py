@@ -8,7 +8,7 @@ import pytest
 from maxage import CacheMiddleware, MemoryStore
 from maxage.cache.target import UNCACHEABLE_SECONDS
 from maxage.store.base import StoreReply
-from tests.support.asgi import CounterApp, Exchange, call, http_scope
+from tests.support.asgi import CounterApp, Exchange, call, http_scope, routed
 from tests.support.caching import background_done, cache_of, status_of
 from tests.support.clock import ManualClock
 from tests.support.waiting import eventually
@@ -102,6 +102,7 @@ async def test_a_very_deep_path_is_not_cached(depth: int, cached: bool) -> None:
     """Each segment may need a token."""
     runs: list[int] = []
 
+    @routed
     async def app(scope: Any, receive: Any, send: Any) -> None:
         runs.append(1)
         await send({"type": "http.response.start", "status": 200, "headers": []})

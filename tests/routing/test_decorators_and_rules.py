@@ -8,7 +8,7 @@ from fastapi import FastAPI, Response
 
 from maxage import Rule, cached, uncached
 from maxage.errors import SettingsError
-from tests.support.asgi import CounterApp, Recorded, call
+from tests.support.asgi import CounterApp, Recorded, call, routed
 from tests.support.caching import cache_of
 
 pytestmark = pytest.mark.anyio
@@ -202,6 +202,7 @@ async def test_a_purge_of_a_late_tag_while_the_handler_runs_is_not_lost() -> Non
     """The tag's token was captured before the handler ran, so what it made is a miss."""
     runs = [0]
 
+    @routed
     async def app(scope: Any, receive: Any, send: Any) -> None:
         runs[0] += 1
         if runs[0] == 2:

@@ -360,12 +360,23 @@ async def lifespan(
             task.exception()  # looked at, so that nothing is reported later
 
 
+def routed(app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> ASGIApp:
+    """The application with the word in the scope that a router leaves of its route."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["endpoint"] = app
+        await app(scope, receive, send)
+
+    return answer
+
+
 @dataclass(slots=True, kw_only=True)
 class CounterApp:
     """Answers each request with the number of the run, so that a repeated answer shows itself.
 
     The body is `run 1`, `run 2`... unless `body` is set; `gate` holds the answer back until it
-    is set; `runs` and `scopes` tell what arrived.
+    is set; `runs` and `scopes` tell what arrived. It leaves its endpoint in the scope, as a
+    router does.
     """
 
     status: int = 200
@@ -383,6 +394,7 @@ class CounterApp:
         if scope["type"] == "lifespan":
             await serve_lifespan(receive, send, self.lifespans)
             return
+        scope["endpoint"] = self
         self.runs += 1
         run = self.runs
         self.scopes.append(scope)
@@ -413,6 +425,7 @@ class StreamingApp:
         if scope["type"] == "lifespan":
             await serve_lifespan(receive, send)
             return
+        scope["endpoint"] = self
         self.runs += 1
         headers = raw_headers(self.headers)
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
@@ -439,6 +452,7 @@ class RaisingApp:
         if scope["type"] == "lifespan":
             await serve_lifespan(receive, send)
             return
+        scope["endpoint"] = self
         self.runs += 1
         headers = raw_headers(self.headers)
         steps: list[tuple[str, Message]] = [

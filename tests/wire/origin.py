@@ -16,6 +16,7 @@ async def origin(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await serve_lifespan(receive, send)
         return
+    scope["endpoint"] = origin
     name = scope["path"].rsplit("/", 1)[-1]
     if scope["path"].startswith("/runs/"):
         await _send(Answer(headers=((b"cache-control", b"no-store"),)), send, b"%d" % _runs[name])

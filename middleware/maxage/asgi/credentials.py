@@ -8,6 +8,7 @@ from maxage.asgi.identity import identity_slots, is_identified, reads_cookies_al
 from maxage.asgi.types import Scope
 from maxage.cache.target import Target
 from maxage.observe.words import Reason
+from maxage.rfc9111.anonymous import may_identify
 from maxage.rfc9111.message import Headers
 from maxage.settings import CacheSettings
 
@@ -65,6 +66,10 @@ class Credentials:
         """
         added = identity_slots(scope) - before
         return not self._authorization_only and not reads_cookies_alone(scope, added)
+
+    def may_be_in(self, headers: Headers, varied: tuple[bytes, ...]) -> bool:
+        """Return whether a field that the response does not vary by may name a user."""
+        return not self._authorization_only and may_identify(headers, varied)
 
     def _has_personal_cookie(self, headers: Headers) -> bool:
         if b"cookie" not in headers or self._authorization_only:

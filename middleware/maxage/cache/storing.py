@@ -39,6 +39,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     request: Request
     found: LookupResult
     response: Response
+    rules: Policy
+    """The target's, or those for responses of an unknown route."""
     asked_at: float
     """POSIX seconds at which the application was called."""
     anonymous: bool = False
@@ -100,13 +102,13 @@ def freshen_from_head(cache: Cache, answer: Answer) -> None:
 def _arrival(cache: Cache, answer: Answer) -> Arrival:
     return Arrival(
         request=answer.request, response=answer.response, request_time=answer.asked_at,
-        response_time=cache.clock(), policy=_rules(cache, answer.target),
+        response_time=cache.clock(), policy=_rules(cache, answer.rules),
     )  # fmt: skip
 
 
-def _rules(cache: Cache, target: Target) -> Policy:
+def _rules(cache: Cache, rules: Policy) -> Policy:
     """Return the rules to store by: with jitter, each response's lifetime is drawn anew."""
-    rules, share = target.rules, cache.settings.cache_lifetime_jitter
+    share = cache.settings.cache_lifetime_jitter
     if not share:
         return rules
     lifetime = shortened(rules.default_lifetime, share=share, draw=cache.draw())

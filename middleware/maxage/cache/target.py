@@ -5,6 +5,7 @@ from math import inf
 from typing import Final, Literal, final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from maxage.cache.key import Place, primary_key
 from maxage.observe.counters import RouteCounts
@@ -58,7 +59,16 @@ class Terms:
         restriction: why these URLs get no default lifetime, or are not cached; None: neither.
     """
 
-    __slots__ = ("counts", "is_plain", "matching", "policy", "restriction", "route", "rules")
+    __slots__ = (
+        "counts",
+        "explicit_rules",
+        "is_plain",
+        "matching",
+        "policy",
+        "restriction",
+        "route",
+        "rules",
+    )
 
     def __init__(
         self,
@@ -76,10 +86,21 @@ class Terms:
         self.counts: Final = counts
         self.matching: Final = matching
         self.restriction: Final = restriction
+        declared = rules.lifetime_is_declared or policy.vary_by is not None
+        self.explicit_rules: Final = (
+            rules if declared else _without_default(rules, known=route is not None)
+        )
+        """Rules for a response that an unknown route has given: it takes no default lifetime."""
         self.is_plain: Final = policy.vary_by is None and (
             route is None or not (route.header_names or route.cookie_names)
         )
         """Whether the URL alone distinguishes its requests."""
+
+
+def _without_default(rules: Policy, *, known: bool) -> Policy:
+    # Guessing a lifetime is a setting for all that an application without known routes sends.
+    fraction = 0.0 if known else rules.heuristic_fraction
+    return replace(rules, default_lifetime=0.0, heuristic_fraction=fraction)
 
 
 @final
@@ -87,9 +108,9 @@ class Target:
     """A URL as the cache knows it. The attributes that are not final change as responses come."""
 
     __slots__ = (
-        "_named", "_place", "_query", "all_groups", "answers_others", "counts", "generation",
-        "groups", "is_plain", "late_groups", "plain_key", "policy", "refresh_after", "route",
-        "routed", "rules", "search", "terms", "unshareable_until", "unstorable",
+        "_named", "_place", "_query", "all_groups", "answers_others", "counts", "explicit_rules",
+        "generation", "groups", "is_plain", "late_groups", "plain_key", "policy", "refresh_after",
+        "route", "routed", "rules", "search", "terms", "unshareable_until", "unstorable",
         "unstorable_reason", "vary_names",
     )  # fmt: skip
 
@@ -114,6 +135,7 @@ class Target:
         self.route: Final = terms.route
         self.policy: Final = terms.policy
         self.rules: Final = terms.rules
+        self.explicit_rules: Final = terms.explicit_rules
         self.is_plain: Final = terms.is_plain
         self.counts: Final = terms.counts
         """The counts of its route."""
@@ -141,6 +163,11 @@ class Target:
         """The word for what that Cache-Control says."""
         self.refresh_after = 0.0
         """Monotonic seconds until which no background refresh begins: the last one failed."""
+
+    @property
+    def path(self) -> str:
+        """The decoded path, for log lines."""
+        return self._place[4].decode(errors="replace")
 
     def key(self, extra: Sequence[bytes]) -> bytes:
         """Return the primary key, with what distinguishes requests besides the URL."""
@@ -174,19 +201,25 @@ class Target:
     # storable and shareable
 
     def mark_unstorable(
-        self, now: float, *, control: tuple[bytes, ...] = (), reason: Reason = Reason.NO_STORE
+        self,
+        now: float,
+        rules: Policy,
+        *,
+        control: tuple[bytes, ...] = (),
+        reason: Reason = Reason.NO_STORE,
     ) -> None:
         """Remember that requests for this URL need not wait for each other.
 
         Args:
             now: monotonic seconds.
+            rules: by which the response was judged.
             control: the Cache-Control that forbade storing, where nothing is stored for the URL:
                 then it need not be looked up either.
             reason: the word for what it says.
         """
         self.unshareable_until = now + UNCACHEABLE_SECONDS
         self.unstorable, self.unstorable_reason = control, reason
-        self.answers_others = self.rules.default_lifetime > 0
+        self.answers_others = rules.default_lifetime > 0
 
     def waited_in_vain(self) -> None:
         """Let no request wait until a fill is in time again.

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from msgspec.structs import replace
 
+from maxage.cache.answerer import Answerer
 from maxage.cache.bounded_memo import BoundedMemo
 from maxage.cache.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts
 from maxage.cache.machine import is_loopback, machine_name
@@ -73,6 +74,8 @@ class Targets:
         """Searches of paths requested with a query, by the URL without one."""
         self._touched: BoundedMemo[Touched] = BoundedMemo()
         self._named_orphans: tuple[str, ...] = ()
+        self._warned_of: set[bool] = set()
+        """Whether routes were known when a warning of an unknown one was logged."""
         self._surprises: list[object] = []
         """Endpoints that answered where the routes told of another one, or of none."""
         self._rules_by_lifetime: dict[tuple[float, bool], Policy] = {}
@@ -122,7 +125,7 @@ class Targets:
         self._watch_routes(scope)
         return self.generation
 
-    def foresaw(self, target: Target, scope: Mapping[str, Any], before: object) -> bool:
+    def answerer(self, target: Target, scope: Mapping[str, Any], before: object) -> Answerer:
         """Return whether the route that has answered is the one by which the key was made.
 
         What the router left in the scope counts above the routes that were read. Where the two
@@ -133,17 +136,39 @@ class Targets:
             scope: of the request, at its response.
             before: the endpoint in the scope before the application was called.
         """
-        endpoint = scope.get("endpoint")
+        endpoint, route = scope.get("endpoint"), target.route
+        if route is not None and route.endpoint is endpoint and endpoint is not None:
+            # A mounted application without known routes may have passed a copy on.
+            return Answerer.UNKNOWN if route.opaque else Answerer.FORESEEN
         if endpoint is None or endpoint is before:
-            # No router has answered: a layer around it has, or it is of another kind.
-            return True
-        route = target.route
-        if route is not None and route.endpoint is endpoint:
-            return True
+            return Answerer.UNKNOWN
         if self.learn(scope):
-            return False
-        unknown = route is None or route.opaque
-        return (unknown and needs_only_url(scope)) or self._read_again(scope, endpoint)
+            return Answerer.OTHER
+        if (route is None or route.opaque) and needs_only_url(scope):
+            return Answerer.FORESEEN
+        self._read_again(scope, endpoint)
+        return Answerer.OTHER
+
+    def warn_of_unknown(self, target: Target) -> None:
+        """Log once why responses get no default lifetime where the scope names no route."""
+        known = target.route is not None
+        if known in self._warned_of:
+            return
+        self._warned_of.add(known)
+        if known:
+            logger.warning(
+                "%s of %s: the scope does not tell which route answered, since a layer inside the "
+                "cache passes a copy of it on, or answers itself. Such responses are stored only "
+                "with freshness of their own. Let the layer change the scope in place, move it "
+                "outside of the cache, or state a lifetime by @cached or a Rule.",
+                target.path, _name_of(self._app),
+            )  # fmt: skip
+        else:
+            logger.warning(
+                "No route of %s is known, and the scope names none: only responses with freshness "
+                "of their own (Cache-Control, Expires) are stored. State lifetimes by a Rule.",
+                _name_of(self._app),
+            )
 
     def learn(self, scope: Mapping[str, Any]) -> bool:
         """Read the routes of the router that has answered, if none could be read before.
@@ -157,13 +182,12 @@ class Targets:
         self._watch_routes(scope)
         return True
 
-    def _read_again(self, scope: Mapping[str, Any], endpoint: object) -> bool:
-        """Read the routes again, once for each endpoint that was not foreseen; return False."""
+    def _read_again(self, scope: Mapping[str, Any], endpoint: object) -> None:
+        """Read the routes again, once for each endpoint that was not foreseen."""
         if endpoint not in self._surprises and len(self._surprises) < _MOST_TERMS:
             self._surprises.append(endpoint)
             self._routes_seen = -1
             self._watch_routes(scope)
-        return False
 
     def table(self, scope: Mapping[str, Any]) -> RouteTable:
         """Return the application's routes, none of them where they cannot be read."""
@@ -382,6 +406,11 @@ class Targets:
                 len(orphans), ", ".join(orphans),
             )  # fmt: skip
         self._named_orphans = orphans
+
+
+def _name_of(app: Any) -> str:
+    """Return the name by which an application is known to its author."""
+    return f"{app.__module__}.{getattr(app, '__qualname__', app.__class__.__qualname__)}"
 
 
 def _server(scope: Mapping[str, Any]) -> bytes:

@@ -167,8 +167,11 @@ def _prospect(
     cache: Cache, reading: GetResponder, said: str, headers: tuple[tuple[bytes, bytes], ...]
 ) -> Prospect:
     """Ask the rules whether a response would be stored, if the application gave it."""
+    target = reading.target
+    is_known = target.route is not None and not target.route.opaque
     answer = Answer(
-        target=reading.target,
+        target=target,
+        rules=target.rules if is_known else target.explicit_rules,
         request=reading.request,
         found=reading.found,
         response=Response(status=200, headers=Headers.of((_JSON, *headers))),

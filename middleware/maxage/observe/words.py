@@ -145,6 +145,13 @@ class Reason(_Word):
         "other-route",
         "Another route answered than the one that was foreseen; the routes are read again.",
     )
+    UNKNOWN_ROUTE = (
+        "unknown-route",
+        (
+            "No lifetime is stated, and the scope names no route: the application's cannot be "
+            "read, or a layer inside passes on a copy of the scope, or answers itself."
+        ),
+    )
     LATE_TAG = (
         "late-tag",
         "The response names a tag that was unknown before the handler ran; the next one is stored.",

@@ -15,6 +15,7 @@ from maxage.asgi.body_copy import BodyCopy, content_length
 from maxage.asgi.identity import identity_slots
 from maxage.asgi.types import Message, Scope
 from maxage.cache import storing
+from maxage.cache.answerer import Answerer
 from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill
 from maxage.cache.storing import Answer
@@ -22,6 +23,8 @@ from maxage.invalidation.dependencies import Dependencies
 from maxage.observe.words import Reason
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.message import Response, StoredResponse
+from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.vary import vary_names
 from maxage.rfc9111.verdicts import MayNotStore
 from maxage.store.entry import Entry
 
@@ -32,6 +35,7 @@ _SAID_ITSELF: Final = frozenset({Reason.NO_STORE, Reason.PRIVATE})
 _OUTDATING: Final = frozenset({
     Reason.STATUS, Reason.NO_STORE, Reason.PRIVATE, Reason.VARY_STAR, Reason.SET_COOKIE,
     Reason.STREAM, Reason.CLIENT_ERROR, Reason.NO_LIFETIME, Reason.LIFETIME_0,
+    Reason.UNKNOWN_ROUTE,
 })  # fmt: skip
 """Reasons not to store an answer that show that the stored response is outdated."""
 _STREAM_SECONDS: Final = 0.1
@@ -61,8 +65,9 @@ class Capture:
         self._slots: Final = identity_slots(reading.scope)
         self._endpoint: Final = reading.scope.get("endpoint")
         """Of a router around this middleware."""
-        self._foreseen = True
-        """Whether the route that answers is the one by which the key was made."""
+        self.rules: Policy = reading.target.rules
+        """The rules of the target, or those for an answer whose route is unknown."""
+        self._answerer = Answerer.FORESEEN
         self.entry: Entry | None = None
         """The stored response."""
         self._reading: Final = reading
@@ -94,9 +99,14 @@ class Capture:
         `groups` are those of a stored beginning that the answer continues.
         """
         answer = self.answer(response)
-        if answer.request.method == "HEAD" and response.status == 200 and self._foreseen:
+        is_other = self._answerer is Answerer.OTHER
+        if answer.request.method == "HEAD" and response.status == 200 and not is_other:
             storing.freshen_from_head(self._cache, answer)
         verdict = self._consider(answer, start, groups)
+        if self._lacks_default(answer, verdict):
+            self._reading.service.targets.warn_of_unknown(answer.target)
+            if isinstance(verdict, MayNotStore):
+                verdict = MayNotStore(reason=Reason.UNKNOWN_ROUTE)
         if isinstance(verdict, Fill):
             self._fill = verdict
             if self._flight is not None and self.declared is None:
@@ -116,17 +126,26 @@ class Capture:
         """Return a response of the application as the answer to the request."""
         reading = self._reading
         targets = reading.service.targets
-        self._foreseen = targets.foresaw(reading.target, self.scope, self._endpoint)
+        target = reading.target
+        self._answerer = targets.answerer(target, self.scope, self._endpoint)
+        is_hidden = self._answerer is Answerer.UNKNOWN
+        self.rules = target.explicit_rules if is_hidden else target.rules
         credentials, anonymous = reading.service.credentials, False
-        if reading.target.policy.vary_by is None:
-            if credentials.identify(self.scope):
+        if target.policy.vary_by is None:
+            # Where the router is known but left no word, users may be in a copy of the scope too.
+            is_hidden = is_hidden and target.route is not None
+            if credentials.identify(self.scope) or (
+                is_hidden
+                and credentials.may_be_in(reading.headers, vary_names(response.headers) or ())
+            ):
                 reading.request = replace(reading.request, carries_credentials=True)
-            anonymous = credentials.may_identify(self.scope, self._slots)
+            anonymous = is_hidden or credentials.may_identify(self.scope, self._slots)
         return Answer(
-            target=reading.target,
+            target=target,
             request=reading.request,
             found=reading.found,
             response=response,
+            rules=self.rules,
             asked_at=self.asked_at,
             anonymous=anonymous,
         )
@@ -136,7 +155,7 @@ class Capture:
     ) -> Fill | MayNotStore:
         if self._forbidden is not None or start.get("trailers"):
             return MayNotStore(reason=self._forbidden or Reason.TRAILERS)
-        if not self._foreseen:
+        if self._answerer is Answerer.OTHER:
             return MayNotStore(reason=Reason.OTHER_ROUTE)
         response, stored = answer.response, answer.found.entry
         length = content_length(response.headers)
@@ -150,6 +169,16 @@ class Capture:
             return MayNotStore(reason=Reason.PARTIAL)
         self._copy = BodyCopy(self._cache, length)
         return storing.consider(self._cache, answer, (*groups, *self._dependencies.tags))
+
+    def _lacks_default(self, answer: Answer, verdict: Fill | MayNotStore) -> bool:
+        """Return whether the response has no lifetime only since its route is unknown."""
+        if self.rules is answer.target.rules or answer.response.status != 200:
+            return False
+        if isinstance(verdict, Fill):
+            # It has a validator, and the application is asked each time.
+            stored = verdict.verdict.stored
+            return stored.freshness_lifetime == 0 and not stored.always_validate
+        return verdict.reason == Reason.NO_LIFETIME and answer.target.rules.default_lifetime > 0
 
     def _remember_unstorable(self, answer: Answer, verdict: MayNotStore) -> None:
         """Remember that the URL's responses are not stored, and whether they said so themselves."""
@@ -165,7 +194,7 @@ class Capture:
         if self._flight is not None and self._flight.claim is not None:
             self._flight.claim.cannot_be_shared()
         self._reading.target.mark_unstorable(
-            self._cache.monotonic(), control=control, reason=reason
+            self._cache.monotonic(), self.rules, control=control, reason=reason
         )
 
     def _end_waiting(self) -> None:
@@ -225,10 +254,10 @@ class Capture:
         if stored is not None:
             if isinstance(verdict, MayNotStore):
                 self.refuse(verdict.reason)
-            elif self._foreseen:
-                self.store(verdict, stored.body)
-            else:
+            elif self._answerer is Answerer.OTHER:
                 self.refuse(Reason.OTHER_ROUTE)
+            else:
+                self.store(verdict, stored.body)
             self.finish_flight(self.entry)
         return stored
 

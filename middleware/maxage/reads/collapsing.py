@@ -132,7 +132,7 @@ class Collapsing:
             if state is ClaimState.OURS:
                 flight.claim = claim
             elif state is ClaimState.NOT_SHAREABLE:
-                target.mark_unstorable(cache.monotonic())
+                target.mark_unstorable(cache.monotonic(), target.rules)
             elif state is ClaimState.TAKEN and cache.monotonic() >= ends:
                 target.waited_in_vain()
             elif state is not ClaimState.UNKNOWN:

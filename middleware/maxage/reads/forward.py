@@ -189,7 +189,7 @@ class Exchange:
         headers = reading.service.outgoing(response.headers.raw, now=self.cache.clock())
         added = reading.service.downstream
         if added and has_our_lifetime(
-            reading.request, response, now=self.capture.asked_at, policy=reading.target.rules
+            reading.request, response, now=self.capture.asked_at, policy=self.capture.rules
         ):
             headers += added
         return headers

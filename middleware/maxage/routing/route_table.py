@@ -32,7 +32,7 @@ class RouteInfo:
     origin: object = None
     """The application's route object. A router that is included twice shows each route twice."""
     endpoint: object = None
-    """The function or class that answers."""
+    """The function, class or mounted application that answers."""
     wired_by: object = None
     """The FastAPI application whose `dependency_overrides` it obeys."""
     opaque: bool = False
@@ -108,7 +108,7 @@ def _first_match(routes: Sequence[RouteInfo], path: str, host: str) -> RouteMatc
 def routed(route: RouteInfo, path: str) -> Routed | None:
     """Return what the application's router adds to the scope of a request for this path."""
     matched = route.regex.match(path)
-    if route.endpoint is None or matched is None:
+    if route.opaque or route.endpoint is None or matched is None:
         return None
     params = {
         name: route.convertors[name].convert(value) for name, value in matched.groupdict().items()

@@ -39,7 +39,7 @@ def read_routes(routes: Iterable[BaseRoute]) -> RouteTable:
 def table_of(app: Any, routes: Iterable[BaseRoute] | None) -> RouteTable:
     """Return the table of an application with these routes, or of one that only serves files."""
     if not routes and _serves_files(app):
-        return RouteTable([_opaque("", None, serves_files=True)])
+        return RouteTable([_opaque("", None, None, serves_files=True)])
     return read_routes(routes or ())
 
 
@@ -58,7 +58,7 @@ def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterat
                 yield _read_route(context, prefix, host)
         elif original.__class__.__name__ == "_FrontendRouteGroup":
             # FastAPI's `app.frontend`: static files behind all other routes.
-            yield _opaque(prefix, host, serves_files=True)
+            yield _opaque(prefix, host, None, serves_files=True)
 
 
 def _joined(prefix: str, path: str) -> str:
@@ -96,7 +96,7 @@ def _read_inner(app: Any, prefix: str, host: Host | None) -> Iterator[RouteInfo]
     if routes:
         yield from _read(routes, prefix, host)
     else:
-        yield _opaque(prefix, host, serves_files=_serves_files(app))
+        yield _opaque(prefix, host, app, serves_files=_serves_files(app))
 
 
 def _serves_files(app: Any) -> bool:
@@ -165,10 +165,10 @@ def _may_be_layer(held: Any) -> bool:
         return False
 
 
-def _opaque(prefix: str, host: Host | None, *, serves_files: bool) -> RouteInfo:
+def _opaque(prefix: str, host: Host | None, app: Any, *, serves_files: bool) -> RouteInfo:
     template = _joined(prefix, "/{path:path}")
     return RouteInfo(
-        template=template, methods=None, opaque=True, serves_files=serves_files,
+        template=template, methods=None, endpoint=app, opaque=True, serves_files=serves_files,
         regex=template_regex(template),
         host=host.host if host else "",
         host_regex=host.host_regex if host else None,

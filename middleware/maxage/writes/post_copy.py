@@ -85,7 +85,7 @@ class PostCopy:
         found = LookupResult(key=target.key(()), entry=None, tokens=self.tokens)
         answer = Answer(
             target=target, request=self._request(), found=found, response=response,
-            asked_at=self._asked_at,
+            rules=target.rules, asked_at=self._asked_at,
         )  # fmt: skip
         fill = consider(cache, answer)
         if isinstance(fill, Fill):
