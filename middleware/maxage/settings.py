@@ -158,6 +158,9 @@ class CacheSettings(BaseSettings):
     """Secret key of the checksum of stored responses: without it, none can be planted in Redis."""
     cache_read_budget: float = Field(default=0.05, gt=0, le=10)
     """Seconds for all reads of one request together."""
+    cache_connect_budget: float = Field(default=0.5, gt=0, le=10)
+    """Seconds that making a connection may take: DNS, TCP, TLS, authentication. Only the first
+    requests of a process wait that long."""
     cache_write_budget: float = Field(default=0.1, gt=0, le=10)
     """Seconds for which a purge may delay the answer of its request."""
 

@@ -201,7 +201,10 @@ def get_async_redis() -> AsyncRedis:
         return cast("AsyncRedis", client)
     if state is None or state.node is None:
         return AsyncRedis()
-    options = state.node.options(in_loop=True) | _options(settings)
+    node = state.node
+    options = node.options(in_loop=True) | _options(settings)
+    if _is_slow_to_connect(settings) and not node.breaker.suspicious:
+        options["socket_connect_timeout"] = settings.cache_connect_budget
     pool = redis.asyncio.ConnectionPool(retry=AsyncRetry(NoBackoff(), 0), **options)
     return _with_state(cast("AsyncRedis", AsyncRedis.from_pool(pool)), state)
 
@@ -212,6 +215,9 @@ def _client(settings: CacheSettings) -> Redis:
     if state is None or state.node is None:
         return Redis()
     options = state.node.options(in_loop=False) | _options(settings)
+    if _is_slow_to_connect(settings):
+        budget = settings.cache_read_budget
+        options |= state.node.connecting(options, budget, settings.cache_connect_budget)
     pool = redis.ConnectionPool(retry=Retry(NoBackoff(), 0), **options)
     return _with_state(cast("Redis", Redis.from_pool(pool)), state)
 
@@ -243,6 +249,11 @@ def _options(settings: CacheSettings) -> dict[str, Any]:
     budget = settings.cache_read_budget
     own = {"socket_timeout": budget, "socket_connect_timeout": budget, "protocol": 2}
     return client_options(settings.redis_url or "") | own
+
+
+def _is_slow_to_connect(settings: CacheSettings) -> bool:
+    """Return whether connecting takes a handshake, so that it gets its own budget."""
+    return (settings.redis_url or "").lower().startswith(("rediss", "valkeys"))
 
 
 def _servers(settings: CacheSettings) -> tuple[RedisState | None, ServerGroup | None]:

@@ -208,7 +208,7 @@ class RedisStore:
         """Take part in the leases; return whether answers may be trusted after the first look."""
         first = self.redis_state.lease_manager.join()
         if not first.done():
-            timeout = self.redis_state.patience(seconds)
+            timeout = self.redis_state.patience_to_join(seconds, self.settings.cache_connect_budget)
             await asyncio.wait([asyncio.wrap_future(first)], timeout=timeout)
         return self.redis_state.trustworthy
 

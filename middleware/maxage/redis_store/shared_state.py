@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, final
 
+from maxage.clock import monotonic_clock
 from maxage.redis_store.leases.lease_manager import LeaseManager
 from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.recovery import Recovery
@@ -62,6 +63,7 @@ class RedisState(TokenAuthority):
         self.unwatched_purges = 0
         """Owed purges whose loss no other worker would have noticed."""
         self._watchers: tuple[weakref.ref[PurgeWatcher], ...] = ()
+        self._first_join_ends: float | None = None
 
     @property
     def node(self) -> Node | None:
@@ -89,6 +91,26 @@ class RedisState(TokenAuthority):
     def patience(self, seconds: float) -> float:
         """Return the seconds to wait where any server may be asked; see `Node.patience`."""
         return min((node.patience(seconds) for node in self.nodes), default=seconds)
+
+    def patience_to_join(self, seconds: float, connect_seconds: float) -> float:
+        """Return the seconds to wait for the first look at the leases.
+
+        Args:
+            seconds: the budget.
+            connect_seconds: the seconds that connecting may take; all requests that come before the
+                first connection share them.
+        """
+        if self._is_untried:
+            if self._first_join_ends is None:
+                self._first_join_ends = monotonic_clock() + connect_seconds
+            seconds = max(seconds, self._first_join_ends - monotonic_clock())
+        return self.patience(seconds)
+
+    @property
+    def _is_untried(self) -> bool:
+        """Whether no connection to a server was made, and none failed."""
+        nodes = self.nodes
+        return all(node.is_untried for node in nodes) if nodes else self.topology.is_untried
 
     def purge_command(self, key: bytes, history: bytes) -> tuple[Command, bytes]:
         """Return the command that purges a group, and the token that it writes."""

@@ -109,7 +109,10 @@ class SyncRedisStore:
         """Take part in the leases; return whether answers may be trusted after the first look."""
         if not self.redis_state.trustworthy:
             first = self.redis_state.lease_manager.join()
-            wait([first], timeout=self.redis_state.patience(seconds))
+            timeout = self.redis_state.patience_to_join(
+                seconds, self._settings.cache_connect_budget
+            )
+            wait([first], timeout=timeout)
         return self.redis_state.trustworthy
 
     def close(self) -> None:

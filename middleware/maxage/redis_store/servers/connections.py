@@ -51,12 +51,16 @@ class Connections:
         self._single: Final = topology.nodes[0] if isinstance(topology, Single) else None
         self._read_budget: Final = settings.cache_read_budget
         self._write_budget: Final = settings.cache_write_budget
-        longest = max(settings.cache_read_budget, settings.cache_write_budget)
-        self._per_node: Final = PerNode(topology, lambda node: NodeConnections(node, longest))
+        self._connect_budget: Final = max(
+            settings.cache_connect_budget, settings.cache_read_budget, settings.cache_write_budget
+        )
+        self._per_node: Final = PerNode(
+            topology, lambda node: NodeConnections(node, self._connect_budget)
+        )
 
     async def connect(self) -> None:
-        """Connect to every server that answers within the read budget."""
-        await self._learn(self._read_budget)
+        """Connect to every server that answers within the connect budget."""
+        await self._learn(self._connect_budget)
         connected = (self._per_node[node].connect() for node in self._topology.nodes)
         await asyncio.gather(*connected)
 
@@ -78,9 +82,12 @@ class Connections:
             rounds = fetching(self._topology, keys, token_keys, begin)
             return await self._driven(rounds, seconds)
         # The same rounds, but every hit takes this one: a generator would be a tenth of its cost.
+        connections = self._per_node[node]
+        if connections.is_new:
+            await connections.connect()
         ends = monotonic() + seconds
         packet = reading(node, keys, token_keys)
-        await self._per_node[node].send(packet, seconds, replicated=False)
+        await connections.send(packet, seconds, replicated=False)
         fetched = complete(packet, len(keys))
         if fetched is not None:
             return fetched
@@ -102,18 +109,25 @@ class Connections:
         if node is None:
             rounds = running(self._topology, keys, plan)
             return await self._driven(rounds, seconds, replicated=replicated)
-        packet = commanding(node, keys, plan)
-        await self._per_node[node].send(packet, seconds, replicated=replicated)
+        packet, connections = commanding(node, keys, plan), self._per_node[node]
+        if connections.is_new:
+            await connections.connect()
+        await connections.send(packet, seconds, replicated=replicated)
         return answers_of(packet, len(keys))
 
     async def _driven(self, rounds: Rounds[T], seconds: float, *, replicated: bool = False) -> T:
         """Send each round's packets side by side, all rounds together within `seconds`."""
         ends = monotonic() + seconds
-        if self._per_node.served is not self._topology.nodes:
+        if self._topology.is_untried:
+            await self._learn(self._connect_budget)
+            ends = monotonic() + seconds
+        elif self._per_node.served is not self._topology.nodes:
             await self._learn(seconds)
         try:
             while True:
-                packets, left = next(rounds), ends - monotonic()
+                packets = next(rounds)
+                ends += await self._connect_new([packet.node for packet in packets])
+                left = ends - monotonic()
                 if left <= 0:
                     continue
                 if len(packets) == 1:
@@ -127,6 +141,15 @@ class Connections:
         except StopIteration as end:
             result: T = end.value
             return result
+
+    async def _connect_new(self, nodes: Sequence[Node]) -> float:
+        """Connect to servers for the first time; return how many seconds that took."""
+        new = [self._per_node[node] for node in nodes if self._per_node[node].is_new]
+        if not new:
+            return 0.0
+        began = monotonic()
+        await asyncio.gather(*(connections.connect() for connections in new))
+        return monotonic() - began
 
     async def _learn(self, seconds: float) -> None:
         """Learn the masters before the first question; the background thread keeps them current."""
@@ -149,6 +172,8 @@ class NodeConnections:
 
     def __init__(self, node: Node, seconds: float) -> None:
         self._node: Final = node
+        self.is_new = True
+        """Whether `connect` has not ended yet."""
         self._maker: Final = self._new_maker()
         self._loop: Final = asyncio.get_running_loop()
         self._dialer: Final = Dialer(node, self.new_connection, seconds=seconds)
@@ -157,9 +182,15 @@ class NodeConnections:
         self._seconds: Final = seconds
 
     async def connect(self) -> None:
-        """Connect, if the server answers in time."""
-        with suppress(*FAILURES):
-            await self._dialer.connection(self._loop.time() + self._seconds)
+        """Connect for the first time, if the server answers in time and is not known to be away.
+
+        A request may wait for it longer than its budget: DNS, TLS and authentication take several
+        round trips. Later connections are made within the budgets, and in the background.
+        """
+        if not self._node.breaker.suspicious:
+            with suppress(*FAILURES):
+                await self._dialer.connection(self._loop.time() + self._seconds)
+        self.is_new = False
 
     async def close(self) -> None:
         """Close the connections; use makes new ones."""

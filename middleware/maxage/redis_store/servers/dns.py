@@ -12,6 +12,7 @@ after the first lookup succeeded.
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis.asyncio.connection as awaitable
@@ -27,13 +28,40 @@ LONGEST_LOOKUP: Final = 1.0
 
 
 class BlockingConnection(blocking.Connection):
-    """A blocking connection whose DNS lookup is bounded."""
+    """A blocking connection whose DNS lookup is bounded.
+
+    Args:
+        patience: returns the seconds for each step of connecting, TLS and authentication included;
+            by default the timeouts of the options hold.
+        options: redis-py's.
+    """
+
+    def __init__(self, *, patience: Callable[[], float] | None = None, **options: Any) -> None:
+        self._patience = patience
+        super().__init__(**options)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 
     def _connect(self) -> Any:
-        if not _is_ip_address(self.host):
-            lookup = start_blocking(socket.getaddrinfo, self.host, self.port)
-            lookup.result(self.socket_connect_timeout or LONGEST_LOOKUP)
-        return super()._connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        answer_timeout = self.socket_timeout
+        if self._patience is not None:
+            # Of the socket too, until the connection is made.
+            self.socket_timeout = self.socket_connect_timeout = self._patience()
+        try:
+            if not _is_ip_address(self.host):
+                lookup = start_blocking(socket.getaddrinfo, self.host, self.port)
+                lookup.result(self.socket_connect_timeout or LONGEST_LOOKUP)
+            return super()._connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        finally:
+            self.socket_timeout = answer_timeout
+
+    def connect_check_health(
+        self, check_health: bool = True, retry_socket_connect: bool = True
+    ) -> None:
+        """Connect, unless it is connected; from then on the timeout is that of answers."""
+        if self._sock is None:
+            super().connect_check_health(check_health, retry_socket_connect)
+            made: Any = self._sock
+            if self._patience is not None:
+                made.settimeout(self.socket_timeout)
 
 
 class BlockingTlsConnection(BlockingConnection, blocking.SSLConnection):

@@ -23,7 +23,12 @@ from redis.exceptions import (
 
 from maxage.redis_store.servers.circuit_breaker import PROBE_INTERVAL, CircuitBreaker
 from maxage.redis_store.servers.commands import Command
-from maxage.redis_store.servers.dns import never_resending, url_options, with_bounded_lookup
+from maxage.redis_store.servers.dns import (
+    BlockingConnection,
+    never_resending,
+    url_options,
+    with_bounded_lookup,
+)
 from maxage.redis_store.servers.sentinel import Sentinels, following
 from maxage.redis_url import mask_password
 from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of
@@ -89,6 +94,11 @@ class Node:
         self._history = history
         self._lost_connection = False
         self._warned_hidden = False
+
+    @property
+    def is_untried(self) -> bool:
+        """Whether no connection to it was made, and none failed."""
+        return self._history is None and not self.breaker.suspicious
 
     @property
     def history(self) -> bytes | None:
@@ -212,11 +222,33 @@ class Node:
         return following(self._sentinels, options, in_loop=in_loop)
 
     def pool(
-        self, timeout: float, *, on_connect: Callable[[Any], None] | None = None
+        self,
+        timeout: float,
+        *,
+        connect_timeout: float | None = None,
+        on_connect: Callable[[Any], None] | None = None,
     ) -> redis.ConnectionPool:
-        """Return a pool of blocking connections that never resend; `timeout` is in seconds."""
+        """Return a pool of blocking connections that never resend.
+
+        Args:
+            timeout: seconds for each answer.
+            connect_timeout: seconds for each step of connecting; by default the same. After a
+                failure it is `timeout`, until the server answers again.
+            on_connect: is called with each new connection.
+        """
         options: dict[str, Any] = {**never_resending(timeout), "redis_connect_func": on_connect}
-        return redis.ConnectionPool(**options | self.options(in_loop=False))
+        options |= self.options(in_loop=False)
+        if connect_timeout is not None:
+            options |= self.connecting(options, timeout, connect_timeout)
+        return redis.ConnectionPool(**options)
+
+    def connecting(
+        self, options: dict[str, Any], timeout: float, connect_timeout: float
+    ) -> dict[str, Any]:
+        """Return the option of blocking connections that bounds connecting; see `pool`."""
+        if not issubclass(options.get("connection_class", BlockingConnection), BlockingConnection):
+            return {}
+        return {"patience": lambda: timeout if self.breaker.suspicious else connect_timeout}
 
     def send(self, commands: Sequence[Command], timeout: float) -> list[Any]:
         """Send commands over a new connection; neither answers nor failures are counted.

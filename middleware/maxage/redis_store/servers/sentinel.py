@@ -84,7 +84,7 @@ class _BlockingToPrimary(BlockingConnection):
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
         self._sentinels = sentinels
-        super().__init__(**options)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        super().__init__(**options)
 
     def _connect(self) -> Any:
         timeout = self.socket_connect_timeout or LONGEST_LOOKUP

@@ -36,10 +36,8 @@ class SyncConnections:
         self._topology: Final = topology
         self._read_budget: Final = settings.cache_read_budget
         self._write_budget: Final = settings.cache_write_budget
-        self._per_node: Final = PerNode(
-            topology,
-            lambda node: SyncNodeConnections(node, self._read_budget, self._write_budget),
-        )
+        self._connect_budget: Final = settings.cache_connect_budget
+        self._per_node: Final = PerNode(topology, lambda node: SyncNodeConnections(node, settings))
 
     def close(self) -> None:
         """Close the connections; use makes new ones."""
@@ -58,14 +56,19 @@ class SyncConnections:
 
     def _driven(self, rounds: Rounds[T], seconds: float, *, replicated: bool = False) -> T:
         """Send the packets; none is sent when `seconds` are over."""
-        ends = monotonic() + seconds
+        is_first = self._topology.is_untried
+        ends = monotonic() + seconds + (self._connect_budget if is_first else 0)
         if self._per_node.served is not self._topology.nodes:
             self._learn(seconds)
         try:
             while True:
                 for packet in next(rounds):
-                    if monotonic() < ends:
-                        self._per_node[packet.node].send(packet, replicated=replicated)
+                    if (began := monotonic()) < ends:
+                        connections = self._per_node[packet.node]
+                        was_new, connections.is_new = connections.is_new, False
+                        connections.send(packet, replicated=replicated)
+                        # Connecting has a budget of its own.
+                        ends += monotonic() - began if was_new else 0
         except StopIteration as end:
             result: T = end.value
             return result
@@ -73,7 +76,7 @@ class SyncConnections:
     def _learn(self, seconds: float) -> None:
         if self._topology.is_untried:
             with suppress(RedisError):
-                self._topology.learn(seconds)
+                self._topology.learn(max(seconds, self._connect_budget))
         for connections in self._per_node.outdated():
             connections.close()
 
@@ -82,11 +85,14 @@ class SyncConnections:
 class SyncNodeConnections:
     """Connections to one server, with the read budget and with the write budget as timeout."""
 
-    def __init__(self, node: Node, read_budget: float, write_budget: float) -> None:
+    def __init__(self, node: Node, settings: CacheSettings) -> None:
+        connecting = settings.cache_connect_budget
+        self.is_new = True
+        """Whether nothing was sent yet."""
         self._node: Final = node
-        self._reader: Final = NodePool(node, read_budget)
-        self._writer: Final = NodePool(node, write_budget)
-        self._write_budget: Final = write_budget
+        self._reader: Final = NodePool(node, settings.cache_read_budget, connecting)
+        self._writer: Final = NodePool(node, settings.cache_write_budget, connecting)
+        self._write_budget: Final = settings.cache_write_budget
 
     def close(self) -> None:
         """Close the connections; use makes new ones."""
@@ -119,11 +125,19 @@ class SyncNodeConnections:
 
 @final
 class NodePool:
-    """A pool of connections to one server; each reads the server's history before it is used."""
+    """A pool of connections to one server; each reads the server's history before it is used.
 
-    def __init__(self, node: Node, timeout: float) -> None:
+    Args:
+        node: the server.
+        timeout: seconds for each answer.
+        connect_timeout: seconds for each step of connecting; see `Node.pool`.
+    """
+
+    def __init__(self, node: Node, timeout: float, connect_timeout: float | None = None) -> None:
         self.node: Final = node
-        self._pool: Final = node.pool(timeout, on_connect=self._on_connect)
+        self._pool: Final = node.pool(
+            timeout, connect_timeout=connect_timeout, on_connect=self._on_connect
+        )
 
     def close(self) -> None:
         """Close the connections; use makes new ones."""
