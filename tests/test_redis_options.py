@@ -98,6 +98,13 @@ def test_no_secret_is_shown() -> None:
     """Also under a name that is misspelled."""
     for option in ("passwrd=x&password=s3cret", "pass=s3cret", "my_secret=s3cret", "token=s3cret"):
         assert "s3cret" not in refusal(f"redis://h?foo=1&{option}")
+    for url in (
+        "redis://u:?s3cret@h",
+        "redis://u:a?s3cret&s3cret=s3cret@h",
+        "redis://u:?s3cret=@h",
+    ):
+        assert "s3cret" not in refusal(url)
+        assert "%3F" in refusal(url)
     said = refusal(f"rediss://h?ssl_certfile={CERTIFICATE}&ssl_keyfile=/s3cret&ssl_password=s3cret")
     assert "s3cret" not in said
 

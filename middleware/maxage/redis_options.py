@@ -18,6 +18,9 @@ from maxage.errors import SettingsError
 OptionValue: TypeAlias = str | int | bool | list[ssl.VerifyFlags]
 Options: TypeAlias = dict[str, OptionValue]
 
+RedisCredentials: TypeAlias = Callable[[], str | tuple[str, str]]
+"""Returns the password for a new connection, or user name and password."""
+
 logger = logging.getLogger("maxage")
 
 _OURS: Final = frozenset({
@@ -25,6 +28,11 @@ _OURS: Final = frozenset({
     "socket_timeout", "timeout",
 })  # fmt: skip
 """Set by this library: its budgets hold only with its own protocol, time-outs and retries."""
+
+
+_UNREADABLE: Final = (
+    "whose options cannot be read; it takes / ? # @ in a password written as %2F %3F %23 %40"
+)
 
 
 def _text(value: str) -> str:
@@ -164,7 +172,9 @@ def check_options(url: str, shown: str) -> None:
             # Its options may be the rest of a password, and are not shown.
             problem = "which has an @ behind its ?; write / ? # @ of a password as %2F %3F %23 %40"
         if problem:
-            raise SettingsError(f"REDIS_URL got {shown!r}, {problem}.")
+            # Where an @ follows, the names and values may be parts of a password.
+            said = _UNREADABLE if "@" in parts.query else problem
+            raise SettingsError(f"REDIS_URL got {shown!r}, {said}.")
     tls = _values(url, _TLS)
     if tls and (problem := _tls_problem(tls)):
         raise SettingsError(f"REDIS_URL got {shown!r}, {problem}.")

@@ -1,14 +1,17 @@
 """Settings: read from keywords, then from the environment, then from `.env`."""
 
 import os
+from collections.abc import Hashable
 from difflib import get_close_matches
 from functools import lru_cache
+from inspect import iscoroutinefunction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from maxage.errors import SettingsError
+from maxage.redis_options import RedisCredentials
 from maxage.redis_url import check_store_url, mask_password
 
 NameList = Annotated[tuple[str, ...], NoDecode]
@@ -45,6 +48,10 @@ class CacheSettings(BaseSettings):
     """False switches all caching off: nothing is connected, stored or served."""
     cache_expiration: float = Field(default=300.0, ge=0, le=31_536_000, allow_inf_nan=False)
     """Seconds that a plain 200 without freshness information stays fresh. 0: it is not stored."""
+
+    redis_credentials: RedisCredentials | None = Field(default=None, repr=False, exclude=True)
+    """Function that returns the password for each new connection to Redis, or user name and
+    password, in place of those in the URL; for passwords that change. It is given in code only."""
 
     # Which responses are stored.
 
@@ -198,6 +205,8 @@ class CacheSettings(BaseSettings):
         if unknown:
             # Unknown variables are ignored, unknown keywords are mistakes.
             raise SettingsError(" ".join(map(_unknown, unknown)))
+        # The environment has no functions, and the name may be another program's.
+        values.setdefault("redis_credentials", None)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -230,6 +239,14 @@ class CacheSettings(BaseSettings):
             value = value.decode("utf-8", "replace")
         if isinstance(value, str):
             return check_store_url(value) if value.strip() else None
+        return value
+
+    @field_validator("redis_credentials", mode="after")
+    @classmethod
+    def _plain_function(cls, value: RedisCredentials | None) -> RedisCredentials | None:
+        if iscoroutinefunction(value) or not isinstance(value, Hashable):
+            got, takes = type(value).__name__, _TAKES["redis_credentials"]
+            raise SettingsError(f"REDIS_CREDENTIALS got {got}; it takes {takes}.")
         return value
 
     @field_validator(
@@ -267,11 +284,13 @@ _ENVIRONMENT = tuple(name.upper() for name in CacheSettings.model_fields)
 _TAKES = {
     "redis_url": "a URL that begins with redis://, rediss://, unix://, valkey://, valkeys://, "
     "memory://, redis+cluster:// or redis+sentinel://",
+    "redis_credentials": "a plain function, not an async one, that returns a password, or user "
+    "name and password; each connection calls it in a thread",
     "use_redis_cache": "true or false",
     "cache_expiration": "a number of seconds from 0 to 31536000",
     "cache_namespace": "1 to 64 letters, digits and _ . : -",
 }
-_SECRET = frozenset({"redis_url", "cache_secret"})
+_SECRET = frozenset({"redis_url", "redis_credentials", "cache_secret"})
 
 
 def _unknown(name: str) -> str:

@@ -36,7 +36,11 @@ def given_settings(settings: CacheSettings | None, store: Store | None) -> Cache
     """Return the settings that a middleware was given, by themselves or with its store."""
     if not isinstance(store, RedisStore):
         return settings
-    where = {"redis_url": store.url, "cache_namespace": store.settings.cache_namespace}
+    where = {
+        "redis_url": store.url,
+        "redis_credentials": store.settings.redis_credentials,
+        "cache_namespace": store.settings.cache_namespace,
+    }
     return (settings or store.settings).model_copy(update=where)
 
 

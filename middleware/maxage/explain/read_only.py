@@ -120,7 +120,11 @@ def _peek_of(store: Store) -> Peek | None:
     if isinstance(store, MemoryStore):
         return store.peek
     if isinstance(store, RedisStore):
-        return partial(_peek_into_redis, store, Observer(store.url))
+        return partial(
+            _peek_into_redis,
+            store,
+            Observer(store.url, credentials=store.settings.redis_credentials),
+        )
     return None
 
 

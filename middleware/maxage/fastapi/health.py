@@ -110,6 +110,6 @@ async def redis_available(settings: CacheSettings) -> bool:
         return False
     try:
         async with asyncio.timeout(LONGEST_WAIT):
-            return await run_blocking(ping_server, url, PING_TIMEOUT)
+            return await run_blocking(ping_server, url, PING_TIMEOUT, settings.redis_credentials)
     except TimeoutError:
         return False

@@ -252,8 +252,10 @@ def _options(settings: CacheSettings) -> dict[str, Any]:
 
 
 def _is_slow_to_connect(settings: CacheSettings) -> bool:
-    """Return whether connecting takes a handshake, so that it gets its own budget."""
-    return (settings.redis_url or "").lower().startswith(("rediss", "valkeys"))
+    """Return whether connecting takes a handshake or a function, so that it has its own budget."""
+    return settings.redis_credentials is not None or (settings.redis_url or "").lower().startswith(
+        ("rediss", "valkeys")
+    )
 
 
 def _servers(settings: CacheSettings) -> tuple[RedisState | None, ServerGroup | None]:
@@ -263,4 +265,5 @@ def _servers(settings: CacheSettings) -> tuple[RedisState | None, ServerGroup | 
         return None, None
     group = server_group(url)
     is_cluster = group is not None and group.kind == "cluster"
-    return redis_state_for(url, settings.cache_namespace), group if is_cluster else None
+    state = redis_state_for(url, settings.cache_namespace, settings.redis_credentials)
+    return state, group if is_cluster else None

@@ -10,6 +10,7 @@ pipeline sends its commands to several masters and is no transaction.
 # redis-py leaves part of its own signatures without types.
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
@@ -33,6 +34,8 @@ from maxage.redis.fallback import (
     unsupported,
 )
 from maxage.redis_options import client_options, connection_options
+from maxage.redis_store.servers.credentials import with_credentials
+from maxage.redis_store.servers.dns import url_options
 from maxage.redis_store.shared_state import RedisState
 from maxage.redis_url import ServerGroup
 
@@ -200,6 +203,11 @@ def _connected(kind: Any, cluster: ServerGroup, state: RedisState, timeout: floa
     node, retry = (AsyncClusterNode, AsyncRetry) if is_awaitable else (ClusterNode, Retry)
     url = cluster.server_url(*cluster.hosts[0])
     options: dict[str, Any] = connection_options(url) | client_options(url)
+    if state.credentials is not None:
+        user = url_options(url, in_loop=is_awaitable).get("username")
+        named = {"username": user} if user else {}
+        options = with_credentials(options | named, state.credentials)
+        url = replace(cluster, credentials="").server_url(*cluster.hosts[0])
     # There is only database 0, and redis-py takes no number for it.
     options.pop("db", None)
     client = kind.from_url(

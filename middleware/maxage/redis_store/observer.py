@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
+from maxage.redis_options import RedisCredentials
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import Node, describe, send
 from maxage.redis_store.servers.ping import NO_OWNER
@@ -30,11 +31,14 @@ class Observer:
     Args:
         url: as in `REDIS_URL`.
         timeout: seconds for connecting to a server, and for each of its answers.
+        credentials: returns the password, in place of the URL's.
     """
 
-    def __init__(self, url: str, timeout: float = 2.0) -> None:
+    def __init__(
+        self, url: str, timeout: float = 2.0, *, credentials: RedisCredentials | None = None
+    ) -> None:
         self._timeout: Final = timeout
-        self._topology: Final = topology_for(url, NO_OWNER)
+        self._topology: Final = topology_for(url, NO_OWNER, credentials)
 
     def nodes(self) -> Sequence[Node]:
         """Return the servers.

@@ -74,7 +74,9 @@ class RedisStore:
         self.settings: Final = settings or CacheSettings()
         self._namespace: Final = self.settings.cache_namespace
         self._refuses: Final = self.settings.cache_on_lost_purge == "refuse"
-        self.redis_state: Final[RedisState] = redis_state_for(url, self._namespace)
+        self.redis_state: Final[RedisState] = redis_state_for(
+            url, self._namespace, self.settings.redis_credentials
+        )
         self.redis_state.replica_lag = self.settings.cache_replica_lag
         self._sides: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSide] = (
             weakref.WeakKeyDictionary()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, final
 
 from maxage.clock import monotonic_clock
+from maxage.redis_options import RedisCredentials
 from maxage.redis_store.leases.lease_manager import LeaseManager
 from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.recovery import Recovery
@@ -39,10 +40,13 @@ class PurgeWatcher(Protocol):
 class RedisState(TokenAuthority):
     """The state of one store and one namespace in this process."""
 
-    def __init__(self, url: str, namespace: str) -> None:
+    def __init__(
+        self, url: str, namespace: str, credentials: RedisCredentials | None = None
+    ) -> None:
+        self.credentials: Final = credentials
         self.namespace: Final = namespace
         self.owed_purges: Final = OwedPurges()
-        self.topology: Final = topology_for(url, self)
+        self.topology: Final = topology_for(url, self, credentials)
         self.lifetimes: Final = TokenLifetimes(namespace)
         self.replica_lag = 0.0
         """Seconds for which no response of a purged group is stored."""
@@ -199,14 +203,23 @@ class RedisState(TokenAuthority):
         self.lease_manager.after_fork()
 
 
-_redis_states: dict[tuple[str, str], RedisState] = {}
+_redis_states: dict[tuple[str, str, RedisCredentials | None], RedisState] = {}
 _lock: Final = fork_safe_lock()
 
 
-def redis_state_for(url: str, namespace: str) -> RedisState:
-    """Return the one `RedisState` of this process for a server and a namespace."""
+def redis_state_for(
+    url: str, namespace: str, credentials: RedisCredentials | None = None
+) -> RedisState:
+    """Return the one `RedisState` of this process for a server and a namespace.
+
+    Args:
+        url: as in `REDIS_URL`.
+        namespace: the prefix of all keys.
+        credentials: returns the password, in place of the URL's.
+    """
     with _lock:
-        return _redis_states.setdefault((url, namespace), RedisState(url, namespace))
+        made = RedisState(url, namespace, credentials)
+        return _redis_states.setdefault((url, namespace, credentials), made)
 
 
 def _close() -> None:

@@ -23,7 +23,9 @@ class SyncRedisStore:
     """Reads and writes without awaiting; safe to use from several threads."""
 
     def __init__(self, url: str, settings: CacheSettings) -> None:
-        self.redis_state: Final[RedisState] = redis_state_for(url, settings.cache_namespace)
+        self.redis_state: Final[RedisState] = redis_state_for(
+            url, settings.cache_namespace, settings.redis_credentials
+        )
         self.redis_state.replica_lag = settings.cache_replica_lag
         self._settings: Final = settings
         self._refuses: Final = settings.cache_on_lost_purge == "refuse"

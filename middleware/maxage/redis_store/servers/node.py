@@ -21,8 +21,10 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 
+from maxage.redis_options import RedisCredentials
 from maxage.redis_store.servers.circuit_breaker import PROBE_INTERVAL, CircuitBreaker
 from maxage.redis_store.servers.commands import Command
+from maxage.redis_store.servers.credentials import with_credentials
 from maxage.redis_store.servers.dns import (
     BlockingConnection,
     never_resending,
@@ -71,6 +73,7 @@ class Node:
         url: str,
         owner: Owner,
         *,
+        credentials: RedisCredentials | None = None,
         sentinels: Sentinels | None = None,
         is_in_cluster: bool = False,
         history: bytes | None = None,
@@ -80,11 +83,13 @@ class Node:
         Args:
             url: its address, as redis-py spells it.
             owner: is told what happens to it.
+            credentials: returns the password for each connection, in place of the URL's.
             sentinels: say which server it is now.
             is_in_cluster: whether it is one of several masters that share the keys.
             history: the last known history; any other one counts as another server.
         """
         self._url: Final = url
+        self._credentials: Final = credentials
         self._sentinels: Final = sentinels
         self.is_in_cluster: Final = is_in_cluster
         self.breaker: Final = CircuitBreaker()
@@ -216,7 +221,7 @@ class Node:
         Args:
             in_loop: whether an event loop awaits the connections.
         """
-        options = url_options(self._url, in_loop=in_loop)
+        options = with_credentials(url_options(self._url, in_loop=in_loop), self._credentials)
         if self._sentinels is None:
             return with_bounded_lookup(options, in_loop=in_loop)
         return following(self._sentinels, options, in_loop=in_loop)

@@ -2,6 +2,7 @@
 
 from typing import Final, final
 
+from maxage.redis_options import RedisCredentials
 from maxage.redis_store.servers.topology import topology_for
 
 
@@ -19,14 +20,15 @@ class _NoOwner:
 NO_OWNER: Final = _NoOwner()
 
 
-def ping_server(url: str, timeout: float) -> bool:
+def ping_server(url: str, timeout: float, credentials: RedisCredentials | None = None) -> bool:
     """Return whether every server answers a PING on a new connection.
 
     Args:
         url: as in `REDIS_URL`.
         timeout: seconds for each server.
+        credentials: returns the password, in place of the URL's.
     """
-    topology = topology_for(url, NO_OWNER)
+    topology = topology_for(url, NO_OWNER, credentials)
     try:
         topology.learn(timeout)
         pongs = [node.send([("PING",)], timeout) for node in topology.nodes]

@@ -11,6 +11,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, InvalidResponse, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from maxage.redis_options import RedisCredentials
 from maxage.redis_store.servers.node import UNMET, Node, Owner
 from maxage.redis_store.servers.sentinel import Sentinels
 from maxage.redis_url import ServerGroup, redis_py_url, server_group
@@ -96,12 +97,15 @@ class Cluster:
     tokens move too, and count as missing on the new master.
     """
 
-    def __init__(self, group: ServerGroup, owner: Owner) -> None:
+    def __init__(
+        self, group: ServerGroup, owner: Owner, credentials: RedisCredentials | None = None
+    ) -> None:
         self.nodes: Sequence[Node] = ()
         self.is_current = False
         self.is_untried = True
         self._group: Final = group
         self._owner: Final = owner
+        self._credentials: Final = credentials
         self._learning: Final = fork_safe_lock()
         self._lock: Final = fork_safe_lock()
         self._best_informed = group.hosts[0]
@@ -158,7 +162,8 @@ class Cluster:
         return sorted(seeds, key=lambda address: address in away)
 
     def _ask(self, seed: Address, timeout: float) -> Any:
-        node = Node(self._group.server_url(*seed), self._owner)
+        url = self._group.server_url(*seed)
+        node = Node(url, self._owner, credentials=self._credentials)
         (slots,) = node.send([("CLUSTER", "SLOTS")], timeout)
         if isinstance(slots, Exception):
             raise slots
@@ -193,7 +198,13 @@ class Cluster:
         if node is None:
             history = UNMET if self.nodes else None
             url = self._group.server_url(*address)
-            node = Node(url, self._owner, is_in_cluster=True, history=history)
+            node = Node(
+                url,
+                self._owner,
+                credentials=self._credentials,
+                is_in_cluster=True,
+                history=history,
+            )
             self._by_address[address] = node
         return node
 
@@ -202,13 +213,19 @@ class Cluster:
         return next(known, self._group.hosts[0])
 
 
-def topology_for(url: str, owner: Owner) -> Topology:
-    """Return the topology that a checked URL names; no server is asked yet."""
+def topology_for(url: str, owner: Owner, credentials: RedisCredentials | None = None) -> Topology:
+    """Return the topology that a checked URL names; no server is asked yet.
+
+    Args:
+        url: as in `REDIS_URL`.
+        owner: is told what happens to the servers.
+        credentials: returns the password for each connection to a server, but not to sentinels.
+    """
     group = server_group(url)
     if group is None:
-        return Single(Node(redis_py_url(url), owner))
+        return Single(Node(redis_py_url(url), owner, credentials=credentials))
     if group.kind == "cluster":
-        return Cluster(group, owner)
+        return Cluster(group, owner, credentials)
     sentinels = Sentinels(group)
-    node = Node(sentinels.placeholder_url, owner, sentinels=sentinels)
+    node = Node(sentinels.placeholder_url, owner, credentials=credentials, sentinels=sentinels)
     return Single(node, sentinels)
