@@ -147,7 +147,8 @@ class CacheSettings(BaseSettings):
     cache_max_key_bytes: int = Field(default=8192, ge=64)
     """Requests with a longer URL bypass the cache."""
     cache_max_variants: int = Field(default=64, ge=1, le=4096)
-    """Largest number of stored variants (Vary, RFC 9110 section 12.5.5) of one URL."""
+    """Largest number of stored responses of one URL: variants (Vary, RFC 9110 section 12.5.5), and
+    values of declared headers and cookies. The one stored first makes room."""
     cache_max_tags: int = Field(default=32, ge=0, le=1024)
     """Responses with more tags are not stored."""
     cache_collapse_wait: float = Field(default=5.0, ge=0, le=300)

@@ -10,8 +10,8 @@ from tests.support.raw_http import HeaderInput
 
 AREA = "Openness"
 COMMANDS = frozenset({
-    "AUTH", "CLIENT", "EXPIRE", "GET", "HDEL", "HELLO", "HGETALL", "HSET", "INFO", "MGET", "PING",
-    "PTTL", "SELECT", "SET", "SETRANGE", "TIME", "UNLINK", "WAIT",
+    "AUTH", "CLIENT", "EXPIRE", "GET", "HDEL", "HELLO", "HGETALL", "HSET", "INFO", "LRANGE",
+    "LREM", "MGET", "PING", "PTTL", "RPUSH", "SELECT", "SET", "SETRANGE", "TIME", "UNLINK", "WAIT",
 })  # fmt: skip
 """All commands that the library sends; docs/security.md gives an ACL of exactly these."""
 ONE_DAY = 86_400

@@ -101,6 +101,16 @@ class Awaited:
         """As the asynchronous half does."""
         return self.now.delete_now(keys) if keys else False
 
+    async def enlist(
+        self, name: bytes, keys: Sequence[bytes], *, most: int, keep_for: float
+    ) -> Sequence[bytes]:
+        """Keep no list: nothing varies."""
+        return ()
+
+    async def enlisted(self, name: bytes) -> Sequence[bytes]:
+        """Keep no list: nothing varies."""
+        return ()
+
     @asynccontextmanager
     async def mutating(self) -> AsyncIterator[bool]:
         """As the asynchronous half does."""

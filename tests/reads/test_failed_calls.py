@@ -41,6 +41,24 @@ class Streamed:
             raise self.error
 
 
+async def test_background_tasks_keep_no_other_body_from_being_stored() -> None:
+    """A whole body without Content-Length waits for them, and makes room for others."""
+    app = Streamed()
+    middleware = cache_of(app, cache_pending_bytes=12)
+    assert middleware.cache is not None
+    exchanges = [Exchange(middleware, http_scope(path=path)) for path in ("/a", "/b", "/c")]
+    for exchange in exchanges:
+        await exchange.start().wait_sent(3)
+    assert middleware.cache.pending_writes.reserved_bytes == 0
+    app.returns.set()
+    for exchange in exchanges:
+        await exchange.finish()
+    await background_done(middleware)
+    assert middleware.cache.pending_writes.reserved_bytes == 0
+    hits = [b"hit" in status_of(await call(middleware, path=path)) for path in ("/a", "/b", "/c")]
+    assert hits == [False, True, True]
+
+
 async def _passed(request: Request, call_next: Any) -> Any:
     return await call_next(request)
 

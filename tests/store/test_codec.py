@@ -51,7 +51,6 @@ _indexes = st.builds(
     VariantIndex,
     key=st.binary(max_size=100),
     names=st.lists(st.binary(), max_size=6).map(tuple),
-    variants=st.lists(st.binary(), max_size=6).map(tuple),
 )
 _codecs = st.sampled_from([Codec(), Codec(b""), Codec(b"secret")])
 _edits = st.lists(
@@ -78,7 +77,7 @@ ENTRY = Entry(
     ),
     tokens=(("n", b"h-1"), ("p:/items", b"h-2")),
 )
-INDEX = VariantIndex(key=b"k", names=(b"accept",), variants=(b"k:v:1", b"k:v:2"))
+INDEX = VariantIndex(key=b"k", names=(b"accept",))
 
 
 @given(_entries | _indexes, _codecs)

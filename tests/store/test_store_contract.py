@@ -81,6 +81,14 @@ class Awaited:
     async def delete(self, keys: Sequence[bytes]) -> bool:
         return await asyncio.to_thread(self._store.delete_now, keys)
 
+    async def enlist(
+        self, name: bytes, keys: Sequence[bytes], *, most: int, keep_for: float
+    ) -> Sequence[bytes]:
+        raise NotImplementedError  # only the middleware keeps lists
+
+    async def enlisted(self, name: bytes) -> Sequence[bytes]:
+        raise NotImplementedError
+
     @asynccontextmanager
     async def mutating(self) -> AsyncIterator[bool]:
         yield self.redis_state.trusted
@@ -375,6 +383,40 @@ async def test_what_is_written_ends_the_claim_to_it(memory_or_redis: Store) -> N
     assert await store.write_all([StoreWrite([(b"k", b"v")], 60, {}, ended=b"c")])
     assert await store.claim(b"c", b"other", keep_for=60) == CLAIM_ENDED
     assert await values_of(store, b"k") == [b"v"]
+
+
+async def test_a_list_keeps_the_newest_and_tells_what_falls_out(memory_or_redis: Store) -> None:
+    """What is enlisted again is the newest; each key falls out once."""
+    store = memory_or_redis
+    assert not await store.enlisted(b"l")
+    for key in (b"a", b"b", b"c", b"a"):
+        assert not await store.enlist(b"l", [key], most=3, keep_for=60)
+    assert list(await store.enlisted(b"l")) == [b"b", b"c", b"a"]
+    fallen = await store.enlist(b"l", [b"d", b"e"], most=3, keep_for=60)
+    assert list(fallen) == [b"b", b"c"]
+    assert list(await store.enlisted(b"l")) == [b"a", b"d", b"e"]
+    assert await values_of(store, b"l") == [None]
+
+
+async def test_a_list_that_all_fill_at_once_stays_bounded(memory_or_redis: Store) -> None:
+    """Nothing is lost: each key stays or falls out."""
+    store, keys = memory_or_redis, [b"%d" % number for number in range(50)]
+    fallen = await asyncio.gather(
+        *(store.enlist(b"l", [key], most=10, keep_for=60) for key in keys)
+    )
+    stay = await store.enlisted(b"l")
+    assert len(stay) == 10
+    assert sorted([*stay, *(key for each in fallen for key in each)]) == sorted(keys)
+
+
+async def test_a_list_of_a_store_that_is_away_is_empty(
+    proxied: RedisStore, fault_proxy: FaultProxy
+) -> None:
+    """Nothing is raised, and nothing falls out."""
+    await proxied.enlist(b"l", [b"a"], most=1, keep_for=60)
+    fault_proxy.refuse()
+    assert await proxied.enlist(b"l", [b"b"], most=1, keep_for=60) == []
+    assert await proxied.enlisted(b"l") == []
 
 
 async def test_a_soft_purge_changes_the_mark_and_leaves_the_token(store: Store) -> None:

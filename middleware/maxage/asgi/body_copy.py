@@ -63,11 +63,17 @@ class BodyCopy:
         """Whether the last piece has come, and the length is the declared one."""
         return self._ended and self.declared in (None, self.size)
 
+    def park(self) -> None:
+        """Let the copy make room for others while its application call goes on."""
+        self._cache.pending_writes.park(self)
+
     def body(self) -> bytes:
         """Return the copied body."""
         return b"".join(self._pieces)
 
     def drop(self) -> None:
         """Empty the copy and free its bytes; a second call does nothing."""
-        self._cache.pending_writes.free(self.size)
+        pending_writes = self._cache.pending_writes
+        pending_writes.unpark(self)
+        pending_writes.free(self.size)
         self._pieces, self.size, self._ended = [], 0, False

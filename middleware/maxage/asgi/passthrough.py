@@ -75,7 +75,7 @@ def pass_on(
         return send(message)
 
     outer = current_dependencies.get()
-    dependencies = Dependencies(mutating=False, store=cache.store, outer=outer)
+    dependencies = Dependencies(mutating=False, store=cache.store, scope=scope, outer=outer)
     return call_noting(service, cache, dependencies, scope, receive, send_outgoing)
 
 

@@ -29,4 +29,6 @@ class Responder:
 
     def noting(self, *, mutating: bool) -> Dependencies:
         """Return new dependencies, which note the groups that the application reads and changes."""
-        return Dependencies(mutating=mutating, store=self.cache.store, outer=self.outer)
+        return Dependencies(
+            mutating=mutating, store=self.cache.store, scope=self.scope, outer=self.outer
+        )

@@ -24,6 +24,8 @@ class Fill(Struct, frozen=True, kw_only=True):
     verdict: MayStore
     groups: tuple[str, ...]
     """The groups that the response will belong to; each was captured before the handler ran."""
+    listed_under: bytes | None = None
+    """The list by which the entries of its URL are bounded in number; None: there is only one."""
 
 
 def response_tags(headers: Headers) -> tuple[str, ...]:

@@ -63,7 +63,22 @@ def _front(
     spelled = release.encode("utf-8", "surrogatepass")
     # Both are in the digest too: their readable form in front is not injective.
     said = [FORMAT_VERSION, namespace.encode(), spelled, b"GET", scheme, host, root_path]
-    return join_injective(said), b"%b:e:%b:" % (namespace.encode(), readable(spelled))
+    return join_injective(said), b"%b%b:" % (entry_prefix(namespace), readable(spelled))
+
+
+def entry_prefix(namespace: str) -> bytes:
+    """Return what the keys of all entries of a namespace begin with."""
+    return b"%b:e:" % namespace.encode()
+
+
+def list_key(url_key: bytes) -> bytes:
+    """Return the key of the list of all entries of a URL that are bounded in number.
+
+    Args:
+        url_key: the primary key of the URL without any declared fields.
+    """
+    namespace, _, rest = url_key.rpartition(b":e:")
+    return b"%b:l:%b" % (namespace, rest)
 
 
 def variant_key(primary: bytes, names: Sequence[bytes], values: Sequence[bytes | None]) -> bytes:
@@ -77,6 +92,11 @@ def variant_key(primary: bytes, names: Sequence[bytes], values: Sequence[bytes |
         + b":v:"
         + hashlib.blake2b(join_injective(parts), digest_size=16).hexdigest().encode()
     )
+
+
+def is_variant(key: bytes, primary: bytes) -> bool:
+    """Return whether a key is that of a variant of this primary key."""
+    return key.startswith(primary + b":v:")
 
 
 def forwarded_parts(lines: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, ...]:

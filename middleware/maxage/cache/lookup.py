@@ -6,7 +6,7 @@ from typing import Final, final
 
 from msgspec.structs import replace
 
-from maxage.cache.key import variant_key
+from maxage.cache.key import is_variant, list_key, variant_key
 from maxage.cache.pending_writes import PendingWrites
 from maxage.cache.target import Target
 from maxage.rfc9111.language import ACCEPT_LANGUAGE, is_in_language, preferred_language
@@ -198,8 +198,8 @@ class Lookup:
         """Return variants of the URL, the newest first."""
         pending_writes = self._pending_writes
         waiting = list(pending_writes.variants(result.key))
-        index = result.index
-        keys = index.variants[-_MOST_IN_LANGUAGE:][::-1] if index is not None else ()
+        listed = await self._store.enlisted(list_key(result.key))
+        keys = [key for key in listed if is_variant(key, result.key)][: -_MOST_IN_LANGUAGE - 1 : -1]
         if not keys:
             return waiting
         reply = await self._store.read(keys, ())
@@ -254,4 +254,4 @@ def is_softened(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
 
 def is_of(entry: Entry, key: bytes) -> bool:
     """Return whether the entry is the response of this primary key, or a variant of it."""
-    return entry.key == key or entry.key.startswith(key + b":v:")
+    return entry.key == key or is_variant(entry.key, key)

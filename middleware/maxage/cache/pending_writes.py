@@ -4,23 +4,36 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Final, final
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from typing import Final, Protocol, final
+from weakref import WeakKeyDictionary
 
 from maxage.background import Background
 from maxage.cache.fill import Fill
+from maxage.cache.key import entry_prefix
 from maxage.observe.counters import Tally
 from maxage.settings import CacheSettings
-from maxage.store.base import Store, StoreReply, StoreWrite, Value
+from maxage.store.base import Store, StoreWrite, Value
 from maxage.store.claims import Claim
 from maxage.store.codec import Codec
 from maxage.store.entry import Entry, VariantIndex
-from maxage.store.lookup_result import LookupResult
 
 logger = logging.getLogger("maxage")
 
-_Turn = list[tuple[Entry, float, Claim | None]]
-"""Entries that are written together: each with its lifetime (seconds) and the claim it ends."""
+_Turn = list[tuple[Entry, Fill, Claim | None]]
+"""Entries that are written together: each with its fill and the claim it ends."""
+
+
+class Parked(Protocol):
+    """A copy of a whole body that waits for the end of its application call."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the copy."""
+        ...
+
+    def drop(self) -> None:
+        """Empty the copy."""
+        ...
 
 
 @final
@@ -47,13 +60,12 @@ class PendingWrites:
         self._entries: dict[bytes, Entry] = {}
         self.reserved_bytes = 0
         """Bytes of bodies that are being copied or wait to be written."""
+        self._parked: Final[dict[Parked, None]] = {}
+        self._parked_bytes = 0
         self._turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]] = (
             WeakKeyDictionary()
         )
         """The entries that are written next, by event loop."""
-        self._index_locks: WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = (
-            WeakValueDictionary()
-        )
 
     def __len__(self) -> int:
         """Return the number of entries that wait to be written."""
@@ -69,11 +81,34 @@ class PendingWrites:
         return (entry for name, entry in reversed(self._entries.items()) if name.startswith(prefix))
 
     def reserve(self, size: int) -> bool:
-        """Reserve bytes for a body until `free`; False: all together may take no more."""
-        if self.reserved_bytes + size > self._settings.cache_pending_bytes:
+        """Reserve bytes for a body until `free`; False: all together may take no more.
+
+        Parked copies make room, the oldest first.
+        """
+        most = self._settings.cache_pending_bytes - size
+        while self._parked and self.reserved_bytes + self._parked_bytes > most:
+            next(iter(self._parked)).drop()
+            logger.debug(
+                "A response is not stored: CACHE_PENDING_BYTES is used up, and its application "
+                "call has not returned yet."
+            )
+        if self.reserved_bytes > most:
             return False
         self.reserved_bytes += size
         return True
+
+    def park(self, copy: "Parked") -> None:
+        """Let a copy make room for others: its body is whole, and may never be stored."""
+        self._parked[copy] = None
+        self._parked_bytes += copy.size
+        self.free(copy.size)
+
+    def unpark(self, copy: "Parked") -> None:
+        """Reserve the bytes of a parked copy again; nothing happens to any other copy."""
+        if copy in self._parked:
+            del self._parked[copy]
+            self._parked_bytes -= copy.size
+            self.reserved_bytes += copy.size
 
     def free(self, size: int) -> None:
         """Free reserved bytes."""
@@ -117,12 +152,9 @@ class PendingWrites:
 
         All entries of one turn of the event loop are written together.
         """
-        if entry.stored.vary_names:
-            self._background.spawn(self._write_variant(entry, fill, claim))
-            return
         loop = asyncio.get_running_loop()
         turn = self._turns.setdefault(loop, [])
-        turn.append((entry, fill.verdict.keep_for, claim))
+        turn.append((entry, fill, claim))
         if len(turn) == 1:
             # Only now: there are event loops whose tasks begin at once.
             written = self._background.spawn(self._write_together(loop, turn))
@@ -132,12 +164,15 @@ class PendingWrites:
         """Write the entries of one turn; later entries begin another turn."""
         del self._turns[loop]
         writes = [
-            StoreWrite(values, keep_for, dict(entry.tokens), claim and claim.key)
-            for entry, keep_for, claim in turn
-            if self._waits(entry) and (values := self._encoded(entry))
+            StoreWrite(values, fill.verdict.keep_for, dict(entry.tokens), claim and claim.key)
+            for entry, fill, claim in turn
+            if self._waits(entry) and (values := self._encoded(entry, fill))
         ]
         await self.store.write_all(writes)
-        await self._delete_dropped([key for write in writes for key, _ in write.values])
+        await self._delete_dropped([entry.key for entry, _, _ in turn])
+        listed = [(entry, fill) for entry, fill, _ in turn if fill.listed_under is not None]
+        if listed:
+            await asyncio.gather(*(self._enlist(entry, fill) for entry, fill in listed))
 
     def _waits(self, entry: Entry) -> bool:
         """Return whether an entry is still to be written: it was neither dropped nor replaced."""
@@ -158,67 +193,34 @@ class PendingWrites:
         for entry, _, _ in turn:
             self.remove(entry)
 
-    def _encoded(self, entry: Entry) -> list[tuple[bytes, Value]]:
-        """Return the entry's key and value, or nothing where it cannot be encoded."""
+    def _encoded(self, entry: Entry, fill: Fill) -> list[tuple[bytes, Value]]:
+        """Return what is written, each with its key; nothing where it cannot be encoded."""
+        names = entry.stored.vary_names
+        index = (VariantIndex(key=fill.found.key, names=names),) if names else ()
         try:
-            return [(entry.key, self._framed(entry))]
+            return [(value.key, self._framed(value)) for value in (entry, *index)]
         except Exception:
             # Such as a group whose name is no text. The others are written all the same.
             logger.exception("A response is not stored: it could not be encoded.")
             return []
 
-    async def _write_variant(self, entry: Entry, fill: Fill, claim: Claim | None) -> None:
-        """Write a variant with the index of its URL, and remove it."""
-        try:
-            async with self._index_lock(fill.found.key):
-                if not self._waits(entry):
-                    return
-                index, surplus = await self._index_with(entry, fill.found)
-                values = [(it.key, self._framed(it)) for it in (entry, index)]
-                keep_for, ended = fill.verdict.keep_for, claim and claim.key
-                await self.store.write_all(
-                    [StoreWrite(values, keep_for, dict(entry.tokens), ended)]
-                )
-                await self.store.delete(surplus)
-                await self._delete_dropped([entry.key])
-        finally:
-            self.remove(entry)
+    async def _enlist(self, entry: Entry, fill: Fill) -> None:
+        """Count an entry among those of its URL, and remove the ones beyond the bound.
+
+        The store keeps the list, so that the bound holds for all processes together. The entry was
+        written before: one that falls out of the list is removed afterwards.
+        """
+        name, keys = fill.listed_under, [entry.key]
+        if name is None:
+            return
+        if entry.stored.vary_names and fill.request.declared:
+            # There is an index for each value of a declared field.
+            keys.insert(0, fill.found.key)
+        most, keep_for = self._settings.cache_max_variants, fill.verdict.keep_for
+        surplus = await self.store.enlist(name, keys, most=most, keep_for=keep_for)
+        prefix = entry_prefix(self._settings.cache_namespace)
+        # A damaged list removes nothing else.
+        await self.store.delete([key for key in surplus if key.startswith(prefix)])
 
     def _framed(self, value: Entry | VariantIndex) -> Value:
         return value if self.store.keeps_objects else self._codec.encode(value)
-
-    def _index_lock(self, key: bytes) -> asyncio.Lock:
-        """Return the lock by which the variants of a URL are written one after the other.
-
-        Two writes that read the same index would each write it without the other's variant, which
-        nothing would remove any more before it expires.
-        """
-        name = (id(asyncio.get_running_loop()), key)
-        lock = self._index_locks.get(name)
-        if lock is None:
-            lock = self._index_locks[name] = asyncio.Lock()
-        return lock
-
-    async def _index_with(
-        self, entry: Entry, found: LookupResult
-    ) -> tuple[VariantIndex, Sequence[bytes]]:
-        """Return the URL's index with this variant, and the keys of the variants it replaces."""
-        # Read anew: others may have been written while the handler ran.
-        reading = await self._read_quietly(found.key)
-        value = self.value(found.key, reading.values[0], None) if reading else None
-        names = entry.stored.vary_names
-        known: dict[bytes, None] = {}
-        for index in (found.index, value):
-            if isinstance(index, VariantIndex) and index.names == names:
-                known |= dict.fromkeys(index.variants)
-        known.pop(entry.key, None)
-        older = list(known)
-        surplus = older[: max(0, len(older) + 1 - self._settings.cache_max_variants)]
-        variants = (*older[len(surplus) :], entry.key)
-        return VariantIndex(key=found.key, names=names, variants=variants), surplus
-
-    async def _read_quietly(self, key: bytes) -> StoreReply | None:
-        try:
-            return await self.store.read((key,), ())
-        except Exception:  # noqa: BLE001 - without the index the variant is written all the same
-            return None

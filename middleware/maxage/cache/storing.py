@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from maxage.cache.cache import Cache
 from maxage.cache.early_refresh import shortened
 from maxage.cache.fill import Fill, completed, response_tags
-from maxage.cache.key import variant_key
+from maxage.cache.key import list_key, variant_key
 from maxage.cache.target import Target
 from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.group_names import tag_group
@@ -18,7 +18,7 @@ from maxage.observe.words import Reason
 from maxage.rfc9111 import freshening
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.message import Request, Response, StoredResponse
-from maxage.rfc9111.no_vary_search import NO_VARY_SEARCH, search_variance
+from maxage.rfc9111.no_vary_search import NO_VARY_SEARCH, SearchVariance, search_variance
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.storing_memo import memoised_may_store
 from maxage.rfc9111.vary import selecting_values
@@ -172,11 +172,15 @@ def store_response(
     if late and not _captured(cache, target, found, late):
         return Reason.LATE_TAG
     stored = _with_all_names(completed(fill.verdict.stored, body), fill)
-    names, primary = stored.vary_names, _primary_key(fill, stored)
+    names, variance = stored.vary_names, _search_variance(fill, stored)
+    primary = target.key_under(variance, fill.request.all_parts)
     if primary != found.key:
         # The result of the lookup belongs to other URLs.
         found = replace(found, key=primary, entry=None, index=None, prepared={})
         fill = replace(fill, found=found)
+    if names or fill.request.declared:
+        listed_under = list_key(target.key_under(variance, fill.request.key_parts))
+        fill = replace(fill, listed_under=listed_under)
     key = variant_key(primary, names, stored.selecting) if names else primary
     tokens = _tokens(fill, late, dependencies)
     if isinstance(tokens, Reason):
@@ -226,8 +230,8 @@ def _tokens(
     return Reason.REPLICA_LAG if any_quarantined(tokens.values()) else tokens
 
 
-def _primary_key(fill: Fill, stored: StoredResponse) -> bytes:
-    """Return the key of all URLs that the response calls equivalent, and remember which."""
+def _search_variance(fill: Fill, stored: StoredResponse) -> SearchVariance | None:
+    """Return which URLs the response calls equivalent, and remember it."""
     search = fill.target.search
     variance = None
     if search.variance is not None or NO_VARY_SEARCH in stored.headers:
@@ -235,4 +239,4 @@ def _primary_key(fill: Fill, stored: StoredResponse) -> bytes:
         if stored.status == 200:
             search.variance = variance
     # The key of the lookup may follow what the path said before.
-    return fill.target.key_under(variance, fill.request.key_parts)
+    return variance

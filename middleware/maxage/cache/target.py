@@ -91,9 +91,7 @@ class Terms:
             rules if declared else _without_default(rules, known=route is not None)
         )
         """Rules for a response that an unknown route has given: it takes no default lifetime."""
-        self.is_plain: Final = policy.vary_by is None and (
-            route is None or not (route.header_names or route.cookie_names)
-        )
+        self.is_plain: Final = policy.vary_by is None and not rules.keyed_fields
         """Whether the URL alone distinguishes its requests."""
 
 

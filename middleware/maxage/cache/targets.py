@@ -15,6 +15,7 @@ from maxage.cache.machine import is_loopback, machine_name
 from maxage.cache.target import Restriction, Search, Target, Terms, Touched
 from maxage.invalidation.group_names import named_groups, path_group, tag_group
 from maxage.invalidation.groups import RouteGroups, fallback_groups
+from maxage.invalidation.root_paths import RootPaths, beneath
 from maxage.observe.counters import begin_counting
 from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
@@ -73,12 +74,13 @@ class Targets:
         self._searches: BoundedMemo[Search] = BoundedMemo()
         """Searches of paths requested with a query, by the URL without one."""
         self._touched: BoundedMemo[Touched] = BoundedMemo()
+        self._root_paths: Final = RootPaths()
         self._named_orphans: tuple[str, ...] = ()
         self._warned_of: set[bool] = set()
         """Whether routes were known when a warning of an unknown one was logged."""
         self._surprises: list[object] = []
         """Endpoints that answered where the routes told of another one, or of none."""
-        self._rules_by_lifetime: dict[tuple[float, bool], Policy] = {}
+        self._rules_memo: dict[tuple[float, bool, tuple[bytes, ...]], Policy] = {}
         self._terms: dict[tuple[RouteInfo | None, tuple[Rule, ...], bool], Terms] = {}
         self._base_rules = Policy(
             default_lifetime=settings.cache_expiration,
@@ -232,7 +234,12 @@ class Targets:
                 at = self._routes.match_any(path, _host_name(host))
             groups = self._route_groups.touched_by(at, path)
             reads = self._route_groups.count_reads(match)
-        named = (g for name in policy.invalidates for g in named_groups(formatted(name, match)))
+        mount = "" if match is None else formatted(match.route.mounted_at, match)
+        named = (
+            group
+            for name in policy.invalidates
+            for group in named_groups(formatted(name, match), mounted_at=mount)
+        )
         known = match is not None and match.route.methods is not None
         return Touched(
             groups=tuple(dict.fromkeys((*groups, *named))),
@@ -244,7 +251,7 @@ class Targets:
 
     def member(self, path: str, scope: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the groups of one path named by a response: itself and all beneath it."""
-        decoded = _beneath(unquote(path.partition("?")[0]), self._root_path(scope))
+        decoded = beneath(unquote(path.partition("?")[0]), self._root_path(scope))
         match = self._routes.match("GET", decoded) if self._routes is not None else None
         spelled = decoded if match is None else match.path
         return (path_group(spelled),)
@@ -258,7 +265,11 @@ class Targets:
 
         Groups are named by it: an application has the same groups under each of its root paths.
         """
-        return _beneath(scope["path"], self._root_path(scope))
+        root_path = self._root_path(scope)
+        if root_path not in self._root_paths.seen:
+            self._root_paths.note(root_path)
+            self._touched.clear()
+        return beneath(scope["path"], root_path)
 
     def answers_head(self, scope: Mapping[str, Any], headers: Headers, target: Target) -> bool:
         """Return whether the route of the target's GET answers a HEAD too, as far as is known."""
@@ -334,7 +345,8 @@ class Targets:
             if route is not None and route.reads_all_headers and policy.vary_by is None:
                 policy, restriction = replace(policy, cache=False), "headers"
             lifetime = 0.0 if guarded else policy.default_lifetime
-            rules = self._rules_with(lifetime, declared=policy.lifetime_is_declared)
+            keyed = () if route is None else route.declared_fields
+            rules = self._rules_with(lifetime, declared=policy.lifetime_is_declared, keyed=keyed)
             counts = self.tally.of_route(route.template if route is not None else None)
             terms = Terms(
                 route, policy, rules, counts=counts, matching=matching, restriction=restriction
@@ -342,14 +354,17 @@ class Targets:
             self._terms[route, matching, by_default] = terms
         return terms
 
-    def _rules_with(self, lifetime: float, *, declared: bool) -> Policy:
+    def _rules_with(self, lifetime: float, *, declared: bool, keyed: tuple[bytes, ...]) -> Policy:
         """Return the rules with a default lifetime; an application declares only a few."""
-        rules = self._rules_by_lifetime.get((lifetime, declared))
+        rules = self._rules_memo.get((lifetime, declared, keyed))
         if rules is None:
             rules = replace(
-                self._base_rules, default_lifetime=lifetime, lifetime_is_declared=declared
+                self._base_rules,
+                default_lifetime=lifetime,
+                lifetime_is_declared=declared,
+                keyed_fields=keyed,
             )
-            self._rules_by_lifetime[lifetime, declared] = rules
+            self._rules_memo[lifetime, declared, keyed] = rules
         return rules
 
     def _search(self, identity: tuple[Any, ...]) -> Search:
@@ -422,14 +437,6 @@ def _server(scope: Mapping[str, Any]) -> bytes:
 def _host_name(host: bytes) -> str:
     """Return the host without its port, as Starlette's Host routes compare it."""
     return host.decode("latin-1").split(":")[0]
-
-
-def _beneath(path: str, root_path: str) -> str:
-    """Return the path as the router sees it: without the root path, where it begins with it."""
-    if not root_path or not path.startswith(root_path):
-        return path
-    rest = path[len(root_path) :]
-    return rest if rest.startswith("/") or not rest else path
 
 
 def formatted(tag: str, match: RouteMatch | None) -> str:

@@ -69,6 +69,17 @@ class ReadOnlyStore:
         self.missing.update(group for group, token in pairs if token is None)
         return StoreReply(reply.values, [t or fresh_token(HIDDEN_HISTORY) for t in reply.tokens])
 
+    async def enlist(
+        self, name: bytes, keys: Sequence[bytes], *, most: int, keep_for: float
+    ) -> Sequence[bytes]:
+        """Move nothing."""
+        del name, keys, most, keep_for
+        return ()
+
+    async def enlisted(self, name: bytes) -> Sequence[bytes]:
+        """Return the keys of a list."""
+        return await self._store.enlisted(name)
+
     async def write(
         self,
         values: Sequence[tuple[bytes, Value]],

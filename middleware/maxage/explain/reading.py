@@ -9,6 +9,7 @@ from maxage.asgi.types import Message, Scope
 from maxage.cache import storing
 from maxage.cache.cache import Cache
 from maxage.cache.fill import Fill
+from maxage.cache.key import is_variant, list_key
 from maxage.cache.lookup import is_softened, selected_key
 from maxage.cache.storing import Answer
 from maxage.cache.target import Target
@@ -24,7 +25,7 @@ from maxage.rfc9111.age import current_age
 from maxage.rfc9111.decisions import Decision, OnlyIfCached, Serve
 from maxage.rfc9111.message import Headers, Response
 from maxage.store.base import Store
-from maxage.store.entry import Entry, VariantIndex
+from maxage.store.entry import Entry
 
 _JSON: Final = (b"content-type", b"application/json")
 _PROSPECTS: Final[tuple[tuple[str, tuple[tuple[bytes, bytes], ...]], ...]] = (
@@ -74,9 +75,10 @@ async def _looked_up(
 ) -> Explanation:
     """Look the request up as the middleware does, and ask the rules."""
     cache, target, credentials = reading.cache, reading.target, reading.service.credentials
-    key = target.key(reading.request.key_parts)
+    key = target.key(reading.request.all_parts)
     reading.found = await cache.lookup(target, key, reading.headers)
-    entry, index = await _present(cache, reading, key)
+    entry = await _present(cache, reading, key)
+    variants = await _count_variants(cache, reading, key)
     decision, carries = reading.decide(), reading.request.carries_credentials
     known = replace(
         known,
@@ -86,7 +88,7 @@ async def _looked_up(
         key_parts=_key_parts(reading),
         credentials=credentials.kind_in(reading.scope, reading.headers) if carries else "",
         groups=_groups(reading, entry, shown),
-        stored=_stored(cache, reading, entry, index),
+        stored=_stored(cache, reading, entry, variants),
         prospects=tuple(_prospect(cache, reading, *one) for one in _PROSPECTS),
         last_refusal=b", ".join(target.unstorable).decode("latin-1"),
     )
@@ -107,21 +109,23 @@ def _reason(decision: Decision) -> str:
     return "only-if-cached" if isinstance(decision, OnlyIfCached) else decision.reason
 
 
-async def _present(
-    cache: Cache, reading: GetResponder, key: bytes
-) -> tuple[Entry | None, VariantIndex | None]:
-    """Return the response under the request's key, valid or not, and the index of variants."""
+async def _present(cache: Cache, reading: GetResponder, key: bytes) -> Entry | None:
+    """Return the response under the request's key, valid or not."""
     if reading.found.entry is not None:
-        return reading.found.entry, reading.found.index
+        return reading.found.entry
     chosen = selected_key(key, reading.target, reading.headers)
     reply = await cache.store.read((chosen, key), ())
     found = [
         cache.pending_writes.value(name, value, None)
         for name, value in zip((chosen, key), reply.values, strict=True)
     ]
-    entry = next((one for one in found if isinstance(one, Entry)), None)
-    index = next((one for one in found if isinstance(one, VariantIndex)), None)
-    return entry, index or reading.found.index
+    return next((one for one in found if isinstance(one, Entry)), None)
+
+
+async def _count_variants(cache: Cache, reading: GetResponder, key: bytes) -> int:
+    """Return how many variants are stored under the request's key."""
+    listed = await cache.store.enlisted(list_key(reading.target.key(reading.request.key_parts)))
+    return sum(is_variant(one, key) for one in listed)
 
 
 def _groups(
@@ -141,7 +145,7 @@ def _text(token: bytes | None) -> str | None:
 
 
 def _stored(
-    cache: Cache, reading: GetResponder, entry: Entry | None, index: VariantIndex | None
+    cache: Cache, reading: GetResponder, entry: Entry | None, variants: int
 ) -> StoredShown | None:
     if entry is None:
         return None
@@ -158,7 +162,7 @@ def _stored(
         ttl=stored.freshness_lifetime - age,
         lifetime_from="policy" if stored.lifetime_is_ours else "response",
         vary=tuple(name.decode("latin-1") for name in stored.vary_names),
-        variants=len(index.variants) if index is not None else 0,
+        variants=variants,
         valid=reading.found.entry is not None or soft,
     )
 
@@ -185,7 +189,7 @@ def _prospect(
 
 
 def _key_parts(reading: GetResponder) -> tuple[Part, ...]:
-    """Return what distinguishes the request besides its URL, two parts at a time."""
+    """Return what distinguishes the request besides its URL."""
     parts, shown = list(reading.request.key_parts), list[Part]()
     if parts[:1] == [b"ORIGIN"]:
         shown.append(Part(name="Origin", value="present", source="the request has an Origin"))
@@ -198,10 +202,11 @@ def _key_parts(reading: GetResponder) -> tuple[Part, ...]:
         elif name == "QUERY":
             shown.append(Part(name="content", value="", source="the content of a QUERY"))
             break
-        else:
-            value = parts.pop(0).decode("latin-1") if parts else ""
-            source = "a declared cookie" if name == "cookie" else "a declared header"
-            shown.append(Part(name=name, value=value, source=source))
+    for field in reading.target.rules.keyed_fields:
+        value = b", ".join(reading.headers.get_all(field)).decode("latin-1")
+        source = "a declared cookie" if field == b"cookie" else "a declared header"
+        if field in reading.headers:
+            shown.append(Part(name=field.decode("latin-1"), value=value, source=source))
     return tuple(shown)
 
 

@@ -8,7 +8,7 @@ too. A context variable carries it into threads and background tasks.
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Final, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 from maxage.store.base import Store, TokenAuthority
 from maxage.store.seal import SealedValue
@@ -40,11 +40,18 @@ class Dependencies:
     """Whether the response must not be stored: the token of something that was read is unknown."""
 
     def __init__(
-        self, *, mutating: bool, store: Store, outer: "Dependencies | None" = None
+        self,
+        *,
+        mutating: bool,
+        store: Store,
+        scope: Mapping[str, Any] = MappingProxyType({}),
+        outer: "Dependencies | None" = None,
     ) -> None:
         self.store: Final = store
         """The store of the middleware; tokens of another authority prove nothing to it."""
         self.mutating: Final = mutating
+        self._scope: Final = scope
+        self._root_path: Final[str] = scope.get("root_path", "")
         self.outer: Final = outer
 
     def _collection(self, name: str, kind: Callable[[], Collected]) -> Collected:
@@ -59,6 +66,12 @@ class Dependencies:
     def authority(self) -> TokenAuthority:
         """The authority of the store."""
         return self.store.authority
+
+    @property
+    def mounted_at(self) -> str:
+        """Where the application that answers now is mounted, as the middleware sees it."""
+        # A mount adds its path to the root path in the scope.
+        return str(self._scope.get("root_path", "")).removeprefix(self._root_path)
 
     @property
     def changed(self) -> bool:

@@ -4,6 +4,7 @@ import re
 from typing import Final
 from urllib.parse import unquote
 
+from maxage.invalidation.root_paths import inner_paths
 from maxage.store.tokens import NAMESPACE_GROUP
 
 _ORIGIN: Final = re.compile(r"(?i)https?://[^/?#]*")
@@ -36,19 +37,27 @@ def tag_group(tag: str) -> str:
     return "g:" + tag
 
 
-def named_groups(name: str) -> tuple[str, ...]:
+def named_groups(name: str, *, mounted_at: str = "") -> tuple[str, ...]:
     """Return the groups of a name: of a path if `named_path` finds one, else of a tag.
 
     A path includes all its queries and all paths beneath it.
+
+    Args:
+        name: a path or a tag.
+        mounted_at: where the application that names it is mounted, as the middleware sees it.
     """
     path = named_path(name)
     if path is None:
         return (tag_group(name),)
-    # All paths lie beneath the root.
-    whole = () if path.strip("/") else (NAMESPACE_GROUP,)
-    # Decoded or not, and with `?`, `#` or blanks that are a part of it: only more is purged.
+    # Decoded or not, and with `?`, `#` or blanks that are a part of it, with a root path or the
+    # path of a mount and without: only more is purged.
     spellings = dict.fromkeys((unquote(path), path, name if name.startswith("/") else path))
-    return (*map(path_group, spellings), *whole)
+    inner = [each for spelling in spellings for each in inner_paths(spelling)]
+    outer = [mounted_at + spelling for spelling in spellings] if mounted_at else ()
+    paths = dict.fromkeys((*spellings, *inner, *outer))
+    # All paths lie beneath the root.
+    whole = () if all(path.strip("/") for path in paths) else (NAMESPACE_GROUP,)
+    return (*map(path_group, paths), *whole)
 
 
 def named_path(name: str) -> str | None:

@@ -54,7 +54,8 @@ def tag(*tags: str) -> None:
 def purge(*names: str, soft: bool = False, settings: CacheSettings | None = None) -> bool:
     """Purge paths and tags: a name that begins with / is a path, any other name is a tag.
 
-    A path may also be percent-encoded, or a URL; its host does not count. A segment `*` or `**`
+    A path may also be percent-encoded, or a URL; its host does not count. It may begin with the
+    root path, and in a mounted application leave out where that is mounted. A segment `*` or `**`
     stands for all paths beneath the one before it.
 
     Args:
@@ -100,7 +101,7 @@ def purge_path(path: str, *, soft: bool = False, settings: CacheSettings | None 
     """Purge a path with all its queries and variants, and all paths below it.
 
     Args:
-        path: as for `purge`, without a root path.
+        path: as for `purge`.
         soft: serve stored responses once more, while they are refreshed in the background.
         settings: name the store; by default, that of the request or of the environment.
 
@@ -184,7 +185,12 @@ def _reaches_anything(store: Store) -> bool:
 
 
 def _name_groups(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(g for name in names for g in named_groups(_checked(name, "purge()")))
+    return tuple(g for name in names for g in _groups_of(_checked(name, "purge()")))
+
+
+def _groups_of(name: str) -> tuple[str, ...]:
+    noted = current_dependencies.get()
+    return named_groups(name, mounted_at="" if noted is None else noted.mounted_at)
 
 
 def _tag_groups(tags: Iterable[str], where: str) -> tuple[str, ...]:
@@ -194,7 +200,7 @@ def _tag_groups(tags: Iterable[str], where: str) -> tuple[str, ...]:
 def _path_groups(path: str, where: str) -> tuple[str, ...]:
     if named_path(_checked(path, where)) is None:
         raise SettingsError(f"{where} got {path!r}; it takes a path, which begins with /.")
-    return named_groups(path)
+    return _groups_of(path)
 
 
 def _checked(name: object, where: str) -> str:

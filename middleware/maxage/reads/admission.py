@@ -2,15 +2,18 @@
 
 import inspect
 import logging
+from itertools import chain
 from typing import Any, Final
 
 from starlette.requests import Request as StarletteRequest
 
 from maxage.asgi.overrides import OVERRIDES
-from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS
+from maxage.asgi.types import Scope
+from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS, join_injective
 from maxage.observe.words import Bypass
 from maxage.reads.responder import ReadResponder
-from maxage.rfc9111.message import Request
+from maxage.rfc9111.message import Headers, Request
+from maxage.routing.control import VaryBy
 
 logger = logging.getLogger("maxage")
 
@@ -31,7 +34,8 @@ async def admit(reading: ReadResponder) -> Bypass | None:
     if reason is not None:
         return reason
     try:
-        parts = () if target.is_plain else await _key_parts(reading)
+        vary_by = target.policy.vary_by
+        parts = () if vary_by is None else await _identity_parts(reading.scope, vary_by)
         if b"origin" in headers:
             parts = (*CROSS_ORIGIN, *parts)
     except Exception as error:  # noqa: BLE001 - vary_by is the application's own code
@@ -44,6 +48,7 @@ async def admit(reading: ReadResponder) -> Bypass | None:
         carries_credentials=target.policy.vary_by is None
         and service.credentials.are_in(reading.scope, headers, target),
         key_parts=parts if reading.content is None else (*_content_parts(reading), *parts),
+        declared=_declared_parts(headers, target.rules.keyed_fields),
     )
     return None
 
@@ -85,26 +90,22 @@ def _reason_to_bypass(reading: ReadResponder) -> Bypass | None:
     return None
 
 
-async def _key_parts(reading: ReadResponder) -> tuple[bytes, ...]:
-    """Return the parts of the key that distinguish this request besides its URL."""
-    parts: list[bytes] = []
-    headers, route = reading.headers, reading.target.route
-    if route is not None:
-        for name in route.header_names:
-            value = headers.combined(name)
-            parts += (name, b"-" if value is None else b"+" + value)
-        if route.cookie_names and b"cookie" in headers:
-            parts += (b"cookie", headers.combined(b"cookie") or b"")
-    vary_by = reading.target.policy.vary_by
-    if vary_by is not None:
-        returned = vary_by(StarletteRequest(reading.scope))
-        # A callable may return anything, whatever its annotation promises.
-        identity: Any = await returned if inspect.isawaitable(returned) else returned
-        if not isinstance(identity, (str, int)):
-            raise TypeError(f"vary_by gave {type(identity).__name__}; it takes str or int")
-        kind = type(identity).__name__.encode()
-        parts += (b"vary_by", kind, str(identity).encode("utf-8", "surrogatepass"))
-    return tuple(parts)
+def _declared_parts(headers: Headers, names: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return name and lines of each field that the route declares and the request has."""
+    # A handler may tell two lines from one line with both values.
+    present = [(name, join_injective(headers.get_all(name))) for name in names if name in headers]
+    return tuple(chain.from_iterable(present))
+
+
+async def _identity_parts(scope: Scope, vary_by: VaryBy) -> tuple[bytes, ...]:
+    """Return the parts of the key that stand for what `vary_by` returns."""
+    returned = vary_by(StarletteRequest(scope))
+    # A callable may return anything, whatever its annotation promises.
+    identity: Any = await returned if inspect.isawaitable(returned) else returned
+    if not isinstance(identity, (str, int)):
+        raise TypeError(f"vary_by gave {type(identity).__name__}; it takes str or int")
+    kind = type(identity).__name__.encode()
+    return (b"vary_by", kind, str(identity).encode("utf-8", "surrogatepass"))
 
 
 def _content_parts(reading: ReadResponder) -> tuple[bytes, ...]:

@@ -218,6 +218,9 @@ class Capture:
                 self.finish_flight()
             elif copy.declared is not None:
                 self.complete()
+            else:
+                # Background tasks may go on for long.
+                copy.park()
 
     def complete(self) -> None:
         """Store the response if its body is whole; the application call may have returned."""

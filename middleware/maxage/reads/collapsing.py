@@ -81,7 +81,7 @@ class Collapsing:
         cache, target, found = reading.cache, reading.target, reading.found
         entry = await flight.wait(seconds)
         # The response may have said that URLs are equivalent, and may so lie under another key.
-        key = target.key(reading.request.key_parts)
+        key = target.key(reading.request.all_parts)
         try:
             if entry is not None and is_of(entry, key):
                 checked = await cache.lookups.checked(

@@ -144,7 +144,7 @@ class GetResponder(ReadResponder):
             found: the result of its lookup, where one was made.
             learns: whether the next request like this one is to be known.
         """
-        key = self.target.key(self.request.key_parts)
+        key = self.target.key(self.request.all_parts)
         near = None if found is not None else self.cache.nearby(self.target, key, self.headers)
         decision: Decision | None = None if near is None else await self._hit(near)
         if decision is None:

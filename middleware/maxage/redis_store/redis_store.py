@@ -3,7 +3,8 @@
 import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, final
+from math import ceil
+from typing import Any, Final, cast, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.batching import CommandBatcher, LookupBatcher
@@ -171,6 +172,27 @@ class RedisStore:
         answers = await self._side().commands.send([("UNLINK", key) for key in keys])
         return bool(answers) and all(isinstance(answer, int) for answer in answers)
 
+    async def enlist(
+        self, name: bytes, keys: Sequence[bytes], *, most: int, keep_for: float
+    ) -> Sequence[bytes]:
+        """Move keys to the end of a list; return those that fell out of it."""
+        send = self._side().commands.send
+        (left,) = await send([("PTTL", name)])
+        lasting = max(ceil(keep_for), left // 1000 if isinstance(left, int) else 0)
+        commands: list[Command] = []
+        for key in keys:
+            commands += [("LREM", name, 0, key), ("RPUSH", name, key)]
+        commands += [("EXPIRE", name, lasting), ("LRANGE", name, 0, -most - 1)]
+        surplus = _keys_in((await send(commands))[-1])
+        removed = await send([("LREM", name, 0, key) for key in surplus]) if surplus else ()
+        # Others may see the same surplus. Each key falls out once.
+        return [key for key, gone in zip(surplus, removed, strict=True) if gone == 1]
+
+    async def enlisted(self, name: bytes) -> Sequence[bytes]:
+        """Read a list."""
+        (answer,) = await self._side().commands.send([("LRANGE", name, 0, -1)])
+        return _keys_in(answer)
+
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Write a fresh token for each group in one round trip; owe each purge not confirmed."""
         return (await self._purged(Renewal(self.redis_state, groups))).tokens
@@ -251,3 +273,9 @@ class RedisStore:
             self._listen(connections)
         self._last_side = side
         return side
+
+
+def _keys_in(answer: Any) -> list[bytes]:
+    """Return the keys in the answer to LRANGE; none where there was no answer."""
+    keys = cast("Sequence[object]", answer) if isinstance(answer, list) else ()
+    return [key for key in keys if isinstance(key, bytes)]

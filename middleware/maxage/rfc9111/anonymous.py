@@ -1,5 +1,6 @@
 """Anonymous responses: the application looked who asks, and the request identified nobody."""
 
+from collections.abc import Collection
 from typing import Final
 
 from maxage.rfc9111.message import Headers
@@ -29,11 +30,11 @@ _IMPERSONAL: Final = frozenset(
 other credentials that the settings name are looked for before."""
 
 
-def may_identify(headers: Headers, varied: tuple[bytes, ...]) -> bool:
+def may_identify(headers: Headers, varied: Collection[bytes]) -> bool:
     """Return whether a request has a field by which the application may know its user.
 
     Args:
         headers: of the request.
-        varied: the selecting fields of the response, whose values are known to be the same.
+        varied: the fields whose values are known to be those of the stored response's request.
     """
     return not _IMPERSONAL.issuperset({name.lower() for name, _ in headers.raw}.difference(varied))

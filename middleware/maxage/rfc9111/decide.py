@@ -54,7 +54,7 @@ def decide(
     if stored is None:
         return _forward("vary-miss" if vary_miss else "uri-miss", wishes)
     if (request.carries_credentials and not stored.shareable) or (
-        stored.anonymous and may_identify(headers, stored.vary_names)
+        stored.anonymous and may_identify(headers, (*policy.keyed_fields, *stored.vary_names))
     ):
         return _forward("bypass", wishes)
     # Section 5.2.1.5 lets a stored response answer all the same. A client that wants nothing to be

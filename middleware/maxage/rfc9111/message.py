@@ -109,6 +109,14 @@ class Request(Struct, frozen=True, kw_only=True, gc=False):
     """Whether it carries Authorization, a cookie, or another credential that the settings name."""
     key_parts: tuple[bytes, ...] = ()
     """Parts of its key besides method, URL and selecting fields."""
+    declared: tuple[bytes, ...] = ()
+    """Further parts of its key: names and lines of the fields that its route declares. The number
+    of their values is bounded for each URL."""
+
+    @property
+    def all_parts(self) -> tuple[bytes, ...]:
+        """All parts of its key besides method, URL and selecting fields."""
+        return self.key_parts + self.declared
 
 
 class Response(Struct, frozen=True, kw_only=True, gc=False):

@@ -31,5 +31,8 @@ class Policy(Struct, frozen=True, kw_only=True, cache_hash=True):
     """Whether the order of the members of Accept-Language is ignored."""
     language_select: bool = False
     """Whether a variant answers if its Content-Language is the one that the request prefers."""
+    keyed_fields: tuple[bytes, ...] = ()
+    """Lower-case names, sorted, of request fields whose lines are part of the key: the variants of
+    one key do not differ in them."""
     append_date: bool = True
     """Whether a response without a valid Date gets the time of its arrival (RFC 9110, 6.6.1)."""

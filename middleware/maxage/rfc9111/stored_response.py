@@ -10,7 +10,7 @@ from maxage.rfc9111.field_list import lower_names
 from maxage.rfc9111.freshness import Lifetime
 from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.rfc9111.policy import Policy
-from maxage.rfc9111.vary import selecting_values, vary_names
+from maxage.rfc9111.vary import distinguishing_names, selecting_values
 
 _HOP_BY_HOP: Final = frozenset(
     {
@@ -76,7 +76,7 @@ def _is_dated(headers: Headers, response_time: float) -> bool:
 def as_stored(arrival: Arrival, control: Control, lifetime: Lifetime) -> StoredResponse:
     """Return the response in its stored form, without the body."""
     response, policy, directives = arrival.response, arrival.policy, control.directives
-    names = vary_names(response.headers) or ()
+    names = distinguishing_names(response.headers, policy)
     return StoredResponse(
         status=response.status,
         headers=kept_headers(

@@ -24,6 +24,13 @@ def vary_names(headers: Headers) -> tuple[bytes, ...] | None:
     return tuple(sorted(names))
 
 
+def distinguishing_names(headers: Headers, policy: Policy) -> tuple[bytes, ...]:
+    """Return the names of the selecting fields that are no part of the key; all requests match
+    where a member of Vary is none."""
+    names, keyed = vary_names(headers) or (), policy.keyed_fields
+    return tuple([name for name in names if name not in keyed]) if keyed else names
+
+
 def selecting_values(
     names: tuple[bytes, ...], request_headers: Headers, policy: Policy
 ) -> tuple[bytes | None, ...]:

@@ -60,6 +60,18 @@ class RouteInfo:
     """Pattern of the hosts that it answers for; empty: any host."""
     host_regex: re.Pattern[str] | None = None
 
+    @property
+    def mounted_at(self) -> str:
+        """The template's part in front of the path that the route itself was declared with."""
+        declared = str(getattr(self.origin, "path", "")) or self.template
+        return self.template.removesuffix(declared) if self.template.endswith(declared) else ""
+
+    @property
+    def declared_fields(self) -> tuple[bytes, ...]:
+        """Names of the request fields that have declared parameters, lower case, sorted."""
+        cookie = (b"cookie",) if self.cookie_names else ()
+        return tuple(sorted({*self.header_names, *cookie}))
+
     def accepts(self, method: str) -> bool:
         """Return whether the route answers this method."""
         return self.methods is None or method in self.methods

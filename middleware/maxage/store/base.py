@@ -172,6 +172,27 @@ class Store(Protocol):
         """Remove the values."""
         ...
 
+    async def enlist(
+        self, name: bytes, keys: Sequence[bytes], *, most: int, keep_for: float
+    ) -> Sequence[bytes]:
+        """Move keys to the end of a list that all processes share, and that is bounded in number.
+
+        Args:
+            name: of the list.
+            keys: keys of values that were written.
+            most: the number of keys that stay in the list.
+            keep_for: seconds for which the list lives at least.
+
+        Returns:
+            The keys that fell out of the list, the oldest first; the caller removes their values.
+            Each falls out for one caller.
+        """
+        ...
+
+    async def enlisted(self, name: bytes) -> Sequence[bytes]:
+        """Return the keys of a list, the oldest first; none where the store does not answer."""
+        ...
+
     def mutating(self) -> AbstractAsyncContextManager[bool]:
         """Enclose a mutating request, from before its handler runs until its purge.
 

@@ -42,7 +42,6 @@ class _EntryHead(msgspec.Struct, array_like=True):
 class _VariantsHead(msgspec.Struct, array_like=True):
     key: bytes
     names: tuple[bytes, ...]
-    variants: tuple[bytes, ...]
 
 
 _OURS, _VALIDATE, _NEVER_STALE, _SHAREABLE, _ANONYMOUS = 1, 2, 4, 8, 16
@@ -76,7 +75,7 @@ class Codec:
     def encode(self, value: Entry | VariantIndex) -> bytes:
         """Return the frame of an entry or of an index of variants."""
         if isinstance(value, VariantIndex):
-            head = _encode(_VariantsHead(value.key, value.names, value.variants))
+            head = _encode(_VariantsHead(value.key, value.names))
             return self._frame(_VARIANTS, head, b"")
         return self._frame(_RESPONSE, _encode(_entry_head(value)), value.stored.body)
 
@@ -124,7 +123,7 @@ def _read_head(
     if kind == _VARIANTS:
         index = _decode_variants(head)
         if index.key == key:
-            return VariantIndex(key=key, names=index.names, variants=index.variants)
+            return VariantIndex(key=key, names=index.names)
     return None
 
 

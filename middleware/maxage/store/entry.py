@@ -16,10 +16,8 @@ class Entry(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class VariantIndex(Struct, frozen=True, kw_only=True, gc=False):
-    """The variants of a URL whose responses vary; stored under the URL's key."""
+    """The selecting fields of a URL whose responses vary; stored under the URL's key."""
 
     key: bytes
     names: tuple[bytes, ...]
     """The selecting header fields, lower case, sorted."""
-    variants: tuple[bytes, ...] = ()
-    """Keys of the variants, oldest first; bounded in number."""

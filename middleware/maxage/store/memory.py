@@ -21,11 +21,13 @@ from maxage.store.memory_tokens import OVERHEAD, MemoryTokens
 from maxage.store.near_copy import Copy
 
 _PART: Final = 50
-"""Bytes of each part of a variant index besides its characters."""
+"""Bytes of each part of a variant index, or of a list, besides its characters."""
 _CHECKED_SECONDS: Final = 1.0
 """Seconds for which a copy's tokens are not moved to the most recently used ones again."""
 
-Slot = tuple[bytes | VariantIndex | Copy, float, int]
+_List = tuple[bytes, ...]
+"""Keys of values, the oldest first."""
+Slot = tuple[bytes | VariantIndex | Copy | _List, float, int]
 """A value, its end (monotonic), and its bytes."""
 
 
@@ -119,6 +121,23 @@ class MemoryStore(TokenAuthority):
         self.delete_now(keys)
         return True
 
+    async def enlist(
+        self, name: bytes, keys: Sequence[bytes], *, most: int, keep_for: float
+    ) -> Sequence[bytes]:
+        """Move keys to the end of a list; return those that fell out of it."""
+        if self._off:
+            return ()
+        with self._lock:
+            before, ends = self._list(name)
+            listed = (*(key for key in before if key not in keys), *keys)
+            self._put(name, listed[-most:], max(keep_for, ends - self._clock()))
+            return listed[:-most]
+
+    async def enlisted(self, name: bytes) -> Sequence[bytes]:
+        """Return the keys of a list, the oldest first."""
+        with self._lock:
+            return self._list(name)[0]
+
     def mutating(self) -> AbstractAsyncContextManager[bool]:
         """Enclose a mutating request; its purge cannot fail."""
         return nullcontext(not self._off)
@@ -204,8 +223,7 @@ class MemoryStore(TokenAuthority):
             now, present = self._clock(), self._tokens.present()
             values = [slot[0] if (slot := self._values.get(key)) and slot[1] > now else None
                       for key in keys]  # fmt: skip
-            entries = [value.entry if isinstance(value, Copy) else value for value in values]
-            return StoreReply(entries, [present.get(group) for group in groups])
+            return StoreReply(list(map(_as_read, values)), [present.get(group) for group in groups])
 
     def all_keys(self) -> list[bytes]:
         """Return the keys of all values."""
@@ -296,9 +314,14 @@ class MemoryStore(TokenAuthority):
             self._remove(key)
             return None
         self._values.move_to_end(key)
-        return value.entry if isinstance(value, Copy) else value
+        return _as_read(value)
 
-    def _put(self, key: bytes, value: Value, keep_for: float) -> bool:
+    def _list(self, name: bytes) -> tuple[_List, float]:
+        """Return a list and its end (monotonic)."""
+        value, ends, _ = self._values.get(name, ((), 0.0, 0))
+        return (value, ends) if isinstance(value, tuple) and ends > self._clock() else ((), 0.0)
+
+    def _put(self, key: bytes, value: Value | _List, keep_for: float) -> bool:
         self._remove(key)
         ends = self._clock() + keep_for
         stored = Copy(value, ends=ends) if isinstance(value, Entry) else value
@@ -341,10 +364,19 @@ class MemoryStore(TokenAuthority):
             tokens.evict()
 
 
-def _size(value: bytes | VariantIndex | Copy) -> int:
+def _as_read(value: bytes | VariantIndex | Copy | _List | None) -> Value | None:
+    """Return a stored value as a read gives it; a list is none."""
+    if isinstance(value, tuple):
+        return None
+    return value.entry if isinstance(value, Copy) else value
+
+
+def _size(value: bytes | VariantIndex | Copy | _List) -> int:
     """Return the bytes that a value takes in memory."""
     if isinstance(value, Copy):
         return value.size
     if isinstance(value, VariantIndex):
-        return sum(len(part) + _PART for part in (*value.names, *value.variants))
+        value = value.names
+    if isinstance(value, tuple):
+        return sum(len(part) + _PART for part in value)
     return len(value)
