@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -357,8 +358,12 @@ def test_settings_are_read_anew_when_the_environment_changed(
     assert settings_from_environment() is before
     monkeypatch.setenv("CACHE_EXPIRATION", "5")
     assert settings_from_environment().cache_expiration == 5
+    monkeypatch.setenv("CACHE_EXPIRATION", "6")
+    assert settings_from_environment().cache_expiration == 6
     monkeypatch.delenv("CACHE_EXPIRATION")
     assert settings_from_environment().cache_expiration == 300
+    monkeypatch.setattr(os, "environ", {"CACHE_EXPIRATION": "7"})
+    assert settings_from_environment().cache_expiration == 7
 
 
 @pytest.mark.parametrize(

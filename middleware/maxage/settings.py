@@ -271,7 +271,15 @@ class CacheSettings(BaseSettings):
 
 def settings_from_environment() -> CacheSettings:
     """Return the settings of the current environment; they are read again when it has changed."""
-    return _read_settings(tuple(os.environ.get(name) for name in _ENVIRONMENT))
+    global _last  # noqa: PLW0603 - replaced in one step
+    environment, settings = _last
+    # Asking `os.environ` for each name takes 0.1 ms: it encodes names, and raises for missing ones.
+    present: Any = getattr(os.environ, "_data", None) or os.environ.copy()
+    if settings is None or present != environment:
+        environment = dict(present)
+        settings = _read_settings(tuple(os.environ.get(name) for name in _ENVIRONMENT))
+        _last = environment, settings
+    return settings
 
 
 @lru_cache(maxsize=8)
@@ -281,6 +289,8 @@ def _read_settings(environment: tuple[str | None, ...]) -> CacheSettings:
 
 
 _ENVIRONMENT = tuple(name.upper() for name in CacheSettings.model_fields)
+_last: tuple[dict[Any, Any], CacheSettings | None] = ({}, None)
+"""The whole environment when it was read last, and its settings."""
 
 _TAKES = {
     "redis_url": "a URL that begins with redis://, rediss://, unix://, valkey://, valkeys://, "

@@ -1,14 +1,19 @@
 """How many workers the server of this process has, without a word from the server itself."""
 
+import ast
 import multiprocessing
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 _SERVERS: Final = frozenset({"fastapi", "granian", "gunicorn", "hypercorn", "uvicorn"})
-_WORKER_VARIABLES: Final = ("WEB_CONCURRENCY", "GRANIAN_WORKERS")
+_WORKER_VARIABLES: Final = ("WEB_CONCURRENCY", "GRANIAN_WORKERS", "UVICORN_WORKERS")
+_ASSIGNS: Final = (ast.Assign, ast.AnnAssign)
+_SEVERAL: Final = 2
+"""What counts where a configuration computes the number of workers."""
 
 
 def configured_workers(argv: Sequence[str] | None = None) -> int:
@@ -35,14 +40,59 @@ def _program(path: str) -> str:
 def _from_command_line(argv: Sequence[str]) -> int:
     if not is_server(argv):
         return 1
+    if _program(argv[0]) == "gunicorn":
+        argv = [*_gunicorn_variable(), *argv[1:]]
+        return max(_workers_option(argv), _from_gunicorn_file(argv))
+    return _workers_option(argv)
+
+
+def _workers_option(argv: Sequence[str]) -> int:
+    number = _option(argv, "-w", "--workers") or ""
+    return int(number) if number.isdecimal() else 1
+
+
+def _option(argv: Sequence[str], short: str, long: str) -> str | None:
+    """Return the value of an option, as `-w 2`, `-w2`, `--workers 2` or `--workers=2`."""
+    found = None
     for flag, value in zip(argv, [*argv[1:], ""], strict=True):
         name, _, inline = flag.partition("=")
-        if name in {"-w", "--workers"}:
-            number = inline or value
-            return int(number) if number.isdecimal() else 1
-        if name.startswith("-w") and name[2:].isdecimal():
-            return int(name[2:])
-    return 1
+        if name in {short, long}:
+            found = inline or value
+        elif flag.startswith(short):
+            found = flag.removeprefix(short)
+    return found
+
+
+def _gunicorn_variable() -> list[str]:
+    try:
+        return shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
+    except ValueError:
+        # Gunicorn does not start with it.
+        return []
+
+
+def _from_gunicorn_file(argv: Sequence[str]) -> int:
+    """Return what gunicorn's configuration file assigns to `workers`; it is read, not run."""
+    path = Path((_option(argv, "-c", "--config") or "gunicorn.conf.py").removeprefix("file:"))
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return 1
+    assigned = [line for line in ast.walk(tree) if isinstance(line, _ASSIGNS)]
+    values = [line.value for line in assigned if "workers" in _targets(line)]
+    return max(map(_number, values), default=1)
+
+
+def _targets(line: ast.Assign | ast.AnnAssign) -> list[str]:
+    targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _number(value: ast.expr | None) -> int:
+    """Return the number that an expression is; one that is computed counts as several."""
+    if not isinstance(value, ast.Constant):
+        return _SEVERAL
+    return int(text) if (text := str(value.value)).isdecimal() else 1
 
 
 def _from_environment() -> int:

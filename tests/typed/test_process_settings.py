@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,7 +24,10 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("REDIS_URL", "USE_REDIS_CACHE", "CACHE_NAMESPACE", "WEB_CONCURRENCY"):
+    for name in (
+        "REDIS_URL", "USE_REDIS_CACHE", "CACHE_NAMESPACE", "WEB_CONCURRENCY", "GRANIAN_WORKERS",
+        "UVICORN_WORKERS", "GUNICORN_CMD_ARGS",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
 
 
@@ -253,3 +257,62 @@ async def test_apurge_is_not_confirmed_by_a_store_that_is_off(
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
     settings = CacheSettings(redis_url=None, cache_memory_bytes=new_size())
     assert await apurge("/items", settings=settings) is False
+
+
+# Where the number of workers is read
+
+
+@pytest.mark.parametrize(
+    ("command", "count"),
+    [
+        ("gunicorn app:app", 1), ("gunicorn -w 4 app:app", 4), ("gunicorn -w4 app:app", 4),
+        ("gunicorn --workers=4 app:app", 4), ("gunicorn --workers 4 app:app", 4),
+        ("uvicorn app:app --workers 3", 3), ("granian --workers 2 app:app", 2),
+        ("hypercorn -w 2 app:app", 2), ("fastapi run --workers 5", 5),
+        ("uvicorn app:app --workers four", 1), ("python -w 4", 1), ("uvicorn app:app -w", 1),
+    ],
+)  # fmt: skip
+def test_a_command_line_says_how_many(command: str, count: int) -> None:
+    """Each server's, in each spelling of the option."""
+    assert configured_workers(command.split()) == count
+
+
+@pytest.mark.parametrize("name", ["WEB_CONCURRENCY", "GRANIAN_WORKERS", "UVICORN_WORKERS"])
+def test_a_variable_says_how_many(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one, and one that is no number, says nothing."""
+    for value, count in (("3", 3), ("", 1), ("many", 1), ("0", 1)):
+        monkeypatch.setenv(name, value)
+        assert configured_workers(["python"]) == count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"), [("--workers 4", 4), ("-w 4 --preload", 4), ("", 1), ("'", 1)]
+)
+def test_the_variable_of_gunicorn_counts_for_gunicorn(
+    arguments: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", arguments)
+    assert configured_workers(["gunicorn", "app:app"]) == count
+    assert configured_workers(["python", "-m", "gunicorn"][1:]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("workers = 4", 4), ("bind = ':80'\nworkers=1", 1), ("workers: int = 3", 3),
+        ("import multiprocessing\nworkers = multiprocessing.cpu_count() * 2 + 1", 2),
+        ("if True:\n    workers = 8", 8), ("workers = '4'", 4), ("", 1), ("workers = (", 1),
+    ],
+)  # fmt: skip
+def test_the_file_of_gunicorn_counts_and_is_not_run(
+    text: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that it computes counts as several."""
+    (tmp_path / "gunicorn.conf.py").write_text(text)
+    (tmp_path / "other.py").write_text("workers = 7\nraise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    assert configured_workers(["gunicorn", "app:app"]) == count
+    for option in (["-c", "other.py"], ["--config=file:other.py"], ["-cother.py"]):
+        assert configured_workers(["gunicorn", *option, "app:app"]) == 7
+    assert configured_workers(["gunicorn", "-c", "missing.py"]) == 1
+    assert configured_workers(["uvicorn", "app:app"]) == 1
