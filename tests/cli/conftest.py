@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Header, Response
+from fastapi import FastAPI, Request, Response
 
 from maxage import CacheMiddleware, CacheSettings
 from maxage.cli import main
@@ -70,9 +70,9 @@ def shop(url: str, **settings: Any) -> FastAPI:
         return [1, 2]
 
     @app.get("/items/{item_id}")
-    async def item(item_id: int, response: Response, accept_language: str = Header("en")) -> str:
+    async def item(item_id: int, request: Request, response: Response) -> str:
         response.headers["vary"] = "accept-language"
-        return f"{item_id} {accept_language}"
+        return f"{item_id} {request.headers['accept-language']}"
 
     @app.put("/items/{item_id}")
     async def put(item_id: int) -> None: ...

@@ -11,7 +11,7 @@ be equal to a value that is less.
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from functools import cached_property
 from inspect import getattr_static
@@ -28,7 +28,8 @@ def difference(written: Any, read: Any, path: str) -> str | None:
     """Return the path of the first part in which two values differ; None: they are the same.
 
     The types must be the same all the way down, private attributes and extra fields included. Two
-    NaN are the same. Two datetimes are the same if instant and offset are: JSON has no zone names.
+    NaN are the same. Two datetimes or times are the same if clock, offset and `fold` are: JSON has
+    no zone names.
 
     Args:
         written: the value that was encoded.
@@ -101,11 +102,14 @@ def _is_same_scalar(written: Any, read: Any) -> bool:
         return repr(written) == repr(read)  # NaN too, and the sign of zero
     if isinstance(written, Decimal):
         return bool(written.as_tuple() == read.as_tuple())
-    if isinstance(written, datetime) and written == read:
-        # The second of two equal hours is another instant, which an offset shows.
-        is_same_hour = written.tzinfo is not None or written.fold == read.fold
-        return bool(is_same_hour and written.utcoffset() == read.utcoffset())
+    if isinstance(written, (datetime, time)):
+        # `==` looks neither at `fold` nor at a zone without an offset, as a time has in most zones.
+        return bool(written == read) and _clock(written) == _clock(read)
     return bool(written == read)
+
+
+def _clock(value: datetime | time) -> tuple[timedelta | None, int, bool]:
+    return value.utcoffset(), value.fold, value.tzinfo is None
 
 
 def _has_no_equality(value: object) -> bool:
