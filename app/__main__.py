@@ -10,6 +10,9 @@ from app.database import Database, DatabaseUnavailableError
 from app.settings import AppSettings
 from maxage import CacheSettings, SettingsError, __version__
 
+GRACE = 10
+"""Seconds that requests under way get when the server is to end."""
+
 
 def main() -> int:
     """Check settings and database, print a greeting, and serve."""
@@ -34,6 +37,8 @@ def main() -> int:
         http="maxage.uvicorn:FastLaneProtocol",
         workers=settings.web_concurrency,
         date_header=not cache_dates,
+        # Else a client that never finishes keeps the worker until it is killed, unsigned.
+        timeout_graceful_shutdown=GRACE,
     )
     return 0
 
