@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from maxage.errors import SettingsError
@@ -317,6 +317,8 @@ def test_a_password_is_shown_as_asterisks(url: str, shown: str) -> None:
     st.sampled_from(SCHEMES[:5]),
     st.text(st.characters(codec="utf-8"), max_size=12),
 )
+@example("redis", "?")
+@example("redis", "?db=")
 def test_no_password_whatever_its_characters_is_shown(scheme: str, noise: str) -> None:
     """Also one that was not percent-encoded, in a URL that is refused."""
     url = f"{scheme}://user:{noise}s3cret{noise}@host:6379/0"
