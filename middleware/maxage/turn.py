@@ -16,8 +16,9 @@ class Turn(Generic[Question, Answer]):
     """Gathers the questions of one turn of the event loop, and answers them with one call.
 
     The call begins after all questions of its turn, and answers no later one. Each question has a
-    future of its own, so a cancelled request never shifts an answer to another one. Several event
-    loops may share a `Turn`; two that run at once only get shorter turns.
+    future of its own, so a cancelled request never shifts an answer to another one. A `Turn`
+    belongs to one event loop at a time, and is not for use from several threads. A later loop may
+    go on with it.
 
     Args:
         answer: answers the questions, in their order. If it fails, each future gets a copy of the
