@@ -1,5 +1,6 @@
 """What FastAPI's `dependency_overrides` says counts, whenever it was said."""
 
+import functools
 from typing import Annotated, Any
 
 import pytest
@@ -9,6 +10,7 @@ from fastapi.security import APIKeyHeader
 from maxage import CacheMiddleware
 from tests.support.asgi import call
 from tests.support.caching import cache_of, status_of
+from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 KEY = APIKeyHeader(name="X-Key")
@@ -124,3 +126,80 @@ async def test_an_override_that_depends_on_what_it_overrides_ends() -> None:
     app = site()
     app.dependency_overrides[current] = recursive
     cache_of(app).targets.table({"type": "http"})
+
+
+class Tenant:
+    """Equal to each other one, as instances of a dataclass may be."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self) -> str:
+        return self.name
+
+    def current(self) -> str:
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tenant)
+
+    def __hash__(self) -> int:
+        return 1
+
+
+def returning(name: str) -> Any:
+    def override() -> str:
+        return name
+
+    return override
+
+
+def renamed(name: str) -> Any:
+    """A function that says it is another one, as a decorator with `wraps` makes it."""
+    return functools.wraps(ann)(returning(name))
+
+
+OBJECTS = pytest.mark.parametrize(
+    "make",
+    [
+        Tenant,
+        lambda name: Tenant(name).current,
+        lambda name: functools.partial(by_header, name),
+        lambda name: lambda: name,
+        returning,
+        renamed,
+    ],
+)
+
+
+@OBJECTS
+@pytest.mark.parametrize("wait", [True, False])
+async def test_two_objects_of_one_name_share_no_response(make: Any, *, wait: bool) -> None:
+    """One after the other in one process, hits included."""
+    app, clock = site(), ManualClock()
+    middleware = cache_of(app, clock)
+    for who in ("a", "b", "a"):
+        app.dependency_overrides[current] = make(who)
+        for _ in range(3):
+            assert await ask(middleware) == f'"{who}"'.encode()
+            clock.advance(2 * wait)
+
+
+@OBJECTS
+async def test_an_object_of_a_process_names_no_key_of_another(make: Any) -> None:
+    keys: set[bytes] = set()
+    for who in ("a", "b"):
+        app = site()
+        app.dependency_overrides[current] = make(who)
+        middleware = cache_of(app, redis_url="redis://localhost", cache_status_key=True)
+        keys.add(status_of(await call(middleware, path="/me")).rpartition(b'key="')[2])
+    assert len(keys) == 2
+
+
+async def test_overrides_that_stay_keep_their_key_when_a_route_is_added() -> None:
+    app = site()
+    app.dependency_overrides[current] = Tenant("a")
+    middleware = cache_of(app)
+    await ask(middleware)
+    app.get("/other")(ann)
+    assert status_of(await call(middleware, path="/me")).startswith(b"maxage; hit")

@@ -64,7 +64,7 @@ class Targets:
         self._routes: RouteTable | None = None
         self._route_groups: RouteGroups | None = None
         self.generation = 0
-        self.overrides = Overrides(RouteTable(()), is_first=True)
+        self.overrides = Overrides(RouteTable(()))
         """Those with which the routes were read."""
         self._router: Any = None
         """The object that has the routes, once it is known."""
@@ -402,9 +402,8 @@ class Targets:
             and self.overrides.hold()
         ):
             return
-        is_first = self._routes is None
         self._routes = table_of(self._app, routes)
-        self.overrides = Overrides(self._routes, is_first=is_first)
+        self.overrides = Overrides(self._routes, self.overrides)
         self._routes_read, self._routes_seen = routes, seen
         self.generation += 1
         self._targets.clear()

@@ -137,7 +137,12 @@ class FastPath:
         """Return whether its target and key are still those of the request."""
         targets, now = self.service.targets, self.cache.monotonic()
         wired_by, overrides = targets.overrides.main
-        if now >= self._look_at or wired_by.dependency_overrides != overrides:
+        # Different overrides may be equal objects.
+        if (
+            now >= self._look_at
+            or wired_by.dependency_overrides != overrides
+            or (overrides and not targets.overrides.hold())
+        ):
             self._look_at = now + LOOK_SECONDS
             targets.watch(scope)
         return (

@@ -1,16 +1,14 @@
 """Dependency overrides in force: FastAPI's `dependency_overrides` of an application."""
 
 import hashlib
-import itertools
 import secrets
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 from maxage.routing.route_table import RouteTable
 
 _Overrides = Mapping[Any, Callable[..., Any]]
-_changes: Final = itertools.count(1)
-_PROCESS: Final = secrets.token_hex(6)
 
 
 class _Nothing:
@@ -25,10 +23,10 @@ class Overrides:
 
     Args:
         table: the routes, with the applications whose overrides they obey.
-        is_first: whether it is the first table. Its overrides are the ones of each process.
+        before: those of the table before.
     """
 
-    def __init__(self, table: RouteTable, *, is_first: bool) -> None:
+    def __init__(self, table: RouteTable, before: "Overrides | None" = None) -> None:
         providers = {id(route.wired_by): route.wired_by for route in table.routes}
         self._seen: Final = tuple(
             (one, dict(overrides_of(one))) for one in providers.values() if one is not None
@@ -38,13 +36,15 @@ class Overrides:
         )
         """The first application and the overrides that it had. Each hit compares these two, which
         costs less than `hold`; those of mounted applications are compared within a second."""
-        pairs = [pair for _, seen in self._seen for pair in seen.items()]
-        self.name: Final = _name(pairs, is_first=is_first) if pairs else ""
+        self.ids: Final = [(id(provider), _ids(seen)) for provider, seen in self._seen]
+        """Identities of the objects; this one keeps them alive."""
+        same = before is not None and before.ids == self.ids
+        self.name: Final[str] = before.name if before and same else _name(self._seen)
         """Part of each key: what was stored under other overrides answers nothing."""
 
     def hold(self) -> bool:
         """Return whether no override was added, removed or changed."""
-        return all(overrides_of(provider) == seen for provider, seen in self._seen)
+        return self.ids == [(id(one), _ids(overrides_of(one))) for one, _ in self._seen]
 
 
 def overrides_of(provider: Any) -> _Overrides:
@@ -52,15 +52,34 @@ def overrides_of(provider: Any) -> _Overrides:
     return getattr(provider, "dependency_overrides", None) or {}
 
 
-def _name(pairs: list[tuple[Any, Any]], *, is_first: bool) -> str:
-    """Return a name for these overrides: the same one in all processes, where that is possible."""
-    names = [_title(one) for pair in pairs for one in pair]
-    if not is_first and any("<" in name for name in names):
-        # Functions within functions share their names.
-        return f"!{_PROCESS}.{next(_changes)}"
-    return "!" + hashlib.blake2b("\n".join(names).encode(), digest_size=6).hexdigest()
+def _ids(overrides: _Overrides) -> list[tuple[int, int]]:
+    """Return the identities of overrides: different objects may be equal."""
+    return [(id(one), id(other)) for one, other in overrides.items()]
 
 
-def _title(call: Any) -> str:
-    module, name = getattr(call, "__module__", ""), getattr(call, "__qualname__", None)
-    return f"{module}.{name or '<' + type(call).__qualname__ + '>'}"
+def _name(seen: Sequence[tuple[Any, _Overrides]]) -> str:
+    """Return a name for overrides: empty without any, and the same one in all processes if each
+    is found under its module and name. Others are objects of this process, whose name is random.
+    """
+    pairs = [
+        (str(number), _title(one), _title(other))
+        for number, (_, overrides) in enumerate(seen)
+        for one, other in overrides.items()
+    ]
+    if not pairs:
+        return ""
+    if any(title is None for pair in pairs for title in pair):
+        return f"!{secrets.token_hex(6)}"
+    text = "\n".join(f"{number} {one} {other}" for number, one, other in pairs)
+    return "!" + hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _title(call: Any) -> str | None:
+    """Return module and name of an object that is found by them; None: another one may be."""
+    module, name = getattr(call, "__module__", None), getattr(call, "__qualname__", None)
+    if not (isinstance(module, str) and isinstance(name, str)):
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module}.{name}" if found is call else None
