@@ -168,9 +168,6 @@ def check_options(url: str, shown: str) -> None:
         problem = _problem(parts.scheme, name, value)
         if names.count(name) > 1:
             problem = f"which names the option {name} twice; it takes each once"
-        if problem and "@" in parts.query:
-            # Its options may be the rest of a password, and are not shown.
-            problem = "which has an @ behind its ?; write / ? # @ of a password as %2F %3F %23 %40"
         if problem:
             # Where an @ follows, the names and values may be parts of a password.
             said = _UNREADABLE if "@" in parts.query else problem

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from maxage import CacheSettings
-from maxage.fastapi import health_router
+from maxage.fastapi import CacheHealth, CacheState, health_router
 from maxage.fastapi.readiness import CHECK_TIMEOUT
 from tests.support.asgi import Recorded, call
 from tests.support.caching import cache_of
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.anyio
 SOURCE = """
 from fastapi import FastAPI
 from maxage import CacheMiddleware, CacheSettings
-from maxage.fastapi import health_router
+from maxage.fastapi import CacheHealth, CacheState, health_router
 app = FastAPI()
 app.add_middleware(CacheMiddleware)
 app.include_router(health_router(CacheSettings(), message="x"), prefix="/api/v1")
@@ -35,6 +37,7 @@ def x() -> int:
 def put() -> int:
     return 1
 """
+ROOT = Path(__file__).resolve().parents[2]
 PATHS = ("/health/live", "/health/ready", "/health/cache")
 
 
@@ -57,6 +60,13 @@ async def test_it_is_never_cached(path: str) -> None:
     assert found.status == 200
     assert found.header("cache-control") == b"no-store"
     assert found.header("cache-status") == b"maxage; fwd=bypass; detail=uncached"
+
+
+def test_the_documentation_explains_each_field() -> None:
+    """docs/operations.md has one line for each field of /health/cache, and each word of status."""
+    text = (ROOT / "docs" / "operations.md").read_text().partition("/health/cache` for itself")[2]
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(CacheHealth.model_fields)
+    assert set(re.findall(r"`(\w+)`: ", text)) == {*CacheState}
 
 
 class TestReady:
