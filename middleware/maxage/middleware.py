@@ -24,6 +24,7 @@ from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
 from maxage.cache.targets import Targets
 from maxage.errors import SettingsError
+from maxage.insight.watch import watched
 from maxage.process_settings import register, unregister
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import answer_get
@@ -90,6 +91,8 @@ class CacheMiddleware:
             if settings.use_redis_cache:
                 chosen = store if store is not None else store_for(settings)
                 self.cache = Cache(settings, chosen, tally=targets.tally)
+                if settings.cache_insight:
+                    app = watched(app, settings, targets, chosen)
         except SettingsError as mistake:
             # Starlette builds middleware inside the server's first call, where an exception would
             # be taken for "no lifespan here". The lifespan reports it.

@@ -179,6 +179,12 @@ class CacheSettings(BaseSettings):
     cache_near: Literal["exact", "prompt"] = "exact"
     """`exact` keeps the whole contract; `prompt` may lag behind by one message under way."""
 
+    # Figures.
+
+    cache_insight: bool = False
+    """Whether each worker counts its most asked URLs and their cost, and publishes its figures in
+    Redis every 5 seconds: for `maxage stats`, `maxage top` and the page."""
+
     # Standards.
 
     cache_status_header: bool = True

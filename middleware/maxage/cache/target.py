@@ -123,6 +123,7 @@ class Target:
         generation: int,
         search: Search,
         routed: Routed | None,
+        counts: RouteCounts,
     ) -> None:
         self._named: Final = named
         """Namespace and release."""
@@ -135,7 +136,7 @@ class Target:
         self.rules: Final = terms.rules
         self.explicit_rules: Final = terms.explicit_rules
         self.is_plain: Final = terms.is_plain
-        self.counts: Final = terms.counts
+        self.counts: Final = counts
         """The counts of its route."""
         self.groups: Final = groups
         self.generation: Final = generation

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 from urllib.parse import unquote
 
@@ -16,7 +16,7 @@ from maxage.cache.target import Restriction, Search, Target, Terms, Touched
 from maxage.invalidation.group_names import named_groups, path_group, tag_group
 from maxage.invalidation.groups import RouteGroups, fallback_groups
 from maxage.invalidation.root_paths import RootPaths, beneath
-from maxage.observe.counters import begin_counting
+from maxage.observe.counters import RouteCounts, begin_counting
 from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.policy import Policy
@@ -53,6 +53,8 @@ class Targets:
     ) -> None:
         self.tally: Final = begin_counting()
         """The counts of all routes, and of the middleware that has these targets."""
+        self.count_url: Callable[[RouteCounts, Mapping[str, Any]], RouteCounts] | None = None
+        """Returns the counts of a URL, given those of its route; None: it has no others."""
         # Applications in one process share the embedded store, but never an entry.
         own = f"#{instance}" if server_url(settings.redis_url) is None else ""
         self._named = (settings.cache_namespace, settings.cache_release + own)
@@ -311,6 +313,7 @@ class Targets:
             generation=self.generation,
             search=self._search(identity),
             routed=None if match is None else routed(match.route, inner),
+            counts=self.count_url(terms.counts, scope) if self.count_url else terms.counts,
         )
 
     def _named_for(self, host: bytes) -> tuple[str, str]:

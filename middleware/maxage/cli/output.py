@@ -30,6 +30,11 @@ def print_text(text: str) -> None:
     print(text)  # noqa: T201 - the command's output
 
 
+def complain(sentence: str) -> None:
+    """Print a sentence on stderr."""
+    print(f"maxage: {sentence}", file=sys.stderr)  # noqa: T201 - the command's output
+
+
 def console() -> Console:
     """Return the console of stdout; nothing is cut where it is no terminal."""
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)

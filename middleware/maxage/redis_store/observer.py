@@ -53,6 +53,15 @@ class Observer:
                 raise StoreUnavailableError(describe(error)) from error
         return self._topology.nodes
 
+    def node_for(self, key: bytes) -> Node:
+        """Return the server that stores a key.
+
+        Raises:
+            StoreUnavailableError: no server tells.
+        """
+        nodes = self.nodes()
+        return self._topology.node_for(key) or nodes[0]
+
     def ask(self, node: Node, commands: Sequence[Command]) -> list[Any]:
         """Return the answers of one server; an error stands in its place.
 
@@ -125,9 +134,7 @@ class Observer:
 
     def _by_node(self, commands: Iterable[Command]) -> dict[Node, list[int]]:
         """Return the positions of the commands by the server that stores their key."""
-        nodes = self.nodes()
         placed: dict[Node, list[int]] = {}
         for position, command in enumerate(commands):
-            node = self._topology.node_for(command[1]) or nodes[0]
-            placed.setdefault(node, []).append(position)
+            placed.setdefault(self.node_for(command[1]), []).append(position)
         return placed

@@ -31,7 +31,7 @@ _STATE: Final = re.compile(rb"(?:^|[&;])state=")
 
 def takes_default(path: str, query: bytes) -> bool:
     """Return whether the default lifetime applies to a URL, by its decoded path and its query."""
-    return not (_is_probe(path) or (query and _carries_secret(query)))
+    return not (_is_probe(path) or (query and carries_secret(query)))
 
 
 def _is_probe(path: str) -> bool:
@@ -40,7 +40,8 @@ def _is_probe(path: str) -> bool:
     return last in _PROBES or (last in _STATES and at_home)
 
 
-def _carries_secret(query: bytes) -> bool:
+def carries_secret(query: bytes) -> bool:
+    """Return whether a query has a parameter that carries a secret."""
     if b"%" in query:
         query = unquote_to_bytes(query)
     return _SECRET.search(query) is not None or (

@@ -1,0 +1,124 @@
+"""Publisher: a thread that writes the record of its worker into Redis every few seconds."""
+
+import logging
+import os
+import threading
+import time
+from typing import Any, Final, Protocol, final
+
+import msgspec
+
+from maxage.errors import StoreUnavailableError
+from maxage.insight.record import INTERVAL_SECONDS, WorkerRecord
+from maxage.redis_store.observer import Observer
+from maxage.redis_store.servers.commands import Command
+from maxage.redis_store.servers.node import describe
+from maxage.redis_url import server_url
+from maxage.settings import CacheSettings
+
+logger = logging.getLogger("maxage")
+
+HASH_SECONDS: Final = 60
+"""Lifetime of the hash with all records in seconds, from the last record on."""
+FORGOTTEN_SECONDS: Final = 60.0
+"""Seconds after which the record of a worker that publishes no more is removed."""
+_TIMEOUT: Final = 1.0
+"""Seconds that the server may take."""
+
+
+class Watched(Protocol):
+    """A worker that can be published."""
+
+    @property
+    def settings(self) -> CacheSettings:
+        """The settings of its middleware."""
+        ...
+
+    def record(self, now: float) -> WorkerRecord:
+        """Return its state."""
+        ...
+
+
+def insight_key(namespace: str) -> bytes:
+    """Return the key of the hash with the records of all workers."""
+    return namespace.encode() + b":insight"
+
+
+@final
+class Publisher:
+    """Publishes one worker; no request waits for it, and no failure of it counts."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched: Final = watched
+        self._url: Final = server_url(watched.settings.redis_url)
+        self._key: Final = insight_key(watched.settings.cache_namespace)
+        self.pid = 0
+        """The process whose thread runs."""
+        self._failed = False
+
+    def start(self) -> None:
+        """Start the thread, also anew in a forked process; nothing is done where it runs."""
+        if self.pid == os.getpid():
+            return
+        self.pid = os.getpid()
+        if self._url is not None:
+            threading.Thread(target=self._run, name="maxage-insight", daemon=True).start()
+
+    def _run(self) -> None:
+        observer = Observer(self._url or "", _TIMEOUT)
+        while True:
+            began = time.monotonic()
+            try:
+                self.publish(observer)
+                self._failed = False
+            except Exception as error:  # noqa: BLE001 - the next attempt comes anyway
+                if not self._failed:
+                    self._failed = True
+                    logger.info("The figures of this worker are not published: %s", error)
+            time.sleep(max(0.1, INTERVAL_SECONDS - (time.monotonic() - began)))
+
+    def publish(self, observer: Observer) -> None:
+        """Write the record of this worker, and remove those of workers that have ended.
+
+        Raises:
+            StoreUnavailableError: the server did not answer.
+        """
+        node = observer.node_for(self._key)
+        clock, present = observer.ask(node, [("TIME",), ("HGETALL", self._key)])
+        now = server_seconds(clock)
+        record = self._watched.record(now)
+        commands: list[Command] = [
+            ("HSET", self._key, record.worker, msgspec.json.encode(record)),
+            ("EXPIRE", self._key, HASH_SECONDS),
+        ]
+        ended = [one.worker for one in records_in(present) if now - one.at > FORGOTTEN_SECONDS]
+        if ended:
+            commands.append(("HDEL", self._key, *ended))
+        for answer in observer.ask(node, commands):
+            if isinstance(answer, Exception):
+                raise answer
+
+
+def server_seconds(answer: Any) -> float:
+    """Return POSIX seconds in an answer to TIME; those of this machine where it is an error."""
+    if isinstance(answer, Exception):
+        return time.time()
+    seconds, microseconds = answer
+    return int(seconds) + int(microseconds) / 1_000_000
+
+
+def records_in(answer: Any) -> list[WorkerRecord]:
+    """Return the records in an answer to HGETALL; one of another version is left out.
+
+    Raises:
+        StoreUnavailableError: the answer is an error.
+    """
+    if isinstance(answer, Exception):
+        raise StoreUnavailableError(describe(answer)) from answer
+    records: list[WorkerRecord] = []
+    for value in answer[1::2]:
+        try:
+            records.append(msgspec.json.decode(value, type=WorkerRecord))
+        except msgspec.MsgspecError:
+            continue
+    return records

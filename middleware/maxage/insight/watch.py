@@ -1,0 +1,259 @@
+"""Watch: one worker counts its requests by URL, and times the calls of its application.
+
+Nothing of it exists where `CACHE_INSIGHT` is off. Where it is on, each URL counts its hits by an
+object in the place of its route's counts.
+"""
+
+import socket
+import time
+from collections import deque
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any, Final, cast, final
+
+from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from maxage.cache.targets import Targets
+from maxage.insight.label import label_of
+from maxage.insight.publisher import Publisher
+from maxage.insight.record import (
+    INTERVAL_SECONDS,
+    MOST_INTERVALS,
+    Interval,
+    RouteRecord,
+    TopUrl,
+    WorkerRecord,
+)
+from maxage.insight.space_saving import SpaceSaving
+from maxage.observe.counters import UNKNOWN_ROUTE, RouteCounts, Tally, total
+from maxage.observe.words import MISSES, Outcome
+from maxage.redis_store.leases.process_identity import process_identity
+from maxage.redis_store.redis_store import RedisStore
+from maxage.rfc9111.message import Headers
+from maxage.settings import CacheSettings
+from maxage.store.base import Store
+
+SKETCHED: Final = 256
+"""URLs that a worker keeps counts of."""
+PUBLISHED: Final = 40
+"""URLs of each kind that a worker publishes."""
+
+
+@final
+class _UrlCounts:
+    """The counts of a route, for one of its URLs: each hit is counted for the URL too."""
+
+    __slots__ = ("_label", "_route", "_watch")
+
+    _label: str
+    _route: RouteCounts
+    _watch: "Watch"
+
+    def __init__(self, route: RouteCounts, label: str, watch: "Watch") -> None:
+        for name, value in (("_route", route), ("_label", label), ("_watch", watch)):
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._route, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "hits":
+            self._watch.hit(self._label)
+        setattr(self._route, name, value)
+
+
+@final
+class Watch:
+    """Counts and times the requests of one worker; all middlewares of one store share it."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self.settings: Final = settings
+        self._secret_names: Final = frozenset(
+            name.lower().replace("_", "-").encode() for name in settings.cache_credential_headers
+        )
+        self._asked: Final = SpaceSaving(SKETCHED)
+        self._costly: Final = SpaceSaving(SKETCHED)
+        self._calls: Final[dict[str, list[float]]] = {}
+        """Number and seconds of the application's calls, by route."""
+        self._timed = [0, 0.0]
+        self._intervals: Final[deque[Interval]] = deque(maxlen=MOST_INTERVALS)
+        self._last = Interval(begins=0)
+        self._started: Final = time.time()
+        self._name: Final = process_identity()
+        self._store: Store | None = None
+        self._publisher: Final = Publisher(self)
+
+    def count_url(self, counts: RouteCounts, scope: Mapping[str, Any]) -> RouteCounts:
+        """Return the counts of a URL, given those of its route."""
+        return cast("RouteCounts", _UrlCounts(counts, label_of(scope, self._secret_names), self))
+
+    def hit(self, label: str) -> None:
+        """Count a hit."""
+        self._publisher.start()
+        self._asked.offer(label, 1).hits += 1
+
+    def added_latency(self, kind: str, seconds: float) -> None:
+        """Count the seconds that the cache added to a request."""
+        del kind
+        self._timed[0] += 1
+        self._timed[1] += seconds
+
+    def around(self, app: ASGIApp, targets: Targets) -> ASGIApp:
+        """Return the application, with its calls counted and timed."""
+
+        async def timed(scope: Scope, receive: Receive, send: Send) -> None:
+            self._publisher.start()
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            waited = 0.0
+
+            async def sending(message: Message) -> None:
+                nonlocal waited
+                began = perf_counter()
+                await send(message)
+                waited += perf_counter() - began
+
+            # Layers of the application change the scope.
+            asked, began = dict(scope), perf_counter()
+            try:
+                await app(scope, receive, sending)
+            finally:
+                self._called(targets, asked, perf_counter() - began - waited)
+
+        return timed
+
+    def _called(self, targets: Targets, scope: Scope, seconds: float) -> None:
+        label = label_of(scope, self._secret_names)
+        for entry in (self._asked.offer(label, 1), self._costly.offer(label, seconds)):
+            entry.calls += 1
+            entry.seconds += seconds
+        match = targets.match(scope, Headers.of(tuple(map(tuple, scope["headers"]))))
+        route = UNKNOWN_ROUTE if match is None else match.route.template
+        sums = self._calls.setdefault(route, [0, 0.0])
+        sums[0] += 1
+        sums[1] += seconds
+
+    def belongs_to(self, store: Store) -> None:
+        """Note the store whose state is published."""
+        self._store = store
+
+    def record(self, now: float) -> WorkerRecord:
+        """Return the state of this worker.
+
+        Args:
+            now: POSIX seconds, by the clock that all workers share.
+        """
+        tally = total()
+        self._end_interval(tally, now)
+        record = WorkerRecord(
+            worker=self._name,
+            machine=socket.gethostname(),
+            pid=self._publisher.pid,
+            started=self._started,
+            at=now,
+            routes=self._routes(tally),
+            asked=[_top(*one) for one in self._asked.heaviest(PUBLISHED)],
+            costly=[_top(*one) for one in self._costly.heaviest(PUBLISHED)],
+            intervals=list(self._intervals),
+            purges=dict(tally.purges),
+            unconfirmed_purges=tally.unconfirmed_purges,
+            unreadable=tally.unreadable,
+            timed=int(self._timed[0]),
+            added=self._timed[1],
+        )
+        if isinstance(self._store, RedisStore):
+            state = self._store.redis_state
+            record.owed_purges = len(state.owed_purges)
+            record.breakers_open = sum(node.breaker.open for node in state.nodes)
+        return record
+
+    def _routes(self, tally: Tally) -> dict[str, RouteRecord]:
+        names = dict.fromkeys((*tally.routes, *self._calls.copy()))
+        return {name: self._route(name, tally.routes.get(name, RouteCounts())) for name in names}
+
+    def _route(self, name: str, counts: RouteCounts) -> RouteRecord:
+        calls, seconds = self._calls.get(name, (0, 0.0))
+        return RouteRecord(
+            outcomes=counts.outcomes(),
+            bypasses=dict(counts.bypasses),
+            not_stored=dict(counts.not_stored),
+            stale=counts.stale,
+            stored=counts.stored,
+            stored_bytes=counts.stored_bytes,
+            calls=int(calls),
+            seconds=seconds,
+        )
+
+    def _end_interval(self, tally: Tally, now: float) -> None:
+        """Put what was counted since the last record into the interval of now."""
+        sums, last = self._sums(tally), self._last
+        begins = int(now // INTERVAL_SECONDS) * INTERVAL_SECONDS
+        part = Interval(begins=begins)
+        for name in Interval.__struct_fields__[1:]:
+            setattr(part, name, getattr(sums, name) - getattr(last, name))
+        self._last = sums
+        if self._intervals and self._intervals[-1].begins == begins:
+            self._intervals[-1].add(part)
+        else:
+            self._intervals.append(part)
+
+    def _sums(self, tally: Tally) -> Interval:
+        added = RouteCounts()
+        for counts in tally.routes.values():
+            added.add(counts)
+        calls = list(self._calls.copy().values())
+        return Interval(
+            begins=0,
+            hits=added.hits,
+            collapsed=added.forwards[Outcome.COLLAPSED],
+            misses=sum(added.forwards[word] for word in MISSES),
+            bypasses=added.bypasses.total(),
+            writes=added.forwards[Outcome.METHOD],
+            calls=int(sum(count for count, _ in calls)),
+            seconds=sum(seconds for _, seconds in calls),
+            timed=int(self._timed[0]),
+            added=self._timed[1],
+        )
+
+
+def _top(url: str, entry: Any) -> TopUrl:
+    return TopUrl(
+        url=url,
+        weight=round(entry.weight, 6),
+        error=round(entry.error, 6),
+        hits=entry.hits,
+        calls=entry.calls,
+        seconds=round(entry.seconds, 6),
+    )
+
+
+_watches: Final[dict[tuple[str | None, str], Watch]] = {}
+
+
+def watch_for(settings: CacheSettings) -> Watch:
+    """Return the watch of this process for the store and namespace that the settings name."""
+    key = (settings.redis_url, settings.cache_namespace)
+    watch = _watches.get(key)
+    if watch is None:
+        watch = _watches[key] = Watch(settings)
+    return watch
+
+
+def watch_in_process(settings: CacheSettings) -> Watch | None:
+    """Return the watch of this process, if it has one."""
+    return _watches.get((settings.redis_url, settings.cache_namespace))
+
+
+def watched(app: ASGIApp, settings: CacheSettings, targets: Targets, store: Store) -> ASGIApp:
+    """Let the watch of this process count a middleware's requests; return its application, timed.
+
+    Args:
+        app: the application behind the middleware.
+        settings: of the middleware.
+        targets: of the middleware.
+        store: of the middleware.
+    """
+    watch = watch_for(settings)
+    watch.belongs_to(store)
+    targets.count_url = watch.count_url
+    return watch.around(app, targets)

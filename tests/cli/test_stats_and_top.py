@@ -1,0 +1,103 @@
+"""`maxage stats` and `maxage top`: the figures of all workers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from maxage import CacheSettings
+from maxage.insight import read_overview
+from tests.cli.conftest import Command
+from tests.support.raw_http import get
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
+from tests.support.workers import Worker
+
+SOURCE = """
+import asyncio
+from fastapi import FastAPI
+from maxage import CacheMiddleware
+
+app = FastAPI(openapi_url=None)
+
+@app.get("/items")
+async def items():
+    return [1]
+
+@app.get("/slow")
+async def slow():
+    await asyncio.sleep(0.05)
+    return 1
+
+@app.get("/private")
+async def private():
+    from starlette.responses import JSONResponse
+    return JSONResponse(1, headers={"cache-control": "private"})
+
+app.add_middleware(CacheMiddleware)
+"""
+
+
+def test_the_figures_of_two_workers_are_shown_together(
+    command: Command, redis: RedisServer, tmp_path: Path
+) -> None:
+    """By outcome, by route and by URL, as text and as JSON."""
+    namespace = CacheSettings().cache_namespace
+    env = {"CACHE_INSIGHT": "true", "REDIS_URL": redis.url, "CACHE_NAMESPACE": namespace}
+    asked = ("--redis-url", redis.url)
+    with Worker.start(SOURCE, tmp_path=tmp_path, env=env, workers=2) as served:
+        for _ in range(10):
+            for path in ("/items?page=1", "/slow", "/private"):
+                assert get(served.port, path).status == 200
+        settings = CacheSettings(redis_url=redis.url)
+        wait_until(
+            lambda: read_overview(settings).totals.requests == 30, "all is published", timeout=20
+        )
+        text = command("stats", *asked)
+        told = json.loads(command("stats", *asked, "--json").out)
+        top = command("top", *asked, "-n", "1")
+        listed = json.loads(command("top", *asked, "--json").out)
+    assert (text.code, text.err) == (0, "")
+    assert "2 workers, 30 requests since they began" in text.out
+    assert "/items" in text.out
+    assert "private" in text.out
+    assert "valkey" in text.out or "redis" in text.out
+    assert told["totals"]["outcomes"]["hit"] >= 16
+    assert told["servers"][0]["keys"] > 0
+    assert (top.code, top.err) == (0, "")
+    assert "GET /slow" in top.out
+    assert {one["url"] for one in listed["asked"]} == {
+        "GET /items?page=1", "GET /slow", "GET /private",
+    }  # fmt: skip
+    assert listed["costly"][0]["url"] == "GET /slow"
+
+
+@pytest.mark.parametrize("name", ["stats", "top"])
+def test_without_figures_it_says_how_to_get_them(
+    name: str, command: Command, redis: RedisServer
+) -> None:
+    """Exit code 1; the server's own facts are shown all the same."""
+    ran = command(name, "--redis-url", redis.url)
+    assert ran.code == 1
+    assert ran.err.startswith("maxage: no worker has published its figures within 20 s; set CACHE_")
+    assert ("keys" in ran.out) == (name == "stats")
+    assert json.loads(command(name, "--redis-url", redis.url, "--json").out) is not None
+
+
+@pytest.mark.parametrize("name", ["stats", "top"])
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "no server is named"),
+        (["--redis-url", "redis://127.0.0.1:1"], "the server does not answer as it should: "),
+        (["--app", "nowhere:app"], "'nowhere:app' cannot be loaded: no module 'nowhere'."),
+    ],
+)
+def test_bad_input_gets_one_sentence(
+    name: str, arguments: list[str], complaint: str, command: Command
+) -> None:
+    """And exit code 2."""
+    ran = command(name, *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"maxage: {complaint}")
+    assert ran.err.count("\n") == 1
