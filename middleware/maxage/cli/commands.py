@@ -6,6 +6,7 @@ from typing import Final
 
 import typer
 
+from maxage.cli.doctor import doctor
 from maxage.cli.explain import explain
 from maxage.cli.inspect import inspect
 from maxage.cli.purge import purge
@@ -17,7 +18,15 @@ from maxage.cli.usage import UsageError
 _Refused: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 """The class of all complaints about arguments; typer has no public name for it."""
 
-_COMMANDS: Final[tuple[Callable[..., int], ...]] = (stats, top, inspect, purge, routes, explain)
+_COMMANDS: Final[tuple[Callable[..., int], ...]] = (
+    stats,
+    top,
+    inspect,
+    purge,
+    routes,
+    explain,
+    doctor,
+)
 
 program: Final = typer.Typer(
     name="maxage",

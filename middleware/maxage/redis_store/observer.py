@@ -8,6 +8,7 @@ is for people who look at the cache: no request waits for it.
 # redis-py leaves part of its own signatures without types.
 
 from collections.abc import Iterable, Iterator, Sequence
+from time import perf_counter
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
@@ -72,6 +73,26 @@ class Observer:
             return node.send(commands, self._timeout)
         except Exception as error:
             raise StoreUnavailableError(describe(error)) from error
+
+    def round_trips(self, node: Node, count: int) -> list[float]:
+        """Return the seconds of some round trips to a server, one behind the other.
+
+        Raises:
+            StoreUnavailableError: the server did not answer.
+        """
+        pool = node.pool(self._timeout)
+        seconds: list[float] = []
+        try:
+            connection = pool.get_connection()
+            for _ in range(count):
+                began = perf_counter()
+                send(connection, [("PING",)])
+                seconds.append(perf_counter() - began)
+        except Exception as error:
+            raise StoreUnavailableError(describe(error)) from error
+        finally:
+            pool.disconnect()
+        return seconds
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """Return the answers to commands whose second word is their key, in their order.

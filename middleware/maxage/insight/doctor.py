@@ -1,0 +1,210 @@
+"""Doctor: whether a server suits the cache, and what to change where it does not."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from secrets import token_hex
+from statistics import median
+from typing import Any, Final
+
+from maxage.errors import StoreUnavailableError
+from maxage.insight.publisher import server_seconds
+from maxage.insight.server_facts import ServerFacts, facts_in, info_of
+from maxage.redis_store.leases.lease import Record, Standing
+from maxage.redis_store.leases.registry import registry_key
+from maxage.redis_store.observer import Observer
+from maxage.redis_store.servers.commands import Command
+from maxage.redis_store.servers.node import Node
+from maxage.settings import CacheSettings
+from maxage.store.tokens import token_prefix
+
+_OLDEST: Final = {"redis": (6, 2), "valkey": (7, 2)}
+_ROUND_TRIPS: Final = 20
+_CLOCK_SECONDS: Final = 2.0
+"""By how much the clocks of this machine and of a server may differ."""
+_FULL: Final = 0.95
+"""Share of its memory from which on a server that evicts nothing is about to refuse writes."""
+_TRIED_MILLISECONDS: Final = 5000
+"""Lifetime of the keys by which permissions are tried."""
+
+
+class State(StrEnum):
+    """The result of one check."""
+
+    OK = "ok"
+    HINT = "hint"
+    """It works; the change would make it better."""
+    WRONG = "wrong"
+    """It has to be changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check of one server, or of all together."""
+
+    name: str
+    state: State
+    found: str
+    change: str = ""
+    """What to change, and why; empty where nothing is."""
+
+
+def diagnose(settings: CacheSettings, observer: Observer) -> Iterator[Check]:
+    """Yield the checks of all servers that the settings name, as they are made."""
+    try:
+        nodes = observer.nodes()
+        for node in nodes:
+            observer.ask(node, [("PING",)])
+    except StoreUnavailableError as error:
+        change = "Start the server, or correct REDIS_URL: host, port, password, TLS."
+        yield Check(name="connection", state=State.WRONG, found=str(error), change=change)
+        return
+    count = f"{len(nodes)} servers answer" if len(nodes) > 1 else "the server answers"
+    yield Check(name="connection", state=State.OK, found=f"{settings.safe_redis_url}: {count}")
+    for node in nodes:
+        yield from _of_server(settings, observer, node)
+    yield _permissions(settings, observer)
+    yield _workers(settings, observer)
+
+
+def _of_server(settings: CacheSettings, observer: Observer, node: Node) -> Iterator[Check]:
+    try:
+        info = info_of(observer, node)
+    except StoreUnavailableError as error:
+        change = "Allow +info: without it the cache is emptied whenever a connection was lost."
+        yield Check(name="server", state=State.WRONG, found=str(error), change=change)
+    else:
+        facts = facts_in(info, 0)
+        yield from (_version(facts), _role(facts), _memory(facts), _policy(facts))
+    yield _latency(settings, observer, node)
+    yield _tracking(settings, observer, node)
+    yield _clock(observer, node)
+
+
+def _version(facts: ServerFacts) -> Check:
+    found = f"{facts.product} {facts.version}"
+    parts = tuple(int(part) for part in facts.version.split(".")[:2] if part.isdecimal())
+    if parts >= _OLDEST[facts.product]:
+        return Check(name="version", state=State.OK, found=found)
+    change = "Use Redis 6.2 or Valkey 7.2, or a later version."
+    return Check(name="version", state=State.WRONG, found=found, change=change)
+
+
+def _role(facts: ServerFacts) -> Check:
+    if facts.role == "master":
+        return Check(name="role", state=State.OK, found=f"primary, {facts.replicas} replicas")
+    change = "Name the primary in REDIS_URL, or the sentinels: a replica takes no writes."
+    return Check(name="role", state=State.WRONG, found=facts.role, change=change)
+
+
+def _memory(facts: ServerFacts) -> Check:
+    used = f"{facts.used_memory / 1e6:.1f} MB"
+    if not facts.max_memory:
+        change = "Set maxmemory: without it the server grows until the system ends it."
+        return Check(name="memory", state=State.HINT, found=f"{used}, no limit", change=change)
+    found = f"{used} of {facts.max_memory / 1e6:.1f} MB"
+    if facts.policy == "noeviction" and facts.used_memory > _FULL * facts.max_memory:
+        change = "Raise maxmemory, or let the server evict: it is full and refuses writes."
+        return Check(name="memory", state=State.WRONG, found=found, change=change)
+    return Check(name="memory", state=State.OK, found=found)
+
+
+def _policy(facts: ServerFacts) -> Check:
+    found = f"{facts.policy}, {facts.evicted_keys} keys evicted"
+    if facts.policy != "noeviction":
+        return Check(name="eviction", state=State.OK, found=found)
+    change = "Set maxmemory-policy allkeys-lru: a full server that evicts nothing refuses purges."
+    state = State.WRONG if facts.max_memory else State.HINT
+    return Check(name="eviction", state=state, found=found, change=change)
+
+
+def _latency(settings: CacheSettings, observer: Observer, node: Node) -> Check:
+    trips = observer.round_trips(node, _ROUND_TRIPS)
+    usual, longest, budget = median(trips), max(trips), settings.cache_read_budget
+    found = f"{usual * 1000:.2f} ms, at most {longest * 1000:.2f} ms"
+    if usual > budget / 2:
+        change = f"Bring the server nearer, or raise CACHE_READ_BUDGET ({budget:g} s)."
+        state = State.WRONG if usual > budget else State.HINT
+        return Check(name="latency", state=state, found=found, change=change)
+    return Check(name="latency", state=State.OK, found=found)
+
+
+def _tracking(settings: CacheSettings, observer: Observer, node: Node) -> Check:
+    prefix = token_prefix(settings.cache_namespace)
+    command = ("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix)
+    (answer,) = observer.ask(node, [command])
+    # Over RESP2 the server refuses it by this word, once it has checked the permission.
+    if not isinstance(answer, Exception) or "RESP3" in str(answer):
+        return Check(name="tracking", state=State.OK, found="CLIENT TRACKING is allowed")
+    change = "Allow +client|tracking: the near cache (CACHE_NEAR_BYTES) is not used without it."
+    state = State.WRONG if settings.cache_near_bytes else State.HINT
+    return Check(name="tracking", state=state, found=str(answer), change=change)
+
+
+def _clock(observer: Observer, node: Node) -> Check:
+    (answer,) = observer.ask(node, [("TIME",)])
+    if isinstance(answer, Exception):
+        change = "Allow +time: leases are renewed by the server's clock."
+        return Check(name="clock", state=State.WRONG, found=str(answer), change=change)
+    difference = time.time() - server_seconds(answer)
+    found = f"{difference:+.2f} s between this machine and the server"
+    if abs(difference) <= _CLOCK_SECONDS:
+        return Check(name="clock", state=State.OK, found=found)
+    change = "Keep the clocks of all machines by NTP: ages of responses are measured by them."
+    return Check(name="clock", state=State.HINT, found=found, change=change)
+
+
+def _permissions(settings: CacheSettings, observer: Observer) -> Check:
+    """Try each command that the cache uses, on keys of its namespace that end by themselves."""
+    name = f"{settings.cache_namespace}:doctor:{token_hex(4)}".encode()
+    tried = _tried(name, name + b":h")
+    answers: list[Any] = []
+    for command in tried:
+        node = observer.node_for(_key_of(command, name))
+        answers += observer.ask(node, [command])
+    refused = [
+        (str(command[0]).lower(), str(answer))
+        for command, answer in zip(tried, answers, strict=True)
+        if isinstance(answer, Exception)
+    ]
+    if not refused:
+        return Check(name="permissions", state=State.OK, found="all commands are allowed")
+    words = dict.fromkeys(word for word, _ in refused)
+    change = f"Allow {' '.join('+' + word for word in words)} on ~{settings.cache_namespace}:*."
+    return Check(name="permissions", state=State.WRONG, found=refused[0][1], change=change)
+
+
+def _tried(key: bytes, table: bytes) -> Sequence[Command]:
+    return (
+        ("SET", key, b"tried", "NX", "PX", _TRIED_MILLISECONDS),
+        ("GET", key),
+        ("MGET", key),
+        ("PTTL", key),
+        ("SETRANGE", key, 0, b"T"),
+        ("EXPIRE", key, _TRIED_MILLISECONDS // 1000),
+        ("HSET", table, b"a", b"b"),
+        ("EXPIRE", table, _TRIED_MILLISECONDS // 1000),
+        ("HGETALL", table),
+        ("HDEL", table, b"a"),
+        ("WAIT", 0, 1),
+        ("UNLINK", key),
+        ("UNLINK", table),
+    )
+
+
+def _key_of(command: Command, otherwise: bytes) -> bytes:
+    return command[1] if isinstance(command[1], bytes) else otherwise
+
+
+def _workers(settings: CacheSettings, observer: Observer) -> Check:
+    key = registry_key(settings.cache_namespace)
+    clock, answer = observer.ask(observer.node_for(key), [("TIME",), ("HGETALL", key)])
+    if isinstance(answer, Exception):
+        return Check(name="workers", state=State.HINT, found=str(answer))
+    now = server_seconds(clock) * 1000
+    records = [Record.decode(value) for value in answer[1::2]]
+    leased = sum(one.standing is Standing.LEASED and one.due > now for one in records)
+    suspects = sum(one.standing is Standing.SUSPECT for one in records)
+    found = f"{leased} hold a lease, {suspects} are suspected to have died with purges owed"
+    return Check(name="workers", state=State.OK, found=found)

@@ -1,0 +1,129 @@
+"""`maxage doctor`: whether the server suits the cache, and what to change."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.cli.conftest import Command, fill
+from tests.support.documents import blocks
+from tests.support.redis_server import RedisServer
+from tests.support.redis_topology import start_cluster
+
+
+def checks(command: Command, url: str) -> tuple[int, dict[str, dict[str, str]]]:
+    ran = command("doctor", "--redis-url", url, "--json")
+    return ran.code, {check["name"]: check for check in json.loads(ran.out)}
+
+
+@contextmanager
+def configured(redis: RedisServer, **options: str) -> Iterator[None]:
+    before = {name: redis.call("CONFIG", "GET", name)[1] for name in options}
+    for name, value in options.items():
+        redis.call("CONFIG", "SET", name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            redis.call("CONFIG", "SET", name, value)
+
+
+def test_a_server_that_suits_passes_every_check(command: Command, redis: RedisServer) -> None:
+    """Exit code 0, one line for each check, and no key is left behind."""
+    with configured(redis, maxmemory="100mb", **{"maxmemory-policy": "allkeys-lru"}):
+        ran = command("doctor", "--redis-url", redis.url)
+    assert ran.code == 0, ran.out
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["ok"] * 10
+    assert [line.split()[1] for line in ran.out.splitlines()] == [
+        "connection", "version", "role", "memory", "eviction", "latency", "tracking", "clock",
+        "permissions", "workers",
+    ]  # fmt: skip
+    assert redis.call("KEYS", "*doctor*") == []
+
+
+def test_hints_are_no_failure(command: Command, redis: RedisServer) -> None:
+    """A server without a limit works until the system ends it."""
+    code, found = checks(command, redis.url)
+    assert code == 0
+    assert found["memory"]["state"] == "hint"
+    assert found["memory"]["change"].startswith("Set maxmemory: ")
+
+
+def test_a_full_server_that_evicts_nothing_fails(command: Command, redis: RedisServer) -> None:
+    """It would refuse purges."""
+    with configured(redis, maxmemory="1mb", **{"maxmemory-policy": "noeviction"}):
+        code, found = checks(command, redis.url)
+    assert code == 1
+    assert found["eviction"]["state"] == "wrong"
+    assert "allkeys-lru" in found["eviction"]["change"]
+    assert found["memory"]["state"] == "wrong"
+    assert found["permissions"]["state"] == "wrong"
+
+
+def test_a_replica_fails(command: Command, redis: RedisServer) -> None:
+    """It takes no writes."""
+    with RedisServer.start(args=("--replicaof", redis.host, str(redis.port))) as replica:
+        code, found = checks(command, replica.url)
+    assert code == 1
+    assert found["role"]["found"] == "slave"
+
+
+def test_the_user_of_the_security_page_passes(command: Command, redis: RedisServer) -> None:
+    """And one who lacks a command is told which."""
+    (line,) = [text for text in blocks("docs/security.md", "text") if text.startswith("user ")]
+    _, _, *rights = line.split()
+    rights = [right for right in rights if not right.startswith(("~", ">"))]
+    redis.call("ACL", "SETUSER", "cache", "reset", *rights, ">pw", "~*")
+    url = redis.url.replace("redis://", "redis://cache:pw@")
+    try:
+        code, found = checks(command, url)
+        assert code == 0, found
+        redis.call("ACL", "SETUSER", "cache", "-setrange", "-client|tracking", "-info")
+        code, found = checks(command, url)
+    finally:
+        redis.call("ACL", "DELUSER", "cache")
+    assert code == 1
+    assert found["permissions"]["change"].startswith("Allow +setrange on ~")
+    assert found["tracking"]["change"].startswith("Allow +client|tracking: ")
+    assert found["server"]["change"].startswith("Allow +info: ")
+    assert "pw" not in json.dumps(found)
+
+
+def test_leases_are_counted(command: Command, redis: RedisServer) -> None:
+    """Those of this process, which has just signed off, are no leases."""
+    fill(redis.url, "/items")
+    _, found = checks(command, redis.url)
+    assert found["workers"]["found"].startswith("0 hold a lease, 0 are suspected")
+
+
+def test_a_server_that_is_away_fails_in_one_line(command: Command, redis: RedisServer) -> None:
+    """Also one that takes connections and answers nothing."""
+    redis.pause()
+    hanging = command("doctor", "--redis-url", redis.url)
+    redis.resume()
+    refused = command("doctor", "--redis-url", "redis://me:hidden@127.0.0.1:1")
+    for ran in (hanging, refused):
+        assert ran.code == 1
+        assert ran.err == ""
+        assert ran.out.startswith("wrong  connection ")
+        assert "Start the server, or correct REDIS_URL" in ran.out
+    assert "hidden" not in refused.out
+
+
+@pytest.mark.parametrize("arguments", [["--redis-url", "memory://"], []])
+def test_without_a_server_it_cannot_run(arguments: list[str], command: Command) -> None:
+    """Exit code 2."""
+    ran = command("doctor", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("maxage: no server is named")
+
+
+def test_every_master_of_a_cluster_is_checked(command: Command) -> None:
+    """Permissions on keys of all."""
+    with start_cluster() as cluster:
+        code, _ = checks(command, cluster.url)
+        ran = command("doctor", "--redis-url", cluster.url)
+    assert code == 0, ran.out
+    assert ran.out.count("  latency ") == 3
+    assert "3 servers answer" in ran.out
