@@ -15,7 +15,7 @@ from app import items
 from app.database import Database, DatabaseUnavailableError
 from app.home import home_page
 from app.settings import AppSettings
-from maxage import CacheMiddleware, CacheSettings, SettingsError, __version__
+from maxage import CacheMiddleware, CacheSettings, SettingsError, __version__, cached
 from maxage.fastapi import health_router
 
 TITLE = "MonitorPy API"
@@ -69,6 +69,7 @@ def create_app(settings: AppSettings | None = None, cache: CacheSettings | None 
     return app
 
 
+@cached(isolated=True)
 async def home() -> HTMLResponse:
     """Lead to the documentation and the other pages."""
     return HTMLResponse(home_page(TITLE, LINKS))
