@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from typing import Any
+from weakref import WeakSet
 
 import httpx
 import pytest
@@ -24,6 +25,14 @@ from tests.support.workers import Workers
 pytestmark = pytest.mark.anyio
 
 TOKEN = "a-token-of-this-test"
+
+
+@pytest.fixture(autouse=True)
+def _no_root_paths_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A middleware of another test may still be in memory."""
+    monkeypatch.setattr(root_paths, "_all", WeakSet())
+
+
 SPELLINGS = ["/items/5", "/api/items/5", "/api/items/*", "http://testserver/api/items", "/api"]
 
 
@@ -168,11 +177,8 @@ async def test_a_server_started_with_a_root_path_and_a_script(
             assert not await is_hit()
 
 
-def test_where_no_root_path_is_known_a_few_segments_may_be_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_where_no_root_path_is_known_a_few_segments_may_be_one() -> None:
     """But never the whole path: that would be everything."""
-    monkeypatch.setattr(root_paths, "_all", set())
     assert inner_paths("/items") == ()
     assert inner_paths("/api/items") == ("/items",)
     assert inner_paths("/a/b/c/d/e/") == ("/b/c/d/e", "/c/d/e", "/d/e")

@@ -95,7 +95,9 @@ class FakeLink:
         self.server = server
         self.fault = "none"
 
-    def pool(self, timeout: float, on_connect: Any = None) -> "FakePool":
+    def pool(
+        self, timeout: float, on_connect: Any = None, *, connect_timeout: float | None = None
+    ) -> "FakePool":
         """Stand in for `Node.pool`."""
         return FakePool(self, on_connect)
 
