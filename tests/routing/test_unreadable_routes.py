@@ -197,3 +197,20 @@ async def test_an_application_that_chooses_between_two_is_cached_by_the_one_that
     await holds(app)
     await ask(app, "/open")
     assert await ask(app, "/open") == b"open None"
+
+
+async def test_a_head_beside_a_hidden_application_is_answered_from_its_stored_get() -> None:
+    """No route that could be read answers either of the two methods."""
+    side = Starlette(routes=[Route("/open", lambda _: PlainTextResponse("x"))])
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        app: Any = side if scope.get("path") == "/open" else first.app
+        await app(scope, receive, send)
+
+    first = Site()
+    app = cache_of(choose)
+    await ask(app, "/plain")
+    for _ in range(3):
+        await ask(app, "/open")
+    answer = await call(app, "HEAD", "/open")
+    assert (answer.header("cache-status") or b"").startswith(b"maxage; hit")

@@ -278,7 +278,7 @@ class Targets:
         if not self.table(scope).routes:
             return True
         match = self.match(scope, headers)
-        return match is not None and match.route is target.route
+        return (None if match is None else match.route) is target.route
 
     def _new(self, identity: tuple[Any, ...], place: Place, scope: Mapping[str, Any]) -> Target:
         method, query = identity[:2]
