@@ -25,6 +25,7 @@ from maxage.cache.cache import Cache
 from maxage.cache.targets import Targets
 from maxage.errors import SettingsError
 from maxage.insight.watch import watched
+from maxage.observe import latency
 from maxage.process_settings import register, unregister
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import answer_get
@@ -126,6 +127,7 @@ class CacheMiddleware:
             method, known = scope["method"], None
             reads = method in {"GET", "HEAD"}
             if reads:
+                send = send if latency.timer is None else latency.timer.arrived(send)
                 known = fast_path.known(scope)
             if known is None and (is_unsafe(method) or overrides_method(scope)):
                 # An application may obey an override whatever else the request says.

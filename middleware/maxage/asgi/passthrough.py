@@ -9,6 +9,7 @@ from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
 from maxage.cache.target import Target
 from maxage.invalidation.dependencies import Dependencies, current_dependencies
+from maxage.observe import latency
 from maxage.observe.counters import RouteCounts
 from maxage.observe.words import Bypass, Outcome, Reason
 
@@ -31,8 +32,9 @@ async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose
 ) -> None:
     """Call the application, and purge again, when the call has returned, the groups it purged."""
     token = current_dependencies.set(dependencies)
+    app = service.app if latency.timer is None else latency.timer.around(service.app)
     try:
-        await service.app(scope, receive, send)
+        await app(scope, receive, send)
     finally:
         current_dependencies.reset(token)
         if dependencies.changed:

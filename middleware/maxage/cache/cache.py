@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final, final
+from weakref import WeakSet
 
 from msgspec.structs import replace
 
@@ -18,7 +19,7 @@ from maxage.cache.pending_writes import PendingWrites
 from maxage.cache.target import UNCACHEABLE_SECONDS, Target
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.invalidation.purger import Purger
-from maxage.observe.counters import Tally, begin_counting
+from maxage.observe.counters import AT_CLOSE, Tally, begin_counting
 from maxage.rfc9111.age import current_age
 from maxage.rfc9111.decide import decide
 from maxage.rfc9111.decisions import Decision, Forward, Serve
@@ -31,6 +32,13 @@ from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
 
 logger = logging.getLogger("maxage")
+
+_living: Final["WeakSet[Cache]"] = WeakSet()
+
+
+def living_caches() -> tuple["Cache", ...]:
+    """Return the caches of all middlewares of this process."""
+    return tuple(_living)
 
 
 @final
@@ -47,13 +55,14 @@ class Cache:
         monotonic: Clock = monotonic_clock,
         draw: Callable[[], float] = random.random,
     ) -> None:
+        _living.add(self)
         self.settings: Final = settings
         self.store: Final = store
         self.clock: Final = clock
         self.monotonic: Final = monotonic
         self.draw: Final = draw
         self.flights: Final[Flights[Entry]] = Flights()
-        self.tally: Final = tally or begin_counting()
+        self.tally: Final = tally or begin_counting(self)
         self.background: Final = Background()
         self.pending_writes: Final = PendingWrites(settings, store, self.tally, self.background)
         self.lookups: Final = Lookup(settings, store, self.pending_writes)
@@ -174,3 +183,5 @@ class Cache:
         """Wait for the writes under way, and close the store."""
         await self.background.close()
         await self.store.close()
+        for end in AT_CLOSE:
+            end()

@@ -51,7 +51,7 @@ class Targets:
     def __init__(
         self, settings: CacheSettings, rules: Sequence[Rule], app: Any, *, instance: int
     ) -> None:
-        self.tally: Final = begin_counting()
+        self.tally: Final = begin_counting(self)
         """The counts of all routes, and of the middleware that has these targets."""
         self.count_url: Callable[[RouteCounts, Mapping[str, Any]], RouteCounts] | None = None
         """Returns the counts of a URL, given those of its route; None: it has no others."""

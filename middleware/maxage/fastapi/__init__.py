@@ -1,7 +1,8 @@
-"""Routers for FastAPI applications: health, and a guarded route that purges."""
+"""Routers for FastAPI applications: health, metrics, and a guarded route that purges."""
 
 from maxage.fastapi.cache_health import CacheHealth, CacheState
 from maxage.fastapi.health import Health, health_router
+from maxage.fastapi.metrics import metrics_router
 from maxage.fastapi.purge import Purge, Purged, purge_router
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "Purge",
     "Purged",
     "health_router",
+    "metrics_router",
     "purge_router",
 ]

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from maxage.errors import SettingsError
 from maxage.invalidation.dependencies import current_dependencies
 from maxage.invalidation.group_names import named_groups, named_path, tag_group
+from maxage.observe.counters import PROCESS
+from maxage.observe.words import PurgeCause
 from maxage.process_settings import has_middleware, process_settings
 from maxage.settings import CacheSettings
 from maxage.store.base import Store
@@ -140,14 +142,20 @@ def _purge_now(groups: Sequence[str], soft: bool, settings: CacheSettings | None
     if store is None or not groups:
         return store is not None
     half = sync_half(store)
-    return half.soften_now(groups) if soft else None not in half.renew_now(groups)
+    return _counted(half.soften_now(groups) if soft else None not in half.renew_now(groups), soft)
 
 
 async def _purge(groups: Sequence[str], soft: bool, settings: CacheSettings | None) -> bool:
     store = _noting_store(groups, soft, settings)
     if store is None or not groups:
         return store is not None
-    return await store.soften(groups) if soft else None not in await store.renew(groups)
+    confirmed = await store.soften(groups) if soft else None not in await store.renew(groups)
+    return _counted(confirmed, soft)
+
+
+def _counted(confirmed: bool, soft: bool) -> bool:
+    cause = PurgeCause.SOFT if soft else PurgeCause.HAND
+    return PROCESS.count_purge(cause, confirmed=confirmed)
 
 
 def _noting_store(

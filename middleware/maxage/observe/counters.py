@@ -4,9 +4,10 @@ Each target holds the counts of its route, so that counting by route costs no lo
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, final
-from weakref import WeakSet
+from weakref import finalize
 
 from maxage.observe.words import MISSES, Bypass, Outcome, PurgeCause
 
@@ -58,7 +59,7 @@ class RouteCounts:
         return {word: found[word] for word in Outcome if found[word]}
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True, eq=False)
 class Tally:
     """The live counts of one middleware, or of what belongs to none.
 
@@ -113,20 +114,30 @@ class Tally:
 PROCESS: Final = Tally()
 """Counts what belongs to no middleware: typed values, purges by hand, servers, evictions."""
 
-_all: Final[WeakSet[Tally]] = WeakSet([PROCESS])
+AT_CLOSE: Final[list[Callable[[], None]]] = []
+"""Called when a cache is closed: servers that are told to stop may end without `atexit`."""
+
+_tallies: Final[list[Tally]] = [PROCESS]
 
 
-def begin_counting() -> Tally:
-    """Return a new tally; `total` adds it up for as long as it lives."""
+def begin_counting(owner: object) -> Tally:
+    """Return a new tally for the owner; `total` adds up all of them, also of owners that ended."""
     made = Tally()
-    _all.add(made)
+    _tallies.append(made)
+    finalize(owner, _retire, made).atexit = False
     return made
+
+
+def _retire(tally: Tally) -> None:
+    """Go on counting what a middleware that has ended counted: a counter never falls."""
+    _tallies.remove(tally)
+    PROCESS.add(tally)
 
 
 def total() -> Tally:
     """Return the current sum over all middlewares of this process, and of what belongs to none."""
     added = Tally()
-    for part in tuple(_all):
+    for part in tuple(_tallies):
         added.add(part)
     return added
 

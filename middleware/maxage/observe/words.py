@@ -191,6 +191,13 @@ class PurgeCause(_Word):
     )
 
 
+class Kept(_Word):
+    """Where this process keeps responses."""
+
+    NEAR = "near", "Copies of responses in Redis (`CACHE_NEAR_BYTES`)."
+    EMBEDDED = "embedded", "The embedded store, with typed values and tokens."
+
+
 class TypedRead(_Word):
     """How a read of one object of the typed cache ended."""
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, final
 
 from maxage.clock import monotonic_clock
+from maxage.observe.counters import PROCESS
+from maxage.observe.words import PurgeCause
 from maxage.redis_options import RedisCredentials
 from maxage.redis_store.leases.lease_manager import LeaseManager
 from maxage.redis_store.owed_purges import OwedPurges
@@ -166,6 +168,7 @@ class RedisState(TokenAuthority):
 
     def rotate(self) -> None:
         """Owe a purge of everything: a server of another history answered."""
+        PROCESS.count_purge(PurgeCause.RECOVERY, confirmed=False)
         self.owe([NAMESPACE_GROUP])
 
     def pay(self) -> bool:
@@ -182,7 +185,7 @@ class RedisState(TokenAuthority):
         confirmed = self.pay()
         if not confirmed:
             self.recover()
-        return confirmed
+        return PROCESS.count_purge(PurgeCause.RECOVERY, confirmed=confirmed)
 
     def recover(self) -> None:
         """Start the background probe unless it runs."""
@@ -220,6 +223,11 @@ def redis_state_for(
     with _lock:
         made = RedisState(url, namespace, credentials)
         return _redis_states.setdefault((url, namespace, credentials), made)
+
+
+def redis_states() -> tuple[RedisState, ...]:
+    """Return the state of every server and namespace that this process uses."""
+    return tuple(_redis_states.values())
 
 
 def _close() -> None:

@@ -7,6 +7,8 @@ from typing import Final, final
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.errors import StoreUnavailableError
+from maxage.observe.counters import PROCESS
+from maxage.observe.words import Kept
 from maxage.store.base import (
     CLAIM_ENDED,
     CLAIM_ENDED_SECONDS,
@@ -360,6 +362,7 @@ class MemoryStore(TokenAuthority):
             tokens.evict()
         while self.used_bytes > limit and self._values:
             self._release(self._values.popitem(last=False)[1])
+            PROCESS.evictions[Kept.EMBEDDED] += 1
         while self.used_bytes > limit and len(tokens) > 1:
             tokens.evict()
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 from typing import Final, Generic, final
 
 from maxage.clock import monotonic_clock
+from maxage.observe.counters import PROCESS
+from maxage.observe.words import TypedRead
 from maxage.store.claims import Claim, ClaimState, claim_key
 from maxage.typed import flights
 from maxage.typed.encoding import Model
@@ -58,6 +60,7 @@ class Loading(Generic[Model]):
             Exception: what `load` raises.
         """
         stored = await self._look()
+        PROCESS.typed_reads[TypedRead.HIT if stored else TypedRead.MISS] += 1
         if stored:
             return stored[self._id]
         key = self._key() if self._wait_seconds else None
@@ -123,6 +126,7 @@ class Loading(Generic[Model]):
     async def _loaded(self, flight: Flight | None = None, claim: Claim | None = None) -> Model:
         """Load the value and store it; tell those who wait in this process, and in others."""
         written = False
+        PROCESS.typed_reads[TypedRead.LOAD] += 1
         try:
             value, encoded = self._values.encode_loaded(await self._load())
             is_shareable = encoded is not None or value is None

@@ -9,6 +9,8 @@ from typing import Final, Generic, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies, current_dependencies
+from maxage.observe.counters import PROCESS
+from maxage.observe.words import PurgeCause, TypedRead
 from maxage.store.base import StoreWrite, TokenAuthority
 from maxage.store.claims import Claim
 from maxage.store.seal import SealedValue
@@ -35,7 +37,10 @@ class Operations(Generic[Model]):
 
     async def get_many(self, ids: Sequence[Id]) -> dict[Id, Model]:
         """Return the values that are stored."""
-        return (await self.look(ids))[0]
+        stored, _ = await self.look(ids)
+        PROCESS.typed_reads[TypedRead.HIT] += len(stored)
+        PROCESS.typed_reads[TypedRead.MISS] += len(ids) - len(stored)
+        return stored
 
     async def set_many(self, values: Mapping[Id, Model], keep_for: float) -> bool:
         """Store values; return whether all are stored."""
@@ -52,7 +57,7 @@ class Operations(Generic[Model]):
             for group in groups:
                 # Purged again when the application call has returned: the commit may come late.
                 self._dependencies.note_purge(group)
-        confirmed = None not in await self._store.renew(groups)
+        confirmed = _counted(await self._store.renew(groups))
         await self._store.delete(self._values.keys(self._namespace, ids))
         return confirmed
 
@@ -134,6 +139,7 @@ class Operations(Generic[Model]):
         except StoreUnavailableError:
             namespace = None
         renewed = await self._store.renew(groups)
+        _counted(renewed)
         tokens = {NAMESPACE_GROUP: namespace, **dict(zip(groups, renewed, strict=True))}
         written = await self._write(values, tokens, keep_for)
         # Their groups are purged again after a late commit, and the values sealed anew.
@@ -186,6 +192,11 @@ class Operations(Generic[Model]):
         stored = [group for group, sealed in written.items() if sealed is not None]
         self._note_missed(stored, missed=False)
         return written
+
+
+def _counted(renewed: Sequence[bytes | None]) -> bool:
+    """Count a purge; return whether it is confirmed."""
+    return PROCESS.count_purge(PurgeCause.TYPED, confirmed=None not in renewed)
 
 
 def _dependencies_on(authority: TokenAuthority) -> Dependencies | None:

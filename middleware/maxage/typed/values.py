@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Generic, TypeVar, cast, final
 
 from maxage.invalidation.group_names import tag_group
+from maxage.observe.counters import PROCESS
 from maxage.store.base import StoreReply
 from maxage.store.seal import SealedValue, digest_of, seal_of
 from maxage.store.tokens import NAMESPACE_GROUP
@@ -97,6 +98,7 @@ class Values(Generic[Model]):
             try:
                 opened[id] = self._encodings.decode(Encoded(data, kind))
             except Exception as error:  # noqa: BLE001 - validators raise anything
+                PROCESS.unreadable += 1
                 logger.debug("Stored %s counts as missing: %s", self._prefix, type(error).__name__)
         return opened
 

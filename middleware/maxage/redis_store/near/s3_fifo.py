@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final, final
 
+from maxage.observe.counters import PROCESS
+from maxage.observe.words import Kept
 from maxage.store.fork_safe import fork_safe_lock
 from maxage.store.near_copy import Copy
 
@@ -179,7 +181,7 @@ class Copies:
             copy.in_main, copy.uses = True, 0
             self._main[key] = copy
         else:
-            self._remove(key)
+            self._evict(key)
             self._ghosts[hash(key)] = None
 
     def _leave_main(self) -> None:
@@ -188,4 +190,8 @@ class Copies:
             copy.uses -= 1
             self._main.move_to_end(key)
         else:
-            self._remove(key)
+            self._evict(key)
+
+    def _evict(self, key: bytes) -> None:
+        self._remove(key)
+        PROCESS.evictions[Kept.NEAR] += 1

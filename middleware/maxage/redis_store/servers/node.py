@@ -11,6 +11,7 @@ so a hanging server costs the process three failures in all.
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, final
+from urllib.parse import urlsplit
 
 import redis
 from redis.exceptions import (
@@ -21,6 +22,7 @@ from redis.exceptions import (
     ReadOnlyError,
 )
 
+from maxage.observe.counters import PROCESS
 from maxage.redis_options import RedisCredentials
 from maxage.redis_store.servers.circuit_breaker import PROBE_INTERVAL, CircuitBreaker
 from maxage.redis_store.servers.commands import Command
@@ -106,6 +108,12 @@ class Node:
         return self._history is None and not self.breaker.suspicious
 
     @property
+    def address(self) -> str:
+        """Its host and port, or the path of its socket; with sentinels, theirs."""
+        parts = urlsplit(self._url)
+        return parts.netloc.rpartition("@")[2] or parts.path
+
+    @property
     def history(self) -> bytes | None:
         """The server history of the newest connection; None before the first one."""
         return self._history
@@ -178,6 +186,7 @@ class Node:
     def failed(self, error: BaseException) -> None:
         """Count a failure of the server; the third in a row opens the breaker."""
         self._lost_connection = True
+        PROCESS.budget_overruns += isinstance(error, TimeoutError | redis.TimeoutError)
         was_open = self.breaker.open
         if self.breaker.failed():
             if not was_open:

@@ -21,6 +21,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 
+from maxage.observe.counters import PROCESS
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import SERVER_IS_ELSEWHERE, connection_history
 from maxage.redis_store.servers.packing import joined, packed
@@ -222,6 +223,7 @@ class PipelinedConnection(asyncio.Protocol):
         error = TimeoutError("no answer within the budget")
         if asked_too_much:
             # The next commands must not wait for the rest of the answer.
+            PROCESS.budget_overruns += 1
             self._end(error)
             return
         self._fail(error)
