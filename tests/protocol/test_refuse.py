@@ -278,6 +278,19 @@ async def test_nothing_but_a_number_of_replicas_confirms_a_purge(
             assert (await put(middleware)).status == 200
 
 
+async def test_a_server_without_wait_confirms_alone(
+    replicated: tuple[RedisServer, RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some managed servers and proxies have no WAIT: one line says what that costs."""
+    primary, _ = replicated
+    with FaultProxy(primary.port) as proxy:
+        proxy.error("ERR unknown command 'WAIT'", commands=("WAIT",))
+        async with refusing(proxy.url, StoreWrite()) as middleware:
+            for _ in range(3):
+                assert (await put(middleware)).status == 200
+    assert len([r for r in caplog.records if "Redis has no WAIT" in r.getMessage()]) == 1
+
+
 async def test_after_the_answer_the_replica_has_the_purge(
     replicated: tuple[RedisServer, RedisServer],
 ) -> None:

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Callable
 from typing import Final, final
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.servers.circuit_breaker import PROBE_INTERVAL
 from maxage.redis_store.servers.commands import CONFIRMED, Command
-from maxage.redis_store.servers.node import Node, describe
+from maxage.redis_store.servers.node import INFO, Node, describe
 from maxage.redis_store.servers.topology import Topology
 from maxage.store.tokens import NAMESPACE_GROUP, token_key
 
@@ -132,8 +133,14 @@ class Recovery:
 
     def _meet(self, node: Node) -> None:
         """Check that the server works; owe a purge of the namespace if its history changed."""
-        state = [("CLUSTER", "INFO")] if node.is_in_cluster else []
-        info, *answers = node.send([("INFO", "replication"), ("PING",), *state], PROBE_TIMEOUT)
+        state: list[Command] = [("CLUSTER", "INFO")] if node.is_in_cluster else []
+        asked: list[Command] = [INFO, ("PING",), *state]
+        try:
+            info, *answers = node.send(asked, PROBE_TIMEOUT)
+        except RedisConnectionError:
+            if not node.learn_without_info(PROBE_TIMEOUT):
+                raise
+            info, *answers = node.send(asked, PROBE_TIMEOUT)
         if node.changed(node.history_in(info)):
             self._owed_purges.add([NAMESPACE_GROUP])
         for answer in answers:

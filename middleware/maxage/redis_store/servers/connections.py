@@ -23,7 +23,7 @@ from redis.exceptions import InvalidResponse, RedisError, ResponseError
 from maxage.redis_store.servers.blocking_calls import run_blocking
 from maxage.redis_store.servers.commands import Begin, Fetched, Plan
 from maxage.redis_store.servers.dialer import Dialer
-from maxage.redis_store.servers.node import Node
+from maxage.redis_store.servers.node import INFO, NO_INFO, Node
 from maxage.redis_store.servers.packet import Packet, Rounds
 from maxage.redis_store.servers.per_node import PerNode
 from maxage.redis_store.servers.pipeline import FAILURES
@@ -238,11 +238,13 @@ class NodeConnections:
     async def _on_connect(self, connection: AbstractConnection) -> None:
         """Read the history of the server on each new connection, before anything else."""
         await connection.on_connect()
-        await connection.send_command("INFO", "replication", check_health=False)
-        try:
-            info = await connection.read_response(disable_decoding=True)
-        except ResponseError as error:
-            info = error
+        info: object = NO_INFO
+        if not self._node.closes_on_info:
+            await connection.send_command(*INFO, check_health=False)
+            try:
+                info = await connection.read_response(disable_decoding=True)
+            except ResponseError as error:
+                info = error
         if not self._node.meet(connection, info):
             raise RedisConnectionError("another server history: the namespace is purged first")
 

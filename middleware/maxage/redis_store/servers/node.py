@@ -40,6 +40,10 @@ from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of
 SERVER_IS_ELSEWHERE: Final = (ReadOnlyError, BusyLoadingError, AuthenticationError, MovedError)
 """Answers after which a connection is closed, so that the next one reads the history again."""
 
+INFO: Final[Command] = ("INFO", "replication")
+NO_INFO: Final = redis.ResponseError("the server ends connections that send INFO")
+"""Stands for the answer to INFO of such a server."""
+
 UNMET: Final = b"?"
 """The history of a server that took over: any history that it tells is a change."""
 
@@ -101,6 +105,9 @@ class Node:
         self._history = history
         self._lost_connection = False
         self._warned_hidden = False
+        self.closes_on_info = False
+        """Whether it ends each connection that sends INFO, as some proxies do."""
+        self._lacks_wait = False
 
     @property
     def is_untried(self) -> bool:
@@ -137,8 +144,9 @@ class Node:
         if history == HIDDEN_HISTORY and not self._warned_hidden:
             self._warned_hidden = True
             logger.warning(
-                "Redis hides its replication ID (INFO is forbidden): the cache is emptied after "
-                "each lost connection, and a failover that loses none goes unnoticed; allow INFO."
+                "Redis hides its replication ID (INFO replication does not tell it): the cache is "
+                "emptied after each lost connection, and a failover without one goes unnoticed. "
+                "Allow INFO, and connect to the server rather than to a proxy."
             )
         if connection_history(connection):
             # redis-py reconnected by itself after the server had closed the connection.
@@ -160,7 +168,7 @@ class Node:
             raise info
         if isinstance(info, redis.ResponseError):
             return HIDDEN_HISTORY
-        if not isinstance(info, bytes) or b"role:" not in info:
+        if not isinstance(info, bytes) or not _is_info(info):
             raise InvalidResponse("the answer is not that to INFO")
         if self._sentinels is not None and b"\nrole:slave" in info:
             # The sentinel that named it does not know yet that it was demoted.
@@ -170,6 +178,35 @@ class Node:
         is_replaceable = self._sentinels is not None or self.is_in_cluster
         self.has_replicas = has_replicas(info) or (is_replaceable and self.has_replicas)
         return history_of(info)
+
+    def learn_without_info(self, timeout: float) -> bool:
+        """Find out whether it ends connections that send INFO, though it answers a PING.
+
+        Only a server that never answered INFO can be such a one.
+
+        Args:
+            timeout: seconds for connecting, and for each answer.
+
+        Raises:
+            RedisError, OSError: it does not answer a PING either.
+        """
+        if self._history is not None or self.closes_on_info:
+            return False
+        self.send([("PING",)], timeout)
+        try:
+            self.send([INFO], timeout)
+        except redis.TimeoutError:
+            return False
+        except redis.ConnectionError:
+            self.closes_on_info = True
+        return self.closes_on_info
+
+    def exchange(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+        """Send commands on a blocking connection, but for an INFO that would end it; see `send`."""
+        if not self.closes_on_info:
+            return send(connection, commands)
+        answers = iter(send(connection, [each for each in commands if each != INFO]))
+        return [NO_INFO if each == INFO else next(answers) for each in commands]
 
     def changed(self, history: bytes) -> bool:
         """Note a history; return whether the last one was another."""
@@ -215,7 +252,24 @@ class Node:
         Args:
             seconds: the budget. "No replica has it" is answered within it, and is no failure.
         """
-        return ("WAIT", 1, int(seconds * _WAIT_SHARE * 1000)) if self.has_replicas else None
+        if not self.has_replicas or self._lacks_wait:
+            return None
+        return ("WAIT", 1, int(seconds * _WAIT_SHARE * 1000))
+
+    def refuses_wait(self, answer: object) -> bool:
+        """Return whether the server has no WAIT at all; it is not asked again, and a line says so.
+
+        A WAIT that its user may not call can be allowed, and confirms nothing until then.
+        """
+        if not (isinstance(answer, redis.ResponseError) and "unknown command" in str(answer)):
+            return False
+        if not self._lacks_wait:
+            self._lacks_wait = True
+            logger.warning(
+                "Redis has no WAIT: a purge is confirmed by the primary alone, and one that the "
+                "primary loses in a split brain is lost. Use a server that has WAIT."
+            )
+        return True
 
     def is_still(self, info: object) -> bool:
         """Return whether this answer to INFO replication comes from the server that was met last.
@@ -262,7 +316,8 @@ class Node:
         """Return the option of blocking connections that bounds connecting; see `pool`."""
         if not issubclass(options.get("connection_class", BlockingConnection), BlockingConnection):
             return {}
-        return {"patience": lambda: timeout if self.breaker.suspicious else connect_timeout}
+        longest = max(timeout, connect_timeout)
+        return {"patience": lambda: timeout if self.breaker.suspicious else longest}
 
     def send(self, commands: Sequence[Command], timeout: float) -> list[Any]:
         """Send commands over a new connection; neither answers nor failures are counted.
@@ -280,9 +335,15 @@ class Node:
         """
         pool = self.pool(timeout)
         try:
-            return send(pool.get_connection(), commands)
+            return self.exchange(pool.get_connection(), commands)
         finally:
             pool.disconnect()
+
+
+def _is_info(answer: bytes) -> bool:
+    """Return whether an answer has the form of INFO's; some servers leave fields out, or all."""
+    lines = (line for line in answer.splitlines() if line.strip())
+    return all(line.startswith(b"#") or b":" in line for line in lines)
 
 
 def describe(error: BaseException) -> str:

@@ -64,7 +64,7 @@ class Packet:
             ResponseError, InvalidResponse: the server cannot be used for reads.
         """
         if len(answers) > self._count:
-            if not is_replicated(answers[-1]):
+            if not is_replicated(answers[-1]) and not self.node.refuses_wait(answers[-1]):
                 return
             answers = answers[: self._count]
         self.answers = answers if self._check is None else self._check(answers)

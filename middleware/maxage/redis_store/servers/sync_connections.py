@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 
 from maxage.redis_store.servers.commands import Begin, Command, Fetched, Plan
 from maxage.redis_store.servers.node import (
+    INFO,
     SERVER_IS_ELSEWHERE,
     Node,
     connection_history,
-    send,
 )
 from maxage.redis_store.servers.packet import Packet, Rounds
 from maxage.redis_store.servers.per_node import PerNode
@@ -158,7 +158,7 @@ class NodePool:
                 # It was made before another server took over.
                 connection.disconnect()
                 connection.connect()
-            answers = send(connection, commands(connection_history(connection)))
+            answers = self.node.exchange(connection, commands(connection_history(connection)))
             if any(isinstance(answer, SERVER_IS_ELSEWHERE) for answer in answers):
                 connection.disconnect()
         except BaseException:
@@ -172,6 +172,6 @@ class NodePool:
     def _on_connect(self, connection: Any) -> None:
         """Read the history of the server on each new connection, before anything else."""
         connection.on_connect()
-        (info,) = send(connection, [("INFO", "replication")])
+        (info,) = self.node.exchange(connection, [INFO])
         if not self.node.meet(connection, info):
             raise redis.ConnectionError("another server history: the namespace is purged first")
