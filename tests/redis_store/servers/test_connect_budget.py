@@ -64,7 +64,7 @@ async def test_the_first_request_without_a_lifespan_is_no_bypass(slow: TlsProxy)
     async def app(scope: object, receive: object, send: object) -> None:
         del scope, receive
         assert callable(send)
-        await send(start((b"content-length", b"1")))
+        await send(start((b"content-length", b"1"), (b"cache-control", b"max-age=60")))
         await send(piece(b"x"))
 
     middleware = CacheMiddleware(app, settings_for(slow.url))
