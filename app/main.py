@@ -16,7 +16,7 @@ from app.database import Database, DatabaseUnavailableError
 from app.home import home_page
 from app.settings import AppSettings
 from maxage import CacheMiddleware, CacheSettings, SettingsError, __version__, cached
-from maxage.fastapi import health_router
+from maxage.fastapi import health_router, metrics_router
 
 TITLE = "MonitorPy API"
 PREFIX = "/api/v1"
@@ -25,6 +25,7 @@ LINKS = {
     "Items": f"{PREFIX}/items?limit=5",
     "Health of the application": f"{PREFIX}/health",
     "Health of the cache": f"{PREFIX}/health/cache",
+    "Metrics for Prometheus": "/metrics",
 }
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def create_app(settings: AppSettings | None = None, cache: CacheSettings | None 
     app.state.database = database
     app.include_router(items.router, prefix=PREFIX)
     app.include_router(health_router(cache, message=f"{TITLE} is running"), prefix=PREFIX)
+    app.include_router(metrics_router())
     app.add_api_route("/", home, include_in_schema=False)
     app.add_middleware(PlainStart)
     # The outermost one, so that the fast lane of `maxage.uvicorn` leads to it.

@@ -474,6 +474,16 @@ class TestPages:
         assert links[0] == "/api/v1/docs"
         assert {client.get(root.join(link)).status_code for link in links} == {200}
 
+    def test_prometheus_finds_the_requests_by_route(self, client: httpx.Client) -> None:
+        """/metrics, where deploy/prometheus/prometheus.yml looks, and never from the cache."""
+        client.get("/items/1")
+        answer = client.get(httpx.URL(client.base_url).copy_with(path="/metrics"))
+        assert (
+            'maxage_requests_total{outcome="uri-miss",route="/api/v1/items/{item_id}"}'
+            in answer.text
+        )
+        assert answer.headers["cache-control"] == "no-store"
+
 
 class TestStart:
     def test_a_first_start_brings_items_and_a_second_one_no_more(self, tmp_path: Path) -> None:
