@@ -108,6 +108,9 @@ class FakeLink:
         if self.fault == "delayed" and any(words[0] == "SET" for words in commands):
             self.server.delayed.append(list(commands))
             raise RedisConnectionError("no answer in time")
+        if self.fault == "records delayed" and any(words[0] == "HSET" for words in commands):
+            self.server.delayed.append(list(commands))
+            raise RedisConnectionError("no answer in time")
         full = self.fault == "full"
         answers = [
             OutOfMemoryError("OOM") if full and words[0] == "SET" else self.server.run(words)

@@ -4,10 +4,12 @@ One row, read by GET under two paths and changed by PUT under one of them, throu
 The other one shares data and no path with the PUT: it is an orphan. Each step of the machine is
 one event: a request begins, its handler reads or commits, a worker looks at the leases, is cut off,
 pays, leaves or dies, the server evicts, forgets, fails over or has its clock set, time passes. All
-between two events runs to its end, in one event loop without real input or output.
+between two events runs to its end, in one event loop without real input or output. A worker takes a
+lease as late as it may: when its purge is sent, not when its handler begins.
 
 The invariant is the contract: no read is older than a write that was acknowledged before it began,
-except by what `docs/limits.md` says of purges that were not confirmed.
+except by what `docs/limits.md` says of purges that were not confirmed. A write that a worker
+acknowledges while it holds no lease and cannot take one is outside the bound.
 
 How much the random search is worth, `poe search --examples 500 --seeds 2`: with a rule of the
 protocol taken away, how many of two runs found the broken contract, and after how many examples
@@ -44,7 +46,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from starlette.routing import Route
 
 from maxage import CacheMiddleware, CacheSettings
-from maxage.redis_store.leases.lease import LEASE_SECONDS, LOOK_INTERVAL, SUSPICION_SECONDS, Lease
+from maxage.redis_store.leases.lease import (
+    LEASE_SECONDS,
+    LOOK_INTERVAL,
+    SUSPICION_SECONDS,
+    Lease,
+    Record,
+    Standing,
+)
+from maxage.redis_store.leases.registry import registry_key
 from maxage.redis_store.shared_state import redis_state_for
 from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.store.base import StoreReply, StoreWrite
@@ -52,10 +62,11 @@ from tests.protocol.fake_server import FakeLink, FakeServer
 from tests.support.asgi import Exchange, http_scope
 
 BOUND = LEASE_SECONDS + LOOK_INTERVAL
+NAMESPACE = "model"
 WORKERS = 2
 PATHS = ("/row", "/summary")
 """Both show the row; the second one is an orphan."""
-FAULTS = ("cut", "mute", "delayed", "full")
+FAULTS = ("cut", "mute", "delayed", "records delayed", "full")
 """What can be wrong with a way to the server; see `FakeLink`."""
 HAPPENS = ("replicate", "replicate", "fail over", "evict", "deliver", "deliver", "set clock")
 WORKER = st.integers(0, WORKERS - 1)
@@ -115,16 +126,17 @@ class Awaited:
     async def mutating(self) -> AsyncIterator[bool]:
         """As the asynchronous half does."""
         redis_state = self.now.redis_state
-        if not redis_state.lease_manager.lease.valid:
-            redis_state.lease_manager.join()
         redis_state.lease_manager.lease.begin_mutation()
         try:
-            yield redis_state.trusted and redis_state.lease_manager.lease.valid
+            yield redis_state.trusted
         finally:
             redis_state.lease_manager.lease.end_mutation()
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
-        """As the asynchronous half does."""
+        """As the asynchronous half does: the look that takes the lease is over before the end."""
+        lease_manager = self.now.redis_state.lease_manager
+        if lease_manager.take() is not None:
+            lease_manager._look()
         return self.now.renew_now(groups)
 
 
@@ -161,18 +173,41 @@ class Process:
         lease_manager._clock = world.clock
         lease_manager.heartbeat.start = self._join
         self._first: Future[bool] | None = None
+        self.server, self.met = world.server, (-1, -1)
+        self.seen: set[bytes] = set()
+        """Names whose leases it has seen in the registry."""
 
     def _join(self) -> Future[bool]:
         """Look for the first time as the keeper does; later looks are steps of the model."""
         if self._first is None:
             self._first = Future()
-            self._first.set_result(self.redis_state.lease_manager._look())
+            self._first.set_result(self.look())
         return self._first
 
+    def look(self) -> bool:
+        """Look at the leases; remember the server and the leases if that succeeded."""
+        succeeded = self.redis_state.lease_manager._look()
+        if succeeded:
+            self.met = (self.server.history, self.server.generation)
+            for name, value in self.registry.items():
+                is_left = Record.decode(value).standing == Standing.LEFT
+                (self.seen.discard if is_left else self.seen.add)(name)
+        return succeeded
+
     @property
-    def watched(self) -> bool:
-        """Whether the bound holds for what this process acknowledges and cannot purge."""
-        return self.redis_state.lease_manager.lease.watched
+    def registry(self) -> dict[bytes, bytes]:
+        """The records of all processes."""
+        found: dict[bytes, bytes] = self.server.values.get(registry_key(NAMESPACE), {})
+        return found
+
+    @property
+    def can_take_a_lease(self) -> bool:
+        """Whether it reaches the registry, over connections that it has, and knows that it does."""
+        node = self.redis_state.node
+        assert node is not None
+        is_met = self.met == (self.server.history, self.server.generation)
+        works = self.link.fault not in {"cut", "records delayed"}
+        return is_met and works and not node.breaker.open
 
 
 @dataclass(kw_only=True)
@@ -203,6 +238,9 @@ class Request:
     method: str
     version: int | None = None
     late: bool = False
+    covered_until: float | None = None
+    """Until when peers notice if its purge is lost, by what its process could do for that when the
+    answer left; None: it has not left."""
 
 
 class Application:
@@ -237,9 +275,11 @@ class Model(RuleBasedStateMachine):
         self.server = FakeServer(self.clock)
         self.requests: list[Request] = []
         self.writes: list[Write] = []
+        self.recorded: set[bytes] = set()
+        """Names that were in the registry."""
         self.settings = CacheSettings(
             redis_url="redis://model",
-            cache_namespace="model",
+            cache_namespace=NAMESPACE,
             cache_expiration=10_000,
             cache_collapse_wait=300,
         )
@@ -361,7 +401,7 @@ class Model(RuleBasedStateMachine):
     def look(self, worker: int) -> None:
         """Let a worker look at the leases, as its keeper does once a second."""
         self._next_step()
-        self.workers[worker].redis_state.lease_manager._look()
+        self.workers[worker].look()
         self._settle()
 
     @rule(worker=WORKER, pays=st.booleans())
@@ -473,6 +513,10 @@ class Model(RuleBasedStateMachine):
         self.loop.run_until_complete(_turns())
         for request in list(self.requests):
             recorded = request.exchange.recorded
+            if recorded.started and request.covered_until is None:
+                request.covered_until = self._watched_until(request.by)
+                if request.by.can_take_a_lease:
+                    request.covered_until = self.now + SUSPICION_SECONDS - self._lost
             if recorded.exception is not None:
                 raise recorded.exception
             if request.method == "GET" and recorded.complete:
@@ -487,14 +531,21 @@ class Model(RuleBasedStateMachine):
                 # Paid: from now on no process may miss it.
                 write.owed, write.bound = False, 0.0
                 write.at, write.step = self.now, self.step
+            elif write.owed and self._is_forgotten(write.by):
+                write.bound = float("inf")
+            elif (
+                write.owed
+                and write.bound == float("inf")
+                and self._watched_until(write.by) > self.now
+            ):
+                write.bound, write.at, write.step = BOUND + _SECONDS, self.now, self.step
 
     def _acknowledge(self, request: Request) -> None:
         owed = not request.by.redis_state.owed_purges.empty
-        # Each clock that was set forward may have taken a lease from the suspicion.
-        lease = request.by.redis_state.lease_manager.lease
-        given_up = lease._valid_until + SUSPICION_SECONDS - LEASE_SECONDS * (self.clock_steps + 1)
-        bound = (BOUND + _SECONDS if self.now < given_up else float("inf")) if owed else 0.0
         assert request.version is not None
+        assert request.covered_until is not None
+        is_watched = self.now < max(request.covered_until, self._watched_until(request.by))
+        bound = (BOUND + _SECONDS if is_watched else float("inf")) if owed else 0.0
         self.writes.append(
             Write(
                 version=request.version,
@@ -505,6 +556,24 @@ class Model(RuleBasedStateMachine):
                 owed=owed,
             )
         )
+
+    @property
+    def _lost(self) -> float:
+        """Seconds of a suspicion that the steps of the server's clock may have taken."""
+        return LEASE_SECONDS * (self.clock_steps + 1)
+
+    def _watched_until(self, process: Process) -> float:
+        """Return until when the bound holds for what the process cannot purge."""
+        lease = process.redis_state.lease_manager.lease
+        return lease._valid_until + SUSPICION_SECONDS - self._lost
+
+    def _is_forgotten(self, process: Process) -> bool:
+        """Return whether the record of a process is lost, and a peer has never seen it."""
+        name = process.redis_state.lease_manager.lease.identity.encode()
+        self.recorded.update(process.registry)
+        if name in process.registry or name not in self.recorded:
+            return False
+        return any(name not in worker.seen for worker in self.workers if worker is not process)
 
     def _check(self, request: Request, shown: int) -> None:
         for write in self.writes:

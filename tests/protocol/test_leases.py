@@ -13,7 +13,13 @@ import pytest
 
 from maxage import CacheSettings
 from maxage.errors import StoreUnavailableError
-from maxage.redis_store.leases.lease import LEASE_SECONDS, LOOK_INTERVAL, Record, Standing
+from maxage.redis_store.leases.lease import (
+    IDLE_SECONDS,
+    LEASE_SECONDS,
+    LOOK_INTERVAL,
+    Record,
+    Standing,
+)
 from maxage.redis_store.leases.registry import REGISTRY_SECONDS, registry_key
 from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_store.sync_redis_store import SyncRedisStore
@@ -75,16 +81,32 @@ async def _store(url: str, settings: CacheSettings) -> AsyncIterator[RedisStore]
     await asyncio.to_thread(store.redis_state.close)
 
 
+async def write(store: RedisStore, group: str = "g:a") -> bool:
+    """Answer a mutating request; return whether its purge was confirmed."""
+    async with store.mutating():
+        return None not in await store.renew((group,))
+
+
 # taking part
 
 
-async def test_an_open_store_holds_a_lease_and_is_trusted_at_once(
+async def test_an_open_store_is_trusted_at_once_and_holds_no_lease(
     near: RedisStore, redis_server: RedisServer, settings: CacheSettings
 ) -> None:
-    """The first request of a worker finds it done; the registry has an end, a late one."""
+    """It has looked at the leases of others; it acknowledges nothing that could be lost."""
     assert near.redis_state.trusted
-    assert near.redis_state.lease_manager.lease.valid
-    assert standings(redis_server, settings.cache_namespace) == ["leased"]
+    assert not near.redis_state.lease_manager.lease.valid
+    assert standings(redis_server, settings.cache_namespace) == []
+
+
+async def test_a_mutating_request_holds_a_lease_before_it_is_answered(
+    near: RedisStore, redis_server: RedisServer, settings: CacheSettings
+) -> None:
+    """The registry has an end, a late one."""
+    async with near.mutating():
+        await near.renew(("g:a",))
+        assert near.redis_state.lease_manager.lease.valid
+        assert standings(redis_server, settings.cache_namespace) == ["leased"]
     kept = redis_server.call("TTL", registry_key(settings.cache_namespace))
     assert REGISTRY_SECONDS - 60 < kept <= REGISTRY_SECONDS
 
@@ -100,52 +122,101 @@ async def test_without_open_the_first_read_looks_by_itself(
     await store.close()
 
 
-async def test_without_open_a_mutating_request_holds_a_lease_before_it_runs(
+async def test_without_open_a_mutating_request_holds_a_lease_before_it_is_answered(
     redis_url: str, settings: CacheSettings
 ) -> None:
     """What it changes and cannot purge will be noticed."""
     store = RedisStore(redis_url, settings)
-    async with store.mutating() as may_be_confirmed:
-        assert may_be_confirmed
+    async with store.mutating():
+        await store.renew(("g:a",))
         assert store.redis_state.lease_manager.lease.valid
     await store.close()
 
 
-def test_the_synchronous_half_takes_part_too(
+async def test_a_lease_is_taken_while_the_handler_runs(
+    near: RedisStore, settings: CacheSettings
+) -> None:
+    """A handler that takes its time is not followed by a wait for the lease."""
+    async with near.mutating():
+        await eventually(lambda: near.redis_state.lease_manager.lease.valid)
+
+
+async def test_with_refuse_no_lease_is_held(
     redis_url: str, redis_server: RedisServer, settings: CacheSettings
 ) -> None:
-    """A script that writes through the typed cache can lose a purge as well."""
+    """No request is acknowledged without its purge."""
+    refusing = settings.model_copy(update={"cache_on_lost_purge": "refuse"})
+    async for store in _store(redis_url, refusing):
+        async with store.mutating() as may_be_confirmed:
+            assert may_be_confirmed
+            assert None not in await store.renew(("g:a",))
+        assert standings(redis_server, settings.cache_namespace) == []
+
+
+def test_plain_functions_hold_no_lease(
+    redis_url: str, redis_server: RedisServer, settings: CacheSettings
+) -> None:
+    """A script is told whether its purge is confirmed."""
     store = SyncRedisStore(redis_url, settings)
     assert None not in store.renew_now(("g:a",))
-    assert standings(redis_server, settings.cache_namespace) == ["leased"]
+    assert store.write_now([(b"k", b"v")], keep_for=10, tokens={})
+    assert standings(redis_server, settings.cache_namespace) == []
 
 
-def test_a_script_signs_off_at_its_end(redis_url: str, redis_server: RedisServer) -> None:
-    """A process that ended in good order is not suspected."""
-    script = (
-        "from maxage.redis import RedisCache\nassert RedisCache[int](int, prefix='n').set(1, 1)\n"
+async def test_an_idle_worker_signs_off_and_signs_on_again_under_its_name(
+    near: RedisStore, redis_server: RedisServer, settings: CacheSettings
+) -> None:
+    """Some seconds after its last mutating request; its record is one however often it does so."""
+    await write(near)
+    (name,) = registry(redis_server, settings.cache_namespace)
+
+    def is_signed_off() -> bool:
+        return standings(redis_server, settings.cache_namespace) == ["left"]
+
+    assert (
+        IDLE_SECONDS - 0.5 < await eventually(is_signed_off) < IDLE_SECONDS + LOOK_INTERVAL + SLACK
     )
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "middleware"), "REDIS_URL": redis_url}
-    subprocess.run([sys.executable, "-c", script], check=True, env=env)
-    assert standings(redis_server, "maxage") == ["left"]
+    assert near.redis_state.trusted
+    assert standings(redis_server, settings.cache_namespace) == ["left"]
+    await write(near)
+    assert standings(redis_server, settings.cache_namespace) == ["leased"]
+    assert list(registry(redis_server, settings.cache_namespace)) == [name]
+
+
+async def test_an_idle_worker_that_is_suspected_says_that_it_owes_nothing(
+    near: RedisStore, redis_server: RedisServer, settings: CacheSettings
+) -> None:
+    """It stood still during a write, as its peers saw it; now it is back and has paid."""
+    name = near.redis_state.lease_manager.lease.identity
+    suspect = Record(standing=Standing.SUSPECT, due=2**50, suspicion=60_000)
+    redis_server.call("HSET", registry_key(settings.cache_namespace), name, suspect.encode())
+    await eventually(lambda: standings(redis_server, settings.cache_namespace) == ["left"])
+
+
+FORKED = """
+import asyncio, os
+from maxage import CacheSettings
+from maxage.redis_store.redis_store import RedisStore
+
+async def write():
+    store = RedisStore(os.environ["REDIS_URL"], CacheSettings())
+    async with store.mutating():
+        assert None not in await store.renew(("g:a",))
+
+asyncio.run(write())
+if os.fork():
+    os.wait()
+else:
+    asyncio.run(write())
+    os._exit(0)
+"""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
 def test_a_forked_worker_takes_part_as_itself(redis_url: str, redis_server: RedisServer) -> None:
     """`--preload`: the master used the cache before it forked."""
-    script = (
-        "import os, sys\n"
-        "from maxage.redis import RedisCache\n"
-        "numbers = RedisCache[int](int, prefix='n')\n"
-        "assert numbers.set(1, 1)\n"
-        "if os.fork():\n"
-        "    os.wait()\n"
-        "elif numbers.set(2, 2):\n"
-        "    os._exit(0)\n"
-        "numbers.get(1)\n"
-    )
     env = {**os.environ, "PYTHONPATH": str(ROOT / "middleware"), "REDIS_URL": redis_url}
-    run = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script]
+    run = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
     subprocess.run(run, check=True, env=env, timeout=30)
     assert standings(redis_server, "maxage") == ["leased", "left"], "the child did not sign off"
 
@@ -153,12 +224,15 @@ def test_a_forked_worker_takes_part_as_itself(redis_url: str, redis_server: Redi
 async def test_closing_signs_off_and_use_begins_anew(
     near: RedisStore, redis_server: RedisServer, settings: CacheSettings
 ) -> None:
-    """As another worker, so that the tombstone stays true."""
+    """As if it had just started."""
+    await write(near)
     await near.close()
     assert standings(redis_server, settings.cache_namespace) == ["left"]
     assert not near.redis_state.trusted
     await near.read((), (NAMESPACE_GROUP,))
-    assert standings(redis_server, settings.cache_namespace) == ["leased", "left"]
+    assert near.redis_state.trusted
+    await write(near)
+    assert standings(redis_server, settings.cache_namespace) == ["leased"]
 
 
 async def test_a_process_does_not_sign_off_during_a_mutating_request(
@@ -166,6 +240,7 @@ async def test_a_process_does_not_sign_off_during_a_mutating_request(
 ) -> None:
     """Its purge is still to come, and may be lost."""
     async with near.mutating():
+        await near.renew(("g:a",))
         await near.close()
     assert standings(redis_server, settings.cache_namespace) == ["leased"]
 
@@ -175,10 +250,26 @@ async def test_a_process_does_not_sign_off_with_a_purge_owed(
     settings: CacheSettings,
 ) -> None:  # fmt: skip
     """It would be lost with the process."""
+    assert await write(near)
     fault_proxy.error("OOM", commands={"SET"})
-    assert await far.renew(("g:a",)) == [None]
+    assert not await write(far)
     await far.close()
     assert standings(redis_server, settings.cache_namespace) == ["leased", "leased"]
+
+
+async def test_a_worker_that_owed_before_it_could_take_a_lease_says_so_at_once(
+    near: RedisStore, far: RedisStore, fault_proxy: FaultProxy, redis_server: RedisServer,
+    settings: CacheSettings,
+) -> None:  # fmt: skip
+    """Cut off while it was idle: it reaches the registry again, but not what it owes."""
+    (before,) = (await near.read((), (NAMESPACE_GROUP,))).tokens
+    fault_proxy.refuse()
+    assert not await write(far)
+    fault_proxy.pass_through()
+    fault_proxy.error("OOM", commands={"SET"})
+    key = token_key(settings.cache_namespace, NAMESPACE_GROUP)
+    await eventually(lambda: redis_server.call("GET", key) != before)
+    assert standings(redis_server, settings.cache_namespace) == ["suspect"]
 
 
 # renewal
@@ -188,6 +279,7 @@ async def test_a_lease_is_renewed_while_nothing_is_owed(
     near: RedisStore, redis_server: RedisServer, settings: CacheSettings
 ) -> None:
     """Once per look, from a thread: also while the event loop is blocked."""
+    await write(near)
     (before,) = registry(redis_server, settings.cache_namespace).values()
     time.sleep(1.6 * LOOK_INTERVAL)  # noqa: ASYNC251 - it is blocked on purpose
     (after,) = registry(redis_server, settings.cache_namespace).values()
@@ -198,8 +290,9 @@ async def test_a_lease_is_not_renewed_while_a_purge_is_owed(
     far: RedisStore, fault_proxy: FaultProxy, redis_server: RedisServer, settings: CacheSettings
 ) -> None:
     """The server takes the renewal and not the purge, as one shard of a Cluster may."""
+    assert await write(far)
     fault_proxy.error("OOM", commands={"SET"})
-    assert await far.renew(("g:a",)) == [None]
+    assert not await write(far)
     (before,) = registry(redis_server, settings.cache_namespace).values()
     await asyncio.sleep(1.6 * LOOK_INTERVAL)
     assert list(registry(redis_server, settings.cache_namespace).values()) == [before]
@@ -221,26 +314,27 @@ async def test_a_cut_off_worker_is_purged_after_within_a_lease_and_a_look(
     settings: CacheSettings,
 ) -> None:  # fmt: skip
     """And again once per lease while it stays away, since it goes on acknowledging."""
+    await write(far)
     (before,) = (await near.read((), (NAMESPACE_GROUP,))).tokens
     key = token_key(settings.cache_namespace, NAMESPACE_GROUP)
     fault_proxy.refuse()
     took = await eventually(lambda: redis_server.call("GET", key) != before)
     assert LEASE_SECONDS - LOOK_INTERVAL - 0.5 < took < BOUND + SLACK
     await eventually(lambda: near.redis_state.trusted)
-    assert standings(redis_server, settings.cache_namespace) == ["leased", "suspect"]
+    assert standings(redis_server, settings.cache_namespace) == ["suspect"]
     first = redis_server.call("GET", key)
     assert await eventually(lambda: redis_server.call("GET", key) != first) < BOUND + SLACK
     fault_proxy.pass_through()
-    await eventually(
-        lambda: standings(redis_server, settings.cache_namespace) == ["leased", "leased"]
-    )
+    await eventually(lambda: standings(redis_server, settings.cache_namespace) == ["left"])
 
 
 async def test_after_a_flush_all_processes_are_back_and_none_is_suspected(
     near: RedisStore, far: RedisStore, redis_server: RedisServer, settings: CacheSettings
 ) -> None:
     """The records are only data: workers that are well write them anew."""
-    await eventually(lambda: len(registry(redis_server, settings.cache_namespace)) == 2)
+    for store in (near, far):
+        await write(store)
+    assert len(registry(redis_server, settings.cache_namespace)) == 2
     redis_server.flush()
     await eventually(
         lambda: standings(redis_server, settings.cache_namespace) == ["leased", "leased"]
@@ -259,7 +353,7 @@ async def test_a_foreign_value_under_the_registrys_key_is_removed(
     store = RedisStore(redis_url, settings)
     await store.open()
     assert store.redis_state.trusted
-    assert standings(redis_server, settings.cache_namespace) == ["leased"]
+    assert standings(redis_server, settings.cache_namespace) == []
     await store.close()
 
 
@@ -302,11 +396,9 @@ async def test_a_process_that_starts_without_redis_serves_and_counts_its_writes(
             assert not may_be_confirmed
             assert await store.renew(("g:a",)) == [None]
     assert store.redis_state.unwatched_purges == 2
-    assert caplog.text.count("has not reached Redis since it started") == 1
+    assert caplog.text.count("held no lease") == 1
     fault_proxy.pass_through()
-    await eventually(
-        lambda: store.redis_state.trusted and store.redis_state.lease_manager.lease.valid
-    )
+    await eventually(lambda: store.redis_state.trusted)
     await store.close()
 
 
@@ -346,6 +438,22 @@ def is_hit(worker: Worker) -> bool:
     return b"hit" in (raw_http.get(worker.port, "/row").header("cache-status") or b"")
 
 
+def hold_a_lease(one: Worker, other: Worker) -> None:
+    """Let a worker answer a write, which the other one shows."""
+    assert raw_http.request(one.port, "PUT", "/row?value=0").status == 200
+    while not is_hit(other):
+        time.sleep(0.02)
+
+
+def hits_for(worker: Worker, seconds: float) -> float:
+    """Return the share of hits among reads through the worker."""
+    ends, hits = time.monotonic() + seconds, []
+    while time.monotonic() < ends:
+        hits.append(is_hit(worker))
+        time.sleep(0.05)
+    return sum(hits) / len(hits)
+
+
 @pytest.fixture
 def pair(
     workers: Workers, redis_url: str, fault_proxy: FaultProxy, tmp_path: Path
@@ -367,6 +475,7 @@ def test_what_a_cut_off_worker_acknowledges_is_seen_within_five_seconds(
 ) -> None:
     """Through the other one, which knows of nothing."""
     one, other = pair
+    hold_a_lease(one, other)
     fault_proxy.refuse()
     assert raw_http.request(one.port, "PUT", "/row?value=1").status == 200
     assert stale_for(other, "1") < BOUND + SLACK
@@ -380,6 +489,7 @@ def test_the_purge_of_a_killed_worker_is_made_up_for_within_five_seconds(
 ) -> None:
     """It died with its journal; on the same machine that is seen sooner, and costs one purge."""
     one, other = pair
+    hold_a_lease(one, other)
     fault_proxy.refuse()
     assert raw_http.request(one.port, "PUT", "/row?value=1").status == 200
     one.kill()
@@ -394,9 +504,88 @@ def test_a_worker_that_ends_in_good_order_costs_no_hit(
 ) -> None:
     """It leaves a tombstone, and no peer empties the cache."""
     one, other = pair
+    hold_a_lease(one, other)
     one.terminate()
-    assert standings(redis_server, "maxage") == ["leased", "left"]
+    assert standings(redis_server, "maxage") == ["left"]
     ends = time.monotonic() + BOUND
     while time.monotonic() < ends:
         assert is_hit(other)
         time.sleep(0.2)
+
+
+JOB = """
+import asyncio, multiprocessing, os, time
+from maxage import apurge, purge
+from maxage.redis import RedisCache
+
+def purge_and_wait(started):
+    assert purge("/elsewhere")
+    assert RedisCache[int](int, prefix="n").set(1, 1)
+    started.set()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    child = context.Process(target=purge_and_wait, args=(started,))
+    child.start()
+    started.wait()
+    child.terminate()
+    child.join()
+    assert asyncio.run(apurge("/elsewhere"))
+    RedisCache[int](int, prefix="n").get(1)
+    os._exit(0)
+"""
+
+
+def test_jobs_that_end_without_signing_off_cost_no_hit(
+    pair: tuple[Worker, Worker], redis_url: str, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """By `os._exit` and by SIGTERM: they purged what they had to, and were told so."""
+    _, other = pair
+    job = tmp_path / "job.py"
+    job.write_text(JOB)
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "middleware"), "REDIS_URL": redis_url}
+    running = subprocess.Popen([sys.executable, str(job)], env=env)
+    assert hits_for(other, 4.0) == 1
+    assert running.wait(20) == 0
+    assert hits_for(other, BOUND + SLACK) == 1
+    assert standings(redis_server, "maxage") == []
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_worker_that_stands_still_while_it_is_idle_costs_no_hit(
+    pair: tuple[Worker, Worker], redis_server: RedisServer, writes: bool
+) -> None:
+    """As on serverless platforms, and after `docker pause`."""
+    one, other = pair
+    if writes:
+        hold_a_lease(one, other)
+        ends = time.monotonic() + 2 * IDLE_SECONDS
+        while standings(redis_server, "maxage") != ["left"]:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+    assert hits_for(one, 0.5) > 0
+    one.pause()
+    try:
+        assert hits_for(other, BOUND + 2 * SLACK) == 1
+    finally:
+        one.resume()
+    assert raw_http.request(one.port, "PUT", "/row?value=7").status == 200
+    assert raw_http.get(other.port, "/row").text == "7"
+
+
+def test_a_worker_that_stands_still_during_a_write_is_a_suspect(
+    pair: tuple[Worker, Worker], redis_server: RedisServer
+) -> None:
+    """Its row may be committed, and nothing of it is purged."""
+    one, other = pair
+    hold_a_lease(one, other)
+    one.pause()
+    try:
+        ends = time.monotonic() + BOUND + SLACK
+        while standings(redis_server, "maxage") != ["suspect"]:
+            assert time.monotonic() < ends
+            is_hit(other)
+    finally:
+        one.resume()

@@ -21,7 +21,7 @@ from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.groups import RouteGroups
 from maxage.invalidation.purger import Purger
 from maxage.redis_store import shared_state as redis_state
-from maxage.redis_store.leases import lease
+from maxage.redis_store.leases import lease, lease_manager
 from maxage.redis_store.leases.lease import Findings, Lease, Record
 from maxage.redis_store.leases.lease_manager import LeaseManager
 from maxage.redis_store.owed_purges import OwedPurges
@@ -196,8 +196,14 @@ def looks_that_are_new(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     patch.setattr(Lease, "trusts", property(lambda self: True))
 
 
-def _cut_off(trace: Trace, lookers: tuple[int, ...] = (1,)) -> None:
+def _write_and_see(trace: Trace) -> None:
+    trace.put()
+    trace.look(worker=1)
     trace.get()
+
+
+def _cut_off(trace: Trace, lookers: tuple[int, ...] = (1,)) -> None:
+    _write_and_see(trace)
     trace.break_link(worker=0, fault="cut")
     trace.put()
     trace.wait(6, lookers)
@@ -209,16 +215,16 @@ def _cut_off_without_a_look(trace: Trace) -> None:
 
 
 def empty_journal_to_renew(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    original = LeaseManager._renew
+    original = LeaseManager._write_own
 
-    def renew(self: LeaseManager, *args: Any) -> bool:
+    def write_own(self: LeaseManager, *args: Any) -> bool:
         owed, self._owed_purges = self._owed_purges, OwedPurges()  # type: ignore[misc]
         try:
             return original(self, *args)
         finally:
             self._owed_purges = owed  # type: ignore[misc]
 
-    patch.setattr(LeaseManager, "_renew", renew)
+    patch.setattr(LeaseManager, "_write_own", write_own)
 
 
 def _one_shard_away(trace: Trace) -> None:
@@ -251,10 +257,14 @@ def remembered_peers(patch: pytest.MonkeyPatch, trace: Trace) -> None:
 
 
 def _records_lost(trace: Trace) -> None:
+    _write_and_see(trace)
     trace.break_link(worker=0, fault="cut")
     trace.flush()
     trace.look(worker=1)
-    _cut_off(trace)
+    trace.get()
+    trace.put()
+    trace.wait(6, (1,))
+    trace.get()
 
 
 def empty_journal_to_sign_off(patch: pytest.MonkeyPatch, trace: Trace) -> None:
@@ -286,8 +296,77 @@ def own_clock_for_what_does_not_change(patch: pytest.MonkeyPatch, trace: Trace) 
 
 
 def _clock_set_back(trace: Trace) -> None:
+    _write_and_see(trace)
+    trace.break_link(worker=0, fault="cut")
     trace.set_clock(seconds=-30.0)
-    _cut_off(trace)
+    trace.put()
+    trace.wait(6, (1,))
+    trace.get()
+
+
+def lease_before_the_answer(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(LeaseManager, "take", lambda self: None)
+
+
+def _first_write_after_a_pause(trace: Trace) -> None:
+    trace.put()
+    trace.wait(7, (0, 1))
+    trace.get()
+    trace.break_link(worker=0, fault="full")
+    trace.put()
+    trace.wait(6, (1,))
+    trace.get()
+
+
+def lease_until_the_last_purge(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    recently = property(lambda self: self._clock() < self._wanted_until)
+    patch.setattr(Lease, "wanted", recently)
+
+
+def _late_commit_that_is_cut_off(trace: Trace) -> None:
+    trace.begin_write(worker=0, answer=False, late=True)
+    trace.wait(7, (0, 1))
+    trace.get()
+    trace.break_link(worker=0, fault="cut")
+    trace.let_go(trace.requests[0])
+    trace.wait(6, (1,))
+    trace.get()
+
+
+def another_name_after_a_doubtful_sign_off(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    def same_name(self: Lease) -> None:
+        self.former.add(self.identity)
+        self.is_on_record = False
+
+    patch.setattr(Lease, "retire", same_name)
+
+
+def _delayed_tombstone(trace: Trace) -> None:
+    trace.put()
+    trace.wait(6, ())
+    trace.break_link(worker=0, fault="records delayed")
+    trace.look(worker=0)
+    trace.break_link(worker=0, fault="none")
+    _write_and_see(trace)
+    trace.break_link(worker=0, fault="cut")
+    trace.deliver()
+    trace.put()
+    trace.wait(6, (1,))
+    trace.get()
+
+
+def lapsed_lease_for_what_is_owed(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(lease_manager, "lapsed", lease.tombstone)
+
+
+def _cut_off_while_idle_and_back_at_the_registry(trace: Trace) -> None:
+    trace.get()
+    trace.break_link(worker=0, fault="cut")
+    trace.put()
+    trace.break_link(worker=0, fault="full")
+    trace.look(worker=0)
+    trace.wait(6, (1,))
+    trace.get()
 
 
 NEEDED: list[tuple[Mutant, Callable[[Trace], None]]] = [
@@ -307,6 +386,10 @@ NEEDED: list[tuple[Mutant, Callable[[Trace], None]]] = [
     (remembered_peers, _records_lost),
     (empty_journal_to_sign_off, _end_with_a_purge_owed),
     (own_clock_for_what_does_not_change, _clock_set_back),
+    (lease_before_the_answer, _first_write_after_a_pause),
+    (lease_until_the_last_purge, _late_commit_that_is_cut_off),
+    (another_name_after_a_doubtful_sign_off, _delayed_tombstone),
+    (lapsed_lease_for_what_is_owed, _cut_off_while_idle_and_back_at_the_registry),
 ]
 
 
@@ -323,6 +406,34 @@ def test_each_rule_is_needed(
     removed(monkeypatch, trace)
     with pytest.raises(AssertionError, match="was acknowledged"):
         play(trace)
+    trace.teardown()
+
+
+def _freeze(trace: Trace) -> None:
+    """Worker 0 has owed nothing for some seconds, and stands still from now on."""
+    trace.put()
+    trace.wait(6, (0, 1))
+
+
+def _die(trace: Trace) -> None:
+    """Worker 0 has only read, and dies without signing off."""
+    trace.get(0)
+    trace.end(worker=0, signs_off=False)
+
+
+@pytest.mark.parametrize("begin", [_freeze, _die])
+def test_a_worker_that_owes_nothing_and_is_gone_costs_no_hit(
+    begin: Callable[[Trace], None],
+) -> None:
+    """It holds no lease that could lapse."""
+    trace = Trace()
+    begin(trace)
+    trace.get()
+    before = trace.hits
+    for _ in range(20):
+        trace.wait(1, (1,))
+        trace.get()
+    assert trace.hits == before + 20
     trace.teardown()
 
 

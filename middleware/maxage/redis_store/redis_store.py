@@ -2,8 +2,10 @@
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import ceil
+from time import monotonic
 from typing import Any, Final, cast, final
 
 from maxage.errors import StoreUnavailableError
@@ -39,23 +41,23 @@ class _LoopSide:
 
 
 @final
-class _Mutating:
-    """Encloses one mutating request; see `Store.mutating`."""
+class _Leased:
+    """Encloses a mutating request that may be acknowledged without its purge.
 
-    __slots__ = ("_join", "_redis_state")
+    A lease is taken while the handler runs; `RedisStore._purged` waits for it.
+    """
 
-    def __init__(self, redis_state: RedisState, join: Callable[[], Awaitable[None]]) -> None:
+    __slots__ = ("_redis_state",)
+
+    def __init__(self, redis_state: RedisState) -> None:
         self._redis_state: Final = redis_state
-        self._join: Final = join
 
     async def __aenter__(self) -> bool:
-        lease = self._redis_state.lease_manager.lease
-        valid = lease.valid
-        if not valid:
-            await self._join()
-            valid = lease.valid
-        lease.begin_mutation()
-        return valid and self._redis_state.trusted
+        lease_manager = self._redis_state.lease_manager
+        lease_manager.lease.begin_mutation()
+        if not lease_manager.lease.valid:
+            lease_manager.take()
+        return self._redis_state.trusted
 
     async def __aexit__(self, *_: object) -> None:
         self._redis_state.lease_manager.lease.end_mutation()
@@ -211,22 +213,31 @@ class RedisStore:
     async def _purged(self, purge: P) -> P:
         """Send a purge; owe each group that is not confirmed."""
         with purge:
-            if not self.redis_state.lease_manager.lease.valid:
-                await self._join_to_write()
-            replicated = (
-                purge.is_confirmed_by_replica and self.settings.cache_on_lost_purge == "refuse"
-            )
+            taking = self.redis_state.lease_manager.take()
+            ends = monotonic() + self.redis_state.patience(self.settings.cache_write_budget)
+            replicated = purge.is_confirmed_by_replica and self._refuses
             run = self._side().connections.run
             purge.take(await run(purge.keys, purge.command, replicated=replicated))
+            if taking is not None and not taking.done():
+                # The answer must not leave before others notice the loss of a later purge.
+                left = max(0.0, ends - monotonic())
+                await asyncio.wait([asyncio.wrap_future(taking)], timeout=left)
         return purge
 
-    def mutating(self) -> "_Mutating":
-        """Enclose a mutating request; see `Store.mutating`."""
-        return _Mutating(self.redis_state, self._join_to_write)
+    def mutating(self) -> AbstractAsyncContextManager[bool]:
+        """Enclose a mutating request; see `Store.mutating`.
 
-    async def _join_to_write(self) -> None:
-        """Take part in the leases, within the write budget."""
-        await self._joined(self.settings.cache_write_budget)
+        With `CACHE_ON_LOST_PURGE=refuse` no request is acknowledged without its purge, so that no
+        lease is needed.
+        """
+        return self._refusing() if self._refuses else _Leased(self.redis_state)
+
+    @asynccontextmanager
+    async def _refusing(self) -> AsyncIterator[bool]:
+        """Look at the leases, if that was not done, within the write budget."""
+        if not self.redis_state.trusted:
+            await self._joined(self.settings.cache_write_budget)
+        yield self.redis_state.trusted
 
     async def _joined(self, seconds: float) -> bool:
         """Take part in the leases; return whether answers may be trusted after the first look."""

@@ -157,12 +157,14 @@ class RedisState(TokenAuthority):
         self.owed_purges.add(groups)
         # Again, for copies that were kept just before the purge was owed.
         self.purging(groups)
-        if not self.lease_manager.lease.watched:
+        lease = self.lease_manager.lease
+        if lease.wanted and not lease.watched:
             self.unwatched_purges += 1
             if self.unwatched_purges == 1:
                 logger.warning(
-                    "This worker has not reached Redis since it started. If it dies now, other "
-                    "workers may serve responses that its writes made stale."
+                    "This worker acknowledged a write while it could not reach Redis, and held no "
+                    "lease. Until it reaches Redis, other workers may serve responses that the "
+                    "write made stale. CACHE_ON_LOST_PURGE=refuse refuses such writes."
                 )
         self.recover()
 
@@ -193,6 +195,8 @@ class RedisState(TokenAuthority):
 
     def close(self) -> None:
         """Sign off and stop the background probe; `reopen` permits it again."""
+        if not self.owed_purges.empty:
+            self.pay()
         self.lease_manager.sign_off()
         self.recovery.stop()
 

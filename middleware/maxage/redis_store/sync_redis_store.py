@@ -98,11 +98,7 @@ class SyncRedisStore:
     def _purged(self, purge: P) -> P:
         """Send a purge; owe each group that is not confirmed."""
         with purge:
-            if not self.redis_state.lease_manager.lease.valid:
-                self._joined(self._settings.cache_write_budget)
-            replicated = (
-                purge.is_confirmed_by_replica and self._settings.cache_on_lost_purge == "refuse"
-            )
+            replicated = purge.is_confirmed_by_replica and self._refuses
             run = self._connections.run
             purge.take(run(purge.keys, purge.command, replicated=replicated))
         return purge

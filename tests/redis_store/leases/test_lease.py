@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maxage.redis_store.leases.lease import (
+    IDLE_SECONDS,
     LEASE_SECONDS,
     LOOK_INTERVAL,
     SUSPICION_SECONDS,
@@ -273,13 +274,54 @@ def test_a_process_ignores_its_own_record(me: Looking) -> None:
 
 
 def test_leaving_trusts_nothing_and_comes_back_as_another(me: Looking) -> None:
-    """The tombstone of the old name stays true."""
+    """The tombstone of the old name, which may still be on its way, stays true."""
     me.look({"a": leased(NOW)})
+    before = me.lease.sign_on()
     me.lease.renewed(asked_at=me.clock())
-    before = me.lease.identity
     me.lease.leave()
     assert (me.lease.trusts, me.lease.valid, me.lease.watched) == (False, False, False)
     assert me.lease.identity != before
+    assert me.lease.former == {before}
+
+
+def test_a_name_is_used_again_when_its_tombstone_is_confirmed(me: Looking) -> None:
+    """And no more when that tombstone is so old that a peer may be removing it."""
+    name = me.lease.sign_on()
+    me.lease.retire()
+    me.lease.signed_off((name,), asked_at=me.clock())
+    assert me.lease.sign_on() == name
+    me.lease.retire()
+    me.lease.signed_off((name,), asked_at=me.clock())
+    me.advance(TOMBSTONE_SECONDS / 2 + 1)
+    assert me.lease.sign_on() != name
+
+
+def test_a_former_name_is_no_peer(me: Looking) -> None:
+    """Its lease lapses while its tombstone is on its way; it owes nothing."""
+    name = me.lease.sign_on()
+    me.lease.retire()
+    assert not me.look({name: leased(NOW - 4000)}).purge
+
+
+def test_a_lease_is_wanted_during_mutating_requests_and_some_seconds_longer(me: Looking) -> None:
+    """A process that writes now and then does not sign off between its writes."""
+    assert not me.lease.wanted
+    me.lease.begin_mutation()
+    me.advance(2 * IDLE_SECONDS)
+    assert not me.lease.give_up()
+    me.lease.end_mutation()
+    me.advance(IDLE_SECONDS - 0.001)
+    assert not me.lease.give_up()
+    me.advance(0.001)
+    assert not me.lease.wanted
+
+
+def test_a_lease_that_is_given_up_is_not_valid_for_the_next_request(me: Looking) -> None:
+    """Though its tombstone is not written yet: that request takes a lease anew."""
+    me.lease.renewed(asked_at=me.clock())
+    assert me.lease.give_up()
+    me.lease.begin_mutation()
+    assert not me.lease.valid
 
 
 def test_mutating_requests_are_counted(me: Looking) -> None:

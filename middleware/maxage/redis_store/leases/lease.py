@@ -1,10 +1,14 @@
 """The rules of leases: workers notice that another worker can no longer purge (design section 5).
 
-Each process that may acknowledge writes has a record in a registry, one hash for a namespace: the
-end of its lease, by the server's clock. It renews the lease only while it owes no purge. A worker
-with a lapsed lease is a suspect: it may be acknowledging writes without purging, or may have died
-with purges owed. A process that finds a suspect purges the namespace, and again once per lease
-until the suspect is back or is given up.
+Each process that acknowledges writes has a record in a registry, one hash for a namespace: the end
+of its lease, by the server's clock. It renews the lease only while it owes no purge. A worker with
+a lapsed lease is a suspect: it may be acknowledging writes without purging, or may have died with
+purges owed. A process that finds a suspect purges the namespace, and again once per lease until the
+suspect is back or is given up.
+
+A process that owes nothing and acknowledges nothing holds no lease: it may end or stand still at
+any moment. So readers and scripts hold none, and a worker signs off some seconds after its last
+mutating request, and takes a lease again before the answer of the next one leaves.
 
 These are rules over values and a clock that is passed; `lease_manager` carries them out.
 """
@@ -23,6 +27,8 @@ LOOK_INTERVAL: Final = 1.0
 """Seconds between two looks. Lease and interval together bound the staleness of a lost purge."""
 SUSPICION_SECONDS: Final = 60.0
 """Seconds after which a suspect that does not come back is given up."""
+IDLE_SECONDS: Final = 5.0
+"""Seconds for which a process holds its lease after its last mutating request."""
 TOMBSTONE_SECONDS: Final = 600.0
 """Seconds for which the registry says that a worker signed off, or was given up."""
 
@@ -82,6 +88,11 @@ class Record:
         return tombstone(server_now)
 
 
+def lapsed(server_now: int) -> Record:
+    """Return the record of a worker that owes purges and holds no lease: peers purge at once."""
+    return Record(standing=Standing.LEASED, due=server_now)
+
+
 def leased(server_now: int) -> Record:
     """Return the record of a worker that renews its lease."""
     return Record(standing=Standing.LEASED, due=server_now + _milliseconds(LEASE_SECONDS))
@@ -127,9 +138,16 @@ class Lease:
         self.identity = process_identity()
         self.looked_at: float | None = None
         """The time (monotonic) of the last look that was carried out; None: there was none."""
+        self.is_on_record = False
+        """Whether the registry may have a record of the identity that is no tombstone."""
+        self.former: set[str] = set()
+        """Identities that were given up, and whose tombstones are not confirmed."""
+        self._signed_off_at = float("inf")
+        """The time of the tombstone of the identity."""
         self._peers: dict[str, _Peer] = {}
         self._trusted_until = float("-inf")
         self._valid_until = float("-inf")
+        self._wanted_until = float("-inf")
         self._mutations = 0
 
     @property
@@ -161,6 +179,11 @@ class Lease:
         """Whether no mutating request is under way."""
         return self._mutations == 0
 
+    @property
+    def wanted(self) -> bool:
+        """Whether this process acknowledges writes, or did so a moment ago."""
+        return self._mutations > 0 or self._clock() < self._wanted_until
+
     def begin_mutation(self) -> None:
         """Count a mutating request; `end_mutation` follows when its purge is confirmed or owed."""
         with self._lock:
@@ -170,6 +193,18 @@ class Lease:
         """Stop counting a mutating request."""
         with self._lock:
             self._mutations -= 1
+            self._wanted_until = self._clock() + IDLE_SECONDS
+
+    def give_up(self) -> bool:
+        """Hold the lease no longer, unless it is wanted; return whether it is given up.
+
+        One step: a mutating request that begins afterwards does not find the lease valid.
+        """
+        with self._lock:
+            if self.wanted:
+                return False
+            self._valid_until = float("-inf")
+            return True
 
     def look(self, registry: Mapping[str, Record], *, server_now: int, asked_at: float) -> Findings:
         """Compare the registry with the remembered peers.
@@ -202,7 +237,8 @@ class Lease:
     def _remember(self, registry: Mapping[str, Record], server_now: int, asked_at: float) -> None:
         for name, record in registry.items():
             known = self._peers.get(name)
-            if name != self.identity and (known is None or known.record != record):
+            is_own = name == self.identity or name in self.former
+            if not is_own and (known is None or known.record != record):
                 # An unchanged record keeps its end: setting the server's clock back makes no lease
                 # longer.
                 left = (record.due - server_now) * _MILLISECOND
@@ -218,21 +254,60 @@ class Lease:
             asked_at + LEASE_SECONDS, min(ends, default=asked_at + LEASE_SECONDS) + LOOK_INTERVAL
         )
 
+    def sign_on(self) -> str:
+        """Return the name under which a lease is written now.
+
+        A tombstone that may be about to end is not taken back: a peer may be removing it.
+        """
+        is_old = self._clock() > self._signed_off_at + TOMBSTONE_SECONDS / 2
+        if is_old and not self.is_on_record:
+            self.identity = process_identity()
+        self.is_on_record = True
+        return self.identity
+
     def renewed(self, *, asked_at: float) -> None:
         """Note that the lease was renewed; it counts from before the server was asked."""
         self._valid_until = asked_at + LEASE_SECONDS
 
+    def lapses(self, *, asked_at: float) -> None:
+        """Note that the registry has a lapsed lease of this process."""
+        self._valid_until = asked_at
+
+    def retire(self) -> None:
+        """Give up the identity until its tombstone is confirmed.
+
+        A tombstone that was sent and not confirmed may arrive at any time. Under the same name it
+        would hide a later lease.
+        """
+        self.former.add(self.identity)
+        self.identity = process_identity()
+        self.is_on_record = False
+
+    def signed_off(self, names: Collection[str], *, asked_at: float) -> None:
+        """Note that these former names have tombstones; the last one is used again.
+
+        So a worker has one record however often it signs off.
+        """
+        self.former.difference_update(names)
+        for name in names:
+            if not self.is_on_record:
+                self.identity, self._signed_off_at = name, asked_at
+
     def leave(self) -> None:
         """Trust no hits and give up the lease; the process takes part again under a new name."""
-        self._trusted_until = self._valid_until = float("-inf")
+        self._trusted_until = self._valid_until = self._wanted_until = float("-inf")
         self._peers = {}
-        self.identity = process_identity()
+        if self.is_on_record:
+            self.retire()
 
     def after_fork(self) -> None:
         """Start anew in a forked process: the lease is the parent's."""
         self._lock = threading.Lock()
         self._mutations = 0
+        self._signed_off_at = float("inf")
         self.leave()
+        self.identity = process_identity()
+        self.former.clear()
 
 
 def _is_over(name: str, peer: _Peer, now: float) -> bool:
