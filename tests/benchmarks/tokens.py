@@ -51,7 +51,7 @@ async def _measured(app: Any, asked: argparse.Namespace) -> None:
     assert answer == b" hit", answer
     store = cast("Any", app.cache.store)
     assert isinstance(store, RedisStore)
-    batcher = cast("Any", store)._side().lookups
+    batcher = cast("Any", store)._sides.get().lookups
     with_tokens, is_current = batcher._fetch, reader.is_current
     known: dict[str, bytes | None] = {}
 

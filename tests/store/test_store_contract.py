@@ -750,7 +750,7 @@ async def test_how_long_a_token_lives_is_not_asked_where_this_process_wrote_it(
 async def test_what_is_written_in_one_turn_shares_one_round_trip(on_redis: RedisStore) -> None:
     """And each is told of its own."""
     assert await values_of(on_redis, b"a") == [None]
-    together: Any = cast("Any", on_redis)._side().commands
+    together: Any = cast("Any", on_redis)._sides.get().commands
     send, sent = together._send, list[int]()
 
     async def counting(commands: Sequence[Any]) -> Sequence[Any]:

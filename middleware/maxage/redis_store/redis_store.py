@@ -1,8 +1,7 @@
 """The store on Redis or Valkey."""
 
 import asyncio
-import weakref
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import ceil
 from time import monotonic
@@ -14,6 +13,7 @@ from maxage.redis_store.leases.lease_manager import LOOK_TIMEOUT
 from maxage.redis_store.near.near_cache import NearCache
 from maxage.redis_store.servers.commands import Command, Fetched, as_written
 from maxage.redis_store.servers.connections import Connections
+from maxage.redis_store.servers.per_loop import PerLoop
 from maxage.redis_store.shared_state import RedisState, redis_state_for
 from maxage.redis_store.token_purge import P, Renewal, Softening
 from maxage.settings import CacheSettings
@@ -25,12 +25,9 @@ from maxage.store.tokens import token_key
 class _LoopSide:
     """The connections of one event loop, and the batches that each of its turns sends on them."""
 
-    __slots__ = ("commands", "connections", "lookups", "loop")
+    __slots__ = ("commands", "connections", "lookups")
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, connections: Connections, lookups: LookupBatcher
-    ) -> None:
-        self.loop: Final = weakref.ref(loop)
+    def __init__(self, connections: Connections, lookups: LookupBatcher) -> None:
         self.connections: Final = connections
         self.lookups: Final = lookups
         self.commands: Final = CommandBatcher(self._run)
@@ -81,11 +78,7 @@ class RedisStore:
             url, self._namespace, self.settings.redis_credentials
         )
         self.redis_state.replica_lag = self.settings.cache_replica_lag
-        self._sides: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSide] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._last_side: _LoopSide | None = None
-        """The side that was used last; most processes have only one."""
+        self._sides: Final = PerLoop(self._new_side, self._close_side, _abandon)
         self._near: NearCache | None = None
 
     def __repr__(self) -> str:
@@ -115,18 +108,12 @@ class RedisStore:
         """Take part in the leases, and connect, if the server answers."""
         self.redis_state.reopen()
         await self._joined(LOOK_TIMEOUT)
-        await self._side().connections.connect()
+        await self._sides.get().connections.connect()
 
     async def close(self) -> None:
         """Sign off, and close the connections of this event loop; use opens the store again."""
-        near = self._near
-        if near is not None and near.listeners.belong_to(asyncio.get_running_loop()):
-            self._near = None
-            await near.listeners.stop()
         await asyncio.to_thread(self.redis_state.lease_manager.sign_off)
-        side, self._last_side = self._sides.pop(asyncio.get_running_loop(), None), None
-        if side is not None:
-            await side.connections.close()
+        await self._sides.close()
 
     async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Return values and tokens; all reads of this turn of the loop share one round trip.
@@ -134,7 +121,7 @@ class RedisStore:
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
         """
-        return await self._side().lookups.read(keys, groups)
+        return await self._sides.get().lookups.read(keys, groups)
 
     async def write(
         self,
@@ -156,7 +143,7 @@ class RedisStore:
         try:
             commands = next(rounds)
             while True:
-                commands = rounds.send(await self._side().commands.send(commands))
+                commands = rounds.send(await self._sides.get().commands.send(commands))
         except StopIteration as end:
             stored: bool = end.value
             return stored
@@ -166,19 +153,19 @@ class RedisStore:
         if not self.redis_state.trustworthy:
             return None
         commands = [("SET", key, value, "NX", "PX", int(keep_for * 1000)), ("GET", key)]
-        _, present = await self._side().commands.send(commands)
+        _, present = await self._sides.get().commands.send(commands)
         return present if isinstance(present, bytes) else None
 
     async def delete(self, keys: Sequence[bytes]) -> bool:
         """Remove the values without blocking the server (UNLINK)."""
-        answers = await self._side().commands.send([("UNLINK", key) for key in keys])
+        answers = await self._sides.get().commands.send([("UNLINK", key) for key in keys])
         return bool(answers) and all(isinstance(answer, int) for answer in answers)
 
     async def enlist(
         self, name: bytes, keys: Sequence[bytes], *, most: int, keep_for: float
     ) -> Sequence[bytes]:
         """Move keys to the end of a list; return those that fell out of it."""
-        send = self._side().commands.send
+        send = self._sides.get().commands.send
         (left,) = await send([("PTTL", name)])
         lasting = max(ceil(keep_for), left // 1000 if isinstance(left, int) else 0)
         commands: list[Command] = []
@@ -192,7 +179,7 @@ class RedisStore:
 
     async def enlisted(self, name: bytes) -> Sequence[bytes]:
         """Read a list."""
-        (answer,) = await self._side().commands.send([("LRANGE", name, 0, -1)])
+        (answer,) = await self._sides.get().commands.send([("LRANGE", name, 0, -1)])
         return _keys_in(answer)
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
@@ -216,7 +203,7 @@ class RedisStore:
             taking = self.redis_state.lease_manager.take()
             ends = monotonic() + self.redis_state.patience(self.settings.cache_write_budget)
             replicated = purge.is_confirmed_by_replica and self._refuses
-            run = self._side().connections.run
+            run = self._sides.get().connections.run
             purge.take(await run(purge.keys, purge.command, replicated=replicated))
             if taking is not None and not taking.done():
                 # The answer must not leave before others notice the loss of a later purge.
@@ -233,7 +220,7 @@ class RedisStore:
         return self._refusing() if self._refuses else _Leased(self.redis_state)
 
     @asynccontextmanager
-    async def _refusing(self) -> AsyncIterator[bool]:
+    async def _refusing(self) -> AsyncGenerator[bool]:
         """Look at the leases, if that was not done, within the write budget."""
         if not self.redis_state.trusted:
             await self._joined(self.settings.cache_write_budget)
@@ -253,7 +240,7 @@ class RedisStore:
         if not state.trustworthy and not await self._joined(self.settings.cache_read_budget):
             raise StoreUnavailableError("a purge is owed")
         token_keys = [token_key(self._namespace, group) for group in groups]
-        connections = self._side().connections
+        connections = self._sides.get().connections
         fetched = await connections.fetch(keys, token_keys, state.lifetimes.beginning)
         if not state.trustworthy:
             # A purge came to be owed before the answer arrived.
@@ -273,17 +260,21 @@ class RedisStore:
         )
         self._near.listeners.start(connections.connection_to)
 
-    def _side(self) -> _LoopSide:
-        loop, side = asyncio.get_running_loop(), self._last_side
-        if side is not None and side.loop() is loop:
-            return side
-        side = self._sides.get(loop)
-        if side is None:
-            connections = Connections(self.redis_state.topology, self.settings)
-            side = self._sides[loop] = _LoopSide(loop, connections, LookupBatcher(self._fetch))
-            self._listen(connections)
-        self._last_side = side
-        return side
+    def _new_side(self) -> _LoopSide:
+        connections = Connections(self.redis_state.topology, self.settings)
+        self._listen(connections)
+        return _LoopSide(connections, LookupBatcher(self._fetch))
+
+    async def _close_side(self, side: _LoopSide) -> None:
+        near = self._near
+        if near is not None and near.listeners.belong_to(asyncio.get_running_loop()):
+            self._near = None
+            await near.listeners.stop()
+        await side.connections.close()
+
+
+def _abandon(side: _LoopSide) -> None:
+    side.connections.abandon()
 
 
 def _keys_in(answer: Any) -> list[bytes]:

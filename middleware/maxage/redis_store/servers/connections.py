@@ -69,6 +69,11 @@ class Connections:
         for connections in self._per_node.take_all():
             await connections.close()
 
+    def abandon(self) -> None:
+        """Close the connections, now that their event loop has ended."""
+        for connections in self._per_node.take_all():
+            connections.abandon()
+
     def connection_to(self, node: Node) -> AbstractConnection:
         """Return a new connection to a server, not connected yet and never shared."""
         return self._per_node[node].new_connection()
@@ -196,6 +201,11 @@ class NodeConnections:
         """Close the connections; use makes new ones."""
         await self._dialer.close()
         await self._waiting_dialer.close()
+
+    def abandon(self) -> None:
+        """Close the connections, now that their event loop has ended."""
+        self._dialer.abandon()
+        self._waiting_dialer.abandon()
 
     def new_connection(self) -> AbstractConnection:
         """Return a connection, not connected yet, that reads the server's history first."""

@@ -78,6 +78,11 @@ class Dialer:
             self._pipelined.close()
             self._pipelined = None
 
+    def abandon(self) -> None:
+        """Close the connection of an event loop that has ended."""
+        if self._pipelined is not None:
+            self._pipelined.abandon()
+
     async def _dial(self) -> PipelinedConnection:
         connection = self._connect()
         if self._lost:

@@ -25,6 +25,7 @@ from maxage.observe.counters import PROCESS
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import SERVER_IS_ELSEWHERE, connection_history
 from maxage.redis_store.servers.packing import joined, packed
+from maxage.redis_store.servers.per_loop import abandon
 
 FAILURES: Final = (RedisError, OSError, TimeoutError)
 """Raised when a server fails or sends an invalid reply."""
@@ -140,6 +141,11 @@ class PipelinedConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close at once."""
         self._end(RedisConnectionError("the connection was closed"))
+
+    def abandon(self) -> None:
+        """Close, now that the event loop has ended."""
+        self._open = False
+        abandon(self._transport)
 
     # called by the event loop
 
