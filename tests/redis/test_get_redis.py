@@ -1,11 +1,14 @@
 """`get_redis` and `get_async_redis`: redis-py as it is, and an empty Redis while there is none."""
 
+import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+import httpx
 import pytest
 import redis
+from fastapi import Depends, FastAPI
 
 from maxage.errors import UnsupportedWhileAwayError
 from maxage.redis import AsyncRedis, Redis, get_async_redis, get_redis
@@ -262,3 +265,40 @@ def test_the_password_is_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     client.get("k")
     assert "s3cret" not in repr(client)
     assert "s3cret" not in str(client.connection_pool)
+
+
+async def test_the_twin_as_a_dependency_makes_one_connection(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests share the connections of their event loop."""
+    monkeypatch.setenv("REDIS_URL", own_redis.url)
+    app = FastAPI()
+
+    @app.get("/")
+    async def read(client: Annotated[Any, Depends(get_async_redis)]) -> int:
+        return int(await client.incr("requests"))
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        before = int(own_redis.info("stats")["total_connections_received"])
+        for number in range(1, 21):
+            assert (await client.get("/")).json() == number
+        # One is the question for the number itself.
+        after = int(own_redis.info("stats")["total_connections_received"])
+        assert after - before <= 2
+
+
+@pytest.mark.usefixtures("here")
+def test_the_twin_serves_several_event_loops() -> None:
+    """One after the other, and a client that was made before the loop runs."""
+    client = get_async_redis()
+
+    async def use() -> None:
+        assert await client.set("k", "v") is True
+        assert await asyncio.gather(*(get_async_redis().get("k") for _ in range(5))) == [b"v"] * 5
+        async with get_async_redis() as other:
+            assert await other.get("k") == b"v"
+        assert await client.get("k") == b"v"
+
+    for _ in range(3):
+        asyncio.run(use())

@@ -16,7 +16,6 @@ import redis
 import redis.asyncio
 from redis.asyncio.client import Pipeline as _AsyncPipeline
 from redis.asyncio.client import PubSub as _AsyncPubSub
-from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.client import Pipeline as _Pipeline
 from redis.client import PubSub as _PubSub
@@ -25,7 +24,9 @@ from redis.retry import Retry
 from maxage.process_settings import process_settings
 from maxage.redis.cluster_clients import RedisCluster, async_cluster_client, cluster_client
 from maxage.redis.fallback import FallbackClient, unsupported
+from maxage.redis.loop_pool import LoopPool
 from maxage.redis_options import client_options
+from maxage.redis_store.servers.node import Node
 from maxage.redis_store.shared_state import RedisState, redis_state_for
 from maxage.redis_url import ServerGroup, server_group, server_url
 from maxage.settings import CacheSettings
@@ -193,7 +194,11 @@ def get_redis() -> Redis:
 
 
 def get_async_redis() -> AsyncRedis:
-    """Return a new awaitable client for the running event loop, the twin of `get_redis`."""
+    """Return a new awaitable client, the twin of `get_redis`.
+
+    Clients share the connections of the event loop that runs their commands; closing a client
+    leaves these open. They are closed when the loop ends.
+    """
     settings = process_settings()
     state, cluster = _servers(settings)
     if state is not None and cluster is not None:
@@ -201,12 +206,17 @@ def get_async_redis() -> AsyncRedis:
         return cast("AsyncRedis", client)
     if state is None or state.node is None:
         return AsyncRedis()
-    node = state.node
+    return _with_state(AsyncRedis(connection_pool=_loop_pool(settings, state.node)), state)
+
+
+@lru_cache(maxsize=8)
+def _loop_pool(settings: CacheSettings, node: Node) -> LoopPool:
+    def connect_timeout() -> float:
+        is_slow = _is_slow_to_connect(settings) and not node.breaker.suspicious
+        return settings.cache_connect_budget if is_slow else settings.cache_read_budget
+
     options = node.options(in_loop=True) | _options(settings)
-    if _is_slow_to_connect(settings) and not node.breaker.suspicious:
-        options["socket_connect_timeout"] = settings.cache_connect_budget
-    pool = redis.asyncio.ConnectionPool(retry=AsyncRetry(NoBackoff(), 0), **options)
-    return _with_state(cast("AsyncRedis", AsyncRedis.from_pool(pool)), state)
+    return LoopPool(connect_timeout, **options)
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from maxage import CacheSettings, apurge
-from maxage.redis import RedisCache
+from maxage.redis import RedisCache, get_async_redis
 from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_store.servers.per_loop import PerLoop
 
@@ -55,13 +55,22 @@ async def set_value(settings: CacheSettings) -> None:
     assert await RedisCache[int](int, prefix="n", settings=settings).aset(1, 1)
 
 
+async def ask(_: CacheSettings) -> None:
+    assert await get_async_redis().set("k", "v")
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("runner", RUNNERS)
-@pytest.mark.parametrize("use", [purge, set_value])
+@pytest.mark.parametrize("use", [purge, set_value, ask])
 def test_an_event_loop_that_ends_keeps_no_connection(
-    runner: str, use: Callable[[CacheSettings], Awaitable[None]], redis_url: str
+    runner: str,
+    use: Callable[[CacheSettings], Awaitable[None]],
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Scripts, tests and task queues make a loop each time."""
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("CACHE_READ_BUDGET", "5")
     settings = settings_for(redis_url)
     RUNNERS[runner](use(settings))
     gc.disable()
