@@ -2,6 +2,7 @@
 
 import logging
 from functools import lru_cache
+from typing import Final
 
 from maxage.errors import SettingsError
 from maxage.redis_store.redis_store import RedisStore
@@ -13,6 +14,9 @@ from maxage.store.memory import MemoryStore
 from maxage.worker_count import configured_workers
 
 logger = logging.getLogger("maxage")
+
+_KEPT: Final = 16
+"""Stores on a server that are kept for their next use, with their threads and connections."""
 
 
 def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
@@ -44,7 +48,7 @@ def given_settings(settings: CacheSettings | None, store: Store | None) -> Cache
     return (settings or store.settings).model_copy(update=where)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_KEPT)
 def store_for(settings: CacheSettings) -> Store:
     """Return the store that the settings name; without a URL, the embedded one."""
     url = server_url(settings.redis_url)
@@ -53,7 +57,7 @@ def store_for(settings: CacheSettings) -> Store:
     return RedisStore(url, settings)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_KEPT)
 def sync_store_for(settings: CacheSettings) -> SyncStore:
     """Return the synchronous half of `store_for`."""
     return sync_half(store_for(settings))
@@ -74,7 +78,7 @@ def sync_half(store: Store) -> SyncStore:
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_KEPT)
 def _sync_redis(url: str, settings: CacheSettings) -> SyncStore:
     return SyncRedisStore(url, settings)
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Final, final
 
@@ -48,7 +49,7 @@ class Recovery:
         self._owed_purges: Final = owed_purges
         self._purge_command: Final = purge_command
         self._attempted: Final = attempted
-        self._stopped: Final = threading.Event()
+        self.stopped: Final = threading.Event()
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -72,37 +73,39 @@ class Recovery:
     def start(self) -> None:
         """Start the probe unless it runs or was stopped."""
         with self._lock:
-            if self._thread is None and not self._stopped.is_set():
+            if not self._owed_purges.empty:
+                _owing.add(self)
+            if self._thread is None and not self.stopped.is_set():
                 self._thread = threading.Thread(
-                    target=self._run, name="maxage-recovery", daemon=True
+                    target=_run, args=(weakref.ref(self),), name="maxage-recovery", daemon=True
                 )
                 self._thread.start()
 
     def stop(self) -> None:
         """Stop the probe; `allow` permits it again."""
-        self._stopped.set()
+        self.stopped.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(PROBE_TIMEOUT * 2)
 
     def allow(self) -> None:
         """Permit the probe, and start it if there is work for it."""
-        self._stopped.clear()
+        self.stopped.clear()
         if not self._is_done:
             self.start()
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            if self.attempt():
-                with self._lock:
-                    # Under the lock: a purge that is owed from now on finds either this thread at
-                    # work or no thread.
-                    if self._is_done or self._stopped.is_set():
-                        self._thread = None
-                        return
-            self._stopped.wait(PROBE_INTERVAL)
-        with self._lock:
-            self._thread = None
+    def probe(self) -> bool:
+        """Try once; return whether the thread goes on."""
+        if self.stopped.is_set() or self.attempt():
+            with self._lock:
+                # Under the lock: a purge that is owed from now on finds either this thread at work
+                # or no thread.
+                if self._owed_purges.empty:
+                    _owing.discard(self)
+                if self._is_done or self.stopped.is_set():
+                    self._thread = None
+                    return False
+        return True
 
     def attempt(self) -> bool:
         """Learn the servers, reach each once, and make the purges owed to those that answer.
@@ -168,3 +171,15 @@ class Recovery:
             logger.warning("Redis is available again: serving cached responses.")
         # The next requests get their whole budgets again.
         node.succeeded()
+
+
+_owing: Final[set[Recovery]] = set()
+"""Those that owe purges, which must not be forgotten with their stores."""
+
+
+def _run(reference: "weakref.ref[Recovery]") -> None:
+    """Probe, in a thread, until there is nothing to do or the store is garbage."""
+    while (recovery := reference()) is not None and recovery.probe():
+        stopped = recovery.stopped
+        del recovery
+        stopped.wait(PROBE_INTERVAL)

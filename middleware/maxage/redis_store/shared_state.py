@@ -210,7 +210,9 @@ class RedisState(TokenAuthority):
         self.lease_manager.after_fork()
 
 
-_redis_states: dict[tuple[str, str, RedisCredentials | None], RedisState] = {}
+_States = weakref.WeakValueDictionary[tuple[str, str, RedisCredentials | None], RedisState]
+_redis_states: Final[_States] = weakref.WeakValueDictionary()
+"""Each state lives as long as a store or client has it, or a thread must make its owed purges."""
 _lock: Final = fork_safe_lock()
 
 
@@ -225,8 +227,11 @@ def redis_state_for(
         credentials: returns the password, in place of the URL's.
     """
     with _lock:
-        made = RedisState(url, namespace, credentials)
-        return _redis_states.setdefault((url, namespace, credentials), made)
+        key = (url, namespace, credentials)
+        state = _redis_states.get(key)
+        if state is None:
+            state = _redis_states[key] = RedisState(url, namespace, credentials)
+        return state
 
 
 def redis_states() -> tuple[RedisState, ...]:

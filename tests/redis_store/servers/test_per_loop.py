@@ -44,7 +44,9 @@ RUNNERS: dict[str, Callable[[Any], object]] = {
 
 
 def settings_for(url: str) -> CacheSettings:
-    return CacheSettings(redis_url=url, cache_near_bytes=0, cache_write_budget=5.0)
+    return CacheSettings(
+        redis_url=url, cache_near_bytes=0, cache_read_budget=5.0, cache_write_budget=5.0
+    )
 
 
 async def purge(settings: CacheSettings) -> None:

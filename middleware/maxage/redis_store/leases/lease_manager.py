@@ -52,7 +52,7 @@ class LeaseManager:
         clock: Clock = monotonic_clock,
     ) -> None:
         self.lease: Final = Lease(clock=clock)
-        self.heartbeat: Final = Heartbeat(self._look, self._leave)
+        self.heartbeat: Final = Heartbeat(self._look, self._leave, must_go_on=self._is_on_record)
         self._topology: Final = topology
         self._owed_purges: Final = owed_purges
         self._pay: Final = pay
@@ -101,6 +101,9 @@ class LeaseManager:
         self._taking = None
         self.heartbeat.after_fork()
         self.lease.after_fork()
+
+    def _is_on_record(self) -> bool:
+        return self.lease.is_on_record or bool(self.lease.former)
 
     def _look(self) -> bool:
         # A request that begins later is not seen by this look: its future is the next one's.
