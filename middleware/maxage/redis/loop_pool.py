@@ -30,9 +30,9 @@ class _Pool(ConnectionPool):
 
     def make_connection(self) -> AbstractConnection:
         """Make a connection with the time-out of this moment."""
-        connection: Any = super().make_connection()
-        connection.socket_connect_timeout = self._connect_timeout()
-        made: AbstractConnection = connection
+        pool: Any = super()
+        made: AbstractConnection = pool.make_connection()
+        made.socket_connect_timeout = self._connect_timeout()
         return made
 
 
