@@ -11,22 +11,19 @@ from maxage.cli.explain import explain
 from maxage.cli.inspect import inspect
 from maxage.cli.purge import purge
 from maxage.cli.routes import routes
+from maxage.cli.serve import serve
 from maxage.cli.stats import stats
 from maxage.cli.top import top
 from maxage.cli.usage import UsageError
+from maxage.cli.warm import warm
 
 _Refused: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 """The class of all complaints about arguments; typer has no public name for it."""
 
 _COMMANDS: Final[tuple[Callable[..., int], ...]] = (
-    stats,
-    top,
-    inspect,
-    purge,
-    routes,
-    explain,
-    doctor,
-)
+    stats, top, inspect, purge, warm, doctor, routes, explain, serve,
+)  # fmt: skip
+
 
 program: Final = typer.Typer(
     name="maxage",
