@@ -72,12 +72,12 @@ def purge(*names: str, soft: bool = False, settings: CacheSettings | None = None
     Raises:
         SettingsError: a name is not a string, or is empty.
     """
-    return _purge_now(_name_groups(names), soft, settings)
+    return purge_groups_now(_name_groups(names), soft, settings)
 
 
 async def apurge(*names: str, soft: bool = False, settings: CacheSettings | None = None) -> bool:
     """Purge paths and tags; see `purge`."""
-    return await _purge(_name_groups(names), soft, settings)
+    return await purge_groups(_name_groups(names), soft, settings)
 
 
 def purge_tags(*tags: str, soft: bool = False, settings: CacheSettings | None = None) -> bool:
@@ -89,14 +89,14 @@ def purge_tags(*tags: str, soft: bool = False, settings: CacheSettings | None = 
     Raises:
         SettingsError: a tag is not a string, or is empty.
     """
-    return _purge_now(_tag_groups(tags, "purge_tags()"), soft, settings)
+    return purge_groups_now(_tag_groups(tags, "purge_tags()"), soft, settings)
 
 
 async def apurge_tags(
     *tags: str, soft: bool = False, settings: CacheSettings | None = None
 ) -> bool:
     """Purge tags; see `purge_tags`."""
-    return await _purge(_tag_groups(tags, "apurge_tags()"), soft, settings)
+    return await purge_groups(_tag_groups(tags, "apurge_tags()"), soft, settings)
 
 
 def purge_path(path: str, *, soft: bool = False, settings: CacheSettings | None = None) -> bool:
@@ -113,14 +113,14 @@ def purge_path(path: str, *, soft: bool = False, settings: CacheSettings | None 
     Raises:
         SettingsError: it is no path.
     """
-    return _purge_now(_path_groups(path, "purge_path()"), soft, settings)
+    return purge_groups_now(_path_groups(path, "purge_path()"), soft, settings)
 
 
 async def apurge_path(
     path: str, *, soft: bool = False, settings: CacheSettings | None = None
 ) -> bool:
     """Purge a path; see `purge_path`."""
-    return await _purge(_path_groups(path, "apurge_path()"), soft, settings)
+    return await purge_groups(_path_groups(path, "apurge_path()"), soft, settings)
 
 
 def purge_all(*, soft: bool = False, settings: CacheSettings | None = None) -> bool:
@@ -129,15 +129,16 @@ def purge_all(*, soft: bool = False, settings: CacheSettings | None = None) -> b
     Returns:
         Whether the purge is confirmed; see `purge`.
     """
-    return _purge_now((NAMESPACE_GROUP,), soft, settings)
+    return purge_groups_now((NAMESPACE_GROUP,), soft, settings)
 
 
 async def apurge_all(*, soft: bool = False, settings: CacheSettings | None = None) -> bool:
     """Purge everything; see `purge_all`."""
-    return await _purge((NAMESPACE_GROUP,), soft, settings)
+    return await purge_groups((NAMESPACE_GROUP,), soft, settings)
 
 
-def _purge_now(groups: Sequence[str], soft: bool, settings: CacheSettings | None) -> bool:
+def purge_groups_now(groups: Sequence[str], soft: bool, settings: CacheSettings | None) -> bool:
+    """Purge groups; see `purge`."""
     store = _noting_store(groups, soft, settings)
     if store is None or not groups:
         return store is not None
@@ -145,7 +146,8 @@ def _purge_now(groups: Sequence[str], soft: bool, settings: CacheSettings | None
     return _counted(half.soften_now(groups) if soft else None not in half.renew_now(groups), soft)
 
 
-async def _purge(groups: Sequence[str], soft: bool, settings: CacheSettings | None) -> bool:
+async def purge_groups(groups: Sequence[str], soft: bool, settings: CacheSettings | None) -> bool:
+    """Purge groups; see `apurge`."""
     store = _noting_store(groups, soft, settings)
     if store is None or not groups:
         return store is not None

@@ -47,7 +47,7 @@ class Operations(Generic[Model]):
         encoded = {id: self._values.encode(value) for id, value in values.items()}
         fills, changes = self._fills_and_changes(encoded)
         is_filled = not fills or await self.fill(fills, self._tokens_seen(fills), keep_for)
-        is_changed = not changes or await self._change(changes, keep_for)
+        is_changed = not changes or await self.change(changes, keep_for)
         return is_filled and is_changed
 
     async def delete_many(self, ids: Sequence[Identity]) -> bool:
@@ -129,7 +129,7 @@ class Operations(Generic[Model]):
         }
         return None not in (await self._write(values, allowed, keep_for, ends)).values()
 
-    async def _change(self, values: Mapping[Id, Encoded | None], keep_for: float) -> bool:
+    async def change(self, values: Mapping[Id, Encoded | None], keep_for: float) -> bool:
         """Purge the groups of the values, and store the values under the new tokens."""
         groups = [self._values.group(id) for id in values]
         self._note_written(dict.fromkeys(groups))
