@@ -32,6 +32,11 @@ _PLAIN_FORWARDED = re.compile(_PAIR + rb"(?:[;,]" + _PAIR + rb")*")
 _FORWARDED_CLIENT = re.compile(rb"(?i)(?:^|(?<=[;,]))[ \t]*(?:for|by)=(?:\"[^\"]*\"|[^\s;,\"]*)")
 
 
+def host_name(host: bytes) -> str:
+    """Return the host without its port, as Starlette's Host routes compare it."""
+    return host.decode("latin-1").split(":")[0]
+
+
 def join_injective(parts: Iterable[bytes]) -> bytes:
     """Return the parts with their lengths in front, so that no two lists give the same bytes."""
     return b"".join([b"%d:%b," % (len(part), part) for part in parts])

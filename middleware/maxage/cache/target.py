@@ -7,7 +7,7 @@ from typing import Final, Literal, final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from maxage.cache.key import Place, primary_key
+from maxage.cache.key import Place, host_name, primary_key
 from maxage.observe.counters import RouteCounts
 from maxage.observe.words import Reason
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
@@ -167,6 +167,11 @@ class Target:
     def path(self) -> str:
         """The decoded path, for log lines."""
         return self._place[4].decode(errors="replace")
+
+    @property
+    def host(self) -> str:
+        """The host without its port, as Starlette's Host routes compare it."""
+        return host_name(self._place[1])
 
     def key(self, extra: Sequence[bytes]) -> bytes:
         """Return the primary key, with what distinguishes requests besides the URL."""

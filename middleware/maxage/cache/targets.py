@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from maxage.cache.answerer import Answerer
 from maxage.cache.bounded_memo import BoundedMemo
-from maxage.cache.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts
+from maxage.cache.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts, host_name
 from maxage.cache.machine import is_loopback, machine_name
 from maxage.cache.target import Restriction, Search, Target, Terms, Touched
 from maxage.invalidation.group_names import named_groups, path_group, tag_group
@@ -29,7 +29,14 @@ from maxage.routing.route_table import (
     RouteTable,
     routed,
 )
-from maxage.routing.router import hidden_router, needs_only_url, router_of, routes_in, table_of
+from maxage.routing.router import (
+    hidden_router,
+    needs_only_url,
+    read_routes,
+    router_of,
+    routes_in,
+    table_of,
+)
 from maxage.settings import CacheSettings
 from maxage.store.tokens import NAMESPACE_GROUP
 
@@ -38,6 +45,8 @@ logger = logging.getLogger("maxage")
 _DEEPEST: Final = 32
 """Segments of a path that is cached; each may need a token of its own."""
 
+_MOST_ROUTERS: Final = 16
+"""Routers besides the first that are read, and hosts with a router of their own."""
 _MOST_TERMS: Final = 4096
 """Combinations of a route and rules whose terms are remembered."""
 
@@ -70,8 +79,12 @@ class Targets:
         """Those with which the routes were read."""
         self._router: Any = None
         """The object that has the routes, once it is known."""
-        self._routes_read: Sequence[Any] | None = None
-        self._routes_seen = 0
+        self._others: list[Any] = []
+        """Other routers that have answered, as behind a function that chooses an application."""
+        self._at_hosts: dict[str, Any] = {}
+        """The router of each host at which another one's route was foreseen."""
+        self._routes_read: list[tuple[Sequence[Any], int]] = []
+        """The lists of routes that were read, and their length then."""
         self._targets: BoundedMemo[Target] = BoundedMemo()
         self._searches: BoundedMemo[Search] = BoundedMemo()
         """Searches of paths requested with a query, by the URL without one."""
@@ -129,7 +142,9 @@ class Targets:
         self._watch_routes(scope)
         return self.generation
 
-    def answerer(self, target: Target, scope: Mapping[str, Any], before: object) -> Answerer:
+    def answerer(
+        self, target: Target, scope: Mapping[str, Any], before: tuple[object, object]
+    ) -> Answerer:
         """Return whether the route that has answered is the one by which the key was made.
 
         What the router left in the scope counts above the routes that were read. Where the two
@@ -138,16 +153,17 @@ class Targets:
         Args:
             target: of the request.
             scope: of the request, at its response.
-            before: the endpoint in the scope before the application was called.
+            before: endpoint and router in the scope before the application was called.
         """
         endpoint, route = scope.get("endpoint"), target.route
+        if self.learn(scope, before[1]) or (endpoint is not None and _is_foreign(route, scope)):
+            self._prefer(target, scope)
+            return Answerer.OTHER
         if route is not None and route.endpoint is endpoint and endpoint is not None:
             # A mounted application without known routes may have passed a copy on.
             return Answerer.UNKNOWN if route.opaque else Answerer.FORESEEN
-        if endpoint is None or endpoint is before:
+        if endpoint is None or endpoint is before[0]:
             return Answerer.UNKNOWN
-        if self.learn(scope):
-            return Answerer.OTHER
         if (route is None or route.opaque) and needs_only_url(scope):
             return Answerer.FORESEEN
         self._read_again(scope, endpoint)
@@ -174,23 +190,43 @@ class Targets:
                 _name_of(self._app),
             )
 
-    def learn(self, scope: Mapping[str, Any]) -> bool:
-        """Read the routes of the router that has answered, if none could be read before.
+    def learn(self, scope: Mapping[str, Any], before: object = None) -> bool:
+        """Read the routes of the router that has answered, if they are not known yet.
 
-        The scope is that of a request or of the lifespan; return whether there is such a router.
+        Args:
+            scope: of a request or of the lifespan.
+            before: the router in the scope before the application was called.
+
+        Returns:
+            Whether there is such a router.
         """
         router = scope.get("router")
-        if self._router is not None or not routes_in(router):
+        if router is None or router is before or not (routes := routes_in(router)):
             return False
-        self._router = router
+        if self._router is None:
+            self._router = router
+        elif len(self._others) >= _MOST_ROUTERS or any(
+            routes is routes_in(known) for known in (self._router, *self._others)
+        ):
+            return False
+        else:
+            self._others.append(router)
         self._watch_routes(scope)
         return True
+
+    def _prefer(self, target: Target, scope: Mapping[str, Any]) -> None:
+        """Let the routes of the router that has answered come first at the target's host."""
+        known = target.host in self._at_hosts or len(self._at_hosts) >= _MOST_ROUTERS
+        if target.route is not None and self._others and not known:
+            self._at_hosts[target.host] = scope.get("router")
+            self._routes_read = []
+            self._watch_routes(scope)
 
     def _read_again(self, scope: Mapping[str, Any], endpoint: object) -> None:
         """Read the routes again, once for each endpoint that was not foreseen."""
         if endpoint not in self._surprises and len(self._surprises) < _MOST_TERMS:
             self._surprises.append(endpoint)
-            self._routes_seen = -1
+            self._routes_read = []
             self._watch_routes(scope)
 
     def table(self, scope: Mapping[str, Any]) -> RouteTable:
@@ -200,7 +236,7 @@ class Targets:
 
     def match(self, scope: Mapping[str, Any], headers: Headers) -> RouteMatch | None:
         """Return the route that answers a request, where there is one."""
-        host = _host_name(headers.first(b"host") or b"")
+        host = host_name(headers.first(b"host") or b"")
         return self.table(scope).match(scope["method"], self._inner_path(scope), host)
 
     def touched(self, scope: Mapping[str, Any], headers: Headers) -> Touched:
@@ -225,7 +261,7 @@ class Targets:
         return self._terms_at(path, path, self.match(scope, headers))
 
     def _touched_at(self, method: str, path: str, host: bytes) -> Touched:
-        match = self._routes.match(method, path, _host_name(host)) if self._routes else None
+        match = self._routes.match(method, path, host_name(host)) if self._routes else None
         policy = self._terms_at(path, path, match).policy
         groups: tuple[str, ...] = ()
         reads = 0
@@ -233,7 +269,7 @@ class Targets:
             at = match
             if at is None and self._routes and self._route_groups.mode == "matching":
                 # A layer inside may know the method by another name: a form's or a header's.
-                at = self._routes.match_any(path, _host_name(host))
+                at = self._routes.match_any(path, host_name(host))
             groups = self._route_groups.touched_by(at, path)
             reads = self._route_groups.count_reads(match)
         mount = "" if match is None else formatted(match.route.mounted_at, match)
@@ -284,7 +320,7 @@ class Targets:
         method, query = identity[:2]
         path, inner = scope["path"], self._inner_path(scope)
         deep = path.count("/") > _DEEPEST
-        host = _host_name(place[1])
+        host = host_name(place[1])
         match = self._routes.match(method, inner, host) if self._routes and not deep else None
         terms = self._terms_at(path, inner, match, by_default=takes_default(inner, query))
         groups: tuple[str, ...] = ()
@@ -396,24 +432,33 @@ class Targets:
             self._router = router_of(self._app) or router_of(scope.get("app"))
             if self._router is None and self._routes is None:
                 self._router = hidden_router(self._app)
-        routes = routes_in(self._router)
-        seen = len(routes) if routes is not None else 0
-        if (
-            self._routes is not None
-            and routes is self._routes_read
-            and seen == self._routes_seen
-            and self.overrides.hold()
-        ):
+        lists = [routes_in(router) or () for router in (self._router, *self._others)]
+        read = [(routes, len(routes)) for routes in lists]
+        if self._routes is not None and read == self._routes_read and self.overrides.hold():
             return
-        self._routes = table_of(self._app, routes)
+        self._routes = self._table_of(lists)
         self.overrides = Overrides(self._routes, self.overrides)
-        self._routes_read, self._routes_seen = routes, seen
+        self._routes_read = read
         self.generation += 1
         self._targets.clear()
         self._touched.clear()
         self._terms.clear()
         self._route_groups = RouteGroups(self._routes, self._settings.cache_purge, self._policy_of)
         self._name_orphans(tuple(route.template for route in self._route_groups.orphans))
+
+    def _table_of(self, lists: Sequence[Sequence[Any]]) -> RouteTable:
+        """Return the table of all routers; at a host, those of its own router come first."""
+        if not self._others:
+            return table_of(self._app, lists[0])
+        tables = {id(routes): read_routes(routes).of_router(id(routes)) for routes in lists}
+        at_hosts = [
+            route
+            for host, router in self._at_hosts.items()
+            if (table := tables.get(id(routes_in(router)))) is not None
+            for route in table.at_host(host)
+        ]
+        rest = [route for table in tables.values() for route in table.routes]
+        return RouteTable([*at_hosts, *rest])
 
     def _name_orphans(self, orphans: tuple[str, ...]) -> None:
         if orphans and orphans != self._named_orphans:
@@ -425,6 +470,16 @@ class Targets:
         self._named_orphans = orphans
 
 
+def _is_foreign(route: RouteInfo | None, scope: Mapping[str, Any]) -> bool:
+    """Return whether another router than the route's has answered, where several are known.
+
+    Two applications may have the same endpoint, with other checks.
+    """
+    if route is None or route.router is None:
+        return False
+    return route.router != id(routes_in(scope.get("router")))
+
+
 def _name_of(app: Any) -> str:
     """Return the name by which an application is known to its author."""
     return f"{app.__module__}.{getattr(app, '__qualname__', app.__class__.__qualname__)}"
@@ -434,11 +489,6 @@ def _server(scope: Mapping[str, Any]) -> bytes:
     """Return the server's address, which replaces a missing Host (HTTP/1.0)."""
     server = scope.get("server")
     return f"{server[0]}:{server[1]}".encode() if server else b""
-
-
-def _host_name(host: bytes) -> str:
-    """Return the host without its port, as Starlette's Host routes compare it."""
-    return host.decode("latin-1").split(":")[0]
 
 
 def formatted(tag: str, match: RouteMatch | None) -> str:

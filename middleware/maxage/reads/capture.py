@@ -63,7 +63,7 @@ class Capture:
         self.scope: Scope = reading.scope
         """The scope that the application got; its layers put the session and the user into it."""
         self._slots: Final = identity_slots(reading.scope)
-        self._endpoint: Final = reading.scope.get("endpoint")
+        self._before: Final = (reading.scope.get("endpoint"), reading.scope.get("router"))
         """Of a router around this middleware."""
         self.rules: Policy = reading.target.rules
         """The rules of the target, or those for an answer whose route is unknown."""
@@ -127,7 +127,7 @@ class Capture:
         reading = self._reading
         targets = reading.service.targets
         target = reading.target
-        self._answerer = targets.answerer(target, self.scope, self._endpoint)
+        self._answerer = targets.answerer(target, self.scope, self._before)
         is_hidden = self._answerer is Answerer.UNKNOWN
         self.rules = target.explicit_rules if is_hidden else target.rules
         credentials, anonymous = reading.service.credentials, False

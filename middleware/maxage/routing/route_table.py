@@ -6,7 +6,7 @@ matched here as Starlette matches them: in order, the first full match wins.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, final
 
 from msgspec import Struct
@@ -35,6 +35,8 @@ class RouteInfo:
     """The function, class or mounted application that answers."""
     wired_by: object = None
     """The FastAPI application whose `dependency_overrides` it obeys."""
+    router: int | None = None
+    """Identity of the routes of its router, where there are several routers."""
     opaque: bool = False
     """Whether it is a mounted application with unknown routes."""
     is_documentation: bool = False
@@ -103,6 +105,19 @@ class RouteTable:
     def match(self, method: str, path: str, host: str = "") -> RouteMatch | None:
         """Return the route that answers, or None where the router has none for it."""
         return _first_match(self._by_method.get(method, self._of_any_method), path, host)
+
+    def of_router(self, router: int) -> "RouteTable":
+        """Return the table of one router among several, by its identity."""
+        return RouteTable([replace(route, router=router) for route in self.routes])
+
+    def at_host(self, host: str) -> list[RouteInfo]:
+        """Return the routes as they are at this host alone."""
+        regex = re.compile(re.escape(host) + r"\Z")
+        return [
+            replace(route, host=host, host_regex=regex)
+            for route in self.routes
+            if is_for(route, host)
+        ]
 
     def match_any(self, path: str, host: str = "") -> RouteMatch | None:
         """Return the first route of this path, whatever its methods."""

@@ -10,6 +10,7 @@ from maxage.asgi.types import Message
 from maxage.invalidation.dependencies import current_dependencies
 from maxage.observe.words import Outcome
 from maxage.rfc9111.unsafe_methods import invalidates
+from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.writes.answer_groups import answer_groups
 from maxage.writes.delayed_response import DelayedResponse
 from maxage.writes.held_response import HeldResponse
@@ -42,6 +43,7 @@ class MutationResponder(Responder):
             self._groups = self._touched.groups
             self._touched.counts.forwards[Outcome.METHOD] += 1
             # Layers of the application change the scope.
+            self._router = self.scope.get("router")
             self._before = None if self._touched.is_known else dict(self.scope)
             self._post_copy = await post_copy_of(self) if settings.cache_store_post else None
             self._noted = self.noting(mutating=True)
@@ -78,9 +80,12 @@ class MutationResponder(Responder):
         """Note what the answer says of its purge; return the message as it leaves."""
         self._status = message["status"]
         targets = self.service.targets
-        if self._before is not None and targets.learn(self.scope):
-            self._touched = targets.touched(self._before, self.headers)
-            self._groups = self._touched.groups
+        if targets.learn(self.scope, self._router):
+            # Responses of its routes may have been stored by other processes.
+            self._groups = (NAMESPACE_GROUP, *self._groups)
+            if self._before is not None:
+                self._touched = targets.touched(self._before, self.headers)
+                self._groups = self._touched.groups
         lines = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
         if named := answer_groups(self, lines):
             self._groups = tuple(dict.fromkeys((*self._groups, *named)))
