@@ -477,7 +477,9 @@ class TestPages:
     def test_prometheus_finds_the_requests_by_route(self, client: httpx.Client) -> None:
         """/metrics, where deploy/prometheus/prometheus.yml looks, and never from the cache."""
         client.get("/items/1")
+        client.get("/items?limit=99")
         answer = client.get(httpx.URL(client.base_url).copy_with(path="/metrics"))
+        assert 'route="/api/v1/items"}' in answer.text
         assert (
             'maxage_requests_total{outcome="uri-miss",route="/api/v1/items/{item_id}"}'
             in answer.text
