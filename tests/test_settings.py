@@ -452,3 +452,17 @@ def test_a_wrong_setting_stops_the_start_with_its_sentence() -> None:
 
 def _import_root() -> Path:
     return Path(sys.modules["maxage"].__file__ or "").parent.parent
+
+
+def test_dotenv_is_read_where_the_process_is_and_no_file_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment is stronger; `_env_file=` is pydantic-settings' own keyword."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("CACHE_EXPIRATION=7\nCACHE_MAX_TAGS=4\n")
+    (tmp_path / "other").write_text("CACHE_EXPIRATION=8\n")
+    monkeypatch.setenv("CACHE_MAX_TAGS", "5")
+    read = CacheSettings()
+    assert (read.cache_expiration, read.cache_max_tags) == (7, 5)
+    assert CacheSettings(_env_file="other").cache_expiration == 8
+    assert CacheSettings(_env_file=None).cache_expiration == 300

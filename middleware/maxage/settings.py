@@ -1,14 +1,22 @@
 """Settings: read from keywords, then from the environment, then from `.env`."""
 
+import asyncio
 import os
 from collections.abc import Hashable
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from maxage.errors import SettingsError
 from maxage.redis_options import RedisCredentials
@@ -30,7 +38,6 @@ class CacheSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env",
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -214,10 +221,26 @@ class CacheSettings(BaseSettings):
             raise SettingsError(" ".join(map(_unknown, unknown)))
         # The environment has no functions, and the name may be another program's.
         values.setdefault("redis_credentials", None)
+        if values.get("_env_file", "") is None:
+            values["_env_file"] = ()  # No file, as pydantic-settings says; not even `.env`.
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise SettingsError(_sentence(error)) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources of the values, the strongest first."""
+        names_file = getattr(dotenv_settings, "env_file", None) is not None
+        file = dotenv_settings if names_file else _dotenv(settings_cls)
+        return init_settings, env_settings, file, file_secret_settings
 
     @classmethod
     def standards(cls, **values: Any) -> Self:
@@ -293,6 +316,28 @@ def _read_settings(environment: tuple[str | None, ...]) -> CacheSettings:
     del environment
     return CacheSettings()
 
+
+_dotenv_of: dict[type[BaseSettings], PydanticBaseSettingsSource] = {}
+
+
+def _dotenv(settings_class: type[BaseSettings]) -> PydanticBaseSettingsSource:
+    """Return what `.env` says; in an event loop, where reading would block, what it said last."""
+    if settings_class not in _dotenv_of or not _in_event_loop():
+        _dotenv_of[settings_class] = DotEnvSettingsSource(settings_class, env_file=".env")
+    return _dotenv_of[settings_class]
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+# Frameworks make the middleware in the event loop. A file that cannot be read is told of there.
+with suppress(OSError, ValueError):
+    _dotenv(CacheSettings)
 
 _ENVIRONMENT = tuple(name.upper() for name in CacheSettings.model_fields)
 _last: tuple[dict[Any, Any], CacheSettings | None] = ({}, None)
