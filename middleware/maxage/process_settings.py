@@ -13,7 +13,9 @@ from maxage.settings import CacheSettings, settings_from_environment
 
 logger = logging.getLogger("maxage")
 
-_middlewares: Final[dict["weakref.ref[object]", CacheSettings | None]] = {}
+_middlewares: Final[weakref.WeakKeyDictionary[object, CacheSettings | None]] = (
+    weakref.WeakKeyDictionary()
+)
 """The middlewares of this process, the first one first, with the settings that each was given."""
 
 
@@ -38,11 +40,10 @@ def register(middleware: object, settings: CacheSettings | None) -> None:
         middleware: held weakly.
         settings: what it was given; None: it reads the environment.
     """
-    reference = weakref.ref(middleware, lambda dead: _middlewares.pop(dead, None))
-    if reference in _middlewares:
+    if middleware in _middlewares:
         return
     first = _given()
-    _middlewares[reference] = settings
+    _middlewares[middleware] = settings
     if settings is None:
         return
     environment = settings_from_environment()
@@ -66,7 +67,7 @@ def register(middleware: object, settings: CacheSettings | None) -> None:
 
 def unregister(middleware: object) -> None:
     """Let the settings of a middleware hold no longer: its application has ended."""
-    _middlewares.pop(weakref.ref(middleware), None)
+    _middlewares.pop(middleware, None)
 
 
 def _given() -> CacheSettings | None:

@@ -1,5 +1,6 @@
 """What the middleware was given holds for the process; an embedded store beside workers is off."""
 
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore, apurge, purge
-from maxage.process_settings import process_settings
+from maxage.process_settings import has_middleware, process_settings, register
 from maxage.redis import RedisCache, get_redis
 from maxage.store_factory import embedded_store
 from maxage.worker_count import configured_workers
@@ -316,3 +317,22 @@ def test_the_file_of_gunicorn_counts_and_is_not_run(
         assert configured_workers(["gunicorn", *option, "app:app"]) == 7
     assert configured_workers(["gunicorn", "-c", "missing.py"]) == 1
     assert configured_workers(["uvicorn", "app:app"]) == 1
+
+
+def test_middlewares_that_are_collected_at_any_moment_hold_up_no_other() -> None:
+    """Thousands of applications in one process: the collector runs while another one is built."""
+
+    class Application:
+        def __init__(self) -> None:
+            self.itself = self
+
+    threshold = gc.get_threshold()
+    try:
+        for number in range(2000):
+            gc.set_threshold(1 + number % 100)
+            register(Application(), None)
+            process_settings()
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    assert not has_middleware()
