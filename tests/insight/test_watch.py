@@ -74,6 +74,17 @@ async def test_a_worker_counts_its_requests_by_url_and_times_its_application() -
     json.dumps(told.as_dict())
 
 
+async def test_the_latency_that_the_cache_adds_is_measured_for_some_requests() -> None:
+    """One in about 16, without the application's own time."""
+    app, settings = application("watch-6", cache_insight=True)
+    for n in range(100):
+        await call(app, path=f"/slow/{n % 3}")
+    told = read_overview(settings)
+    assert told.timed >= 1
+    assert 0 < told.added / told.timed < 0.01
+    assert sum(one.timed for one in told.intervals) == told.timed
+
+
 async def test_a_second_record_tells_only_what_is_new_in_its_interval() -> None:
     """The sum over all intervals is the total."""
     app, settings = application("watch-2", cache_insight=True)

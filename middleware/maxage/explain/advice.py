@@ -6,6 +6,7 @@ from typing import Any, Final
 from maxage.cache.machine import is_loopback
 from maxage.explain.explanation import Explanation
 from maxage.explain.request import DEFAULT_HOST
+from maxage.observe.words import Bypass, Reason
 from maxage.settings import CacheSettings
 
 _SENTENCES: Final = {
@@ -22,15 +23,12 @@ _SENTENCES: Final = {
     "only-if-cached": "The client accepts a stored response only, and none fits: 504.",
     "off": "Caching is switched off.",
     "safe": "Requests with this method are passed on: nothing is stored, nothing purged.",
-    "uncached": "Responses of this URL are never cached.",
-    "override": "A header of the request names another path, which the application may obey.",
-    "body": "The request has a body, on which its answer may depend.",
-    "host": "The request has several Host headers.",
-    "head": "The route of the GET does not answer HEAD.",
-    "long-url": "The URL is longer than the cache takes.",
-    "vary_by": "The route's vary_by raised an error, or gave neither a text nor a number.",
-    "store-away": "The store gives no answer that may be trusted.",
-}
+} | {word.value: word.text for word in Bypass}
+_REASONS: Final = {word.value: word.text for word in Reason}
+_PERSONAL: Final = (
+    "If the response is the same for all users, let it say Cache-Control: public; if not, give the "
+    "route vary_by=, which runs at every hit."
+)
 _CHANGES: Final = {
     "off": "Set USE_REDIS_CACHE=true.",
     "override": "Let a proxy remove the header, or the client not send it.",
@@ -46,12 +44,13 @@ _CHANGES: Final = {
     "request": "Without Cache-Control and Pragma of its own the request could be a hit; "
     "CACHE_OBEY_REQUEST_DIRECTIVES=false ignores them.",
 }
-_NOT_STORED: Final = {
-    "no-lifetime": "State a lifetime: @cached(ttl=...) on the endpoint, Rule(..., ttl=...), or "
-    "Cache-Control: max-age=... in the response.",
-    "credentials": "If responses are the same for all users, let them say Cache-Control: public; "
-    "if not, give the route vary_by=.",
-    "request-no-store": "The request says Cache-Control: no-store, so that nothing is stored.",
+_NOT_STORED: Final[dict[str, str]] = {
+    Reason.NO_LIFETIME: "State a lifetime: @cached(ttl=...) on the endpoint, Rule(..., ttl=...), "
+    "or Cache-Control: max-age=... in the response.",
+    Reason.CREDENTIALS: _PERSONAL,
+    Reason.COOKIE: f"{_PERSONAL} List cookies that do not change it in CACHE_IGNORED_COOKIES.",
+    Reason.SECURITY: _PERSONAL,
+    Reason.REQUEST_NO_STORE: "Send the request without Cache-Control: no-store.",
 }
 
 
@@ -99,11 +98,10 @@ def _storing(known: Explanation) -> Iterator[str]:
                 "forbid it, and the next such request is a hit."
             )
         return
-    yield _NOT_STORED.get(
-        plain.reason.replace(" ", "-"), f"It would not be stored: {plain.reason}."
-    )
-    if known.credentials == "cookie":
-        yield "List cookies that do not change the response in CACHE_IGNORED_COOKIES."
+    reason = plain.reason
+    if reason == "credentials" and known.credentials:
+        reason = known.credentials
+    yield _NOT_STORED.get(reason, f"It would not be stored. {_REASONS.get(reason, reason)}")
 
 
 def _other_keys(scope: dict[str, Any], settings: CacheSettings) -> Iterator[str]:

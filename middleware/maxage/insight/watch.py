@@ -24,6 +24,7 @@ from maxage.insight.record import (
     WorkerRecord,
 )
 from maxage.insight.space_saving import SpaceSaving
+from maxage.observe import latency
 from maxage.observe.counters import UNKNOWN_ROUTE, RouteCounts, Tally, total
 from maxage.observe.words import MISSES, Outcome
 from maxage.redis_store.leases.process_identity import process_identity
@@ -236,6 +237,7 @@ def watch_for(settings: CacheSettings) -> Watch:
     watch = _watches.get(key)
     if watch is None:
         watch = _watches[key] = Watch(settings)
+        latency.listen(watch.added_latency)
     return watch
 
 
