@@ -94,7 +94,7 @@ def test_leases_are_counted(command: Command, redis: RedisServer) -> None:
     """Those of this process, which has just signed off, are no leases."""
     fill(redis.url, "/items")
     _, found = checks(command, redis.url)
-    assert found["workers"]["found"].startswith("0 hold a lease, 0 are suspected")
+    assert found["workers"]["found"].startswith("0 that write hold a lease, 0 are suspected")
 
 
 def test_a_server_that_is_away_fails_in_one_line(command: Command, redis: RedisServer) -> None:

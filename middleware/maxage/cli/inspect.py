@@ -8,6 +8,7 @@ import typer
 
 from maxage.cli.output import AsJson, print_json, print_text, waiting
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
+from maxage.cli.units import counted
 from maxage.explain.stored import StoredEntry, shelf_of, stored_at
 
 
@@ -48,7 +49,7 @@ def _lines(url: str, entries: Sequence[StoredEntry], *, more: bool) -> Iterator[
         yield ""
     if entries:
         size = sum(entry.stored_bytes for entry in entries)
-        count = f"{len(entries)} stored response{'s' * (len(entries) != 1)}, {size} bytes."
+        count = f"{counted(len(entries), 'stored response')}, {counted(size, 'byte')}."
         yield count + (" There are more: raise --limit." if more else "")
 
 
@@ -56,7 +57,7 @@ def _entry(entry: StoredEntry) -> Iterator[str]:
     yield entry.url
     yield f"  key      {entry.key}"
     ends = "never" if entry.ends_in is None else f"in {entry.ends_in:.0f} s"
-    yield f"  stored   {entry.stored_bytes} bytes, dropped {ends}"
+    yield f"  stored   {counted(entry.stored_bytes, 'byte')}, dropped {ends}"
     if not entry.readable:
         yield "  It cannot be read: it is damaged, or signed with another CACHE_SECRET."
         return
@@ -65,7 +66,7 @@ def _entry(entry: StoredEntry) -> Iterator[str]:
     yield f"  age      {entry.age:.0f} s of {entry.lifetime:g} s, {fresh}"
     for name, value in entry.selected_by:
         yield f"  variant  {name}: {'(absent)' if value is None else value}"
-    yield f"  status   {entry.status}, body of {entry.body_bytes} bytes"
+    yield f"  status   {entry.status}, body of {counted(entry.body_bytes, 'byte')}"
     yield from (f"  header   {name}: {value}" for name, value in entry.headers)
     for state in entry.groups:
         said = "current" if state.fits else f"purged: now {state.current or 'none'}"

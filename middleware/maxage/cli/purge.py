@@ -7,6 +7,7 @@ import typer
 
 from maxage.cli.output import AsJson, print_json, print_text, waiting
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
+from maxage.cli.units import counted
 from maxage.cli.usage import UsageError
 from maxage.explain.stored import entry_prefix, shelf_of, stored_in
 from maxage.invalidation.group_names import named_groups
@@ -128,7 +129,7 @@ def _count(wanted: _Wanted, *, as_json: bool) -> int:
             }
         )
         return 0
-    print_text(f"Would purge {wanted.what}: {len(keys)} stored responses.")
+    print_text(f"Would purge {wanted.what}: {counted(len(keys), 'stored response')}.")
     for key in keys[:_MOST_SHOWN]:
         print_text(f"  {key.removeprefix(entry_prefix(settings).decode())}")
     if len(keys) > _MOST_SHOWN:

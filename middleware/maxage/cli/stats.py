@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from maxage.cli.output import AsJson, complain, print_json, print_table, print_text
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
-from maxage.cli.units import duration, share, size
+from maxage.cli.units import counted, duration, share, size
 from maxage.insight import Overview, read_overview
 from maxage.insight.server_facts import ServerFacts, server_facts
 from maxage.redis_store.observer import Observer
@@ -42,7 +42,8 @@ def stats(
 
 def _print_workers(told: Overview) -> None:
     totals = told.totals
-    print_text(f"{len(told.workers)} workers, {totals.requests} requests since they began")
+    workers, requests = counted(len(told.workers), "worker"), counted(totals.requests, "request")
+    print_text(f"{workers}, {requests} since they began")
     outcomes = sorted(totals.outcomes.items(), key=lambda one: -one[1])
     rows = [(word, str(count), share(count, totals.requests)) for word, count in outcomes]
     print_table(("outcome", "requests", "share"), rows, right=2)
@@ -55,10 +56,11 @@ def _print_workers(told: Overview) -> None:
                 share(one.hits, one.requests),
                 str(one.calls),
                 duration(one.seconds / one.calls) if one.calls else "-",
-                duration(one.seconds_saved),
+                duration(one.seconds_saved) if one.calls else "-",
                 size(one.stored_bytes),
             )
             for name, one in told.routes.items()
+            if one.requests or one.calls
         ),
         right=6,
     )

@@ -1,13 +1,18 @@
 """Numbers for people."""
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def size(count: float) -> str:
     """Return bytes in a unit that fits."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             break
         count /= 1000
-    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+    return counted(int(count), "byte") if unit == "bytes" else f"{count:.1f} {unit}"
 
 
 def share(part: float, whole: float) -> str:

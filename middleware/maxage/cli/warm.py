@@ -13,6 +13,7 @@ from maxage.cli.explain import HeaderLines, header_lines
 from maxage.cli.fetching import Fetched, Fetcher
 from maxage.cli.output import AsJson, complain, print_json, print_table
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
+from maxage.cli.units import counted
 from maxage.cli.usage import UsageError
 from maxage.cli.warm_sources import from_file, from_openapi, from_sitemap, from_top
 from maxage.insight import read_overview
@@ -91,7 +92,7 @@ def _report(fetched: Sequence[Fetched], *, others: int, as_json: bool) -> int:
     rows = ((result, str(count)) for result, count in counts.most_common())
     print_table(("result", "URLs"), rows, right=1)
     if others:
-        complain(f"{others} URLs belong to other servers, and were left out.")
+        complain(f"left out, of other servers: {counted(others, 'URL')}.")
     _complain_of(failed)
     return int(bool(failed))
 

@@ -16,12 +16,8 @@ def text_of(known: Explanation) -> str:
 
 def _lines(known: Explanation) -> Iterator[str]:
     yield known.request
-    word = known.outcome.upper()
-    yield (
-        f"{word}: {known.because}"
-        if known.outcome != "miss"
-        else (f"{word} ({known.reason}): {known.because}")
-    )
+    word = known.outcome.upper() + (f" ({known.reason})" if known.outcome == "miss" else "")
+    yield textwrap.fill(f"{word}: {known.because}", _WIDTH)
     yield ""
     yield from _columns(_facts(known))
     if known.groups and known.outcome != "bypass":
@@ -72,7 +68,7 @@ def _stored(stored: StoredShown) -> Iterator[Sequence[str]]:
     left = f"{stored.ttl:.0f} s left" if stored.ttl > 0 else f"stale for {-stored.ttl:.0f} s"
     lifetime = f"lifetime {stored.lifetime:g} s by the {stored.lifetime_from}"
     yield "age", f"{stored.age:.0f} s, {lifetime}, {left}"
-    yield "body", f"{stored.body_bytes} bytes"
+    yield "bytes", str(stored.body_bytes)
     if stored.vary:
         yield "vary", f"{', '.join(stored.vary)} ({stored.variants or 1} variants)"
     yield from ((f"{name}:", value) for name, value in stored.headers)

@@ -206,5 +206,7 @@ def _workers(settings: CacheSettings, observer: Observer) -> Check:
     records = [Record.decode(value) for value in answer[1::2]]
     leased = sum(one.standing is Standing.LEASED and one.due > now for one in records)
     suspects = sum(one.standing is Standing.SUSPECT for one in records)
-    found = f"{leased} hold a lease, {suspects} are suspected to have died with purges owed"
+    found = (
+        f"{leased} that write hold a lease, {suspects} are suspected to have died with purges owed"
+    )
     return Check(name="workers", state=State.OK, found=found)
