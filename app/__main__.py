@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import sys
 
 import uvicorn
@@ -22,7 +23,12 @@ def main() -> int:
     except (SettingsError, DatabaseUnavailableError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(greeting(settings, cache))
+    token = "as in ADMIN_TOKEN"  # noqa: S105 - a word for people
+    if settings.admin_token is None:
+        # For the workers, which read the environment.
+        token = os.environ["ADMIN_TOKEN"] = secrets.token_urlsafe(24)
+    os.environ.setdefault("CACHE_INSIGHT", "true")
+    sys.stdout.write(greeting(settings, cache, token))
     sys.stdout.flush()
     # The cache sends Date, since a stored response keeps the time at which it was made. The setting
     # says so, because FastAPI's telemetry hides the server from middleware.
@@ -51,8 +57,8 @@ async def open_once(database: Database) -> None:
         await database.close()
 
 
-def greeting(settings: AppSettings, cache: CacheSettings) -> str:
-    """Return a few lines: the address, the stores, and requests to try."""
+def greeting(settings: AppSettings, cache: CacheSettings, token: str) -> str:
+    """Return a few lines: the address, the stores, the page and requests to try."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     json = "-H 'Content-Type: application/json' -d"
@@ -60,6 +66,7 @@ def greeting(settings: AppSettings, cache: CacheSettings) -> str:
 MonitorPy API {__version__} on {address}, documentation at {address}/api/v1/docs
   cache     {where_responses_are(settings, cache)}
   database  {settings.database.render_as_string(hide_password=True)}
+  page      {address}/cache/, token {token}
 Try the first line twice, then the second, then the first again, and watch Cache-Status:
   curl -i '{address}/api/v1/items?limit=5'
   curl -i -X PATCH '{address}/api/v1/items/1' {json} '{{"name": "Renamed"}}'

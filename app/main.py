@@ -1,7 +1,7 @@
 """The application. Serve it with `./run`, or `uvicorn app.main:app --no-date-header`."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -16,7 +16,7 @@ from app.database import Database, DatabaseUnavailableError
 from app.home import home_page
 from app.settings import AppSettings
 from maxage import CacheMiddleware, CacheSettings, SettingsError, __version__, cached
-from maxage.fastapi import health_router, metrics_router
+from maxage.fastapi import admin_router, health_router, metrics_router
 
 TITLE = "MonitorPy API"
 PREFIX = "/api/v1"
@@ -64,17 +64,25 @@ def create_app(settings: AppSettings | None = None, cache: CacheSettings | None 
     app.include_router(items.router, prefix=PREFIX)
     app.include_router(health_router(cache, message=f"{TITLE} is running"), prefix=PREFIX)
     app.include_router(metrics_router())
-    app.add_api_route("/", home, include_in_schema=False)
+    links = LINKS
+    if settings.admin_token is not None:
+        app.include_router(admin_router(token=settings.admin_token), prefix="/cache")
+        links = {**links, "Page of the cache": "/cache/"}
+    app.add_api_route("/", home(links), include_in_schema=False)
     app.add_middleware(PlainStart)
     # The outermost one, so that the fast lane of `maxage.uvicorn` leads to it.
     app.add_middleware(CacheMiddleware, settings=cache)
     return app
 
 
-@cached(isolated=True)
-async def home() -> HTMLResponse:
-    """Lead to the documentation and the other pages."""
-    return HTMLResponse(home_page(TITLE, LINKS))
+def home(links: Mapping[str, str]) -> Callable[[], Awaitable[HTMLResponse]]:
+    """Return the handler of a page that leads to the documentation and the other pages."""
+
+    @cached(isolated=True)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(home_page(TITLE, links))
+
+    return page
 
 
 async def unreachable(_request: Request, error: Exception) -> JSONResponse:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError
 from maxage import SettingsError
 
 TAKES = {
+    "ADMIN_TOKEN": "16 or more characters",
     "DATABASE_URL": "sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/NAME",
     "HOST": "an address to listen on, such as 127.0.0.1",
     "PORT": "a whole number from 1 to 65535",
@@ -43,6 +44,9 @@ class AppSettings(BaseSettings):
     """The port that `./run` listens on."""
     web_concurrency: int = Field(default=1, ge=1, le=64)
     """How many processes `./run` serves with. More than one need a REDIS_URL in common."""
+
+    admin_token: SecretStr | None = Field(default=None, repr=False)
+    """The token of the page at /cache; without one there is no page, and `./run` makes one."""
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -6,8 +6,8 @@ import typer
 
 from maxage.cli.load import load
 from maxage.cli.output import Application, AsJson, print_json, print_text
-from maxage.cli.usage import UsageError
 from maxage.explain import explain as explained
+from maxage.explain.request import header_lines
 
 HeaderLines = Annotated[
     list[str] | None,
@@ -30,15 +30,3 @@ def explain(
     else:
         print_text(str(told))
     return 0
-
-
-def header_lines(lines: "list[str] | tuple[()]") -> list[tuple[str, str]]:
-    """Return names and values of headers.
-
-    Raises:
-        UsageError: a line has no colon.
-    """
-    for line in lines:
-        if ":" not in line:
-            raise UsageError(f"the header {line!r} has no colon; it takes 'Name: value'.")
-    return [(name, value) for name, _, value in (line.partition(":") for line in lines)]

@@ -1,6 +1,6 @@
 """Requests as people write them: `GET /items?limit=5`, a path alone, or a whole URL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -68,3 +68,18 @@ def _lines(headers: HeaderInput) -> HeaderList:
         if "\n" in value or "\r" in value:
             raise SettingsError(f"explain got a line break in the header {name}; it takes none.")
     return tuple((name.encode(), value.encode("latin-1", "replace")) for name, value in lines)
+
+
+def header_lines(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """Return names and values of header lines.
+
+    Raises:
+        SettingsError: a line has no colon.
+    """
+    pairs: list[tuple[str, str]] = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise SettingsError(f"the header {line!r} has no colon; it takes 'Name: value'.")
+        pairs.append((name, value))
+    return pairs

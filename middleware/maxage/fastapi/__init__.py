@@ -1,5 +1,6 @@
-"""Routers for FastAPI applications: health, metrics, and a guarded route that purges."""
+"""Routers for FastAPI applications: the page, health, metrics, and a guarded route that purges."""
 
+from maxage.fastapi.admin.router import admin_router
 from maxage.fastapi.cache_health import CacheHealth, CacheState
 from maxage.fastapi.health import Health, health_router
 from maxage.fastapi.metrics import metrics_router
@@ -11,6 +12,7 @@ __all__ = [
     "Health",
     "Purge",
     "Purged",
+    "admin_router",
     "health_router",
     "metrics_router",
     "purge_router",

@@ -8,17 +8,14 @@ from fastapi import APIRouter, Depends, HTTPException, Response, params
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from maxage.errors import SettingsError
+from maxage.fastapi.guards import checked_guards
 from maxage.invalidation.purge import apurge, apurge_all
 from maxage.routing.route_policy import invalidates_only
 
-SHORTEST_TOKEN: Final = 16
-"""Smallest number of characters of a token."""
 MOST_NAMES: Final = 1000
 """Paths and tags that one request may name."""
 
 _NO_STORE: Final = {"cache-control": "no-store"}
-_MAKE_ONE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
 class Purge(BaseModel):
@@ -62,15 +59,9 @@ def purge_router(
     Raises:
         SettingsError: there is no guard, or one of them is wrong.
     """
-    guards = [*map(_checked_dependency, dependencies)]
-    if token is not None:
-        guards.insert(0, Depends(_bearer(_checked_token(token))))
-    if not guards:
-        raise SettingsError(
-            "purge_router() got neither a token nor dependencies, so that every client could purge "
-            f"the cache; give it token=... (make one with {_MAKE_ONE}) or "
-            "dependencies=[Depends(your_check)]."
-        )
+    secret, guards = checked_guards("purge_router", "purge the cache", token, dependencies)
+    if secret is not None:
+        guards.insert(0, Depends(_bearer(secret)))
     router = APIRouter(tags=["cache"], dependencies=guards)
 
     @router.post("/purge", responses={202: {"model": Purged}})
@@ -109,25 +100,3 @@ def _bearer(token: bytes) -> Any:
 def _unauthorized(detail: str, challenge: str) -> HTTPException:
     headers = {"www-authenticate": challenge, **_NO_STORE}
     return HTTPException(status_code=401, detail=detail, headers=headers)
-
-
-def _checked_token(token: object) -> bytes:
-    text = token.get_secret_value() if isinstance(token, SecretStr) else token
-    if not isinstance(text, str):
-        raise SettingsError(f"purge_router() got a token that is {type(text).__name__}, not text.")
-    if len(text) < SHORTEST_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
-        raise SettingsError(
-            f"purge_router() got a token of {len(text)} characters; it takes {SHORTEST_TOKEN} or "
-            f"more printable ASCII characters without blanks (make one with {_MAKE_ONE})."
-        )
-    return text.encode()
-
-
-def _checked_dependency(one: object) -> params.Depends:
-    if not isinstance(one, params.Depends):
-        raise SettingsError(
-            f"purge_router() got the dependency {one!r}; it takes Depends(your_check)."
-        )
-    if one.dependency is None:
-        raise SettingsError("purge_router() got Depends(), which checks nothing.")
-    return one

@@ -1,0 +1,110 @@
+"""State of the cache for the page: the figures of all workers, and what is wrong, in sentences."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from maxage.errors import StoreUnavailableError
+from maxage.insight import Overview, read_overview
+from maxage.insight.overview import overview_of
+from maxage.insight.server_facts import ServerFacts, server_facts
+from maxage.insight.units import size
+from maxage.insight.watch import watch_in_process
+from maxage.redis_store.observer import Observer
+from maxage.redis_url import server_url
+from maxage.settings import CacheSettings
+
+_NEARLY_FULL: Final = 0.9
+"""The part of a server's memory limit from which the page says so."""
+_MAY_EVICT: Final = "noeviction"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What the page shows of the cache."""
+
+    overview: Overview
+    servers: tuple[ServerFacts, ...]
+    troubles: tuple[str, ...]
+    """State, consequence and mend of all that is wrong; empty: all is well."""
+    hints: tuple[str, ...]
+    """What could be better, or is not shown and why."""
+
+
+def read_state(settings: CacheSettings) -> State:
+    """Return the state now; a server that does not answer is one of its troubles."""
+    troubles: list[str] = []
+    servers: tuple[ServerFacts, ...] = ()
+    try:
+        told = read_overview(settings)
+        if server_url(settings.redis_url) is not None:
+            servers = tuple(server_facts(Observer(settings.redis_url or "")))
+    except StoreUnavailableError as error:
+        told = _of_this_process(settings)
+        troubles.append(
+            f"Redis does not answer ({error}): responses come from the application, uncached. The "
+            "figures below are of this worker alone. Check the server and the network; the cache "
+            "comes back by itself."
+        )
+    troubles += _troubles(told)
+    return State(
+        overview=told,
+        servers=servers,
+        troubles=tuple(troubles),
+        hints=(*_hints(settings, told), *_server_hints(servers)),
+    )
+
+
+def _of_this_process(settings: CacheSettings) -> Overview:
+    watch, now = watch_in_process(settings), time.time()
+    return overview_of([] if watch is None else [watch.record(now)], now)
+
+
+def _troubles(told: Overview) -> list[str]:
+    troubles: list[str] = []
+    cut_off = sum(bool(one.breakers_open) for one in told.workers)
+    if cut_off:
+        troubles.append(
+            f"{cut_off} of {len(told.workers)} workers cannot reach a Redis server: they serve "
+            "uncached, and try again every 0.2 s. Check the network between them and the server."
+        )
+    if told.owed_purges:
+        troubles.append(
+            f"Purges of {told.owed_purges} groups are owed, since Redis did not confirm them: "
+            "their workers serve nothing from Redis until they are made, which happens by itself."
+        )
+    return troubles
+
+
+def _hints(settings: CacheSettings, told: Overview) -> list[str]:
+    hints: list[str] = []
+    if not settings.use_redis_cache:
+        hints.append("The cache is off: USE_REDIS_CACHE is false.")
+    elif not settings.cache_insight:
+        hints.append(
+            "No figures are kept: set CACHE_INSIGHT=true for the application and start it anew."
+        )
+    elif not told.workers:
+        hints.append(
+            "No worker has published its figures within 20 s: requests come, or the workers use "
+            "another REDIS_URL or CACHE_NAMESPACE."
+        )
+    if told.unreadable:
+        hints.append(
+            f"{told.unreadable} stored values could not be read and counted as misses: they are "
+            "damaged, or written with another CACHE_SECRET."
+        )
+    return hints
+
+
+def _server_hints(servers: tuple[ServerFacts, ...]) -> list[str]:
+    hints: list[str] = []
+    for one in servers:
+        if one.max_memory and one.used_memory > _NEARLY_FULL * one.max_memory:
+            what = (
+                "it refuses writes when it is full; set maxmemory-policy allkeys-lfu"
+                if one.policy == _MAY_EVICT
+                else f"it drops what is used least ({one.policy}); more memory keeps more responses"
+            )
+            hints.append(f"Redis uses {size(one.used_memory)} of {size(one.max_memory)}: {what}.")
+    return hints
