@@ -8,8 +8,8 @@ import typer
 
 from maxage.cli.output import AsJson, print_json, print_text, waiting
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
-from maxage.cli.units import counted
 from maxage.explain.stored import StoredEntry, shelf_of, stored_at
+from maxage.insight.units import counted
 
 
 def inspect(

@@ -7,9 +7,9 @@ import typer
 
 from maxage.cli.output import AsJson, print_json, print_text, waiting
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
-from maxage.cli.units import counted
 from maxage.cli.usage import UsageError
 from maxage.explain.stored import entry_prefix, shelf_of, stored_in
+from maxage.insight.units import counted
 from maxage.invalidation.group_names import named_groups
 from maxage.invalidation.purge import purge as purge_now
 from maxage.invalidation.purge import purge_all

@@ -13,11 +13,11 @@ from maxage.cli.explain import HeaderLines
 from maxage.cli.fetching import Fetched, Fetcher
 from maxage.cli.output import AsJson, complain, print_json, print_table
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
-from maxage.cli.units import counted
 from maxage.cli.usage import UsageError
 from maxage.cli.warm_sources import from_file, from_openapi, from_sitemap, from_top
 from maxage.explain.request import header_lines
 from maxage.insight import read_overview
+from maxage.insight.units import counted
 
 _MOST_COMPLAINTS = 5
 
