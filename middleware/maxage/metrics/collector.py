@@ -1,6 +1,7 @@
 """The metrics of one process: read when they are asked for, so that counting costs nothing more."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Final, final
 
 from prometheus_client import Histogram
@@ -34,5 +35,6 @@ def _family(figure: Figure) -> CounterMetricFamily | GaugeMetricFamily:
 def latency_histogram() -> Histogram:
     """Return a histogram, in no registry, of the latency that is measured from now on."""
     made: Final = Histogram(LATENCY, LATENCY_TEXT, ["kind"], registry=None, buckets=LATENCY_BUCKETS)
-    listen(lambda kind, seconds: made.labels(kind).observe(seconds))
+    of_kind = cache(made.labels)
+    listen(lambda kind, seconds: of_kind(kind).observe(seconds))
     return made

@@ -195,8 +195,8 @@ FIGURES: Final = (
 
 LATENCY: Final = "maxage_added_latency_seconds"
 LATENCY_TEXT: Final = (
-    "Seconds that the cache adds, of one request in about 64: on a hit until its first message, on "
-    "a forward without the application's own time. The fast lane is not timed."
+    "Seconds that the cache adds, of one request in about 128: on a hit until its first message, "
+    "on a forward without the application's own time. The fast lane is not timed."
 )
 LATENCY_BUCKETS: Final = (
     25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 1.0,
