@@ -1,12 +1,15 @@
 """`maxage inspect`: what is stored for a URL."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
 from maxage import CacheSettings, purge
 from tests.cli.conftest import Command, fill
 from tests.support.redis_server import RedisServer
+from tests.support.redis_topology import start_cluster
 
 
 def test_a_response_is_shown_with_headers_tokens_and_bytes(
@@ -76,6 +79,49 @@ def test_only_so_many_are_shown(command: Command, redis: RedisServer) -> None:
     ran = command("inspect", "/items", "--limit", "3", "--redis-url", redis.url)
     assert "3 stored responses" in ran.out
     assert "There are more: raise --limit." in ran.out
+
+
+def test_the_keys_of_all_masters_of_a_cluster_are_looked_through(
+    command: Command, redis: RedisServer
+) -> None:
+    """Responses, tokens, dry runs and purges, wherever they lie."""
+    with start_cluster() as cluster:
+        pages = [f"/items?page={number}" for number in range(9)]
+        fill(cluster.url, *pages)
+        ran = command("inspect", "/items", "--redis-url", cluster.url, "--json")
+        assert len(json.loads(ran.out)) == 9
+        assert all(entry["valid"] for entry in json.loads(ran.out))
+        dry = command("purge", "/items", "--dry-run", "--redis-url", cluster.url)
+        assert "9 stored responses" in dry.out
+        assert command("purge", "/items", "--redis-url", cluster.url).code == 0
+        ran = command("inspect", "/items", "--redis-url", cluster.url, "--json")
+        assert not any(entry["valid"] for entry in json.loads(ran.out))
+        assert command("stats", "--redis-url", cluster.url).out.count("(master)") == 3
+
+
+def test_the_settings_of_an_application_give_server_and_password(
+    command: Command, redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a password that a function of the application gives."""
+    fill(redis.url, "/items")
+    redis.call("ACL", "SETUSER", "app", "on", ">from-a-function", "~*", "+@all")
+    url = redis.url.replace("redis://", "redis://app@")
+    settings = f"CacheSettings(redis_url={url!r}, redis_credentials=lambda: 'from-a-function')"
+    source = "from fastapi import FastAPI\nfrom maxage import CacheMiddleware, CacheSettings\n"
+    source += (
+        f"configured = FastAPI()\nconfigured.add_middleware(CacheMiddleware, settings={settings})"
+    )
+    (tmp_path / "shop_with_settings.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    try:
+        for asked in (("inspect", "/items"), ("purge", "/items"), ("doctor",)):
+            ran = command(*asked, "--app", "shop_with_settings:configured")
+            assert ran.code == 0, ran
+        ran = command("stats", "--app", "shop_with_settings:configured")
+        assert "keys" in ran.out
+    finally:
+        redis.call("ACL", "DELUSER", "app")
 
 
 @pytest.mark.parametrize(

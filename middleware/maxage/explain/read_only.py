@@ -134,7 +134,7 @@ def _peek_of(store: Store) -> Peek | None:
         return partial(
             _peek_into_redis,
             store,
-            Observer(store.url, credentials=store.settings.redis_credentials),
+            Observer(store.url, store.settings),
         )
     return None
 

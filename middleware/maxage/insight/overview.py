@@ -68,7 +68,7 @@ def read_overview(settings: CacheSettings) -> Overview:
     if url is None:
         watch, now = watch_in_process(settings), time.time()
         return overview_of([] if watch is None else [watch.record(now)], now)
-    observer, key = Observer(url), insight_key(settings.cache_namespace)
+    observer, key = Observer(url, settings), insight_key(settings.cache_namespace)
     clock, present = observer.ask(observer.node_for(key), [("TIME",), ("HGETALL", key)])
     return overview_of(records_in(present), server_seconds(clock))
 

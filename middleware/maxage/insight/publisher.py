@@ -65,7 +65,7 @@ class Publisher:
             threading.Thread(target=self._run, name="maxage-insight", daemon=True).start()
 
     def _run(self) -> None:
-        observer = Observer(self._url or "", _TIMEOUT)
+        observer = Observer(self._url or "", self._watched.settings, _TIMEOUT)
         while True:
             began = time.monotonic()
             try:

@@ -12,11 +12,11 @@ from time import perf_counter
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
-from maxage.redis_options import RedisCredentials
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import Node, describe, send
 from maxage.redis_store.servers.ping import NO_OWNER
 from maxage.redis_store.servers.topology import topology_for
+from maxage.settings import CacheSettings
 from maxage.store.base import StoreReply
 from maxage.store.tokens import belongs, token_key
 
@@ -31,15 +31,13 @@ class Observer:
 
     Args:
         url: as in `REDIS_URL`.
+        settings: give the password, where a function of theirs does.
         timeout: seconds for connecting to a server, and for each of its answers.
-        credentials: returns the password, in place of the URL's.
     """
 
-    def __init__(
-        self, url: str, timeout: float = 2.0, *, credentials: RedisCredentials | None = None
-    ) -> None:
+    def __init__(self, url: str, settings: CacheSettings, timeout: float = 2.0) -> None:
         self._timeout: Final = timeout
-        self._topology: Final = topology_for(url, NO_OWNER, credentials)
+        self._topology: Final = topology_for(url, NO_OWNER, settings.redis_credentials)
 
     def nodes(self) -> Sequence[Node]:
         """Return the servers.
