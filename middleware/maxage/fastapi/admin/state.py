@@ -38,7 +38,7 @@ def read_state(settings: CacheSettings) -> State:
     try:
         told = read_overview(settings)
         if server_url(settings.redis_url) is not None:
-            servers = tuple(server_facts(Observer(settings.redis_url or "")))
+            servers = tuple(server_facts(Observer(settings.redis_url or "", settings)))
     except StoreUnavailableError as error:
         told = _of_this_process(settings)
         troubles.append(
