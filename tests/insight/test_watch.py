@@ -16,6 +16,7 @@ from maxage.insight import Interval, RouteRecord, TopUrl, WorkerRecord, read_ove
 from maxage.insight.overview import FRESH_SECONDS, overview_of
 from maxage.insight.publisher import insight_key
 from maxage.insight.watch import watch_in_process
+from maxage.observe import latency
 from maxage.observe.counters import counters_of
 from maxage.route_map import middleware_of
 from tests.support.asgi import call
@@ -23,6 +24,12 @@ from tests.support.raw_http import get
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 from tests.support.workers import Worker
+
+
+@pytest.fixture(autouse=True)
+def own_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process are not timed."""
+    monkeypatch.setattr(latency, "timer", None)
 
 
 def application(namespace: str, **settings: Any) -> tuple[FastAPI, CacheSettings]:
@@ -75,9 +82,9 @@ async def test_a_worker_counts_its_requests_by_url_and_times_its_application() -
 
 
 async def test_the_latency_that_the_cache_adds_is_measured_for_some_requests() -> None:
-    """One in about 16, without the application's own time."""
+    """Without the application's own time."""
     app, settings = application("watch-6", cache_insight=True)
-    for n in range(100):
+    for n in range(2 * latency.EVERY):
         await call(app, path=f"/slow/{n % 3}")
     told = read_overview(settings)
     assert told.timed >= 1
