@@ -1,8 +1,5 @@
-"""The circuit breaker of a server, and the time budget of a piece of work on it."""
+"""The circuit breaker of a server: after three failures in a row it is left alone."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Final, final
 
 from maxage.store.fork_safe import fork_safe_lock
@@ -10,35 +7,6 @@ from maxage.store.fork_safe import fork_safe_lock
 FAILURES_TO_OPEN: Final = 3
 PROBE_INTERVAL: Final = 0.2
 """Seconds between two attempts of the background probe to reach a server."""
-_LATE_LOOK: Final = 0.9
-"""The part of a budget after which the event loop is checked for delays of its own."""
-
-
-@asynccontextmanager
-async def budget(seconds: float) -> AsyncGenerator[None]:
-    """Bound a piece of work on a server; time in which the event loop was blocked does not count.
-
-    While other work blocks the loop, the server's answer waits unread and the timer is due as well.
-    That is no failure of the server, so the budget is extended by the loop's delay.
-
-    Raises:
-        TimeoutError: the work took longer.
-    """
-    loop = asyncio.get_running_loop()
-    due = loop.time() + seconds * _LATE_LOOK
-    async with asyncio.timeout(seconds) as limit:
-
-        def extend() -> None:
-            late = loop.time() - due
-            when = limit.when()
-            if late > seconds * (1 - _LATE_LOOK) / 2 and when is not None and not limit.expired():
-                limit.reschedule(when + late)
-
-        timer = loop.call_at(due, extend)
-        try:
-            yield
-        finally:
-            timer.cancel()
 
 
 @final

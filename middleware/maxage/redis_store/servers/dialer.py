@@ -7,9 +7,9 @@ from typing import Final, final
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from maxage.redis_store.servers.circuit_breaker import budget
 from maxage.redis_store.servers.node import Node, describe, note_history
 from maxage.redis_store.servers.pipeline import FAILURES, PipelinedConnection
+from maxage.redis_store.servers.timeouts import budget
 
 
 @final

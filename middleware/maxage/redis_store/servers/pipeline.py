@@ -26,43 +26,16 @@ from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import SERVER_IS_ELSEWHERE, connection_history
 from maxage.redis_store.servers.packing import joined, packed
 from maxage.redis_store.servers.per_loop import abandon
+from maxage.redis_store.servers.timeouts import PendingCommands
 
 FAILURES: Final = (RedisError, OSError, TimeoutError)
 """Raised when a server fails or sends an invalid reply."""
 _INCOMPLETE: Final = object()
-_GRACE: Final = 0.002
-"""Seconds for the event loop to read answers that have arrived already when a budget is over."""
-_PROGRESS: Final = 64 * 1024
-"""Bytes that have to arrive within a budget for a large answer to get another budget."""
-_MOST_LOOKS: Final = 5
-"""Budgets that a large answer gets."""
-_TOO_MUCH: Final = 8 * 1024 * 1024
-"""Bytes of an unfinished answer after which the connection is closed: the request was too large."""
 _KEPT_BUFFER: Final = 4 * 1024 * 1024
 """Bytes that hiredis keeps for the next answers. By default it frees all beyond 16 KB after each
 answer, and allocating a megabyte anew takes as long as copying it several times."""
 OnFailure = Callable[[Exception], None]
 """Called with the error when a server fails."""
-
-
-@final
-class PendingCommands:
-    """Commands that were sent together, and the answers that have come."""
-
-    __slots__ = ("answers", "arrived", "count", "due", "future", "looks", "within")
-
-    def __init__(
-        self, future: "asyncio.Future[list[Any]]", count: int, *, due: float, within: float
-    ) -> None:
-        self.future: Final = future
-        self.count: Final = count
-        self.due: Final = due
-        self.within: Final = within
-        self.answers: list[Any] = []
-        self.looks = 0
-        """How often they were overdue."""
-        self.arrived = 0
-        """Bytes that had arrived when they got their last budget."""
 
 
 @final
@@ -203,26 +176,16 @@ class PipelinedConnection(asyncio.Protocol):
         """Fail all commands when the oldest one is overdue: the others wait behind it.
 
         The connection stays: a late answer is read and dropped, so that a server which was slow
-        once needs no new connection. First the event loop reads the bytes that have arrived: where
-        the loop was busy, an answer in time is no failure of the server. A large answer gets
-        further budgets while it keeps arriving.
+        once needs no new connection.
         """
         self._timer = None
         if len(self._pending) == self._given_up or not self._open:
             return
         oldest, now = self._pending[self._given_up], self._loop.time()
-        wait_until = oldest.due
-        if now >= oldest.due:
-            oldest.looks += 1
-            arriving = self._received - oldest.arrived >= _PROGRESS
-            if oldest.looks == 1:
-                wait_until = now + _GRACE
-            elif arriving and oldest.looks <= _MOST_LOOKS:
-                wait_until = now + oldest.within
-                oldest.arrived = self._received
-            else:
-                self._overdue(asked_too_much=arriving and self._received >= _TOO_MUCH)
-                return
+        wait_until = oldest.wait_until(now, self._received)
+        if wait_until is None:
+            self._overdue(asked_too_much=oldest.asked_too_much(self._received))
+            return
         self._timer = self._loop.call_at(wait_until, self._check_overdue)
 
     def _overdue(self, *, asked_too_much: bool) -> None:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from maxage.redis_store.servers.circuit_breaker import budget
+from maxage.redis_store.servers.timeouts import budget
 
 
 async def test_work_within_the_budget_is_not_disturbed() -> None:
