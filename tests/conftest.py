@@ -10,8 +10,8 @@ from types import FrameType
 import pytest
 from hypothesis import HealthCheck, settings
 
-from maxage.process_settings import _middlewares
 from maxage.redis_store.shared_state import _redis_states
+from maxage.settings_in_force import _middlewares
 from tests.catalogue.report import CatalogueReport
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import NoRedisServerError, RedisServer, find_server

@@ -26,13 +26,13 @@ from maxage.cache.targets import Targets
 from maxage.errors import SettingsError
 from maxage.insight.watch import watched
 from maxage.observe import latency
-from maxage.process_settings import register, unregister
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import answer_get
 from maxage.reads.query import answer_query
 from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.routing.route_policy import Rule
 from maxage.settings import CacheSettings
+from maxage.settings_in_force import register, unregister
 from maxage.store.base import Store
 from maxage.store_factory import given_settings, store_for, switch_off_beside
 from maxage.writes.mutation import MutationResponder

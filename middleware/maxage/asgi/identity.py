@@ -1,9 +1,66 @@
-"""Identity that layers of the application put into the scope: a session, a user, permissions."""
+"""Identity of a request: its credentials, and the session, user or permissions in its scope."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, final
+
+from maxage.asgi.types import Scope
+from maxage.cache.target import Target
+from maxage.observe.words import Reason
+from maxage.rfc9111.credentials import CredentialFields, may_identify
+from maxage.rfc9111.message import Headers
+from maxage.settings import CacheSettings
 
 _SLOTS: Final = frozenset({"session", "user", "auth"})
+
+
+@final
+class Identification:
+    """Tells whether a request says who asks: by its fields, its scope or its route."""
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self._authorization_only: Final = settings.cache_authorization_only
+        self._fields: Final = CredentialFields(
+            settings.cache_credential_headers,
+            settings.cache_ignored_cookies,
+            authorization_only=settings.cache_authorization_only,
+        )
+
+    def has_credentials(self, scope: Scope, headers: Headers, target: Target) -> bool:
+        """Return whether a request for the target carries credentials."""
+        if self.is_in(scope) or self._fields.kind_in(headers) is not None:
+            return True
+        route = target.route
+        # A hit would skip the check of such a route, so that every request counts.
+        return route is not None and route.has_security and not self._authorization_only
+
+    def kind_in(self, scope: Scope, headers: Headers) -> Reason:
+        """Return which kind of credentials a request with credentials carries."""
+        kind = self._fields.kind_in(headers)
+        if kind is not None:
+            return kind
+        if self.is_in(scope):
+            is_session = is_identified({"session": scope.get("session")})
+            return Reason.SESSION if is_session else Reason.USER
+        # Without any of them, the route itself checks its requests.
+        return Reason.SECURITY
+
+    def is_in(self, scope: Scope) -> bool:
+        """Return whether the session, the user or the permissions in the scope are credentials."""
+        return not self._authorization_only and is_identified(scope)
+
+    def was_sought(self, scope: Scope, before: frozenset[str]) -> bool:
+        """Return whether the application itself looked who asks, and may know it by any field.
+
+        Args:
+            scope: of the request, at its response.
+            before: what `identity_slots` gave before the application was called.
+        """
+        added = identity_slots(scope) - before
+        return not self._authorization_only and not reads_cookies_alone(scope, added)
+
+    def may_be_in(self, headers: Headers, varied: tuple[bytes, ...]) -> bool:
+        """Return whether a field that the response does not vary by may name a user."""
+        return not self._authorization_only and may_identify(headers, varied)
 
 
 def identity_slots(scope: Mapping[str, Any]) -> frozenset[str]:

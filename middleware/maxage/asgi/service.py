@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from maxage.asgi.cache_status import CacheStatus, hit_value
-from maxage.asgi.credentials import Credentials
+from maxage.asgi.identity import Identification
 from maxage.asgi.types import ASGIApp
 from maxage.cache.targets import Targets
 from maxage.rfc9111.dates import format_http_date
@@ -21,7 +21,7 @@ class Service:
         self.app: Final = app
         self.settings: Final = settings
         self.targets: Final = targets
-        self.credentials: Final = Credentials(settings)
+        self.identification: Final = Identification(settings)
         self.downstream: Final = _downstream(settings)
         """Lines added to responses whose lifetime comes from our settings alone."""
         self.server_adds_date: bool | None = None

@@ -11,7 +11,7 @@ from maxage.cache.pending_writes import PendingWrites
 from maxage.cache.target import Target
 from maxage.rfc9111.language import ACCEPT_LANGUAGE, is_in_language, preferred_language
 from maxage.rfc9111.message import Headers
-from maxage.rfc9111.vary import selecting_values
+from maxage.rfc9111.vary import selecting_values, selects
 from maxage.settings import CacheSettings
 from maxage.store.base import Near, Store, StoreReply
 from maxage.store.entry import Entry, VariantIndex
@@ -167,7 +167,7 @@ class Lookup:
             reply = await self._store.read((), unread)
             tokens.update(zip(unread, reply.tokens, strict=True))
         stored = value.stored
-        if stored.selecting != selecting_values(stored.vary_names, headers, target.rules):
+        if not selects(headers, stored, target.rules):
             return LookupResult(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
         valid = is_current(value, tokens, target.groups)
         soft = not valid and is_softened(value, tokens, target.groups)
@@ -215,7 +215,7 @@ def result_of_copy(
     stored, names = entry.stored, target.vary_names
     if (
         stored.vary_names != names
-        or stored.selecting != selecting_values(names, headers, target.rules)
+        or not selects(headers, stored, target.rules)
         or not tokens.keys() >= set(target.groups)
     ):
         return None

@@ -97,20 +97,7 @@ class Targets:
         """Endpoints that answered where the routes told of another one, or of none."""
         self._rules_memo: dict[tuple[float, bool, tuple[bytes, ...]], Policy] = {}
         self._terms: dict[tuple[RouteInfo | None, tuple[Rule, ...], bool], Terms] = {}
-        self._base_rules = Policy(
-            default_lifetime=settings.cache_expiration,
-            heuristic_fraction=settings.cache_heuristic_fraction,
-            obey_request_directives=settings.cache_obey_request_directives,
-            store_set_cookie=settings.cache_store_set_cookie,
-            store_server_errors=settings.cache_store_server_errors,
-            store_client_errors=settings.cache_store_client_errors,
-            stale_if_error=settings.cache_stale_if_error,
-            stale_while_revalidate=settings.cache_stale_while_revalidate,
-            exchange_fields=frozenset(n.lower().encode() for n in settings.cache_exchange_headers),
-            store_partial=settings.cache_store_partial,
-            language_order=settings.cache_language_order,
-            language_select=settings.cache_language_select,
-        )
+        self._base_rules: Final = _policy(settings)
 
     def find(self, scope: Mapping[str, Any], headers: Headers) -> Target:
         """Return the target of a QUERY, or of a GET or HEAD of that URL."""
@@ -483,6 +470,24 @@ def _is_foreign(route: RouteInfo | None, scope: Mapping[str, Any]) -> bool:
 def _name_of(app: Any) -> str:
     """Return the name by which an application is known to its author."""
     return f"{app.__module__}.{getattr(app, '__qualname__', app.__class__.__qualname__)}"
+
+
+def _policy(settings: CacheSettings) -> Policy:
+    """Return the rules that the settings make, before rules and decorators are asked."""
+    return Policy(
+        default_lifetime=settings.cache_expiration,
+        heuristic_fraction=settings.cache_heuristic_fraction,
+        obey_request_directives=settings.cache_obey_request_directives,
+        store_set_cookie=settings.cache_store_set_cookie,
+        store_server_errors=settings.cache_store_server_errors,
+        store_client_errors=settings.cache_store_client_errors,
+        stale_if_error=settings.cache_stale_if_error,
+        stale_while_revalidate=settings.cache_stale_while_revalidate,
+        exchange_fields=frozenset(n.lower().encode() for n in settings.cache_exchange_headers),
+        store_partial=settings.cache_store_partial,
+        language_order=settings.cache_language_order,
+        language_select=settings.cache_language_select,
+    )
 
 
 def _server(scope: Mapping[str, Any]) -> bytes:

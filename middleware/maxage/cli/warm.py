@@ -21,26 +21,30 @@ from maxage.insight.units import counted
 
 _MOST_COMPLAINTS = 5
 
+Base = Annotated[
+    str,
+    typer.Argument(
+        metavar="BASE", help="The server as clients name it, such as https://shop.example."
+    ),
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Option("--file", "-f", metavar="FILE", help="Paths or URLs, one a line; - is stdin."),
+]
+Sitemaps = Annotated[
+    list[str] | None, typer.Option(metavar="URL", help="A sitemap, or an index of sitemaps.")
+]
+OpenApi = Annotated[
+    str | None, typer.Option(metavar="PATH", help="The OpenAPI document, such as /openapi.json.")
+]
+
 
 def warm(
-    base: Annotated[
-        str,
-        typer.Argument(
-            metavar="BASE", help="The server as clients name it, such as https://shop.example."
-        ),
-    ],
+    base: Base,
     *,
-    file: Annotated[
-        list[str] | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Paths or URLs, one a line; - is stdin."),
-    ] = None,
-    sitemap: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="A sitemap, or an index of sitemaps.")
-    ] = None,
-    openapi: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="The OpenAPI document, such as /openapi.json."),
-    ] = None,
+    file: Files = None,
+    sitemap: Sitemaps = None,
+    openapi: OpenApi = None,
     top: Annotated[
         int, typer.Option(metavar="N", min=0, help="The N most asked URLs (CACHE_INSIGHT).")
     ] = 0,

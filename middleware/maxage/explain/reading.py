@@ -74,7 +74,7 @@ async def _looked_up(
     reading: GetResponder, shown: ReadOnlyStore, known: Explanation
 ) -> Explanation:
     """Look the request up as the middleware does, and ask the rules."""
-    cache, target, credentials = reading.cache, reading.target, reading.service.credentials
+    cache, target = reading.cache, reading.target
     key = target.key(reading.request.all_parts)
     reading.found = await cache.lookup(target, key, reading.headers)
     entry = await _present(cache, reading, key)
@@ -86,7 +86,11 @@ async def _looked_up(
         reason=_reason(decision),
         key=key.decode(),
         key_parts=_key_parts(reading),
-        credentials=credentials.kind_in(reading.scope, reading.headers) if carries else "",
+        credentials=(
+            reading.service.identification.kind_in(reading.scope, reading.headers)
+            if carries
+            else ""
+        ),
         groups=_groups(reading, entry, shown),
         stored=_stored(cache, reading, entry, variants),
         prospects=tuple(_prospect(cache, reading, *one) for one in _PROSPECTS),

@@ -11,7 +11,7 @@ from maxage.invalidation.group_names import (
     named_path,
     path_group,
 )
-from maxage.invalidation.reach import Reach
+from maxage.invalidation.purged_by_write import Reach
 from maxage.routing.route_policy import RoutePolicy
 from maxage.routing.route_table import RouteInfo, RouteMatch, RouteTable, is_for
 from maxage.routing.template import (

@@ -16,8 +16,8 @@ from maxage.invalidation.dependencies import current_dependencies
 from maxage.invalidation.group_names import named_groups, named_path, tag_group
 from maxage.observe.counters import PROCESS
 from maxage.observe.words import PurgeCause
-from maxage.process_settings import has_middleware, process_settings
 from maxage.settings import CacheSettings
+from maxage.settings_in_force import has_middleware, settings_in_force
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
 from maxage.store.tokens import NAMESPACE_GROUP
@@ -171,7 +171,7 @@ def _noting_store(
     if settings is None and noted is not None:
         store = noted.store
     else:
-        chosen = settings if settings is not None else process_settings()
+        chosen = settings if settings is not None else settings_in_force()
         if not chosen.use_redis_cache:
             return None
         store = store_for(chosen)

@@ -46,7 +46,7 @@ async def admit(reading: ReadResponder) -> Bypass | None:
         method=reading.scope["method"],
         headers=headers,
         carries_credentials=target.policy.vary_by is None
-        and service.credentials.are_in(reading.scope, headers, target),
+        and service.identification.has_credentials(reading.scope, headers, target),
         key_parts=parts if reading.content is None else (*_content_parts(reading), *parts),
         declared=_declared_parts(headers, target.rules.keyed_fields),
     )

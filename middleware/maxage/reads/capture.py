@@ -130,16 +130,16 @@ class Capture:
         self._answerer = targets.answerer(target, self.scope, self._before)
         is_hidden = self._answerer is Answerer.UNKNOWN
         self.rules = target.explicit_rules if is_hidden else target.rules
-        credentials, anonymous = reading.service.credentials, False
+        identification, anonymous = reading.service.identification, False
         if target.policy.vary_by is None:
             # Where the router is known but left no word, users may be in a copy of the scope too.
             is_hidden = is_hidden and target.route is not None
-            if credentials.identify(self.scope) or (
+            if identification.is_in(self.scope) or (
                 is_hidden
-                and credentials.may_be_in(reading.headers, vary_names(response.headers) or ())
+                and identification.may_be_in(reading.headers, vary_names(response.headers) or ())
             ):
                 reading.request = replace(reading.request, carries_credentials=True)
-            anonymous = is_hidden or credentials.may_identify(self.scope, self._slots)
+            anonymous = is_hidden or identification.was_sought(self.scope, self._slots)
         return Answer(
             target=target,
             request=reading.request,
@@ -278,7 +278,7 @@ class Capture:
         if self.refusal is None:
             if reason == Reason.CREDENTIALS:
                 reading = self._reading
-                reason = reading.service.credentials.kind_in(self.scope, reading.headers)
+                reason = reading.service.identification.kind_in(self.scope, reading.headers)
             self.refusal = reason
             self._reading.target.counts.not_stored[reason] += 1
         self.drop()

@@ -21,7 +21,6 @@ from redis.client import Pipeline as _Pipeline
 from redis.client import PubSub as _PubSub
 from redis.retry import Retry
 
-from maxage.process_settings import process_settings
 from maxage.redis.cluster_clients import RedisCluster, async_cluster_client, cluster_client
 from maxage.redis.fallback import FallbackClient, unsupported
 from maxage.redis.loop_pool import LoopPool
@@ -30,6 +29,7 @@ from maxage.redis_store.servers.node import Node
 from maxage.redis_store.shared_state import RedisState, redis_state_for
 from maxage.redis_url import ServerGroup, server_group, server_url
 from maxage.settings import CacheSettings
+from maxage.settings_in_force import settings_in_force
 
 __all__ = ["AsyncRedis", "Redis", "get_async_redis", "get_redis"]
 
@@ -185,7 +185,7 @@ def get_redis() -> Redis:
     `redis.RedisCluster`; call `get_redis` for each request there, because no client of a cluster
     can be made before a node answers.
     """
-    settings = process_settings()
+    settings = settings_in_force()
     state, cluster = _servers(settings)
     if state is not None and cluster is not None:
         # redis-py has no common base for the two; their commands are the same.
@@ -199,7 +199,7 @@ def get_async_redis() -> AsyncRedis:
     Clients share the connections of the event loop that runs their commands; closing a client
     leaves these open. They are closed when the loop ends.
     """
-    settings = process_settings()
+    settings = settings_in_force()
     state, cluster = _servers(settings)
     if state is not None and cluster is not None:
         client = async_cluster_client(cluster, state, settings.cache_read_budget)

@@ -34,8 +34,8 @@ from maxage.redis.fallback import (
     unsupported,
 )
 from maxage.redis_options import client_options, connection_options
-from maxage.redis_store.servers.credentials import with_credentials
 from maxage.redis_store.servers.dns import url_options
+from maxage.redis_store.servers.passwords import with_credentials
 from maxage.redis_store.shared_state import RedisState
 from maxage.redis_url import ServerGroup
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from maxage.rfc9111.age import current_age, headers_with_age
-from maxage.rfc9111.anonymous import may_identify
 from maxage.rfc9111.combining import completing_fields
+from maxage.rfc9111.credentials import bypasses
 from maxage.rfc9111.decisions import Decision, Forward, ForwardReason, OnlyIfCached, Serve
 from maxage.rfc9111.directives import Directives, parse_cache_control
 from maxage.rfc9111.field_list import lower_names
@@ -53,9 +53,7 @@ def decide(
         wishes = _wishes(headers)
     if stored is None:
         return _forward("vary-miss" if vary_miss else "uri-miss", wishes)
-    if (request.carries_credentials and not stored.shareable) or (
-        stored.anonymous and may_identify(headers, (*policy.keyed_fields, *stored.vary_names))
-    ):
+    if bypasses(request, stored, policy):
         return _forward("bypass", wishes)
     # Section 5.2.1.5 lets a stored response answer all the same. A client that wants nothing to be
     # stored expects the application's own answer, as long as there is one.

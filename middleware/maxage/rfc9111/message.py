@@ -157,7 +157,7 @@ class StoredResponse(Struct, frozen=True, kw_only=True, gc=False):
     """`public`, `s-maxage` or `must-revalidate`: may answer requests with credentials (3.5)."""
     anonymous: bool = False
     """The application looked who asks, and knew no user: it answers only requests without fields
-    by which another user may be known (`rfc9111.anonymous`)."""
+    by which another user may be known (`rfc9111.credentials`)."""
     vary_names: tuple[bytes, ...] = ()
     """Lower-case names of the selecting header fields, sorted, without duplicates."""
     selecting: tuple[bytes | None, ...] = ()

@@ -4,12 +4,13 @@ from typing import Final
 
 from maxage.observe.words import Reason
 from maxage.rfc9111.arrival import Arrival
+from maxage.rfc9111.credentials import forbid_storing
 from maxage.rfc9111.directives import Control, Directives, governing, parse_cache_control
 from maxage.rfc9111.freshness import ONE_DAY, Lifetime, lifetime_of, media_type
 from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.partial import may_keep_part
 from maxage.rfc9111.policy import Policy
-from maxage.rfc9111.stored_response import COOKIES, as_stored, is_shareable
+from maxage.rfc9111.stored_response import COOKIES, as_stored
 from maxage.rfc9111.validation import has_validator
 from maxage.rfc9111.vary import vary_names
 from maxage.rfc9111.verdicts import MayNotStore, MayStore
@@ -96,10 +97,7 @@ def _forbidden_by_request(
         asked = parse_cache_control(request.headers.get_all(b"cache-control"))
         if "no-store" in asked:
             return Reason.REQUEST_NO_STORE
-    # Section 3: "if the cache is shared: the Authorization header field is not present in the
-    # request [...] or a response directive is present that explicitly allows shared caching".
-    # Here every kind of credentials counts.
-    if request.carries_credentials and not is_shareable(directives):
+    if forbid_storing(request, directives):
         return Reason.CREDENTIALS
     return None
 

@@ -1,11 +1,14 @@
-"""Selecting header fields (RFC 9111 section 4.1)."""
+"""Vary: which stored variant a request chooses (RFC 9111 section 4.1).
+
+`maxage.cache.lookup` reads the variant that the request's selecting fields name.
+"""
 
 import re
 from functools import lru_cache
 from typing import Final
 
 from maxage.rfc9111.field_list import is_token, list_members, split_members
-from maxage.rfc9111.message import Headers
+from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.rfc9111.policy import Policy
 
 
@@ -48,6 +51,16 @@ def selecting_values(
         else None
         for name in names
     )
+
+
+def selects(request_headers: Headers, stored: StoredResponse, policy: Policy) -> bool:
+    """Return whether a request chooses this stored variant: its selecting fields are the same.
+
+    Section 4.1: "the cache MUST NOT use that stored response without revalidation unless all the
+    presented request header fields nominated by that Vary field value match those fields in the
+    original request".
+    """
+    return stored.selecting == selecting_values(stored.vary_names, request_headers, policy)
 
 
 def _normalised(name: bytes, lines: tuple[bytes, ...], policy: Policy) -> bytes:

@@ -125,7 +125,7 @@ class PostCopy:
 
     def _request(self) -> Request:
         headers = self._responder.headers
-        carries_credentials = self._responder.service.credentials.are_in(
+        carries_credentials = self._responder.service.identification.has_credentials(
             self._responder.scope, headers, self._target
         )
         return Request(method="GET", headers=headers, carries_credentials=carries_credentials)

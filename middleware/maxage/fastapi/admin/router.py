@@ -1,7 +1,7 @@
 """The routes of the page."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qs
 
@@ -19,14 +19,16 @@ from maxage.fastapi.admin.session import NO_STORE, Session, refuse_other_sites
 from maxage.fastapi.admin.state import read_state
 from maxage.fastapi.guards import checked_guards
 from maxage.invalidation.purge import apurge, apurge_all
-from maxage.process_settings import process_settings
 from maxage.route_map import middleware_of
 from maxage.routing.route_policy import invalidates_only, uncached
 from maxage.settings import CacheSettings
+from maxage.settings_in_force import settings_in_force
 from maxage.store.memory import MemoryStore
 
 LONGEST_FORM: Final = 65_536
 """Bytes of a form."""
+Settings = Callable[[], CacheSettings]
+"""Returns the settings of the cache that is shown."""
 _SHOWN_ROUTES: Final = 100
 _SHOWN_URLS: Final = 20
 
@@ -60,8 +62,8 @@ def admin_router(
         _add_login(router, pages, session)
     guards = [Depends(session.check)] if session is not None else []
     guarded = APIRouter(include_in_schema=False, dependencies=guards)
-    _add_pages(guarded, pages, lambda: settings or process_settings())
-    _add_purge(guarded, pages, lambda: settings or process_settings())
+    for add in (_add_overview, _add_questions, _add_purge):
+        add(guarded, pages, lambda: settings or settings_in_force())
     router.include_router(guarded)
     return router
 
@@ -97,7 +99,7 @@ def _add_login(router: APIRouter, pages: Pages, session: Session) -> None:
         return response
 
 
-def _add_pages(router: APIRouter, pages: Pages, settings: Any) -> None:
+def _add_overview(router: APIRouter, pages: Pages, settings: Settings) -> None:
     @router.get("/")
     @uncached
     def overview() -> HTMLResponse:
@@ -121,6 +123,8 @@ def _add_pages(router: APIRouter, pages: Pages, settings: Any) -> None:
             minutes=chart.minutes(told.intervals),
         )
 
+
+def _add_questions(router: APIRouter, pages: Pages, settings: Settings) -> None:
     @router.get("/explain")
     @uncached
     async def explain(
@@ -148,7 +152,7 @@ def _add_pages(router: APIRouter, pages: Pages, settings: Any) -> None:
                           status=422 if mistake else 200)  # fmt: skip
 
 
-def _add_purge(router: APIRouter, pages: Pages, settings: Any) -> None:
+def _add_purge(router: APIRouter, pages: Pages, settings: Settings) -> None:
     @router.get("/purge")
     @uncached
     async def ask(name: Annotated[str, Query(max_length=8192)] = "") -> HTMLResponse:

@@ -26,13 +26,13 @@ from maxage.observe.counters import PROCESS
 from maxage.redis_options import RedisCredentials
 from maxage.redis_store.servers.circuit_breaker import PROBE_INTERVAL, CircuitBreaker
 from maxage.redis_store.servers.commands import Command
-from maxage.redis_store.servers.credentials import with_credentials
 from maxage.redis_store.servers.dns import (
     BlockingConnection,
     never_resending,
     url_options,
     with_bounded_lookup,
 )
+from maxage.redis_store.servers.passwords import with_credentials
 from maxage.redis_store.servers.sentinel import Sentinels, following
 from maxage.redis_url import mask_password
 from maxage.store.tokens import HIDDEN_HISTORY, has_replicas, history_of

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore, apurge, purge
-from maxage.process_settings import has_middleware, process_settings, register
 from maxage.redis import RedisCache, get_redis
+from maxage.settings_in_force import has_middleware, register, settings_in_force
 from maxage.store_factory import embedded_store
 from maxage.worker_count import configured_workers
 from tests.support.ports import free_port
@@ -85,7 +85,7 @@ def test_settings_given_to_the_middleware_hold_for_the_process(
     items = RedisCache[int](int, prefix="item")
     given = CacheSettings(redis_url=redis_url, cache_namespace="mine")
     middleware = CacheMiddleware(app, given)
-    assert process_settings() == given
+    assert settings_in_force() == given
     assert items.set(5, 1) is True
     assert redis_server.call("EXISTS", "item:5", "mine:s:item:5") == 2
     assert get_redis().get("item:5") == b"1"
@@ -98,8 +98,8 @@ def test_a_store_given_to_the_middleware_holds_too(redis_url: str) -> None:
     """With its namespace."""
     store = RedisStore(redis_url, CacheSettings(cache_namespace="mine"))
     middleware = CacheMiddleware(app, store=store)
-    assert process_settings().redis_url == redis_url
-    assert process_settings().cache_namespace == "mine"
+    assert settings_in_force().redis_url == redis_url
+    assert settings_in_force().cache_namespace == "mine"
     del middleware
 
 
@@ -113,7 +113,7 @@ def test_another_server_in_the_environment_holds_and_the_start_says_so(
     assert "env.example" in line
     assert "given.example" in line
     assert "s3cret" not in line
-    assert process_settings().redis_url == "redis://:s3cret@env.example:6379/0"
+    assert settings_in_force().redis_url == "redis://:s3cret@env.example:6379/0"
     del middleware
 
 
@@ -123,7 +123,7 @@ def test_the_same_server_in_the_environment_is_no_contradiction(
     """What else the middleware was given holds."""
     monkeypatch.setenv("REDIS_URL", redis_url)
     middleware = CacheMiddleware(app, CacheSettings(cache_namespace="mine"))
-    assert process_settings().cache_namespace == "mine"
+    assert settings_in_force().cache_namespace == "mine"
     assert lines(caplog) == []
     del middleware
 
@@ -139,12 +139,12 @@ def test_of_two_middlewares_the_first_counts_and_a_warning_names_it(
     (line,) = lines(caplog)
     assert "one.example" in line
     assert "two.example" in line
-    assert process_settings() == one
+    assert settings_in_force() == one
     del first, same
     import gc
 
     gc.collect()
-    assert process_settings() == two
+    assert settings_in_force() == two
     del second
 
 
@@ -154,7 +154,7 @@ async def test_the_settings_of_an_application_end_with_it() -> None:
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "lifespan.startup.complete"})
-        assert process_settings() == given
+        assert settings_in_force() == given
         await send({"type": "lifespan.shutdown.complete"})
 
     async def receive() -> Any:
@@ -166,7 +166,7 @@ async def test_the_settings_of_an_application_end_with_it() -> None:
     middleware = CacheMiddleware(inner, given)
     for _ in range(2):
         await middleware({"type": "lifespan"}, receive, send)
-        assert process_settings().cache_namespace == "maxage"
+        assert settings_in_force().cache_namespace == "maxage"
 
 
 def test_a_purge_that_reaches_nothing_says_so() -> None:
@@ -331,7 +331,7 @@ def test_middlewares_that_are_collected_at_any_moment_hold_up_no_other() -> None
         for number in range(2000):
             gc.set_threshold(1 + number % 100)
             register(Application(), None)
-            process_settings()
+            settings_in_force()
     finally:
         gc.set_threshold(*threshold)
     gc.collect()

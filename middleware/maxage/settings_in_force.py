@@ -19,7 +19,7 @@ _middlewares: Final[weakref.WeakKeyDictionary[object, CacheSettings | None]] = (
 """The middlewares of this process, the first one first, with the settings that each was given."""
 
 
-def process_settings() -> CacheSettings:
+def settings_in_force() -> CacheSettings:
     """Return the settings for callers that were given none."""
     environment = settings_from_environment()
     given = _given()

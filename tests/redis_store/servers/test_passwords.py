@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from maxage import CacheSettings, RedisStore, SettingsError, StoreUnavailableError
-from maxage.process_settings import register
 from maxage.redis import RedisCache, get_async_redis, get_redis
 from maxage.redis_store.servers.ping import ping_server
 from maxage.redis_store.sync_redis_store import SyncRedisStore
+from maxage.settings_in_force import register
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, SentinelGroup
 from tests.support.waiting import wait_until
