@@ -93,7 +93,7 @@ def make_venv() -> None:
 def pip(*arguments: str) -> None:
     """Install with the pip of .venv; what it prints goes to a log, its end is shown on failure."""
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
-    # A `user = true` or a pinned target in somebody's pip configuration would miss .venv.
+    # A `user = true` or a pinned target in a user's pip configuration would miss .venv.
     environment = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
     with LOG.open("w") as log:
         code = subprocess.run(

@@ -113,7 +113,7 @@ async def test_a_purge_is_a_span_with_its_cause(traced: Traced) -> None:
 
 
 async def test_spans_join_the_current_trace(traced: Traced) -> None:
-    """That of the request, whoever began it; the purge after the answer too."""
+    """That of the request, whichever layer began it; the purge after the answer too."""
     middleware = cache_of(items())
     with traced.tracer.start_as_current_span("request") as request:
         await call(middleware, path="/items/1")

@@ -438,7 +438,7 @@ def test_a_value_that_would_come_back_as_another_is_not_stored(
 async def test_nothing_is_left_under_the_key_of_a_value_that_is_not_stored(
     redis_server: RedisServer, redis_url: str
 ) -> None:
-    """An older value is not read as the current one, whoever reads it."""
+    """An older value is not read as the current one, by any reader."""
     settings = CacheSettings(redis_url=redis_url, cache_read_budget=5, cache_write_budget=5)
     cache = RedisCache[Rounded](Rounded, prefix="r", settings=settings)
     good, bad = Rounded(price=1.5), Rounded(price=1.23)

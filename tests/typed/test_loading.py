@@ -94,7 +94,7 @@ async def test_of_fifty_tasks_one_loads(items: RedisCache[Item]) -> None:
 
 
 async def test_threads_and_event_loops_share_one_load(items: RedisCache[Item]) -> None:
-    """Whoever comes first."""
+    """Whichever comes first."""
     load = Loads(Item(id=5), seconds=0.5)
 
     def in_another_loop() -> Any:
