@@ -13,6 +13,7 @@ import pytest
 from tests.oracle.play import Player
 from tests.oracle.scene import Scene
 from tests.support.redis_server import RedisServer
+from tests.support.workers import UNCONFIRMED
 
 SECONDS = float(os.environ.get("ORACLE_SECONDS", "5"))
 
@@ -79,7 +80,7 @@ async def test_no_read_is_older_than_an_acknowledged_write(
     with Scene(tmp_path, redis_server, count, env) as scene:
         player = Player(scene.workers, seed, seconds=SECONDS / 2, elsewhere=env is UNPROVEN)
         history = await player.play()
-        owed = "could not be confirmed" in scene.log()
+        owed = UNCONFIRMED in scene.log()
     print(history)
     bound = 5.0 if owed else bound
     assert not history.older_than(bound), (seed, history.stale[:5])

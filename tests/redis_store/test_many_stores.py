@@ -17,6 +17,7 @@ from tests.support.asgi import call
 from tests.support.fault_proxy import FaultProxy
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
+from tests.support.workers import UNCONFIRMED
 
 APPLICATIONS = 150
 KEPT = 16 + 5
@@ -87,7 +88,9 @@ def test_stores_of_a_server_that_is_away_keep_no_thread() -> None:
     )
 
 
-def test_a_purge_that_is_owed_is_made_though_its_store_is_garbage(fault_proxy: FaultProxy) -> None:
+def test_a_purge_that_is_owed_is_made_though_its_store_is_garbage(
+    fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
     """A script that dropped it was told that it is not confirmed, and lives on."""
 
     async def purge() -> None:
@@ -96,6 +99,7 @@ def test_a_purge_that_is_owed_is_made_though_its_store_is_garbage(fault_proxy: F
 
     fault_proxy.refuse()
     asyncio.run(purge())
+    assert UNCONFIRMED in caplog.text
     gc.collect()
     owing = len(recovery._owing)
     assert owing > 0

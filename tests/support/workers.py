@@ -25,6 +25,8 @@ _FOREIGN = (
     "WEB_CONCURRENCY",
 )  # fmt: skip
 _START_ATTEMPTS = 3
+UNCONFIRMED = "was not confirmed by Redis"
+"""In the log of a worker that owes a purge."""
 _numbers = itertools.count()
 
 
