@@ -1,5 +1,6 @@
 """A function that chooses one of several applications: each is cached by its own routes."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from fastapi.security import APIKeyHeader
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from maxage import CacheMiddleware
+from maxage import CacheMiddleware, invalidates
 from tests.routing.test_unreadable_routes import Site, holds
 from tests.support.asgi import ASGIApp, Receive, Scope, Send, call
 from tests.support.caching import cache_of
@@ -46,6 +47,10 @@ async def ask(
     return (await call(app, method, path, headers=headers)).body
 
 
+async def write() -> None:
+    """Change something."""
+
+
 async def learn(app: CacheMiddleware, host: str, path: str) -> None:
     """The first answers of a router are not stored."""
     for _ in range(3):
@@ -80,6 +85,32 @@ async def test_a_write_to_one_application_purges_its_pages_as_its_decorator_says
         before = await ask(app, host, "/plain")
         await ask(app, host, "/write", "PUT")
         assert await ask(app, host, "/plain") != before
+
+
+async def test_a_write_purges_as_the_route_says_that_has_answered_it() -> None:
+    """Not as a route of another application says, which has the same path and came first."""
+    apps = {"a": FastAPI(openapi_url=None), "b": FastAPI(openapi_url=None)}
+    runs = itertools.count()
+
+    async def page() -> int:
+        return next(runs)
+
+    async def other_write() -> None:
+        """Change something else."""
+
+    for name, app in apps.items():
+        app.get(f"/{name}")(page)
+    apps["a"].post("/items")(write)
+    apps["b"].post("/items")(invalidates("/figures/today")(other_write))
+    apps["b"].get("/figures/today")(page)
+    cached = cache_of(by_host(apps))
+    for host, path in (("a", "/a"), ("b", "/b"), ("b", "/figures/today")):
+        await learn(cached, host, path)
+    before = await ask(cached, "b", "/figures/today")
+    await ask(cached, "a", "/items", "POST")
+    assert await ask(cached, "b", "/figures/today") == before
+    await ask(cached, "b", "/items", "POST")
+    assert await ask(cached, "b", "/figures/today") != before
 
 
 async def test_a_first_write_to_an_unknown_application_purges_all() -> None:

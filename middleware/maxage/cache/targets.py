@@ -73,6 +73,8 @@ class Targets:
         self._rules = tuple(rules)
         self._app = app
         self._routes: RouteTable | None = None
+        self._tables: dict[int, RouteTable] = {}
+        """Where several routers are known: their tables, by the identity of their routes."""
         self._route_groups: RouteGroups | None = None
         self.generation = 0
         self.overrides = Overrides(RouteTable(()))
@@ -226,8 +228,19 @@ class Targets:
         host = host_name(headers.first(b"host") or b"")
         return self.table(scope).match(scope["method"], self._inner_path(scope), host)
 
-    def touched(self, scope: Mapping[str, Any], headers: Headers) -> Touched:
-        """Return the groups that a mutating request purges."""
+    @property
+    def has_several_routers(self) -> bool:
+        """Whether more than one router has answered, so that a URL does not tell which one will."""
+        return bool(self._others)
+
+    def touched(self, scope: Mapping[str, Any], headers: Headers, router: Any = None) -> Touched:
+        """Return the groups that a mutating request purges.
+
+        Args:
+            scope: of the request, as it arrived.
+            headers: of the request.
+            router: the one that has answered; None: the one that is foreseen.
+        """
         self._watch_routes(scope)
         # Mostly this is the only use of these headers: an index of them would cost more.
         host = b""
@@ -235,10 +248,12 @@ class Targets:
             if name.lower() == b"host":
                 host = value
                 break
-        identity = (scope["method"], self._inner_path(scope), host)
+        own = None if router is None else self._tables.get(id(routes_in(router)))
+        at = (scope["method"], self._inner_path(scope), host)
+        identity = at if own is None else (*at, str(id(own)))
         touched = self._touched.get(identity)
         if touched is None:
-            touched = self._touched_at(*identity)
+            touched = self._touched_at(*at, own or self._routes)
             self._touched.remember(identity, touched)
         return touched
 
@@ -247,16 +262,18 @@ class Targets:
         path = self._inner_path(scope)
         return self._terms_at(path, path, self.match(scope, headers))
 
-    def _touched_at(self, method: str, path: str, host: bytes) -> Touched:
-        match = self._routes.match(method, path, host_name(host)) if self._routes else None
+    def _touched_at(
+        self, method: str, path: str, host: bytes, routes: RouteTable | None
+    ) -> Touched:
+        match = routes.match(method, path, host_name(host)) if routes else None
         policy = self._terms_at(path, path, match).policy
         groups: tuple[str, ...] = ()
         reads = 0
         if self._route_groups is not None and not policy.only:
             at = match
-            if at is None and self._routes and self._route_groups.mode == "matching":
+            if at is None and routes and self._route_groups.mode == "matching":
                 # A layer inside may know the method by another name: a form's or a header's.
-                at = self._routes.match_any(path, host_name(host))
+                at = routes.match_any(path, host_name(host))
             groups = self._route_groups.touched_by(at, path)
             reads = self._route_groups.count_reads(match)
         mount = "" if match is None else formatted(match.route.mounted_at, match)
@@ -438,6 +455,7 @@ class Targets:
         if not self._others:
             return table_of(self._app, lists[0])
         tables = {id(routes): read_routes(routes).of_router(id(routes)) for routes in lists}
+        self._tables = tables
         at_hosts = [
             route
             for host, router in self._at_hosts.items()

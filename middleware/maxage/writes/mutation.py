@@ -39,12 +39,14 @@ class MutationResponder(Responder):
                 self._response = HeldResponse(self.service, self.cache, self.send, refuses=refuses)
             else:
                 self._response = DelayedResponse(self.send)
-            self._touched = self.service.targets.touched(self.scope, self.headers)
+            targets = self.service.targets
+            self._touched = targets.touched(self.scope, self.headers)
             self._groups = self._touched.groups
             self._touched.counts.forwards[Outcome.METHOD] += 1
             # Layers of the application change the scope.
             self._router = self.scope.get("router")
-            self._before = None if self._touched.is_known else dict(self.scope)
+            is_sure = self._touched.is_known and not targets.has_several_routers
+            self._before = None if is_sure else dict(self.scope)
             self._post_copy = await post_copy_of(self) if settings.cache_store_post else None
             self._noted = self.noting(mutating=True)
             self._status: int | None = None
@@ -80,12 +82,15 @@ class MutationResponder(Responder):
         """Note what the answer says of its purge; return the message as it leaves."""
         self._status = message["status"]
         targets = self.service.targets
-        if targets.learn(self.scope, self._router):
+        is_new = targets.learn(self.scope, self._router) and self._touched.is_known
+        if self._before is not None:
+            # The router that has answered counts above the foreseen one.
+            router = self.scope.get("router")
+            self._touched = targets.touched(self._before, self.headers, router)
+            self._groups = self._touched.groups
+        if is_new:
             # Responses of its routes may have been stored by other processes.
             self._groups = (NAMESPACE_GROUP, *self._groups)
-            if self._before is not None:
-                self._touched = targets.touched(self._before, self.headers)
-                self._groups = self._touched.groups
         lines = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
         if named := answer_groups(self, lines):
             self._groups = tuple(dict.fromkeys((*self._groups, *named)))
