@@ -1,6 +1,8 @@
 """The sketch of the heaviest names: its bounds hold for every stream."""
 
+import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,3 +37,36 @@ def test_the_heaviest_come_first() -> None:
         ("b", 3, 3),
         ("c", 2, 2),
     ]
+
+
+def test_threads_may_count_at_once() -> None:
+    """As several event loops do: a hit raises nothing, whatever others count."""
+    sketch = SpaceSaving(8)
+
+    def count(seed: int) -> None:
+        draw = random.Random(seed)
+        for _ in range(20_000):
+            sketch.offer(f"u{draw.randrange(40)}", 1)
+
+    with ThreadPoolExecutor(4) as pool:
+        for counted in [pool.submit(count, seed) for seed in range(4)]:
+            counted.result()
+    assert len(sketch) == 8
+
+
+def test_a_new_name_costs_no_look_at_all_others() -> None:
+    """Most hits of an application with many URLs are of names that are not in the sketch."""
+    looks = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            nonlocal looks
+            looks += 1
+            return super().__hash__()
+
+    sketch = SpaceSaving(256)
+    for number in range(2_000):
+        sketch.offer(Name(number), 1)
+    assert looks < 20 * 2_000

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from maxage.explain import aexplain
 from maxage.insight import Interval, RouteRecord, TopUrl, WorkerRecord, read_overview
 from maxage.insight.overview import FRESH_SECONDS, overview_of
 from maxage.insight.publisher import insight_key
-from maxage.insight.watch import watch_in_process
+from maxage.insight.watch import watch_for, watch_in_process
 from maxage.observe import latency
 from maxage.observe.counters import counters_of
 from maxage.route_map import middleware_of
@@ -207,3 +208,21 @@ def test_two_real_workers_publish_and_are_added_up(tmp_path: Path) -> None:
         assert b"hush" not in stored
         assert 0 < redis.call("TTL", insight_key("pub")) <= 60
         assert redis.call("EXISTS", insight_key("maxage")) == 0
+
+
+def test_forked_workers_have_names_of_their_own() -> None:
+    """As those of `gunicorn --preload`: one record for each of them."""
+    _, settings = application("watch-forked", cache_insight=True)
+    watch = watch_for(settings)
+    names: list[bytes] = []
+    for _ in range(2):
+        reading, writing = os.pipe()
+        if (pid := os.fork()) == 0:
+            os.write(writing, watch.record(0.0).worker.encode())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        names.append(os.read(reading, 200))
+        os.close(reading)
+        os.close(writing)
+    assert len({*names, watch.record(0.0).worker.encode()}) == 3
+    assert all(names)

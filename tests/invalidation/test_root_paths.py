@@ -182,3 +182,13 @@ def test_where_no_root_path_is_known_a_few_segments_may_be_one() -> None:
     assert inner_paths("/items") == ()
     assert inner_paths("/api/items") == ("/items",)
     assert inner_paths("/a/b/c/d/e/") == ("/b/c/d/e", "/c/d/e", "/d/e")
+
+
+async def test_of_more_root_paths_than_are_kept_none_is_missed() -> None:
+    """As where each tenant has its own."""
+    middleware = cache_of(shop())
+    for number in range(20):
+        await hits(middleware, f"/t{number}/items/5", root_path=f"/t{number}")
+    assert await hits(middleware, "/t0/items/5", root_path="/t0")
+    await call(middleware, path="/t9/purge", query="name=/t0/items/5", root_path="/t9")
+    assert not await hits(middleware, "/t0/items/5", root_path="/t0")

@@ -10,6 +10,7 @@ import msgspec
 
 from maxage.errors import StoreUnavailableError
 from maxage.insight.record import INTERVAL_SECONDS, WorkerRecord
+from maxage.redis_store.leases.process_identity import process_identity
 from maxage.redis_store.observer import Observer
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import describe
@@ -54,7 +55,15 @@ class Publisher:
         self._key: Final = insight_key(watched.settings.cache_namespace)
         self.pid = 0
         """The process whose thread runs."""
+        self._named = (0, "")
         self._failed = False
+
+    @property
+    def name(self) -> str:
+        """The name of this process, which no other one has; a forked process gets its own."""
+        if self._named[0] != os.getpid():
+            self._named = os.getpid(), process_identity()
+        return self._named[1]
 
     def start(self) -> None:
         """Start the thread, also anew in a forked process; nothing is done where it runs."""

@@ -5,9 +5,12 @@ Streams", ICDT 2005.
 """
 
 from collections.abc import Iterable
+from heapq import heappop, heappush, heapreplace
 from typing import Final, final
 
 from msgspec import Struct
+
+from maxage.store.fork_safe import fork_safe_lock
 
 
 class Weighed(Struct, gc=False):
@@ -29,24 +32,41 @@ class SpaceSaving:
 
     def __init__(self, size: int) -> None:
         self._size: Final = size
+        self._lock: Final = fork_safe_lock()
         self._names: Final[dict[str, Weighed]] = {}
+        self._lightest: Final[list[tuple[float, str]]] = []
+        """A heap of all names, each with its weight when it was put there: the true one may be
+        greater by now. So only a new name costs more than a dictionary lookup."""
 
     def __len__(self) -> int:
         return len(self._names)
 
     def offer(self, name: str, weight: float) -> Weighed:
         """Add a weight to a name; return its entry, for further counts."""
-        entry = self._names.get(name)
-        if entry is not None:
-            entry.weight += weight
-            return entry
-        least = 0.0
-        if len(self._names) >= self._size:
-            # The lightest name makes room, and its weight is the error of the new one.
-            lightest = min(self._names, key=lambda one: self._names[one].weight)
-            least = self._names.pop(lightest).weight
-        entry = self._names[name] = Weighed(least + weight, least)
+        entry = self._names.get(name) or self._entered(name)
+        entry.weight += weight
         return entry
+
+    def _entered(self, name: str) -> Weighed:
+        with self._lock:
+            # Another thread may have entered it meanwhile.
+            entry = self._names.get(name)
+            if entry is None:
+                least = self._leave() if len(self._names) >= self._size else 0.0
+                entry = self._names[name] = Weighed(least, least)
+                heappush(self._lightest, (least, name))
+            return entry
+
+    def _leave(self) -> float:
+        """Let the lightest name make room; return its weight, which is the error of the new one."""
+        while True:
+            noted, name = self._lightest[0]
+            weight = self._names[name].weight
+            if weight <= noted:
+                heappop(self._lightest)
+                del self._names[name]
+                return weight
+            heapreplace(self._lightest, (weight, name))
 
     def heaviest(self, count: int) -> list[tuple[str, Weighed]]:
         """Return the heaviest names, the heaviest one first."""

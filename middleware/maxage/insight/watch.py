@@ -27,7 +27,6 @@ from maxage.insight.space_saving import SpaceSaving
 from maxage.observe import latency
 from maxage.observe.counters import UNKNOWN_ROUTE, RouteCounts, Tally, total
 from maxage.observe.words import MISSES, Outcome
-from maxage.redis_store.leases.process_identity import process_identity
 from maxage.redis_store.redis_store import RedisStore
 from maxage.rfc9111.message import Headers
 from maxage.settings import CacheSettings
@@ -79,7 +78,6 @@ class Watch:
         self._intervals: Final[deque[Interval]] = deque(maxlen=MOST_INTERVALS)
         self._last = Interval(begins=0)
         self._started: Final = time.time()
-        self._name: Final = process_identity()
         self._store: Store | None = None
         self._publisher: Final = Publisher(self)
 
@@ -147,7 +145,7 @@ class Watch:
         tally = total()
         self._end_interval(tally, now)
         record = WorkerRecord(
-            worker=self._name,
+            worker=self._publisher.name,
             machine=socket.gethostname(),
             pid=self._publisher.pid,
             started=self._started,
