@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Response
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
 from pydantic import StringConstraints
 
 from maxage import (
@@ -20,7 +20,7 @@ from maxage import (
 )
 from maxage.redis import RedisCache
 from tests.support.asgi import Exchange, Message, Receive, Scope, Send, call, http_scope, lifespan
-from tests.support.caching import background_done, cache_of
+from tests.support.caching import background_done, cache_of, status_of
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 
@@ -117,6 +117,35 @@ async def test_every_spelling_of_a_path_purges_the_same(spelling: str) -> None:
     if answer.status == 307:  # the router redirects a slash, and the client follows
         await call(shop.middleware, "PUT", "/items/5")
     assert not await shop.get("/items/5")
+
+
+@pytest.mark.parametrize("order", [("/x/", "/x"), ("/x", "/x/")])
+async def test_two_routes_that_differ_by_a_slash_are_cached_apart_and_purged_together(
+    order: tuple[str, str],
+) -> None:
+    """The router tells them apart whichever was declared first; a write to one reaches both."""
+
+    def echo() -> Any:
+        async def answer(request: Request) -> Response:
+            return Response(request.url.path)
+
+        return answer
+
+    app = FastAPI(openapi_url=None)
+    for path in order:
+        app.add_route(path, echo(), methods=["GET", "PUT"])
+    middleware = cache_of(app)
+
+    async def get(path: str) -> bytes:
+        answer = await call(middleware, "GET", path)
+        assert answer.body == path.encode()
+        return status_of(answer)
+
+    for written in order:
+        for path in order:
+            assert b"; stored" in await get(path)
+            assert b"; hit" in await get(path)
+        await call(middleware, "PUT", written)
 
 
 async def test_a_post_to_a_collection_purges_its_views() -> None:

@@ -2,10 +2,12 @@
 
 import uuid
 from enum import Enum
+from itertools import product
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router
@@ -50,7 +52,7 @@ class Color(Enum):
 def test_the_route_is_the_one_that_the_router_takes(
     method: str, path: str, template: str | None
 ) -> None:
-    """In order, by path and method; a slash at the end is the same resource."""
+    """In order, by path and method; a path that is redirected has the route of the other one."""
     found = table_of(items()).match(method, path)
     assert (found and found.route.template) == template
 
@@ -92,6 +94,50 @@ async def test_the_table_agrees_with_starlette_itself(method: str, path: str) ->
     assert (found.route.template if found else None) == (
         answer.body.decode() if answer.status == 200 else None
     )
+
+
+SLASHED = {
+    "both, slash first": ["GET /x/", "GET /x"],
+    "both, slash last": ["GET /x", "GET /x/"],
+    "one with a slash": ["GET /x/"],
+    "one without": ["GET /x"],
+    "one method each": ["POST /x/", "GET /x"],
+    "a tree behind": ["GET /x", "GET /{rest:path}"],
+    "a tree before": ["GET /x{rest:path}", "GET /x"],
+    "a parameter beside": ["GET /x/", "GET /{name}"],
+    "a word before a parameter": ["GET /{name}/", "GET /x"],
+}
+
+
+@pytest.mark.parametrize("lines", SLASHED.values(), ids=SLASHED)
+@pytest.mark.parametrize("prefix", ["", "/mounted", "/included"])
+async def test_a_slash_at_the_end_makes_another_path_for_the_table_as_for_the_router(
+    prefix: str, lines: list[str]
+) -> None:
+    """Where the router only redirects, the table gives the route that the client is sent to."""
+
+    def route(line: str) -> Route:
+        async def answer(_: Request) -> PlainTextResponse:
+            return PlainTextResponse(line)
+
+        method, template = line.split()
+        return Route(template, answer, methods=[method])
+
+    routes = [route(line) for line in lines]
+    if prefix == "/mounted":
+        app = FastAPI(openapi_url=None, routes=[Mount(prefix, routes=routes)])
+    else:
+        app = FastAPI(openapi_url=None)
+        app.include_router(APIRouter(routes=routes), prefix=prefix)
+    table = read_routes(app.routes)
+    for method, path in product(["GET", "POST"], ["/x", "/x/", "/x//", "/", "/y", "/y/"]):
+        answer = await ask(app, method, prefix + path)
+        if answer.status == 307:
+            sent_to = urlsplit(answer.header("location") or b"").path
+            answer = await ask(app, method, sent_to.decode())
+        found = table.match(method, prefix + path)
+        taken = found and f"{method} {found.route.template.removeprefix(prefix)}"
+        assert taken == (answer.body.decode() if answer.status == 200 else None), (method, path)
 
 
 def test_a_mount_may_have_a_parameter_of_the_same_name_as_what_is_in_it() -> None:

@@ -103,8 +103,16 @@ class RouteTable:
         self._of_any_method: Final = tuple(r for r in self.routes if r.methods is None)
 
     def match(self, method: str, path: str, host: str = "") -> RouteMatch | None:
-        """Return the route that answers, or None where the router has none for it."""
-        return _first_match(self._by_method.get(method, self._of_any_method), path, host)
+        """Return the route that answers, or None where the router has none for it.
+
+        Where the router has none for the path, but one for its other spelling, it redirects to
+        that: the route is that one, so that a write names the same groups by both spellings.
+        """
+        routes = self._by_method.get(method, self._of_any_method)
+        found = _first_match(routes, path, host)
+        if found is None and _first_match(self.routes, path, host) is None:
+            found = _first_match(routes, _other_spelling(path), host)
+        return found
 
     def of_router(self, router: int) -> "RouteTable":
         """Return the table of one router among several, by its identity."""
@@ -120,8 +128,14 @@ class RouteTable:
         ]
 
     def match_any(self, path: str, host: str = "") -> RouteMatch | None:
-        """Return the first route of this path, whatever its methods."""
-        return _first_match(self.routes, path, host)
+        """Return the first route of this path or its other spelling, whatever its methods."""
+        found = _first_match(self.routes, path, host)
+        return found or _first_match(self.routes, _other_spelling(path), host)
+
+
+def _other_spelling(path: str) -> str:
+    """Return the path without its slashes at the end, or with one if it has none."""
+    return path.rstrip("/") if path.endswith("/") else path + "/"
 
 
 def _first_match(routes: Sequence[RouteInfo], path: str, host: str) -> RouteMatch | None:

@@ -13,13 +13,13 @@ from enum import Enum
 from typing import Annotated, Any, Final, get_args
 
 from pydantic import TypeAdapter
+from starlette.convertors import Convertor
 from starlette.routing import BaseRoute, Host, Mount, Route, compile_path
 from starlette.staticfiles import StaticFiles
 
 from maxage.routing.controls import control_of, control_of_method
 from maxage.routing.overrides import overrides_of
 from maxage.routing.route_table import Canonical, RouteInfo, RouteTable
-from maxage.routing.template import template_regex
 
 logger = logging.getLogger("maxage")
 
@@ -169,7 +169,7 @@ def _opaque(prefix: str, host: Host | None, app: Any, *, serves_files: bool) -> 
     template = _joined(prefix, "/{path:path}")
     return RouteInfo(
         template=template, methods=None, endpoint=app, opaque=True, serves_files=serves_files,
-        regex=template_regex(template),
+        regex=compile_path(template)[0],
         host=host.host if host else "",
         host_regex=host.host_regex if host else None,
     )  # fmt: skip
@@ -177,6 +177,7 @@ def _opaque(prefix: str, host: Host | None, app: Any, *, serves_files: bool) -> 
 
 def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
     template = _joined(prefix, context.path)
+    regex, _, convertors = compile_path(template)
     dependants = list(_dependants(getattr(context, "dependant", None), _overrides(context)))
     info = RouteInfo(
         template=template,
@@ -193,9 +194,9 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
             sorted({n for d in dependants for f in d.cookie_params for n in _spellings(f)})
         ),
         query_names=_query_names(dependants),
-        canonical=_canonical(template, dependants),
-        convertors=compile_path(template)[2],
-        regex=template_regex(template),
+        canonical=_canonical(convertors, dependants),
+        convertors=convertors,
+        regex=regex,
         host=host.host if host else "",
         host_regex=host.host_regex if host else None,
     )
@@ -381,8 +382,9 @@ def _aliases(name: str, info: Any) -> Iterator[str]:
             yield alias.replace("_", "-")
 
 
-def _canonical(template: str, dependants: Iterable[Any]) -> dict[str, Canonical]:
-    _, _, convertors = compile_path(template)
+def _canonical(
+    convertors: Mapping[str, Convertor[Any]], dependants: Iterable[Any]
+) -> dict[str, Canonical]:
     canonical: dict[str, Canonical] = {
         name: _by_convertor(convertor)
         for name, convertor in convertors.items()

@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from starlette.routing import compile_path
-
 PARAMETER: Final = re.compile(r"\{([^{}:]+)(?::[^{}]*)?\}")
 
 
@@ -53,12 +51,3 @@ def prefixes(path: str) -> list[str]:
 def parent(path: str) -> str:
     """Return the path directly above this one."""
     return "/" + "/".join(split(path)[:-1])
-
-
-def template_regex(template: str) -> re.Pattern[str]:
-    """Return the pattern of the paths of a template, with or without a slash at the end."""
-    # A trailing slash is optional: purges must reach both spellings. Where the router redirects one
-    # to the other, nothing is stored under the redirected one by default.
-    pattern, _, _ = compile_path(template)
-    text = pattern.pattern
-    return re.compile(text.removesuffix("$").removesuffix("/") + "/?$", pattern.flags)
