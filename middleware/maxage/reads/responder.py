@@ -15,7 +15,10 @@ from maxage.store.lookup_result import LookupResult
 def set_route(scope: Scope, routed: Routed) -> None:
     """Set what the application's router sets in the scope, for the layers around the cache."""
     scope["route"], scope["endpoint"], params = routed
-    scope["path_params"] = {**scope.get("path_params", {}), **params}
+    if params:
+        scope["path_params"] = {**scope.get("path_params", {}), **params}
+    else:
+        scope.setdefault("path_params", {})
 
 
 class ReadResponder(Responder):
