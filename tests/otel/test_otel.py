@@ -1,13 +1,16 @@
 """Lookups and purges are spans of the current trace, and the metrics are instruments."""
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from fastapi import FastAPI
+from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -19,14 +22,18 @@ from maxage.cache.cache import Cache
 from maxage.invalidation.purger import Purger
 from maxage.observe import latency
 from maxage.observe.figures import FIGURES, LATENCY
-from maxage.otel import instrument, uninstrument
+from maxage.otel import instrument, spans, uninstrument
 from maxage.otel.spans import Spans
 from maxage.redis import RedisCache
 from tests.support.asgi import CounterApp, call
 from tests.support.caching import background_done, cache_of
 from tests.support.clock import ManualClock
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
+
+UNTRACED = Cache.lookup
+LOOPS = ["asyncio", "uvloop"]
 
 
 class Traced:
@@ -119,9 +126,9 @@ async def test_spans_join_the_current_trace(traced: Traced) -> None:
         await call(middleware, path="/items/1")
         await call(middleware, "PUT", path="/items/1")
         await background_done(middleware)
-    spans = traced.spans("maxage.lookup") + traced.spans("maxage.purge")
-    assert len(spans) == 3
-    for span in spans:
+    made = traced.spans("maxage.lookup") + traced.spans("maxage.purge")
+    assert len(made) == 3
+    for span in made:
         assert span.parent is not None
         assert span.parent.span_id == request.get_span_context().span_id
 
@@ -180,6 +187,80 @@ async def test_without_an_sdk_nothing_is_made_and_without_a_call_nothing_is_repl
     assert (await call(middleware, path="/items/1")).status == 200
     uninstrument()
     assert (Cache.lookup, Purger.purge) == (lookup, purge_)
+
+
+def on_a_loop(kind: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run in a new event loop, and close it."""
+    factory = asyncio.new_event_loop if kind == "asyncio" else uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@pytest.fixture
+def late_sdk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Traced]:
+    """An SDK that becomes the global one when the test says `sdk_begins`; a look each 10 ms."""
+    monkeypatch.setattr(spans, "LOOK_SECONDS", 0.01)
+    instrument()
+    yield Traced()
+    uninstrument()
+
+
+async def a_lookup() -> None:
+    await call(cache_of(items()), path="/items/1")
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.usefixtures("late_sdk")
+def test_without_an_sdk_a_lookup_is_not_touched(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one finds that there is none; those of the next second are the core's own."""
+    monkeypatch.setattr(spans, "LOOK_SECONDS", 3600)
+
+    async def main() -> None:
+        await a_lookup()
+        assert Cache.lookup is UNTRACED
+
+    on_a_loop(kind, main)
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_an_sdk_that_is_set_later_is_seen(
+    kind: str, late_sdk: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a second, and then for good."""
+
+    async def main() -> None:
+        await a_lookup()
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", late_sdk.provider)
+        await eventually(lambda: Cache.lookup is not UNTRACED)
+        await a_lookup()
+        await a_lookup()
+
+    on_a_loop(kind, main)
+    assert len(late_sdk.spans("maxage.lookup")) == 2
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_an_event_loop_that_ends_leaves_the_next_one_traced(
+    kind: str, late_sdk: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next look was this loop's; it is made up for."""
+    monkeypatch.setattr(spans, "LOOK_SECONDS", 3600)
+    on_a_loop(kind, a_lookup)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", late_sdk.provider)
+    on_a_loop(kind, a_lookup)
+    assert len(late_sdk.spans("maxage.lookup")) == 1
+
+
+@pytest.mark.usefixtures("late_sdk")
+def test_what_is_no_longer_instrumented_stays_so() -> None:
+    """A look that was to come puts nothing back."""
+
+    async def main() -> None:
+        await a_lookup()
+        uninstrument()
+
+    on_a_loop("asyncio", main)
+    assert Cache.lookup is UNTRACED
 
 
 def test_without_the_extra_one_sentence_says_what_to_install() -> None:

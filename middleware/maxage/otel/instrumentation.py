@@ -13,11 +13,11 @@ from maxage.cache.cache import Cache
 from maxage.invalidation import purge
 from maxage.invalidation.purger import Purger
 from maxage.otel.instruments import create_instruments
-from maxage.otel.spans import SCOPE, Spans
+from maxage.otel.spans import SCOPE, Spans, after_a_while
 from maxage.typed.operations import Operations
 
-_replaced: Final[list[tuple[Any, str, Any]]] = []
-"""Owner, name and former value of each function that was replaced."""
+_replaced: Final[list[tuple[Any, str, Any, Any]]] = []
+"""Owner, name, former value and traced one of each function that was replaced."""
 
 
 def instrument(
@@ -32,7 +32,7 @@ def instrument(
     if _replaced:
         return
     spans, typed = Spans(tracer_provider), cast("Any", Operations)
-    _replace(Cache, "lookup", spans.around_lookup(Cache.lookup))
+    _replace_lookup(spans)
     _replace(Purger, "purge", spans.around_purge(Purger.purge))
     _replace(purge, "purge_groups", spans.around_purge_by_hand(purge.purge_groups))
     _replace(purge, "purge_groups_now", spans.around_purge_by_hand_now(purge.purge_groups_now))
@@ -44,10 +44,26 @@ def instrument(
 def uninstrument() -> None:
     """Trace no more; the metrics stay until the process ends."""
     while _replaced:
-        owner, name, former = _replaced.pop()
+        owner, name, former, _ = _replaced.pop()
         setattr(owner, name, former)
 
 
+def _replace_lookup(spans: Spans) -> None:
+    """Trace lookups, but for pauses of a second while there is no SDK."""
+    untraced = Cache.lookup
+
+    def pause() -> None:
+        cast("Any", Cache).lookup = untraced
+        after_a_while(resume)
+
+    def resume() -> None:
+        if any(made is traced for *_, made in _replaced):
+            cast("Any", Cache).lookup = traced
+
+    traced = spans.around_lookup(untraced, pause)
+    _replace(Cache, "lookup", traced)
+
+
 def _replace(owner: Any, name: str, made: Any) -> None:
-    _replaced.append((owner, name, getattr(owner, name)))
+    _replaced.append((owner, name, getattr(owner, name), made))
     setattr(owner, name, made)

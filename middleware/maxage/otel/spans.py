@@ -1,6 +1,7 @@
 """Spans: one for a lookup, one for a purge, with the words of `maxage.observe.words`."""
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from time import monotonic
@@ -26,7 +27,7 @@ from maxage.settings import CacheSettings
 from maxage.store.lookup_result import LookupResult
 
 SCOPE: Final = "maxage"
-_LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS = 1.0
 """Between two looks whether there is an SDK."""
 
 Lookup = Callable[[Cache, Target, bytes, Headers], Awaitable[LookupResult]]
@@ -52,20 +53,33 @@ class Spans:
     def active(self) -> bool:
         """Return whether there is an SDK: without one, nothing is made that it would drop."""
         if not self._active and (now := monotonic()) >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS
-            self._active = not isinstance(get_tracer_provider(), ProxyTracerProvider)
+            self._look_at = now + LOOK_SECONDS
+            self._look()
+        return self._active
+
+    def _look(self) -> bool:
+        self._active = self._active or not isinstance(get_tracer_provider(), ProxyTracerProvider)
         return self._active
 
     # lookups
 
-    def around_lookup(self, lookup: Lookup) -> Lookup:
-        """Return the lookup with a span around it."""
+    def around_lookup(self, lookup: Lookup, pause: Callable[[], None]) -> Lookup:
+        """Return the lookup with a span around it.
+
+        Args:
+            lookup: the core's own.
+            pause: called where there is no SDK; puts the core's own back for `LOOK_SECONDS`, since
+                even an idle function around each lookup can be measured.
+        """
 
         def traced(
             cache: Cache, target: Target, key: bytes, headers: Headers
         ) -> Awaitable[LookupResult]:
             looking = lookup(cache, target, key, headers)
-            return self._looked_up(cache, target, looking) if self.active() else looking
+            if self._look():
+                return self._looked_up(cache, target, looking)
+            pause()
+            return looking
 
         return traced
 
@@ -140,6 +154,16 @@ class Spans:
         return self._tracer.start_as_current_span(
             "maxage.purge", attributes=_attributes(cause, groups)
         )
+
+
+def after_a_while(resume: Callable[[], None]) -> None:
+    """Call a function in `LOOK_SECONDS`, or when the running event loop is closed before."""
+
+    def timer() -> None:
+        """Do nothing: the loop forgets this function when its time has come, or with itself."""
+
+    weakref.finalize(timer, resume).atexit = False
+    asyncio.get_running_loop().call_later(LOOK_SECONDS, timer)
 
 
 def _outcome_of(cache: Cache, found: LookupResult) -> Outcome:
