@@ -55,7 +55,7 @@ def namespace() -> str:
     return uuid.uuid4().hex
 
 
-Worker = Callable[[], CacheMiddleware]
+Worker = Callable[..., CacheMiddleware]
 
 
 @pytest.fixture
@@ -63,8 +63,10 @@ async def worker(redis_url: str, namespace: str) -> AsyncIterator[Worker]:
     """Makes workers that share a Redis."""
     made: list[CacheMiddleware] = []
 
-    def make() -> CacheMiddleware:
-        settings = CacheSettings(redis_url=redis_url, cache_namespace=namespace)
+    def make(most: int = MOST) -> CacheMiddleware:
+        settings = CacheSettings(
+            redis_url=redis_url, cache_namespace=namespace, cache_max_variants=most
+        )
         made.append(CacheMiddleware(application(), settings))
         return made[-1]
 
@@ -133,6 +135,14 @@ async def test_as_many_values_as_the_bound_are_all_hits(worker: Worker) -> None:
             await background_done(middleware)
     other = worker()
     assert all([(await ask(other, "/said", x_lang=f"{n}"))[1] for n in range(MOST)])
+
+
+async def test_a_bound_of_one_keeps_the_one_variant_findable(worker: Worker) -> None:
+    """Other workers find it by its index alone."""
+    middleware = worker(most=1)
+    assert await ask(middleware, "/coded", x_lang="de") == (b'"de"', False)
+    await background_done(middleware)
+    assert await ask(worker(most=1), "/coded", x_lang="de") == (b'"de"', True)
 
 
 async def test_the_list_lives_as_long_as_the_longest_entry(

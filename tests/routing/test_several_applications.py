@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, FastAPI, Security
+from fastapi import APIRouter, FastAPI, Response, Security
 from fastapi.security import APIKeyHeader
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -111,6 +111,29 @@ async def test_a_write_purges_as_the_route_says_that_has_answered_it() -> None:
     assert await ask(cached, "b", "/figures/today") == before
     await ask(cached, "b", "/items", "POST")
     assert await ask(cached, "b", "/figures/today") != before
+
+
+async def test_no_answer_to_post_stands_for_a_get_that_another_application_may_check() -> None:
+    """A hit would skip the check of the GET's route."""
+    apps = {"a": FastAPI(openapi_url=None), "b": FastAPI(openapi_url=None)}
+
+    async def page() -> int:
+        return 1
+
+    async def post(response: Response) -> int:
+        response.headers["cache-control"] = "max-age=60"
+        response.headers["content-location"] = "/x"
+        return 2
+
+    apps["a"].get("/x")(page)
+    apps["b"].get("/x", dependencies=[Security(APIKeyHeader(name="X-Mine"))])(page)
+    for app in apps.values():
+        app.post("/x")(post)
+    cached = cache_of(by_host(apps), cache_store_post=True)
+    await learn(cached, "a", "/x")
+    for _ in range(2):
+        assert await ask(cached, "b", "/x", "POST") == b"2"
+        assert b"detail" in await ask(cached, "b", "/x")
 
 
 async def test_a_first_write_to_an_unknown_application_purges_all() -> None:

@@ -216,7 +216,9 @@ class PendingWrites:
         if entry.stored.vary_names and fill.request.declared:
             # There is an index for each value of a declared field.
             keys.insert(0, fill.found.key)
-        most, keep_for = self._settings.cache_max_variants, fill.verdict.keep_for
+        # An entry is not found without its index.
+        most = max(self._settings.cache_max_variants, len(keys))
+        keep_for = fill.verdict.keep_for
         surplus = await self.store.enlist(name, keys, most=most, keep_for=keep_for)
         prefix = entry_prefix(self._settings.cache_namespace)
         # A damaged list removes nothing else.

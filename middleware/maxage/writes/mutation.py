@@ -94,7 +94,8 @@ class MutationResponder(Responder):
         lines = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
         if named := answer_groups(self, lines):
             self._groups = tuple(dict.fromkeys((*self._groups, *named)))
-        if self._post_copy is not None:
+        if self._post_copy is not None and not targets.has_several_routers:
+            # Else it is unknown which route a GET would meet, and what that one checks.
             self._post_copy.start(message)
         lines = self.service.outgoing(lines, now=self.cache.clock())
         if self.service.settings.cache_status_header:
