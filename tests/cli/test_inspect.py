@@ -73,6 +73,15 @@ def test_long_urls_are_found_by_what_their_key_shows(command: Command, redis: Re
         assert (ran.code, ran.out) == (1, f"Nothing is stored for {missing}.\n")
 
 
+def test_a_url_is_looked_for_as_clients_send_it(command: Command, redis: RedisServer) -> None:
+    """Percent-encoded; bytes that are no UTF-8 too, which reach a command as surrogates."""
+    fill(redis.url, "/items?page=%C3%A9", "/items?page=%FF")
+    for written in ("é", "%C3%A9", "\udcff"):
+        ran = command("inspect", f"/items?page={written}", "--redis-url", redis.url)
+        assert ran.out.rstrip().splitlines()[-1].startswith("1 stored response, "), ran
+    assert command("inspect", "http://\udcff/items", "--redis-url", redis.url).code == 1
+
+
 def test_only_so_many_are_shown(command: Command, redis: RedisServer) -> None:
     """And it says that there are more."""
     fill(redis.url, *(f"/items?page={n}" for n in range(4)))

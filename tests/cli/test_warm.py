@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,6 +144,7 @@ def test_a_server_that_is_away_is_told_with_exit_code_1(command: Command, tmp_pa
         ([], "Missing argument 'BASE'; "),
         (["shop.example", "-f", "-"], "'shop.example' names no server; it takes a URL such as "),
         (["http://a"], "no URLs are named; give --file, --sitemap, --openapi or --top."),
+        (["http://a", "-f", os.devnull], "nothing to ask for: what is given names no URLs."),
         (["http://a", "-f", "none.txt"], "'none.txt' cannot be read: No such file or directory."),
         (["http://a", "--openapi", "pyproject.toml"], "'pyproject.toml' is no OpenAPI document"),
         (["http://127.0.0.1:1", "--sitemap", "/s.xml"], "'http://127.0.0.1:1/s.xml' cannot be fe"),

@@ -248,6 +248,13 @@ def test_switched_off_says_so() -> None:
     assert told.changes == ("Set USE_REDIS_CACHE=true.",)
 
 
+@pytest.mark.parametrize(("written", "sent"), [("é", "%C3%A9"), ("\udcff", "%FF")])
+def test_a_url_is_percent_encoded_as_clients_do(written: str, sent: str) -> None:
+    """In path and query; a byte that is no UTF-8 reaches a command as a surrogate."""
+    told = explain(application(), f"GET /items/{written}?a={written}")
+    assert told.request == f"GET http://localhost/items/{sent}?a={sent}"
+
+
 @pytest.mark.parametrize(
     "request_line", ["", "items", "GET items", "G3T /a", "ftp://a/b", "http://"]
 )

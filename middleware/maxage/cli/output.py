@@ -26,8 +26,9 @@ def print_json(value: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print a text as it is."""
-    print(text)  # noqa: T201 - the command's output
+    """Print a text; what stdout cannot encode is escaped, such as bytes that are no UTF-8."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201 - the command's output
 
 
 def complain(sentence: str) -> None:

@@ -67,8 +67,10 @@ def warm(
         named += from_openapi(openapi, fetcher.document) if openapi else []
         if top:
             named += from_top(read_overview(settings_for(redis_url, namespace, app)), top)
-        if not named:
+        if not (file or sitemap or openapi or top):
             raise UsageError("no URLs are named; give --file, --sitemap, --openapi or --top.")
+        if not named:
+            raise UsageError("nothing to ask for: what is given names no URLs.")
         whole = [fetcher.absolute(url) for url in named]
         urls = list(dict.fromkeys(url for url in whole if url is not None))
         fetched = _fetch(fetcher, urls, concurrency)

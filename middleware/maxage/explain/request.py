@@ -11,6 +11,7 @@ DEFAULT_HOST: Final = "localhost"
 """The host of a request that names none."""
 _TAKES: Final = "it takes a form such as 'GET /items?limit=5' or 'https://example.org/items'"
 _KEPT: Final = "/!$&'()*+,;=:@~%"
+_VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 _FIELD: Final = frozenset("!#$%&'*+-.^_`|~")
 
 HeaderInput = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -32,7 +33,7 @@ def scope_of_request(request: str, headers: HeaderInput = (), **entries: Any) ->
     if not method.isalpha() or parts is None:
         raise SettingsError(f"explain got {request!r}; {_TAKES}.")
     scheme, host, path, query = parts
-    raw_path = quote(path, safe=_KEPT).encode()
+    raw_path = _quoted(path, _KEPT)
     lines = _lines(headers)
     if not any(name == b"host" for name, _ in lines):
         lines = ((b"host", (host or DEFAULT_HOST).encode("latin-1", "replace")), *lines)
@@ -40,9 +41,19 @@ def scope_of_request(request: str, headers: HeaderInput = (), **entries: Any) ->
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1",
         "method": method.upper(), "scheme": scheme or "http", "root_path": "",
         "path": unquote_to_bytes(raw_path).decode("utf-8", "replace"), "raw_path": raw_path,
-        "query_string": quote(query, safe=_KEPT + "?").encode(), "headers": list(lines),
+        "query_string": _quoted(query, _KEPT + "?"), "headers": list(lines),
         "client": None, "server": None, "extensions": {}, **entries,
     }  # fmt: skip
+
+
+def sent_as(target: str) -> bytes:
+    """Return path and query as clients send them: what is no visible ASCII is percent-encoded."""
+    return _quoted(target, _VISIBLE)
+
+
+def _quoted(text: str, kept: str) -> bytes:
+    # Bytes that are no UTF-8 come from the command line as surrogates.
+    return quote(text, safe=kept, errors="surrogateescape").encode()
 
 
 def _split(target: str) -> tuple[str, str, str, str] | None:

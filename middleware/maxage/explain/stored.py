@@ -9,6 +9,7 @@ from maxage.cache.key import READABLE_LENGTH, readable
 from maxage.clock import wall_clock
 from maxage.errors import SettingsError
 from maxage.explain.explanation import GroupState
+from maxage.explain.request import sent_as
 from maxage.redis_store.observer import Observer
 from maxage.redis_url import server_url
 from maxage.rfc9111.age import current_age
@@ -251,8 +252,8 @@ class _Wanted:
                 f"{url!r} is no URL; it takes a path that begins with / or a whole URL, such as "
                 "https://example.org/items."
             )
-        self._origin: Final = origin[0].lower().encode() if origin else b""
-        self._target: Final = readable(target.encode() or b"/")
+        self._origin: Final = origin[0].lower().encode("utf-8", "replace") if origin else b""
+        self._target: Final = readable(sent_as(target) or b"/")
 
     def pattern(self, prefix: bytes) -> bytes:
         """Return a glob pattern that the keys of these URLs match, and perhaps others."""

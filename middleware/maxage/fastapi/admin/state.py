@@ -8,7 +8,7 @@ from maxage.errors import StoreUnavailableError
 from maxage.insight import Overview, read_overview
 from maxage.insight.overview import overview_of
 from maxage.insight.server_facts import ServerFacts, server_facts
-from maxage.insight.units import size
+from maxage.insight.units import counted, size
 from maxage.insight.watch import watch_in_process
 from maxage.redis_store.observer import Observer
 from maxage.redis_url import server_url
@@ -65,13 +65,15 @@ def _troubles(told: Overview) -> list[str]:
     cut_off = sum(bool(one.breakers_open) for one in told.workers)
     if cut_off:
         troubles.append(
-            f"{cut_off} of {len(told.workers)} workers cannot reach a Redis server: they serve "
-            "uncached, and try again every 0.2 s. Check the network between them and the server."
+            f"{cut_off} of {counted(len(told.workers), 'worker')} cannot reach a Redis server: "
+            "requests there are answered uncached, and it is tried again every 0.2 s. Check the "
+            "network between worker and server."
         )
     if told.owed_purges:
         troubles.append(
-            f"Purges of {told.owed_purges} groups are owed, since Redis did not confirm them: "
-            "their workers serve nothing from Redis until they are made, which happens by itself."
+            f"Purges of {counted(told.owed_purges, 'group')} are owed, since Redis did not confirm "
+            "them: the workers that owe them serve nothing from Redis until they are made, which "
+            "happens by itself once Redis answers."
         )
     return troubles
 
