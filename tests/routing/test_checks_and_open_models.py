@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import (
+    APIRouter,
     Cookie,
     Depends,
     FastAPI,
@@ -14,7 +15,7 @@ from fastapi import (
     Response,
     Security,
 )
-from fastapi.security import SecurityScopes
+from fastapi.security import APIKeyHeader, SecurityScopes
 from fastapi.security.base import SecurityBase
 from pydantic import BaseModel, ConfigDict
 
@@ -202,3 +203,22 @@ async def test_a_route_of_its_own_for_head_is_asked() -> None:
         await call(middleware, path="/me")
         answer = await call(middleware, "HEAD", "/me")
         assert answer.header("x-count") == b"7"
+
+
+async def test_routes_that_are_equal_but_check_more_are_read_again() -> None:
+    """Starlette's routes are equal by path, endpoint and methods."""
+
+    async def page() -> int:
+        return 1
+
+    app = FastAPI(openapi_url=None)
+    checked = APIRouter(dependencies=[Security(APIKeyHeader(name="X-Mine"))])
+    app.get("/x")(page)
+    checked.get("/x")(page)
+    middleware = cache_of(app)
+    for _ in range(2):
+        assert (await call(middleware, path="/x")).body == b"1"
+    app.router.routes = list(checked.routes)
+    # A known request looks at the routes within a second, any other one at once.
+    answer = await call(middleware, path="/x", headers={"cache-control": "max-age=99"})
+    assert answer.status == 401

@@ -85,8 +85,11 @@ class Targets:
         """Other routers that have answered, as behind a function that chooses an application."""
         self._at_hosts: dict[str, Any] = {}
         """The router of each host at which another one's route was foreseen."""
-        self._routes_read: list[tuple[Sequence[Any], int]] = []
-        """The lists of routes that were read, and their length then."""
+        self._routes_read: list[tuple[int, int]] = []
+        """Identities of the lists of routes that were read, and their lengths then: other routes
+        may be equal, but have other checks."""
+        self._lists_read: list[Sequence[Any]] = []
+        """These lists, whose identities are theirs as long as they live."""
         self._targets: BoundedMemo[Target] = BoundedMemo()
         self._searches: BoundedMemo[Search] = BoundedMemo()
         """Searches of paths requested with a query, by the URL without one."""
@@ -239,7 +242,7 @@ class Targets:
         Args:
             scope: of the request, as it arrived.
             headers: of the request.
-            router: the one that has answered; None: the one that is foreseen.
+            router: the one that has answered; None: it is unknown, and may be each that is known.
         """
         self._watch_routes(scope)
         # Mostly this is the only use of these headers: an index of them would cost more.
@@ -253,7 +256,8 @@ class Targets:
         identity = at if own is None else (*at, str(id(own)))
         touched = self._touched.get(identity)
         if touched is None:
-            touched = self._touched_at(*at, own or self._routes)
+            tables = (own,) if own else (*self._tables.values(),) or (self._routes,)
+            touched = _merged([self._touched_at(*at, table) for table in tables])
             self._touched.remember(identity, touched)
         return touched
 
@@ -437,12 +441,12 @@ class Targets:
             if self._router is None and self._routes is None:
                 self._router = hidden_router(self._app)
         lists = [routes_in(router) or () for router in (self._router, *self._others)]
-        read = [(routes, len(routes)) for routes in lists]
+        read = [(id(routes), len(routes)) for routes in lists]
         if self._routes is not None and read == self._routes_read and self.overrides.hold():
             return
         self._routes = self._table_of(lists)
         self.overrides = Overrides(self._routes, self.overrides)
-        self._routes_read = read
+        self._routes_read, self._lists_read = read, lists
         self.generation += 1
         self._targets.clear()
         self._touched.clear()
@@ -483,6 +487,13 @@ def _is_foreign(route: RouteInfo | None, scope: Mapping[str, Any]) -> bool:
     if route is None or route.router is None:
         return False
     return route.router != id(routes_in(scope.get("router")))
+
+
+def _merged(parts: Sequence[Touched]) -> Touched:
+    """Return what a request purges that one of several routers answers."""
+    first = next((part for part in parts if part.is_known), parts[0])
+    groups = dict.fromkeys(group for part in parts for group in part.groups)
+    return replace(first, groups=tuple(groups)) if len(parts) > 1 else first
 
 
 def _name_of(app: Any) -> str:
