@@ -182,8 +182,8 @@ class CacheMiddleware:
         async def send_with_store(message: Message) -> None:
             if self.cache is not None:
                 if message["type"] == "lifespan.startup.complete":
-                    self.targets.watch(scope)
-                    self.targets.learn(scope)
+                    self.targets.routes.watch(scope)
+                    self.targets.routes.learn(scope)
                     await self.cache.open()
                 elif message["type"].startswith("lifespan.shutdown."):
                     await self.cache.close()

@@ -91,7 +91,7 @@ def route_map(app: Any) -> RouteMap:
 
 def map_of(targets: Targets) -> RouteMap:
     """Return the map of the application that these targets belong to."""
-    table = targets.table(scope_of("GET", "/"))
+    table = targets.routes.table(scope_of("GET", "/"))
     reads: list[MappedRead] = []
     found: dict[str, frozenset[str]] = {}
     for route in table.routes:

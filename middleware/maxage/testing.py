@@ -93,7 +93,7 @@ def _route(targets: Targets, method: str, target: str) -> str:
         AssertionError: no route does, probably by a typing error.
     """
     scope = scope_of(method, target)
-    table = targets.table(scope)
+    table = targets.routes.table(scope)
     if not table.routes:
         return "no routes are known"
     match = targets.match(scope, _HOST)

@@ -125,7 +125,7 @@ async def test_two_processes_with_the_same_overrides_share_a_key() -> None:
 async def test_an_override_that_depends_on_what_it_overrides_ends() -> None:
     app = site()
     app.dependency_overrides[current] = recursive
-    cache_of(app).targets.table({"type": "http"})
+    cache_of(app).targets.routes.table({"type": "http"})
 
 
 class Tenant:

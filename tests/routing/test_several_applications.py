@@ -167,8 +167,8 @@ async def test_the_router_around_a_mounted_cache_is_not_the_one_that_answers() -
     for _ in range(3):
         await call(outer, path="/in/plain")
     assert site.runs == 1
-    assert all(r.template != "/in" for r in inner.targets.table({"type": "http"}).routes)
-    assert len(inner.targets.table({"type": "http"}).routes) == 5
+    assert all(r.template != "/in" for r in inner.targets.routes.table({"type": "http"}).routes)
+    assert len(inner.targets.routes.table({"type": "http"}).routes) == 5
 
 
 @pytest.mark.parametrize("first", ["open", "checked"])

@@ -143,7 +143,9 @@ async def test_the_lifespan_makes_the_routes_known_before_the_first_request(wrap
     app = cache_of(wrap(Site().app), rules=[Rule("/plain", ttl=60)])
     async with lifespan(app):
         assert await ask(app, "/plain") == await ask(app, "/plain")
-        assert next(r.template for r in app.targets.table({"type": "http"}).routes) == "/plain"
+        assert (
+            next(r.template for r in app.targets.routes.table({"type": "http"}).routes) == "/plain"
+        )
 
 
 @pytest.mark.parametrize("wrap", [function_around, Inner, copying, unreachable])

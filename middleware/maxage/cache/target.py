@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from math import inf
-from typing import Final, Literal, final
+from typing import Final, final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from maxage.cache.key import Place, host_name, primary_key
+from maxage.cache.terms import Terms
 from maxage.observe.counters import RouteCounts
 from maxage.observe.words import Reason
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
 from maxage.rfc9111.policy import Policy
-from maxage.routing.route_policy import RoutePolicy, Rule
-from maxage.routing.route_table import Routed, RouteInfo
+from maxage.routing.route_table import Routed
 
 UNCACHEABLE_SECONDS: Final = 10.0
 """Seconds for which a URL whose response was not storable is forwarded without waiting."""
@@ -27,12 +26,6 @@ class Search(Struct, gc=False):
     variance: SearchVariance | None = None
 
 
-Restriction = Literal["probe or secret", "files", "documentation", "security", "headers", "deep"]
-"""Why a URL gets no default lifetime (the first four), or is not cached (the last two): its path is
-a probe's or its query carries a secret; its route serves files, shows the routes, checks
-credentials, or reads all request headers; its path has too many segments."""
-
-
 class Touched(Struct, frozen=True, gc=False):
     """What a mutating request purges, and where it is counted."""
 
@@ -44,61 +37,6 @@ class Touched(Struct, frozen=True, gc=False):
     reads: int
     """How many read routes it reaches."""
     counts: RouteCounts
-
-
-@final
-class Terms:
-    """Policy and rules shared by all URLs of a route to which the same `Rule`s apply.
-
-    Args:
-        route: the route.
-        policy: what settings, rules and decorators say.
-        rules: the same for the rules of RFC 9111.
-        counts: of the route.
-        matching: the `Rule`s that apply.
-        restriction: why these URLs get no default lifetime, or are not cached; None: neither.
-    """
-
-    __slots__ = (
-        "counts",
-        "explicit_rules",
-        "is_plain",
-        "matching",
-        "policy",
-        "restriction",
-        "route",
-        "rules",
-    )
-
-    def __init__(
-        self,
-        route: RouteInfo | None,
-        policy: RoutePolicy,
-        rules: Policy,
-        *,
-        counts: RouteCounts,
-        matching: tuple[Rule, ...] = (),
-        restriction: Restriction | None = None,
-    ) -> None:
-        self.route: Final = route
-        self.policy: Final = policy
-        self.rules: Final = rules
-        self.counts: Final = counts
-        self.matching: Final = matching
-        self.restriction: Final = restriction
-        declared = rules.lifetime_is_declared or policy.vary_by is not None
-        self.explicit_rules: Final = (
-            rules if declared else _without_default(rules, known=route is not None)
-        )
-        """Rules for a response that an unknown route has given: it takes no default lifetime."""
-        self.is_plain: Final = policy.vary_by is None and not rules.keyed_fields
-        """Whether the URL alone distinguishes its requests."""
-
-
-def _without_default(rules: Policy, *, known: bool) -> Policy:
-    # Guessing a lifetime is a setting for all that an application without known routes sends.
-    fraction = 0.0 if known else rules.heuristic_fraction
-    return replace(rules, default_lifetime=0.0, heuristic_fraction=fraction)
 
 
 @final

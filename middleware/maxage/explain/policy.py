@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from maxage.cache.target import Restriction, Terms
+from maxage.cache.terms import Restriction, Terms
 from maxage.explain.explanation import Part, RouteShown
 from maxage.routing.control import Control
 from maxage.routing.route_policy import RoutePolicy, route_policy

@@ -104,7 +104,9 @@ class Capture:
             storing.freshen_from_head(self._cache, answer)
         verdict = self._consider(answer, start, groups)
         if self._lacks_default(answer, verdict):
-            self._reading.service.targets.warn_of_unknown(answer.target)
+            self._reading.service.targets.routes.warn_of_unknown(
+                answer.target.route, answer.target.path
+            )
             if isinstance(verdict, MayNotStore):
                 verdict = MayNotStore(reason=Reason.UNKNOWN_ROUTE)
         if isinstance(verdict, Fill):
@@ -127,7 +129,9 @@ class Capture:
         reading = self._reading
         targets = reading.service.targets
         target = reading.target
-        self._answerer = targets.answerer(target, self.scope, self._before)
+        self._answerer = targets.routes.answerer(
+            target.route, target.host, self.scope, self._before
+        )
         is_hidden = self._answerer is Answerer.UNKNOWN
         self.rules = target.explicit_rules if is_hidden else target.rules
         identification, anonymous = reading.service.identification, False

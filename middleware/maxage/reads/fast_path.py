@@ -57,6 +57,7 @@ class FastPath:
         settings = service.settings
         self.service: Final = service
         self.cache: Final = cache
+        self._routes: Final = service.targets.routes
         self._weighty: Final = _WEIGHTY | {
             n.lower().encode() for n in settings.cache_credential_headers
         }
@@ -135,18 +136,18 @@ class FastPath:
 
     def _holds(self, known: KnownRequest, scope: Scope) -> bool:
         """Return whether its target and key are still those of the request."""
-        targets, now = self.service.targets, self.cache.monotonic()
-        wired_by, overrides = targets.overrides.main
+        routes, now = self._routes, self.cache.monotonic()
+        wired_by, overrides = routes.overrides.main
         # Different overrides may be equal objects.
         if (
             now >= self._look_at
             or wired_by.dependency_overrides != overrides
-            or (overrides and not targets.overrides.hold())
+            or (overrides and not routes.overrides.hold())
         ):
             self._look_at = now + LOOK_SECONDS
-            targets.watch(scope)
+            routes.watch(scope)
         return (
-            known.target.generation == targets.generation
+            known.target.generation == routes.generation
             and known.variance == known.target.search.variance
         )
 

@@ -45,7 +45,7 @@ class MutationResponder(Responder):
             self._touched.counts.forwards[Outcome.METHOD] += 1
             # Layers of the application change the scope.
             self._router = self.scope.get("router")
-            is_sure = self._touched.is_known and not targets.has_several_routers
+            is_sure = self._touched.is_known and not targets.routes.has_several_routers
             self._before = None if is_sure else dict(self.scope)
             self._post_copy = await post_copy_of(self) if settings.cache_store_post else None
             self._noted = self.noting(mutating=True)
@@ -82,7 +82,7 @@ class MutationResponder(Responder):
         """Note what the answer says of its purge; return the message as it leaves."""
         self._status = message["status"]
         targets = self.service.targets
-        is_new = targets.learn(self.scope, self._router) and self._touched.is_known
+        is_new = targets.routes.learn(self.scope, self._router) and self._touched.is_known
         if self._before is not None:
             # The router that has answered counts above the foreseen one.
             router = self.scope.get("router")
@@ -94,7 +94,7 @@ class MutationResponder(Responder):
         lines = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
         if named := answer_groups(self, lines):
             self._groups = tuple(dict.fromkeys((*self._groups, *named)))
-        if self._post_copy is not None and not targets.has_several_routers:
+        if self._post_copy is not None and not targets.routes.has_several_routers:
             # Else it is unknown which route a GET would meet, and what that one checks.
             self._post_copy.start(message)
         lines = self.service.outgoing(lines, now=self.cache.clock())

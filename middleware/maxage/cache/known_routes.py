@@ -1,0 +1,218 @@
+"""Known routes: those of the application's routers, read again when they change."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, final
+
+from maxage.cache.answerer import Answerer
+from maxage.routing.overrides import Overrides
+from maxage.routing.route_table import RouteInfo, RouteTable
+from maxage.routing.router import (
+    hidden_router,
+    needs_only_url,
+    read_routes,
+    router_of,
+    routes_in,
+    table_of,
+)
+
+logger = logging.getLogger("maxage")
+
+_MOST_ROUTERS: Final = 16
+"""Routers besides the first that are read, and hosts with a router of their own."""
+_MOST_SURPRISES: Final = 4096
+"""Endpoints for which the routes are read again."""
+
+
+@final
+class KnownRoutes:
+    """The routes of one application.
+
+    Args:
+        app: the application behind the middleware.
+        on_change: is called with the new table, also when the routes are first read.
+    """
+
+    def __init__(self, app: Any, on_change: Callable[[RouteTable], None]) -> None:
+        self._app: Final = app
+        self._on_change: Final = on_change
+        self._table: RouteTable | None = None
+        self._tables: dict[int, RouteTable] = {}
+        """Where several routers are known: their tables, by the identity of their routes."""
+        self.generation = 0
+        """Changes when other routes are there, or other overrides."""
+        self.overrides = Overrides(RouteTable(()))
+        """Those with which the routes were read."""
+        self._router: Any = None
+        """The object that has the routes, once it is known."""
+        self._others: list[Any] = []
+        """Other routers that have answered, as behind a function that chooses an application."""
+        self._at_hosts: dict[str, Any] = {}
+        """The router of each host at which another one's route was foreseen."""
+        self._read: list[tuple[int, int]] = []
+        """Identities of the lists of routes that were read, and their lengths then: other routes
+        may be equal, but have other checks."""
+        self._lists_read: list[Sequence[Any]] = []
+        """These lists, whose identities are theirs as long as they live."""
+        self._surprises: list[object] = []
+        """Endpoints that answered where the routes told of another one, or of none."""
+        self._warned_of: set[bool] = set()
+        """Whether routes were known when a warning of an unknown one was logged."""
+
+    @property
+    def has_several_routers(self) -> bool:
+        """Whether more than one router has answered, so that a URL does not tell which one will."""
+        return bool(self._others)
+
+    def table(self, scope: Mapping[str, Any]) -> RouteTable:
+        """Return the routes now, none of them where they cannot be read."""
+        self.watch(scope)
+        return self._table or RouteTable(())
+
+    def tables_of(self, router: Any) -> tuple[RouteTable, ...]:
+        """Return the table of one of several routers; of each, where it is not known among them."""
+        own = None if router is None else self._tables.get(id(routes_in(router)))
+        return (own,) if own is not None else tuple(self._tables.values())
+
+    def watch(self, scope: Mapping[str, Any]) -> int:
+        """Read the routes when they are first needed, and again when some were added.
+
+        Returns:
+            The generation.
+        """
+        if self._router is None:
+            self._router = router_of(self._app) or router_of(scope.get("app"))
+            if self._router is None and self._table is None:
+                self._router = hidden_router(self._app)
+        lists = [routes_in(router) or () for router in (self._router, *self._others)]
+        read = [(id(routes), len(routes)) for routes in lists]
+        if self._table is not None and read == self._read and self.overrides.hold():
+            return self.generation
+        self._table = self._table_of(lists)
+        self.overrides = Overrides(self._table, self.overrides)
+        self._read, self._lists_read = read, lists
+        self.generation += 1
+        self._on_change(self._table)
+        return self.generation
+
+    def _table_of(self, lists: Sequence[Sequence[Any]]) -> RouteTable:
+        """Return the table of all routers; at a host, those of its own router come first."""
+        if not self._others:
+            return table_of(self._app, lists[0])
+        tables = {id(routes): read_routes(routes).of_router(id(routes)) for routes in lists}
+        self._tables = tables
+        at_hosts = [
+            route
+            for host, router in self._at_hosts.items()
+            if (table := tables.get(id(routes_in(router)))) is not None
+            for route in table.at_host(host)
+        ]
+        rest = [route for table in tables.values() for route in table.routes]
+        return RouteTable([*at_hosts, *rest])
+
+    def answerer(
+        self,
+        route: RouteInfo | None,
+        host: str,
+        scope: Mapping[str, Any],
+        before: tuple[object, object],
+    ) -> Answerer:
+        """Return whether the route that has answered is the one by which the key was made.
+
+        What the router left in the scope counts above the routes that were read. Where the two
+        differ, the routes are read again; the response fits no key, and is not stored.
+
+        Args:
+            route: the one by which the key was made.
+            host: of the request, without its port.
+            scope: of the request, at its response.
+            before: endpoint and router in the scope before the application was called.
+        """
+        endpoint = scope.get("endpoint")
+        if self.learn(scope, before[1]) or (endpoint is not None and _is_foreign(route, scope)):
+            self._prefer(route, host, scope)
+            return Answerer.OTHER
+        if route is not None and route.endpoint is endpoint and endpoint is not None:
+            # A mounted application without known routes may have passed a copy on.
+            return Answerer.UNKNOWN if route.opaque else Answerer.FORESEEN
+        if endpoint is None or endpoint is before[0]:
+            return Answerer.UNKNOWN
+        if (route is None or route.opaque) and needs_only_url(scope):
+            return Answerer.FORESEEN
+        self._read_again(scope, endpoint)
+        return Answerer.OTHER
+
+    def warn_of_unknown(self, route: RouteInfo | None, path: str) -> None:
+        """Log once why responses get no default lifetime where the scope names no route."""
+        known = route is not None
+        if known in self._warned_of:
+            return
+        self._warned_of.add(known)
+        if known:
+            logger.warning(
+                "%s of %s: the scope does not tell which route answered, since a layer inside the "
+                "cache passes a copy of it on, or answers itself. Such responses are stored only "
+                "with freshness of their own. Let the layer change the scope in place, move it "
+                "outside of the cache, or state a lifetime by @cached or a Rule.",
+                path, _name_of(self._app),
+            )  # fmt: skip
+        else:
+            logger.warning(
+                "No route of %s is known, and the scope names none: only responses with freshness "
+                "of their own (Cache-Control, Expires) are stored. State lifetimes by a Rule.",
+                _name_of(self._app),
+            )
+
+    def learn(self, scope: Mapping[str, Any], before: object = None) -> bool:
+        """Read the routes of the router that has answered, if they are not known yet.
+
+        Args:
+            scope: of a request or of the lifespan.
+            before: the router in the scope before the application was called.
+
+        Returns:
+            Whether there is such a router.
+        """
+        router = scope.get("router")
+        if router is None or router is before or not (routes := routes_in(router)):
+            return False
+        if self._router is None:
+            self._router = router
+        elif len(self._others) >= _MOST_ROUTERS or any(
+            routes is routes_in(known) for known in (self._router, *self._others)
+        ):
+            return False
+        else:
+            self._others.append(router)
+        self.watch(scope)
+        return True
+
+    def _prefer(self, route: RouteInfo | None, host: str, scope: Mapping[str, Any]) -> None:
+        """Let the routes of the router that has answered come first at this host."""
+        known = host in self._at_hosts or len(self._at_hosts) >= _MOST_ROUTERS
+        if route is not None and self._others and not known:
+            self._at_hosts[host] = scope.get("router")
+            self._read = []
+            self.watch(scope)
+
+    def _read_again(self, scope: Mapping[str, Any], endpoint: object) -> None:
+        """Read the routes again, once for each endpoint that was not foreseen."""
+        if endpoint not in self._surprises and len(self._surprises) < _MOST_SURPRISES:
+            self._surprises.append(endpoint)
+            self._read = []
+            self.watch(scope)
+
+
+def _is_foreign(route: RouteInfo | None, scope: Mapping[str, Any]) -> bool:
+    """Return whether another router than the route's has answered, where several are known.
+
+    Two applications may have the same endpoint, with other checks.
+    """
+    if route is None or route.router is None:
+        return False
+    return route.router != id(routes_in(scope.get("router")))
+
+
+def _name_of(app: Any) -> str:
+    """Return the name by which an application is known to its author."""
+    return f"{app.__module__}.{getattr(app, '__qualname__', app.__class__.__qualname__)}"
