@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from maxage.redis_store.shared_state import _redis_states
+from maxage.settings import _dotenv_of
 from maxage.settings_in_force import _middlewares
 from tests.catalogue.report import CatalogueReport
 from tests.support.fault_proxy import FaultProxy
@@ -133,9 +134,10 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 
 @pytest.fixture(autouse=True)
 def _no_settings_outlive_their_test() -> Iterator[None]:
-    """End what the middlewares of a test said for its process."""
+    """End what the middlewares of a test said for its process, and what its `.env` said."""
     yield
     _middlewares.clear()
+    _dotenv_of.clear()
 
 
 @pytest.fixture(autouse=True)

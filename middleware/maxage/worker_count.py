@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +55,7 @@ def _workers_option(argv: Sequence[str]) -> int:
 def _option(argv: Sequence[str], short: str, long: str) -> str | None:
     """Return the value of an option, as `-w 2`, `-w2`, `--workers 2` or `--workers=2`."""
     found = None
-    for flag, value in zip(argv, [*argv[1:], ""], strict=True):
+    for flag, value in pairwise([*argv, ""]):
         name, _, inline = flag.partition("=")
         if name in {short, long}:
             found = inline or value

@@ -72,9 +72,11 @@ def away(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 @pytest.fixture
 def here(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment names the shared server."""
+    """The environment names the shared server, and gives a busy machine time to ask it."""
     monkeypatch.delenv("USE_REDIS_CACHE", raising=False)
     monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("CACHE_READ_BUDGET", "2")
+    monkeypatch.setenv("CACHE_WRITE_BUDGET", "2")
 
 
 @pytest.mark.usefixtures("away")

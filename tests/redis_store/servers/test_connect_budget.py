@@ -43,9 +43,10 @@ async def test_the_first_read_waits_for_the_connection(slow: TlsProxy) -> None:
 
 
 async def test_the_first_write_waits_for_the_connection(slow: TlsProxy) -> None:
-    """A purge is confirmed."""
+    """A purge is confirmed, and the lease is there before the answer leaves."""
     store = RedisStore(slow.url, settings_for(slow.url))
-    assert (await store.renew(("n",)))[0] is not None
+    async with store.mutating():
+        assert (await store.renew(("n",)))[0] is not None
     assert store.redis_state.trustworthy
     await store.close()
 
