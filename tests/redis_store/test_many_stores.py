@@ -69,7 +69,12 @@ def test_applications_that_are_dropped_keep_neither_threads_nor_connections(
     gc.collect()
     # The last ones sign off some seconds after their writes.
     most = threads_before + KEPT
-    wait_until(lambda: gc.collect() >= 0 and threads() <= most, "their threads end", timeout=30)
+    wait_until(
+        lambda: gc.collect() >= 0 and threads() <= most,
+        "their threads end",
+        timeout=30,
+        interval=0.2,
+    )
     gc.collect()
     assert sockets() <= sockets_before + 2 * KEPT
 
