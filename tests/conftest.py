@@ -1,5 +1,6 @@
 """What all tests share: the Redis server, the hypothesis profiles, one event loop backend."""
 
+import gc
 import os
 import signal
 import threading
@@ -51,6 +52,15 @@ def pytest_sessionstart() -> None:
         find_server()
     except NoRedisServerError as error:
         pytest.exit(str(error), returncode=1)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what collection made out of every later garbage collection.
+
+    One took 0.2 s with all tests, which is four times the budget of a read.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:
