@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from fastapi import Depends, FastAPI, Request
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.responses import StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from maxage.observe.counters import counters_of
@@ -105,6 +106,42 @@ async def test_a_dependency_that_fails_after_the_answer_leaves_nothing_stored() 
     await call(middleware, raises=False)
     assert (await call(middleware)).body == b"2"
     assert (await call(middleware)).body == b"2"
+
+
+@pytest.mark.parametrize("length", [True, False])
+async def test_a_route_whose_background_task_fails_is_named_once(
+    length: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answers look right, and none of them is ever a hit: one line says why, and the mend."""
+    app = FastAPI(openapi_url=None)
+
+    def fail() -> None:
+        raise ValueError("s3cret")
+
+    def answer() -> Response:
+        task = BackgroundTask(fail)
+        if length:
+            return PlainTextResponse("whole", background=task)
+        return StreamingResponse(iter(["who", "le"]), background=task)
+
+    app.get("/items/{item_id}")(answer)
+    app.get("/others")(answer)
+    app.get("/cut")(lambda: StreamingResponse(cut()))
+
+    def cut() -> Iterator[str]:
+        yield "half"
+        raise ValueError
+
+    middleware = cache_of(app)
+    for path in ("/items/1", "/items/2", "/items/1", "/cut", "/others"):
+        await call(middleware, path=path, raises=False)
+    lines = [record.getMessage() for record in caplog.records if record.name == "maxage"]
+    assert lines == [
+        f"{template}: the call failed (ValueError) after its whole answer was sent, so that the "
+        "response is not kept. While calls of this route fail, it has no hits. Mend what fails: a "
+        "background task, or the exit code of a yield dependency."
+        for template in ("/items/{item_id}", "/others")
+    ]
 
 
 @pytest.mark.parametrize("vary", [(), ((b"vary", b"accept"),)])

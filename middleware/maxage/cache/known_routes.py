@@ -58,6 +58,8 @@ class KnownRoutes:
         """Endpoints that answered where the routes told of another one, or of none."""
         self._warned_of: set[bool] = set()
         """Whether routes were known when a warning of an unknown one was logged."""
+        self._failed: set[RouteInfo | None] = set()
+        """Routes of which a call that failed after its answer was logged."""
 
     @property
     def has_several_routers(self) -> bool:
@@ -162,6 +164,18 @@ class KnownRoutes:
                 "of their own (Cache-Control, Expires) are stored. State lifetimes by a Rule.",
                 _name_of(self._app),
             )
+
+    def warn_of_failed(self, route: RouteInfo | None, path: str, error: Exception) -> None:
+        """Log once for each route that its responses are not kept, since its calls fail later."""
+        if route in self._failed:
+            return
+        self._failed.add(route)
+        logger.warning(
+            "%s: the call failed (%s) after its whole answer was sent, so that the response is not "
+            "kept. While calls of this route fail, it has no hits. Mend what fails: a background "
+            "task, or the exit code of a yield dependency.",
+            path if route is None else route.template, type(error).__name__,
+        )  # fmt: skip
 
     def learn(self, scope: Mapping[str, Any], before: object = None) -> bool:
         """Read the routes of the router that has answered, if they are not known yet.

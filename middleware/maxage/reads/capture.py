@@ -238,9 +238,14 @@ class Capture:
         else:
             self.refuse(Reason.INCOMPLETE)
 
-    def revoke(self) -> None:
+    def revoke(self, error: BaseException) -> None:
         """Store nothing, and drop the response if it is stored: the application call failed."""
         if self.stores:
+            is_whole = self.entry is not None or (self._copy is not None and self._copy.is_whole)
+            if is_whole and isinstance(error, Exception):
+                target = self._reading.target
+                routes = self._reading.service.targets.routes
+                routes.warn_of_failed(target.route, target.path, error)
             self.refuse(Reason.FAILED)
         if self.entry is not None:
             self._cache.drop(self.entry)

@@ -96,7 +96,7 @@ class Exchange:
                 reading.service, self.cache, self.dependencies, scope, receive, self._send
             )
         except BaseException as error:
-            self.capture.revoke()
+            self.capture.revoke(error)
             if self.has_begun or not stale_if_error or not isinstance(error, Exception):
                 raise
             logger.exception("The application failed: a stale response answers instead.")
