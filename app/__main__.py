@@ -27,7 +27,8 @@ def main() -> int:
     if settings.admin_token is None:
         # For the workers, which read the environment.
         token = os.environ["ADMIN_TOKEN"] = secrets.token_urlsafe(24)
-    os.environ.setdefault("CACHE_INSIGHT", "true")
+    if "cache_insight" not in cache.model_fields_set:
+        os.environ["CACHE_INSIGHT"] = "true"
     sys.stdout.write(greeting(settings, cache, token))
     sys.stdout.flush()
     # The cache sends Date, since a stored response keeps the time at which it was made. The setting

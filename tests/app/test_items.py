@@ -585,6 +585,35 @@ class TestStart:
         assert ended.stderr.count("\n") == 1
         assert ended.stdout == ""
 
+    @pytest.mark.parametrize(
+        ("line", "variables", "word"),
+        [
+            ("false", {}, "False"),
+            ("false", {"CACHE_INSIGHT": ""}, "False"),
+            ("", {"CACHE_INSIGHT": ""}, "True"),
+        ],
+    )
+    def test_figures_are_on_unless_a_setting_says_otherwise(
+        self, tmp_path: Path, line: str, variables: dict[str, str], word: str
+    ) -> None:
+        """In `.env` too; an empty variable is an unset one."""
+        (tmp_path / ".env").write_text(f"CACHE_INSIGHT={line}\n")
+        served_by = (
+            "import uvicorn, app.__main__, maxage\n"
+            "uvicorn.run = lambda *_, **__: print(maxage.CacheSettings().cache_insight)\n"
+            "app.__main__.main()"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", served_by],
+            cwd=tmp_path,
+            env=environment(**variables),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        assert ended.stdout.splitlines()[-1] == word
+
     def test_uvicorn_alone_says_it_too(self, tmp_path: Path) -> None:
         """Without `./run`, a database that cannot be opened is no traceback either."""
         ended = subprocess.run(

@@ -87,6 +87,22 @@ def test_with_redis_the_workers_share_it_and_the_lane_is_on(
         assert get(port, "/items").status == 200
 
 
+def test_the_settings_of_the_lane_are_given_where_no_others_are(tmp_path: Path) -> None:
+    """An empty variable is an unset one, and `.env` counts as the environment does."""
+    (tmp_path / ".env").write_text("CACHE_NEAR=exact\n")
+    shown = """
+from maxage import CacheSettings, uncached
+
+@app.get("/settings")
+@uncached
+async def settings():
+    found = CacheSettings()
+    return [found.cache_near, found.cache_near_bytes]
+"""
+    with serving(tmp_path, env={"CACHE_NEAR_BYTES": ""}, source=PLAIN + shown) as (port, _):
+        assert get(port, "/settings").body == b'["exact",67108864]'
+
+
 def test_an_application_with_a_cache_keeps_its_own(tmp_path: Path) -> None:
     """Its settings hold, and there is one member of Cache-Status."""
     added = "\nfrom maxage import CacheMiddleware, CacheSettings\n"

@@ -64,9 +64,9 @@ def hit_rate(server: RedisServer, worker: Worker, victim: Callable[[], str] | No
         while (now := time.monotonic()) - began < SECONDS:
             if victim is not None and now >= crash:
                 crash += EVERY
+                name = victim()
                 server_now = int(server.call("TIME")[0]) * 1000
-                record = leased(server_now).encode()
-                server.call("HSET", registry_key("maxage"), victim(), record)
+                server.call("HSET", registry_key("maxage"), name, leased(server_now).encode())
             answer = connection.get(f"/pages/{asked % PAGES}")
             hits += b"hit" in (answer.header("cache-status") or b"")
             asked += 1
@@ -85,7 +85,9 @@ def main() -> None:
         for name, victim in cases.items():
             server.flush()
             env = {"REDIS_URL": server.url}
-            with Worker.start(APP, tmp_path=Path(folder), env=env) as worker:
+            # On a busy machine it takes seconds to start a process that ends.
+            patient = ("--timeout-keep-alive", "60")
+            with Worker.start(APP, tmp_path=Path(folder), env=env, args=patient) as worker:
                 print(f"{name}: {hit_rate(server, worker, victim):.1%} hits", flush=True)
 
 

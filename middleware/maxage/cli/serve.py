@@ -36,7 +36,8 @@ def serve(
     if settings.redis_url is None and workers > 1:
         raise UsageError("several workers need a store that they share; set REDIS_URL.")
     for name, value in _FAST_LANE.items():
-        os.environ.setdefault(name, value)
+        if name.lower() not in settings.model_fields_set:
+            os.environ[name] = value
     os.environ["CACHE_SERVED_APPLICATION"] = app
     import uvicorn  # noqa: PLC0415 - no dependency of the library
 
