@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
 from typing import Annotated, Any
 
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
 from pydantic import StringConstraints
 
 from maxage import (
@@ -216,6 +218,18 @@ async def test_location_and_content_location_of_the_same_origin_are_purged(
     await shop.get("/users/5")
     await call(shop.middleware, "POST", "/items")
     assert await shop.get("/users/5") is not purges
+
+
+async def test_the_location_of_a_route_that_purges_nothing_is_not_purged() -> None:
+    """It changes nothing: after a login, Location only shows the way."""
+    app = FastAPI(openapi_url=None)
+    numbers = count()
+    app.get("/home")(lambda: next(numbers))
+    app.post("/login")(invalidates_only()(lambda: RedirectResponse("/home", 303)))
+    middleware = cache_of(app)
+    for _ in range(2):
+        assert (await call(middleware, path="/home")).body == b"0"
+        assert (await call(middleware, "POST", "/login")).status == 303
 
 
 @pytest.mark.parametrize("status", [None, 200, 404])

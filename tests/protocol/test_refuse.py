@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 
-from maxage import CacheMiddleware, CacheSettings
+from maxage import CacheMiddleware, CacheSettings, apurge, invalidates_only
 from maxage.invalidation.group_names import tag_group
 from maxage.redis import RedisCache
 from maxage.store.tokens import token_key
@@ -131,6 +133,35 @@ async def test_a_purge_that_was_made_but_not_confirmed_is_answered_503(
     async with refusing(fault_proxy.url, app) as middleware:
         assert_fate_unknown(await put(middleware))
         fault_proxy.pass_through()
+
+
+async def test_a_route_that_purges_nothing_passes_without_redis(fault_proxy: FaultProxy) -> None:
+    """Such as a login, also where its answer leads elsewhere: there is no purge to be lost."""
+    app = FastAPI(openapi_url=None)
+    login = invalidates_only()(lambda: RedirectResponse("./", 303))
+    app.post("/login")(login)
+    app.post("/rows")(lambda: 1)
+    async with refusing(fault_proxy.url, app) as middleware:
+        fault_proxy.refuse()
+        assert_fate_unknown(await call(middleware, "POST", "/rows"))
+        assert_not_executed(await call(middleware, "POST", "/rows"))
+        assert (await call(middleware, "POST", "/login")).status == 303
+
+
+async def test_what_a_handler_purges_itself_is_confirmed_or_refused(
+    fault_proxy: FaultProxy,
+) -> None:
+    """On a route that purges nothing by itself too."""
+    app = FastAPI(openapi_url=None)
+
+    @app.post("/login")
+    @invalidates_only()
+    async def login() -> None:
+        await apurge("sessions", settings=settings_for(fault_proxy.url))
+
+    async with refusing(fault_proxy.url, app) as middleware:
+        fault_proxy.refuse()
+        assert_fate_unknown(await call(middleware, "POST", "/login"))
 
 
 async def test_before_the_first_look_nothing_is_executed(fault_proxy: FaultProxy) -> None:

@@ -15,11 +15,19 @@ MAX_NAMED_GROUPS: Final = 128
 """Groups of one Cache-Group-Invalidation that are purged (RFC 9875 section 3 asks for 32)."""
 
 
-def answer_groups(responder: Responder, lines: Iterable[tuple[bytes, bytes]]) -> tuple[str, ...]:
+def answer_groups(
+    responder: Responder, lines: Iterable[tuple[bytes, bytes]], *, changes: bool
+) -> tuple[str, ...]:
     """Return the groups that these header lines of an answer name.
 
     They are the groups of the URLs in Location and Content-Location (RFC 9111 section 4.4), and
     those in Cache-Group-Invalidation (RFC 9875 section 3).
+
+    Args:
+        responder: of the request.
+        lines: of the answer's headers.
+        changes: whether the request may change something; False: its route says that it purges
+            nothing, so that Location only shows the way, as after a login.
     """
     if _NAMING.isdisjoint([name.lower() for name, _ in lines]):
         return ()
@@ -28,7 +36,7 @@ def answer_groups(responder: Responder, lines: Iterable[tuple[bytes, bytes]]) ->
     # Deviation: RFC 9875 keeps the groups of different origins apart; tags are one space here,
     # so that such a purge may reach more than it names, and never less.
     groups = tuple(tag_group(tag) for tag in declared[:MAX_NAMED_GROUPS])
-    if b"location" not in headers and b"content-location" not in headers:
+    if not changes or (b"location" not in headers and b"content-location" not in headers):
         return groups
     scope = responder.scope
     paths = same_origin_targets(

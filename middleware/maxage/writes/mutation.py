@@ -29,7 +29,10 @@ class MutationResponder(Responder):
         settings = self.service.settings
         refuses = settings.cache_on_lost_purge == "refuse"
         async with self.cache.store.mutating() as may_be_confirmed:
-            if refuses and not may_be_confirmed:
+            targets = self.service.targets
+            self._touched = targets.touched(self.scope, self.headers)
+            # What purges nothing, such as a login, may pass: no purge of it can be lost.
+            if refuses and not may_be_confirmed and self._touched.groups:
                 await refuse(self.service, self.send, NOT_EXECUTED, now=self.cache.clock())
                 return
             self._response: DelayedResponse | HeldResponse
@@ -39,8 +42,6 @@ class MutationResponder(Responder):
                 self._response = HeldResponse(self.service, self.cache, self.send, refuses=refuses)
             else:
                 self._response = DelayedResponse(self.send)
-            targets = self.service.targets
-            self._touched = targets.touched(self.scope, self.headers)
             self._groups = self._touched.groups
             self._touched.counts.forwards[Outcome.METHOD] += 1
             # Layers of the application change the scope.
@@ -92,7 +93,7 @@ class MutationResponder(Responder):
             # Responses of its routes may have been stored by other processes.
             self._groups = (NAMESPACE_GROUP, *self._groups)
         lines = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-        if named := answer_groups(self, lines):
+        if named := answer_groups(self, lines, changes=bool(self._touched.groups)):
             self._groups = tuple(dict.fromkeys((*self._groups, *named)))
         if self._post_copy is not None and not targets.routes.has_several_routers:
             # Else it is unknown which route a GET would meet, and what that one checks.
