@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, Any
 
+import httpx
 import pytest
 import redis
+from fastapi import Depends, FastAPI
 from redis.exceptions import RedisClusterException
 
 from maxage.errors import UnsupportedWhileAwayError
@@ -85,6 +87,60 @@ async def test_the_twin_is_too() -> None:
     await client.aclose()
 
 
+def connections(servers: Servers) -> int:
+    """How many connections the masters have accepted; one more each time for the question."""
+    stats = [master.info("stats") for master in servers.masters]
+    return sum(int(found["total_connections_received"]) for found in stats)
+
+
+@pytest.mark.usefixtures("here")
+async def test_the_twin_as_a_dependency_makes_the_connections_of_one_client(
+    shared_cluster: Servers,
+) -> None:
+    """Requests share one client of their event loop; a handler that closes it closes no other's."""
+    app = FastAPI()
+
+    @app.get("/{key}")
+    async def read(key: str, client: Annotated[Any, Depends(get_async_redis)]) -> int:
+        async with client:
+            pipeline = client.pipeline()
+            pipeline.incr(key)
+            (number,) = await pipeline.execute()
+            assert await client.get(key) == str(number).encode()
+        await client.aclose()
+        return int(number)
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+        keys = [f"k{number}" for number in range(8)]
+        for key in keys:
+            assert (await http.get(f"/{key}")).json() == 1
+        before = connections(shared_cluster)
+        for number in range(2, 8):
+            for key in keys:
+                assert (await http.get(f"/{key}")).json() == number
+        assert connections(shared_cluster) - before == len(shared_cluster.masters)
+
+
+@pytest.mark.usefixtures("here")
+def test_the_twin_serves_several_event_loops() -> None:
+    """One after the other, and a client that was made before the loop runs."""
+    client: Any = get_async_redis()
+
+    async def use() -> None:
+        assert await client.set("k", "v") is True
+        assert await asyncio.gather(*(get_async_redis().get("k") for _ in range(5))) == [b"v"] * 5
+        async with client.lock("l", timeout=5) as lock:
+            assert await lock.owned()
+        async with client.pubsub() as channel:
+            await channel.subscribe("c")
+        assert await client.eval("return KEYS[1]", 1, "k") == b"k"
+        assert client.keyslot("k") == 7629
+
+    for _ in range(3):
+        asyncio.run(use())
+
+
 @pytest.mark.usefixtures("here")
 def test_a_mistake_of_the_caller_is_raised() -> None:
     """Keys in several slots, another type, an unknown command."""
@@ -120,6 +176,49 @@ def test_a_dead_master_answers_as_if_empty_and_the_others_go_on(own_cluster: Ser
         client.lock(min(lost), timeout=1).acquire(blocking=False)
     dead.launch()
     until(lambda: client.set(min(lost), 3))
+
+
+@pytest.mark.usefixtures("here")
+async def test_the_twin_connects_again_where_servers_have_closed_idle_connections(
+    shared_cluster: Servers,
+) -> None:
+    """By a time-out of theirs, a changed password or a proxy; no command is lost by that."""
+    client: Any = get_async_redis()
+    keys = [f"k{number}" for number in range(8)]
+    for round_number in range(1, 4):
+        assert [await client.incr(key) for key in keys] == [round_number] * 8
+        for master in shared_cluster.masters:
+            master.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await asyncio.sleep(0.05)  # the event loop has to hear of it
+
+
+async def test_the_twin_goes_on_when_a_master_is_back(own_cluster: Servers) -> None:
+    """One client lives through the outage of a master, and of all of them."""
+    client: Any = get_async_redis()
+    keys = [f"k{number}" for number in range(30)]
+
+    async def set_all() -> bool:
+        return all([await client.set(key, 1) for key in keys])
+
+    await until_awaited(set_all)
+    for dead in (own_cluster.masters[:1], own_cluster.masters):
+        lost = {key for key in keys if own_cluster.master_of(key) in dead}
+        for master in dead:
+            master.kill()
+        for key in lost:
+            assert await client.get(key) is None
+        for master in dead:
+            master.launch()
+        await until_awaited(set_all)
+    await client.aclose()
+
+
+async def until_awaited(condition: Callable[[], Awaitable[bool]], *, within: float = 20.0) -> None:
+    """Wait until something holds, asking in this event loop."""
+    deadline = time.monotonic() + within
+    while not await condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
 
 
 async def test_a_cluster_that_is_not_there_is_as_away_as_any_server(

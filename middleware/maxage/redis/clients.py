@@ -21,7 +21,12 @@ from redis.client import Pipeline as _Pipeline
 from redis.client import PubSub as _PubSub
 from redis.retry import Retry
 
-from maxage.redis.cluster_clients import RedisCluster, async_cluster_client, cluster_client
+from maxage.redis.cluster_clients import (
+    RedisCluster,
+    SharedCluster,
+    async_cluster_clients,
+    cluster_client,
+)
 from maxage.redis.fallback import FallbackClient, unsupported
 from maxage.redis.loop_pool import LoopPool
 from maxage.redis_options import client_options
@@ -202,8 +207,8 @@ def get_async_redis() -> AsyncRedis:
     settings = settings_in_force()
     state, cluster = _servers(settings)
     if state is not None and cluster is not None:
-        client = async_cluster_client(cluster, state, settings.cache_read_budget)
-        return cast("AsyncRedis", client)
+        clients = async_cluster_clients(cluster, state, settings.cache_read_budget)
+        return cast("AsyncRedis", SharedCluster(clients, state))
     if state is None or state.node is None:
         return AsyncRedis()
     return _with_state(AsyncRedis(connection_pool=_loop_pool(settings, state.node)), state)

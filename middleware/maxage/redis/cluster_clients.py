@@ -11,11 +11,13 @@ pipeline sends its commands to several masters and is no transaction.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any, Final, Self, cast
 
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.cluster import ClusterPipeline as _AsyncClusterPipeline
 from redis.asyncio.cluster import RedisCluster as _AsyncRedisCluster
+from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.lock import Lock as AwaitableLock
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
@@ -33,9 +35,11 @@ from maxage.redis.fallback import (
     OutageGuard,
     unsupported,
 )
+from maxage.redis.loop_pool import abandon_connections
 from maxage.redis_options import client_options, connection_options
 from maxage.redis_store.servers.dns import url_options
 from maxage.redis_store.servers.passwords import with_credentials
+from maxage.redis_store.servers.per_loop import PerLoop
 from maxage.redis_store.shared_state import RedisState
 from maxage.redis_url import ServerGroup
 
@@ -170,6 +174,76 @@ class AsyncRedisCluster(_ClusterClient, _AsyncRedisCluster):  # type: ignore[mis
                 return await super().execute_command(*args, **kwargs)
         return self._fallback(args)
 
+    def abandon(self) -> None:
+        """Close the sockets of its event loop, which has ended."""
+        nodes: Any = self.nodes_manager
+        for node in (*nodes.nodes_cache.values(), *nodes.startup_nodes.values()):
+            abandon_connections(node._connections)  # noqa: SLF001 - redis-py has no public way to it
+        # Nothing is left to close.
+        self._initialize = True
+
+
+class _Reconnecting(Connection):
+    """Connection that connects again where its server has closed it while it was idle.
+
+    redis-py's pools look for that, its cluster client does not.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send a command."""
+        made: Any = self
+        if made._reader is not None and made._reader.at_eof():  # noqa: SLF001 - no public way to it
+            await self.disconnect(nowait=True)
+        await super().send_packed_command(command, check_health)
+
+
+class _ReconnectingTLS(_Reconnecting, SSLConnection):
+    """The same over TLS."""
+
+
+class SharedCluster(AsyncRedisCluster):
+    """The client of the event loop that runs its commands; closing it leaves that one open.
+
+    Args:
+        clients: the clients of the event loops.
+        state: what this process knows of the nodes.
+    """
+
+    def __init__(self, clients: PerLoop[AsyncRedisCluster], state: RedisState) -> None:
+        self._clients: Final = clients
+        self.redis_state = state
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clients.get(), name)
+
+    def __del__(self, *_: Any) -> None:
+        """Do nothing: the client of the event loop outlives this one."""
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Run one command; where its node is away, return its fallback reply."""
+        return await self._clients.get().execute_command(*args, **kwargs)
+
+    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
+        """Return a pipeline; where a node is away, each of its commands gets None."""
+        return self._clients.get().pipeline(transaction, shard_hint)
+
+    def pubsub(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a subscription; raise `UnsupportedWhileAwayError` while Redis is away."""
+        return self._clients.get().pubsub(*args, **kwargs)
+
+    async def initialize(self, *_: Any, **__: Any) -> Self:
+        """Return the client; it connects when it is used."""
+        return self
+
+    async def aclose(self) -> None:
+        """Leave the connections to the other requests; they are closed when the loop ends."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
 
 def cluster_client(cluster: ServerGroup, state: RedisState, timeout: float) -> RedisCluster | None:
     """Return a client; None while no node of the cluster answers.
@@ -191,11 +265,23 @@ def cluster_client(cluster: ServerGroup, state: RedisState, timeout: float) -> R
     return None
 
 
-def async_cluster_client(
+@lru_cache(maxsize=8)
+def async_cluster_clients(
     cluster: ServerGroup, state: RedisState, timeout: float
-) -> AsyncRedisCluster:
-    """Return a new awaitable client for the running event loop; it connects when it is used."""
-    return cast("AsyncRedisCluster", _connected(AsyncRedisCluster, cluster, state, timeout))
+) -> PerLoop[AsyncRedisCluster]:
+    """Return the awaitable clients of the event loops; each connects when it is used."""
+
+    def make() -> AsyncRedisCluster:
+        client: Any = _connected(AsyncRedisCluster, cluster, state, timeout)
+        nodes = client.nodes_manager
+        is_tls = issubclass(nodes.connection_kwargs["connection_class"], SSLConnection)
+        kind = _ReconnectingTLS if is_tls else _Reconnecting
+        nodes.connection_kwargs["connection_class"] = kind
+        for node in nodes.startup_nodes.values():
+            node.connection_class = kind
+        return cast("AsyncRedisCluster", client)
+
+    return PerLoop(make, AsyncRedisCluster.aclose, AsyncRedisCluster.abandon)
 
 
 def _connected(kind: Any, cluster: ServerGroup, state: RedisState, timeout: float) -> Any:

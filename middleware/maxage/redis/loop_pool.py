@@ -4,7 +4,7 @@
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 # redis-py leaves part of its own signatures without types.
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, final
 
 from redis.asyncio import ConnectionPool
@@ -71,7 +71,12 @@ class LoopPool(ConnectionPool):
 
 def _abandon(pool: ConnectionPool) -> None:
     made: Any = pool
-    for connection in (*made._available_connections, *made._in_use_connections):  # noqa: SLF001
+    abandon_connections((*made._available_connections, *made._in_use_connections))  # noqa: SLF001
+
+
+def abandon_connections(connections: Iterable[Any]) -> None:
+    """Close the sockets of redis-py's connections whose event loop has ended."""
+    for connection in connections:
         writer = connection._writer  # noqa: SLF001 - redis-py has no public way to it
         if writer is not None:
             abandon(writer.transport)

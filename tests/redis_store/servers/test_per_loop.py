@@ -85,6 +85,26 @@ def test_an_event_loop_that_ends_keeps_no_connection(
         gc.enable()
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_an_event_loop_that_ends_keeps_no_connection_to_a_cluster(
+    runner: str, cluster_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of the last loop are at most its connections to each master."""
+    monkeypatch.setenv("REDIS_URL", cluster_url)
+    monkeypatch.setenv("CACHE_READ_BUDGET", "5")
+    settings = settings_for(cluster_url)
+    RUNNERS[runner](ask(settings))
+    gc.disable()
+    try:
+        before = sockets()
+        for _ in range(5):
+            RUNNERS[runner](ask(settings))
+        assert sockets() <= before + 3
+    finally:
+        gc.enable()
+
+
 def test_a_near_cache_ends_with_its_event_loop(redis_url: str) -> None:
     """It has a connection of its own."""
     settings = settings_for(redis_url).model_copy(update={"cache_near_bytes": 1_000_000})
