@@ -14,6 +14,7 @@ from tests.support.caching import piece, start, status_of
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 from tests.support.tls_proxy import TlsProxy
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -43,11 +44,12 @@ async def test_the_first_read_waits_for_the_connection(slow: TlsProxy) -> None:
 
 
 async def test_the_first_write_waits_for_the_connection(slow: TlsProxy) -> None:
-    """A purge is confirmed, and the lease is there before the answer leaves."""
+    """A purge is confirmed, and the lease of its worker is taken."""
     store = RedisStore(slow.url, settings_for(slow.url))
     async with store.mutating():
         assert (await store.renew(("n",)))[0] is not None
-    assert store.redis_state.trustworthy
+        assert store.redis_state.owed_purges.empty
+        await eventually(lambda: store.redis_state.trustworthy)
     await store.close()
 
 

@@ -78,3 +78,5 @@ class Wire(asyncio.Protocol):
             self._begun.set_exception(cause)
         elif not self._lost.done():
             self._lost.set_exception(cause)
+            # If listening was refused, this is not awaited; asyncio would log it as unhandled.
+            self._lost.exception()
