@@ -31,7 +31,8 @@ class CacheSettings(BaseSettings):
 
     An empty variable is an unset one.
 
-    Durations are seconds, and sizes are bytes.
+    Durations are seconds, and sizes are bytes. Two more modules read the environment:
+    `worker_count` how many workers a server has, `metrics` prometheus-client's own directory.
 
     Raises:
         SettingsError: a value is wrong; one sentence names the setting and the accepted values.

@@ -1,4 +1,4 @@
-"""Background refresh: call the application without a client that waits for its answer."""
+"""Background refresh (stale-while-revalidate): call the application while no client waits."""
 
 import asyncio
 from typing import Any, Final, final

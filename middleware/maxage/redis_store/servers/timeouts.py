@@ -2,7 +2,8 @@
 
 A server that hangs costs a request one budget. Three such failures in a row open its circuit
 breaker (`circuit_breaker.py`): then no request asks it, until the background probe
-(`redis_store/recovery.py`) has reached it again.
+(`redis_store/recovery.py`) has reached it again. A request that gets no answer is passed on
+uncached (`GetResponder.bypass` in `reads/get.py`).
 """
 
 import asyncio
