@@ -39,7 +39,8 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.anyio
-AWAY = "redis://user:secret@127.0.0.1:1"
+PASSWORD = "word-of-the-outage"
+AWAY = f"redis://user:{PASSWORD}@127.0.0.1:1"
 
 
 class Metrics:
@@ -82,7 +83,8 @@ def test_the_page_of_operations_lists_the_metrics_that_exist() -> None:
     ]
     lines.append(f"| `{LATENCY}` | histogram | `kind` | {LATENCY_TEXT} |")
     assert "\n".join(lines) in page("docs/operations.md")
-    named = re.findall(r"^\| `(maxage_\w+)`", page("docs/operations.md"), re.MULTILINE)
+    listed = page("docs/operations.md").partition("\n## Metrics\n")[2]
+    named = re.findall(r"^\| `(maxage_\w+)`", listed, re.MULTILINE)
     assert len(named) == len(lines)
 
 
@@ -274,7 +276,10 @@ async def test_an_outage_shows_in_the_metrics(metrics: Metrics) -> None:
     assert metrics.now("maxage_store_trusted") == 0
     unknown = {"route": "unknown", "reason": "store-away"}
     assert metrics.added("maxage_bypasses_total", **unknown) == 3
-    assert "secret" not in str(metrics.read())
+    # Other tests of the process are in these metrics too. A failing comparison of texts of this
+    # length would take minutes to explain.
+    is_shown = PASSWORD in str(metrics.read())
+    assert not is_shown
     await middleware.aclose()
 
 
