@@ -195,7 +195,7 @@ FIGURES: Final = (
 
 LATENCY: Final = "maxage_added_latency_seconds"
 LATENCY_TEXT: Final = (
-    "Seconds that the cache adds, of one request in about 128: on a hit until its first message, "
+    "Seconds that the cache adds, of one request in about 512: on a hit until its first message, "
     "on a forward without the application's own time. The fast lane is not timed."
 )
 LATENCY_BUCKETS: Final = (

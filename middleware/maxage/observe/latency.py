@@ -1,7 +1,7 @@
 """The latency that the cache adds, measured for some requests while something listens.
 
 `timer` is None, and costs one look at a request, until `listen` is called. Then one request in
-about 128 is timed, from its arrival in the middleware to the first message of its answer, without
+about 512 is timed, from its arrival in the middleware to the first message of its answer, without
 the time that the application takes. A request that the application does not answer ends as "hit",
 or as "collapsed" where it waited for the response of another one.
 """
@@ -18,7 +18,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 Listener = Callable[[str, float], None]
 """Takes the kind of a request (hit, collapsed or forward) and its seconds."""
 
-EVERY: Final = 128
+EVERY: Final = 512
 """One request in so many is timed, on average: a fixed distance could meet a client's rhythm."""
 
 
