@@ -66,11 +66,16 @@ def read_overview(settings: CacheSettings) -> Overview:
     """
     url = server_url(settings.redis_url)
     if url is None:
-        watch, now = watch_in_process(settings), time.time()
-        return overview_of([] if watch is None else [watch.record(now)], now)
+        return overview_of_process(settings)
     observer, key = Observer(url, settings), insight_key(settings.cache_namespace)
     clock, present = observer.ask(observer.node_for(key), [("TIME",), ("HGETALL", key)])
     return overview_of(records_in(present), server_seconds(clock))
+
+
+def overview_of_process(settings: CacheSettings) -> Overview:
+    """Return the figures of this process alone; no server is asked."""
+    watch, now = watch_in_process(settings), time.time()
+    return overview_of([] if watch is None else [watch.record(now)], now)
 
 
 def overview_of(records: Iterable[WorkerRecord], now: float) -> Overview:

@@ -1,22 +1,20 @@
 """State of the cache for the page: the figures of all workers, and what is wrong, in sentences."""
 
-import time
 from dataclasses import dataclass
 from typing import Final
 
 from maxage.errors import StoreUnavailableError
 from maxage.insight import Overview, read_overview
-from maxage.insight.overview import overview_of
+from maxage.insight.overview import overview_of_process
 from maxage.insight.server_facts import ServerFacts, server_facts
 from maxage.insight.units import counted, size
-from maxage.insight.watch import watch_in_process
 from maxage.redis_store.observer import Observer
 from maxage.redis_url import server_url
 from maxage.settings import CacheSettings
 
 _NEARLY_FULL: Final = 0.9
 """The part of a server's memory limit from which the page says so."""
-_MAY_EVICT: Final = "noeviction"
+_NEVER_EVICTS: Final = "noeviction"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,7 @@ def read_state(settings: CacheSettings) -> State:
         if server_url(settings.redis_url) is not None:
             servers = tuple(server_facts(Observer(settings.redis_url or "", settings)))
     except StoreUnavailableError as error:
-        told = _of_this_process(settings)
+        told = overview_of_process(settings)
         troubles.append(
             f"Redis does not answer ({error}): responses come from the application, uncached. The "
             "figures below are of this worker alone. Check the server and the network; the cache "
@@ -53,11 +51,6 @@ def read_state(settings: CacheSettings) -> State:
         troubles=tuple(troubles),
         hints=(*_hints(settings, told), *_server_hints(servers)),
     )
-
-
-def _of_this_process(settings: CacheSettings) -> Overview:
-    watch, now = watch_in_process(settings), time.time()
-    return overview_of([] if watch is None else [watch.record(now)], now)
 
 
 def _troubles(told: Overview) -> list[str]:
@@ -105,7 +98,7 @@ def _server_hints(servers: tuple[ServerFacts, ...]) -> list[str]:
         if one.max_memory and one.used_memory > _NEARLY_FULL * one.max_memory:
             what = (
                 "it refuses writes when it is full; set maxmemory-policy allkeys-lfu"
-                if one.policy == _MAY_EVICT
+                if one.policy == _NEVER_EVICTS
                 else f"it drops what is used least ({one.policy}); more memory keeps more responses"
             )
             hints.append(f"Redis uses {size(one.used_memory)} of {size(one.max_memory)}: {what}.")
