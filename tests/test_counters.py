@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import sys
+import threading
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from fastapi import FastAPI, Response
 
 from maxage import CacheMiddleware, CacheSettings, Counters, cached, counters, uncached
-from maxage.observe.counters import BYPASSES, counters_of
+from maxage.observe.counters import BYPASSES, begin_counting, counters_of
 from tests.support.asgi import CounterApp, call
 from tests.support.caching import background_done, cache_of
 from tests.support.clock import ManualClock
@@ -214,6 +216,33 @@ async def test_the_sum_is_over_all_middlewares_and_never_falls() -> None:
     assert counters().hits - before.hits == 2
     assert CacheMiddleware(CounterApp(), CacheSettings(use_redis_cache=False)).cache is None
     assert cache_of(CounterApp()).cache is not None
+
+
+class Owner:
+    """Stands for a middleware."""
+
+
+def test_the_sum_never_falls_while_middlewares_end_in_another_thread() -> None:
+    """The garbage collector ends them in any thread, at any moment."""
+    stop, interval = threading.Event(), sys.getswitchinterval()
+
+    def churn() -> None:
+        while not stop.is_set():
+            owner = Owner()
+            begin_counting(owner).of_route("/churn").hits += 1
+            del owner
+
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        seen = [counters().hits for _ in range(3_000)]
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert seen == sorted(seen)
+    assert seen[-1] > seen[0]
 
 
 APP = """

@@ -3,13 +3,14 @@
 Each target holds the counts of its route, so that counting by route costs no lookup.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, final
 from weakref import finalize
 
 from maxage.observe.words import MISSES, Bypass, Outcome, PurgeCause
+from maxage.store.fork_safe import fork_safe_lock
 
 BYPASSES: Final = tuple(word.value for word in Bypass)
 """Reasons to pass a request on without a lookup: the words of `detail` in Cache-Status."""
@@ -118,27 +119,37 @@ AT_CLOSE: Final[list[Callable[[], None]]] = []
 """Called when a cache is closed: servers that are told to stop may end without `atexit`."""
 
 _tallies: Final[list[Tally]] = [PROCESS]
+_ended: Final[deque[Tally]] = deque()
+"""Tallies whose owners have ended, which are not part of `PROCESS` yet."""
+_summing: Final = fork_safe_lock()
 
 
 def begin_counting(owner: object) -> Tally:
     """Return a new tally for the owner; `total` adds up all of them, also of owners that ended."""
     made = Tally()
-    _tallies.append(made)
-    finalize(owner, _retire, made).atexit = False
+    with _summing:
+        _merge_ended()
+        _tallies.append(made)
+    # An owner ends at any moment, in any thread, also while `total` adds up: nothing moves then.
+    finalize(owner, _ended.append, made).atexit = False
     return made
 
 
-def _retire(tally: Tally) -> None:
-    """Go on counting what a middleware that has ended counted: a counter never falls."""
-    _tallies.remove(tally)
-    PROCESS.add(tally)
+def _merge_ended() -> None:
+    """Let the process go on with what ended middlewares counted: a counter never falls."""
+    while _ended:
+        tally = _ended.popleft()
+        _tallies.remove(tally)
+        PROCESS.add(tally)
 
 
 def total() -> Tally:
     """Return the current sum over all middlewares of this process, and of what belongs to none."""
     added = Tally()
-    for part in tuple(_tallies):
-        added.add(part)
+    with _summing:
+        _merge_ended()
+        for part in _tallies:
+            added.add(part)
     return added
 
 
