@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import maxage
 from maxage.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,13 @@ def test_the_installed_command_names_its_commands() -> None:
     assert ran.returncode == 0
     assert "routes" in ran.stdout
     assert run("--help").stdout == ran.stdout
+
+
+def test_the_version_is_printed() -> None:
+    """With that of Python, for reports."""
+    ran = run("--version")
+    assert ran.returncode == 0
+    assert ran.stdout.startswith(f"maxage {maxage.__version__}, Python 3.")
 
 
 def test_without_its_extra_the_command_says_what_to_install(
@@ -53,6 +61,7 @@ def test_the_library_imports_neither_typer_nor_rich() -> None:
         (["nonsense"], "No such command 'nonsense'; maxage --help shows what it takes."),
         (["routes"], "Missing argument 'MODULE:APP'; maxage routes --help shows what it takes."),
         (["routes", "app.main:app", "--chek"], "No such option: --chek"),
+        (["routes", "json:loads"], "'json:loads' has no routes that can be read"),
         (["routes", "a:b", "c"], "Got unexpected extra argument"),
     ],
 )

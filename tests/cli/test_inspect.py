@@ -140,6 +140,8 @@ def test_the_settings_of_an_application_give_server_and_password(
         (["/items", "--redis-url", "memory://"], "no server is named"),
         (["/items", "--redis-url", "http://a"], "REDIS_URL got 'http://a'; it takes redis://"),
         (["items", "--redis-url", "redis://x"], "'items' is no URL; it takes a path"),
+        (["http://[::1/x", "--redis-url", "redis://x"], "'http://[::1/x' is no URL; it takes"),
+        (["http://a:b/x", "--redis-url", "redis://x"], "'http://a:b/x' is no URL; it takes"),
         (["/a", "--redis-url", "redis://127.0.0.1:1"], "the server does not answer as it should: "),
         (["/a", "--namespace", "a b", "--redis-url", "redis://x"], "CACHE_NAMESPACE got 'a b'; "),
         (["/a", "--limit", "0"], "Invalid value for '--limit'"),

@@ -1,14 +1,17 @@
 """The commands of `maxage`, each in a file of its own."""
 
 import logging
+import platform
 from collections.abc import Callable, Sequence
-from typing import Final
+from importlib.metadata import version
+from typing import Annotated, Final
 
 import typer
 
 from maxage.cli.doctor import doctor
 from maxage.cli.explain import explain
 from maxage.cli.inspect import inspect
+from maxage.cli.output import print_text
 from maxage.cli.purge import purge
 from maxage.cli.routes import routes
 from maxage.cli.serve import serve
@@ -38,8 +41,21 @@ for _command in _COMMANDS:
     program.command()(_command)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_text(f"maxage {version('maxage')}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
 @program.callback()
-def _several() -> None:
+def _several(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
     """See what the cache maxage does, and steer it."""
 
 

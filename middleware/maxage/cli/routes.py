@@ -7,6 +7,7 @@ import typer
 
 from maxage.cli.load import load
 from maxage.cli.output import Application, AsJson, print_json, print_text
+from maxage.cli.usage import UsageError
 from maxage.route_map import route_map
 
 
@@ -23,6 +24,10 @@ def routes(
 ) -> int:
     """Print the groups of each GET route, and what each mutating route purges."""
     mapped = route_map(load(app))
+    if not mapped.reads and not mapped.writes:
+        raise UsageError(
+            f"{app!r} has no routes that can be read, such as FastAPI's or Starlette's."
+        )
     if as_json:
         print_json(list(mapped.orphans) if check else asdict(mapped))
     elif text := "\n".join(mapped.orphans) if check else str(mapped):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol, final
+from urllib.parse import urlsplit
 
 from maxage.cache.key import READABLE_LENGTH, readable
 from maxage.clock import wall_clock
@@ -247,7 +248,7 @@ class _Wanted:
         text = url.strip().partition("#")[0]
         origin = re.match(r"(?i)https?://[^/?]+", text)
         target = text[origin.end() :] if origin else text
-        if origin is None and not target.startswith("/"):
+        if not _is_origin(origin[0]) if origin else not target.startswith("/"):
             raise SettingsError(
                 f"{url!r} is no URL; it takes a path that begins with / or a whole URL, such as "
                 "https://example.org/items."
@@ -271,6 +272,15 @@ class _Wanted:
             return True
         is_cut = len(match["origin"]) + len(shown) >= READABLE_LENGTH
         return is_cut and wanted.startswith(shown)
+
+
+def _is_origin(text: str) -> bool:
+    """Return whether a scheme is followed by a host, and by nothing else but a port."""
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and parts.port != -1 and not parts.username
+    except ValueError:
+        return False
 
 
 def _escaped(text: bytes) -> bytes:
