@@ -126,7 +126,7 @@ def test_the_pins_answer_what_the_project_asks_for() -> None:
     app = asked_for(
         told["dependencies"], optional["cli"], optional["fastapi"], optional["app"], groups["build"]
     )
-    dev = app + asked_for(groups["dev"])
+    dev = app + asked_for(groups["dev"], groups["site"])
     for name, wanted in (("requirements.txt", app), ("requirements-dev.txt", dev)):
         pins = pinned(name)
         for one in wanted:

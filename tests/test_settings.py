@@ -373,7 +373,7 @@ def test_settings_are_read_anew_when_the_environment_changed(
     [
         ("cache_expiraton", "did you mean cache_expiration?"),
         ("CACHE_EXPIRATION", "did you mean cache_expiration?"),
-        ("zzz", "the README lists the settings."),
+        ("zzz", "docs/settings.md lists them."),
     ],
 )
 def test_a_keyword_that_is_no_setting_is_refused(keyword: str, said: str) -> None:

@@ -45,7 +45,7 @@ class CacheSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    # The guide's three: the only names without CACHE_ in front.
+    # The basics.
 
     redis_url: str | None = Field(default=None, repr=False)
     """URL of the store: `redis://`, `rediss://`, `unix://`, `valkey://`,
@@ -68,7 +68,8 @@ class CacheSettings(BaseSettings):
     cache_store_server_errors: bool = False
     """Whether 5xx with explicit freshness are stored."""
     cache_store_client_errors: bool = False
-    """Whether 400 to 431 with explicit freshness are stored; 404, 405, 410 and 414 always are."""
+    """Whether 400 to 431 with explicit freshness are stored, whose cause may be a header of one
+    request; 404, 405, 410 and 414 always may be."""
     cache_store_partial: bool = False
     """Whether parts (206) are stored, answer ranges, and are completed by a range request."""
     cache_store_post: bool = False
@@ -77,7 +78,7 @@ class CacheSettings(BaseSettings):
     cache_store_query: bool = False
     """Whether responses to QUERY (RFC 10008) are stored. Their key includes the content."""
     cache_keyed_query: Literal["all", "declared"] = "all"
-    """Query parameters in the key: `all`, or only those that the route declares."""
+    """Query parameters in the key: `all`, or only those that the route declares (`declared`)."""
     cache_credential_headers: NameList = (
         "x-api-key", "x-auth-token", "x-token", "x-access-token", "api-key", "x-csrf-token",
         "x-user", "x-user-id", "x-session-token", "x-amz-security-token", "x-client-cert",
@@ -96,7 +97,7 @@ class CacheSettings(BaseSettings):
     """Request headers that count as credentials, besides Authorization and Cookie."""
     cache_ignored_cookies: NameList = ()
     """Cookies that do not count as credentials, such as those of analytics scripts; `*` stands for
-    any characters: `_ga*`."""
+    any characters: `_ga*,_gid`."""
     cache_exchange_headers: NameList = (
         "x-request-id", "x-correlation-id", "x-trace-id", "traceparent", "tracestate",
         "x-amzn-trace-id", "x-b3-traceid", "x-b3-spanid", "x-process-time", "x-response-time",
@@ -135,7 +136,8 @@ class CacheSettings(BaseSettings):
     cache_on_lost_purge: Literal["serve", "refuse"] = "serve"
     """`refuse` answers 503 to a mutating request if Redis did not confirm its purge."""
     cache_strict_hold: bool = False
-    """Whether the answer of a mutating request waits until the application call has returned."""
+    """Whether the answer of a mutating request, up to `CACHE_MAX_BODY_BYTES`, waits until the
+    application call has returned."""
     cache_replica_lag: float = Field(default=0.0, ge=0, le=3600, allow_inf_nan=False)
     """Seconds that a read replica of the application's database may lag behind. For so long after
     its purge, nothing is stored in a group. 0: the application reads no replica."""
@@ -145,7 +147,7 @@ class CacheSettings(BaseSettings):
     cache_memory_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
     """Size of the embedded store."""
     cache_pending_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
-    """Largest memory for bodies that are being copied or wait to be written."""
+    """Largest memory for bodies that are being copied or wait to be written, together."""
     cache_max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=0)
     """Longer bodies are passed on and not stored."""
     cache_max_header_bytes: int = Field(default=64 * 1024, ge=0)
@@ -183,9 +185,11 @@ class CacheSettings(BaseSettings):
     # The near cache.
 
     cache_near_bytes: int = Field(default=0, ge=0)
-    """Memory for copies of stored responses in the process. 0: no near cache."""
+    """Memory for ready-to-send copies of stored responses in each process, in front of Redis. 0: no
+    near cache."""
     cache_near: Literal["exact", "prompt"] = "exact"
-    """`exact` keeps the whole contract; `prompt` may lag behind by one message under way."""
+    """Promise of the near cache: no answer older than an acknowledged write (`exact`), or one at most
+    100 ms older (`prompt`)."""
 
     # Figures.
 
@@ -200,7 +204,7 @@ class CacheSettings(BaseSettings):
     cache_status_key: bool = False
     """Whether Cache-Status names the key."""
     cache_send_date: bool | None = None
-    """Whether the middleware adds Date. None: only if the server adds none, or can be kept from it.
+    """Whether the middleware adds Date. Unset: only if the server adds none, or can be kept from it.
     False leaves it to the server."""
     cache_obey_request_directives: bool = True
     """False ignores the Cache-Control of requests, for untrusted clients."""
@@ -359,7 +363,7 @@ _SECRET = frozenset({"redis_url", "redis_credentials", "cache_secret"})
 def _unknown(name: str) -> str:
     """Return the message about an unknown keyword."""
     near = get_close_matches(name.lower(), CacheSettings.model_fields, n=1)
-    meant = f"did you mean {near[0]}?" if near else "the README lists the settings."
+    meant = f"did you mean {near[0]}?" if near else "docs/settings.md lists them."
     return f"CacheSettings has no setting {name!r}; {meant}"
 
 

@@ -1,0 +1,163 @@
+"""The pages say what is: snippets run, commands and links exist, and the site shows all pages."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import maxage
+from maxage import CacheSettings
+from tests.site import settings_page
+from tests.site.__main__ import build
+from tests.site.commands import commands, wrong
+from tests.site.pages import Block, blocks, pages
+from tests.support.documents import ROOT, page
+
+RUN = {"python", "sh", "console", "env"}
+SHOWN = {"http", "ini", "json", "mermaid", "nginx", "promql", "text", "toml", "yaml"}
+ELSEWHERE = {"DATABASE_URL", "HOST", "PORT", "PROMETHEUS_MULTIPROC_DIR", "WEB_CONCURRENCY"}
+"""Variables that are not the library's."""
+
+
+def all_blocks(*languages: str) -> list[Block]:
+    return [block for name in pages() for block in blocks(name, *languages)]
+
+
+@cache
+def failures() -> dict[str, str | None]:
+    """What failed on each page, all run by one process."""
+    free = {k: v for k, v in os.environ.items() if k.lower() not in CacheSettings.model_fields}
+    tokens = {"PURGE_TOKEN": "one-that-is-hard-to-guess", "ADMIN_TOKEN": "another-hard-to-guess"}
+    path = os.pathsep.join([str(ROOT / "middleware"), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.site.run_python", *pages()],
+        cwd=ROOT,
+        env=free | tokens | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", pages())
+def test_its_python_runs(name: str) -> None:
+    """Block after block, as a reader would paste them."""
+    failed = failures()[name]
+    assert failed is None, failed
+
+
+@pytest.mark.parametrize("block", all_blocks("sh", "console"), ids=str)
+def test_its_commands_exist(block: Block) -> None:
+    """Program, command and options are there; a block that cannot be checked says why."""
+    found = [] if block.reason else [wrong(words) for words in commands(block)]
+    assert [one for one in found if one] == []
+
+
+@pytest.mark.parametrize("block", all_blocks("env"), ids=str)
+def test_its_variables_are_settings(block: Block, tmp_path: Path) -> None:
+    """An .env file with these lines is taken, and each of its variables is known."""
+    file = tmp_path / ".env"
+    lines = [line for line in block.text.splitlines() if "ssl_ca_certs" not in line]
+    file.write_text("\n".join(lines))
+    CacheSettings(_env_file=file)
+    names = set(re.findall(r"^([A-Z_]+)=", block.text, re.MULTILINE))
+    assert names <= {name.upper() for name in CacheSettings.model_fields} | ELSEWHERE
+
+
+def test_each_block_says_what_it_is() -> None:
+    """A language that is run or shown; no block is indented in place of it."""
+    assert [
+        f"{one}: {one.language}" for one in all_blocks() if one.language not in RUN | SHOWN
+    ] == []
+    for name in pages():
+        prose = re.sub(r"^```.*?^```|^<!--.*?-->", "", page(name), flags=re.MULTILINE | re.DOTALL)
+        assert re.findall(r"\n\n {4}[^ *-].*", prose) == [], (
+            f"{name}: fence it, and name its language"
+        )
+
+
+@pytest.mark.parametrize("block", all_blocks("json", "toml"), ids=str)
+def test_what_is_shown_can_be_read(block: Block) -> None:
+    """JSON and TOML parse."""
+    {"json": json.loads, "toml": tomllib.loads}[block.language](block.text)
+
+
+def test_the_names_of_the_library_are_public() -> None:
+    """What the pages import from maxage is in its list of public names."""
+    for block in all_blocks("python"):
+        for names in re.findall(r"^from maxage import (.*)$", block.text, re.MULTILINE):
+            assert set(names.split(", ")) <= set(maxage.__all__), block
+
+
+@pytest.mark.parametrize("name", pages())
+def test_its_links_lead_somewhere(name: str) -> None:
+    """To a file of the project, and a heading of it."""
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", page(name), flags=re.MULTILINE | re.DOTALL)
+    for link, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", prose):
+        target = (ROOT / name).parent / link if link else ROOT / name
+        assert target.is_file(), f"{name}: {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{name}: {link}#{anchor}"
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that the forge and the site give the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", one).strip().lower().replace(" ", "-") for one in headings}
+
+
+def in_nav(entries: list[Any]) -> list[str]:
+    """The pages of the navigation, in order."""
+    found: list[str] = []
+    for entry in entries:
+        for value in entry.values():
+            found += in_nav(value) if isinstance(value, list) else [value]
+    return found
+
+
+def test_the_navigation_has_every_page() -> None:
+    """A page that is missing there is not found on the site."""
+    settings = tomllib.loads(page("docs/zensical.toml"))
+    listed = in_nav(settings["project"]["nav"])
+    there = {name.removeprefix("docs/") for name in pages()[1:]} | {"changelog.md"}
+    missing = sorted(there - set(listed))
+    assert missing == [], f"add {missing} to `nav` in docs/zensical.toml"
+    assert sorted(listed) == sorted(there), "a page is listed twice, or is not there"
+
+
+def test_the_site_can_be_built(tmp_path: Path) -> None:
+    """Without a network, and without a warning; it asks no other host for anything."""
+    html = build(tmp_path / "site")
+    for path in html.rglob("*.html"):
+        loaded = re.findall(
+            r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="(//|http)', path.read_text()
+        )
+        assert loaded == [], path
+    assert 'id="maxage.CacheMiddleware"' in (html / "reference.html").read_text()
+
+
+def test_the_settings_page_is_up_to_date() -> None:
+    """It says what the class says."""
+    same = settings_page.text() == page("docs/settings.md")
+    assert same, "docs/settings.md is not up to date: run `poe pages`"
+
+
+def test_every_setting_has_an_effect() -> None:
+    """The code reads each of them."""
+    code = [p for p in (ROOT / "middleware").rglob("*.py") if p.name != "settings.py"]
+    text = "\n".join(path.read_text() for path in code)
+    assert [n for n in CacheSettings.model_fields if not re.search(rf"\.{n}\b", text)] == []
+
+
+def test_the_readme_is_short() -> None:
+    """A stranger reads it in some minutes."""
+    assert len(page("README.md").splitlines()) <= 200
