@@ -188,8 +188,8 @@ class CacheSettings(BaseSettings):
     """Memory for ready-to-send copies of stored responses in each process, in front of Redis. 0: no
     near cache."""
     cache_near: Literal["exact", "prompt"] = "exact"
-    """Promise of the near cache: no answer older than an acknowledged write (`exact`), or one at most
-    100 ms older (`prompt`)."""
+    """Promise of the near cache: no answer is older than an acknowledged write (`exact`), or by at
+    most 100 ms (`prompt`)."""
 
     # Figures.
 
@@ -204,8 +204,8 @@ class CacheSettings(BaseSettings):
     cache_status_key: bool = False
     """Whether Cache-Status names the key."""
     cache_send_date: bool | None = None
-    """Whether the middleware adds Date. Unset: only if the server adds none, or can be kept from it.
-    False leaves it to the server."""
+    """Whether the middleware adds Date. Unset: only if the server adds none, or can be kept from
+    it. False leaves it to the server."""
     cache_obey_request_directives: bool = True
     """False ignores the Cache-Control of requests, for untrusted clients."""
     cache_authorization_only: bool = False

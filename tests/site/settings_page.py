@@ -26,9 +26,9 @@ INTRODUCTION = """\
 <!-- written by `poe pages` from middleware/maxage/settings.py -->
 
 Each setting is an environment variable, also read from `.env`, and a keyword of `CacheSettings`
-in lower case: `CacheMiddleware(app, CacheSettings(cache_expiration=60))`. Keywords come first, then
-the environment, then `.env`. A wrong value stops the start with one sentence. Lists are separated by
-commas. An empty variable is an unset one; a comma alone is an empty list.
+in lower case: `CacheMiddleware(app, CacheSettings(cache_expiration=60))`. Keywords come first,
+then the environment, then `.env`. A wrong value stops the start with one sentence. Lists are
+separated by commas. An empty variable is an unset one; a comma alone is an empty list.
 
 `CacheSettings.standards()` allows all that RFC 9111 allows ([standards](standards.md)).
 [Redis servers](howto/redis-servers.md) has the options of `REDIS_URL`, TLS, Cluster and Sentinel.
