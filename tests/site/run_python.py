@@ -3,7 +3,7 @@
     python -m tests.site.run_python PAGE...
 
 The blocks of a page run one after the other in one namespace, as a reader would paste them. Each
-page runs in a fork of this process, which has imported the libraries: it takes seconds, not minutes.
+page runs in a fork of this process, which has imported the libraries: that takes seconds.
 """
 
 import importlib
