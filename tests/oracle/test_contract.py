@@ -27,13 +27,9 @@ def seed() -> int:
 
 
 NEAR = {"CACHE_NEAR_BYTES": "1000000"}
-LANE = {
-    **NEAR,
-    "CACHE_NEAR": "prompt",
-    "UVICORN_HTTP": "maxage.uvicorn:FastLaneProtocol",
-    # Only what went through Redis once can be answered from the lane.
-    "CACHE_READ_BUDGET": "1",
-}
+PATIENT = {"CACHE_READ_BUDGET": "2", "CACHE_WRITE_BUDGET": "2"}
+"""Redis is healthy: on a busy machine, a lookup that is late is not given up."""
+LANE = {**NEAR, "CACHE_NEAR": "prompt", "UVICORN_HTTP": "maxage.uvicorn:FastLaneProtocol"}
 REFRESHING = {
     "CACHE_EXPIRATION": "0.02",
     "CACHE_STALE_WHILE_REVALIDATE": "1",
@@ -77,7 +73,7 @@ async def test_no_read_is_older_than_an_acknowledged_write(
     The near cache's `prompt` may lag by one message under way, 100 ms at most. A machine so busy
     that a purge missed its budget is a fault too: then the bound is 5 seconds.
     """
-    with Scene(tmp_path, redis_server, count, env) as scene:
+    with Scene(tmp_path, redis_server, count, PATIENT | env) as scene:
         player = Player(scene.workers, seed, seconds=SECONDS / 2, elsewhere=env is UNPROVEN)
         history = await player.play()
         owed = UNCONFIRMED in scene.log()
