@@ -21,11 +21,13 @@ from maxage.asgi.server_info import (
 )
 from maxage.asgi.service import Service
 from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from maxage.audit import audit_process
 from maxage.cache.cache import Cache
 from maxage.cache.targets import Targets
 from maxage.errors import SettingsError
 from maxage.insight.watch import watched
 from maxage.observe import latency
+from maxage.reads import trial
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import answer_get
 from maxage.reads.query import answer_query
@@ -94,6 +96,8 @@ class CacheMiddleware:
                 self.cache = Cache(settings, chosen, tally=targets.tally)
                 if settings.cache_insight:
                     app = watched(app, settings, targets, chosen)
+                if settings.cache_audit:
+                    audit_process()
         except SettingsError as mistake:
             # Starlette builds middleware inside the server's first call, where an exception would
             # be taken for "no lifespan here". The lifespan reports it.
@@ -138,7 +142,8 @@ class CacheMiddleware:
                 # An application may obey an override whatever else the request says.
                 await MutationResponder(self._service, fast_path.cache, scope, receive, send).run()
             elif reads:
-                await answer_get(fast_path, known, scope, receive, send)
+                answer = trial.answer or answer_get
+                await answer(fast_path, known, scope, receive, send, None)
             elif method == "QUERY" and self._service.settings.cache_store_query:
                 await answer_query(fast_path, scope, receive, send)
             else:
@@ -178,6 +183,7 @@ class CacheMiddleware:
             take_over_date(receive)
         self._learn_date(receive, unknown=True)
         register(self, self._given)
+        self._service.lifespan_state = scope.get("state", {})
 
         async def send_with_store(message: Message) -> None:
             if self.cache is not None:

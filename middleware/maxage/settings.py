@@ -197,6 +197,15 @@ class CacheSettings(BaseSettings):
     """Whether each worker counts its most asked URLs and their cost, and publishes its figures in
     Redis every 5 seconds: for `maxage stats`, `maxage top` and the page."""
 
+    # Before it is switched on.
+
+    cache_audit: bool = False
+    """Whether the application answers every GET, and is told of each input of an answer that is not
+    in its key."""
+    cache_audit_ignored: NameList = ()
+    """Inputs that make no difference to answers, as the audit names them: `client`,
+    `header:user-agent`; `*` stands for any characters."""
+
     # Standards.
 
     cache_status_header: bool = True
@@ -285,8 +294,9 @@ class CacheSettings(BaseSettings):
         return value
 
     @field_validator(
-        "cache_ignored_cookies", "cache_credential_headers", "cache_exchange_headers", mode="before"
-    )
+        "cache_ignored_cookies", "cache_credential_headers", "cache_exchange_headers",
+        "cache_audit_ignored", mode="before",
+    )  # fmt: skip
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

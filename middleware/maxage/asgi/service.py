@@ -5,7 +5,7 @@ from typing import Final, final
 
 from maxage.asgi.cache_status import CacheStatus, hit_value
 from maxage.asgi.identity import Identification
-from maxage.asgi.types import ASGIApp
+from maxage.asgi.types import ASGIApp, Scope
 from maxage.cache.targets import Targets
 from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decisions import Serve
@@ -24,6 +24,8 @@ class Service:
         self.identification: Final = Identification(settings)
         self.downstream: Final = _downstream(settings)
         """Lines added to responses whose lifetime comes from our settings alone."""
+        self.lifespan_state: Scope = {}
+        """What the lifespan put into the state of the scope: all requests share it."""
         self.server_adds_date: bool | None = None
         """Whether the server adds a Date of its own; None: not known yet."""
 

@@ -4,6 +4,7 @@ from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.passthrough import pass_by
 from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.observe.words import Bypass
+from maxage.reads import trial
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import answer_get
 
@@ -22,7 +23,8 @@ async def answer_query(fast_path: FastPath, scope: Scope, receive: Receive, send
         await pass_by(service, fast_path.cache, counts, Bypass.LONG_CONTENT, scope, again, send)
         return
     again = replaying([whole_request(content)], receive)
-    await answer_get(fast_path, None, scope, again, send, content)
+    answer = trial.answer or answer_get
+    await answer(fast_path, None, scope, again, send, content)
 
 
 async def _content(receive: Receive, received: list[Message], *, longest: int) -> bytes | None:

@@ -6,7 +6,8 @@
 The fixtures are in `maxage_pytest`, a module of its own: pytest imports it in every run.
 """
 
+from maxage.audit import audit
 from maxage.route_map import RouteMap, route_map
 from maxage.testing.routes import assert_does_not_invalidate, assert_invalidates
 
-__all__ = ["RouteMap", "assert_does_not_invalidate", "assert_invalidates", "route_map"]
+__all__ = ["RouteMap", "assert_does_not_invalidate", "assert_invalidates", "audit", "route_map"]

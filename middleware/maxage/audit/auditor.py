@@ -1,0 +1,171 @@
+"""Auditor: an observer that notes what answers depend on, and compares it with their keys."""
+
+import logging
+from collections.abc import Collection, Generator, Iterable
+from contextlib import contextmanager
+from typing import Any, Final, final
+
+from maxage.asgi.types import Scope
+from maxage.audit.inputs import Judge, mend_for
+from maxage.audit.noted import NotedScope, note_cookies
+from maxage.audit.notes import Notes
+from maxage.audit.place import packages_of
+from maxage.audit.report import Finding, Report
+from maxage.audit.usage import is_only_recorded
+from maxage.observe.counters import UNKNOWN_ROUTE
+from maxage.observe.words import Reason
+from maxage.reads import trial
+from maxage.reads.fast_path import FastPath
+from maxage.reads.trial import Answered
+from maxage.rfc9111.directives import parse_cache_control
+from maxage.rfc9111.stored_response import is_shareable
+
+logger = logging.getLogger("maxage")
+
+_MOST_LOGGED: Final = 100
+"""Findings that a process logs."""
+_STORED_NEXT: Final = frozenset({
+    Reason.LATE_TAG, Reason.PURGED, Reason.REPLICA_LAG, Reason.NO_ROOM, Reason.DISCONNECT,
+})  # fmt: skip
+"""Reasons not to store that may not be there at the next request."""
+
+
+@final
+class Auditor:
+    """Audits the applications of this process.
+
+    Args:
+        ignored: inputs that make no difference, besides those of the settings.
+        by_setting: only applications whose `CACHE_AUDIT` is on, and findings are logged.
+    """
+
+    def __init__(self, ignored: Iterable[str] = (), *, by_setting: bool = False) -> None:
+        self.report: Final = Report()
+        self._ignored: Final = tuple(ignored)
+        self._by_setting: Final = by_setting
+        self._judges: Final[dict[int, Judge]] = {}
+
+    def begin(self, fast_path: FastPath, scope: Scope) -> "_Audited | None":
+        """Return the observation of a request; None: it is not audited, or already is."""
+        settings = fast_path.service.settings
+        if isinstance(scope, NotedScope) or (self._by_setting and not settings.cache_audit):
+            return None
+        judge = self._judges.get(id(settings))
+        if judge is None:
+            ignored = (*settings.cache_audit_ignored, *self._ignored)
+            judge = self._judges[id(settings)] = Judge(settings, ignored)
+        return _Audited(self, judge, fast_path, scope)
+
+    def add(self, finding: Finding) -> None:
+        """Add a finding, and log a new one."""
+        is_new = self.report.add(finding)
+        if is_new and self._by_setting and len(self.report.findings) <= _MOST_LOGGED:
+            logger.warning("Audit: %s", finding)
+
+
+@final
+class _Audited:
+    """One request, and what is read of it."""
+
+    def __init__(self, auditor: Auditor, judge: Judge, fast_path: FastPath, scope: Scope) -> None:
+        self._auditor: Final = auditor
+        self._judge: Final = judge
+        self._outer: Final = scope
+        service = fast_path.service
+        self._notes: Final = Notes(_packages(service.targets.routes.table(scope).routes))
+        self._noted: Final = NotedScope(scope, self._notes, service.lifespan_state)
+        self.scope: Scope = self._noted
+
+    def admitted(self) -> None:
+        """Note that the application runs now."""
+        self._notes.is_keying = False
+
+    def sent(self) -> None:
+        """Note nothing more: what is read after the answer makes no difference to it."""
+        self._notes.is_silent = True
+
+    async def answered(self, answered: Answered) -> None:
+        """Add the findings of an answer that the cache stores."""
+        capture = answered.capture
+        if capture.entry is None and capture.refusal not in _STORED_NEXT:
+            return
+        self._auditor.report.stored += 1
+        target, notes = answered.reading.target, self._notes
+        if capture.entry is None:
+            control = parse_cache_control(answered.headers.get_all(b"cache-control"))
+            shareable = is_shareable(control)
+        else:
+            shareable = capture.entry.stored.shareable
+        read = notes.read()
+        unkeyed = self._judge.unkeyed(
+            {name for name, _ in read}, notes.in_key, target, answered.headers, shareable=shareable
+        )
+        template = UNKNOWN_ROUTE if target.route is None else target.route.template
+        route = f"{answered.reading.request.method} {template}"
+        for name, chain in read:
+            if name in unkeyed and not is_only_recorded(chain):
+                place, mend = str(chain[0]), mend_for(name)
+                self._auditor.add(Finding(route=route, input=name, place=place, mend=mend))
+
+    def close(self) -> None:
+        """Give the layers outside what the application has set in the scope."""
+        self._auditor.report.asked += 1
+        self._notes.is_silent = True
+        self._noted.give_back(self._outer)
+
+
+def _packages(routes: Collection[Any]) -> frozenset[str]:
+    return packages_of({getattr(route.endpoint, "__module__", None) or "" for route in routes})
+
+
+@contextmanager
+def audit(ignored: Iterable[str] = ()) -> Generator[Report]:
+    """Audit all requests of this process: note what each answer depends on besides its key.
+
+    The handlers answer every request meanwhile, and the cache is filled.
+
+        with audit(ignored=["user-agent"]) as report:
+            client.get("/items")
+        assert not report.findings, report
+
+    Args:
+        ignored: inputs that make no difference, as findings name them; a bare name is a header's,
+            `*` stands for any characters.
+
+    Yields:
+        The report, which grows with each request.
+    """
+    auditor = Auditor(ignored)
+    begin(auditor)
+    try:
+        yield auditor.report
+    finally:
+        end(auditor)
+
+
+_running: Final[list[Auditor]] = []
+
+
+def begin(auditor: Auditor) -> None:
+    """Let an auditor see the requests of this process."""
+    _running.append(auditor)
+    note_cookies(on=True)
+    trial.observe(auditor)
+
+
+def end(auditor: Auditor) -> None:
+    """Let an auditor see no more requests."""
+    trial.ignore(auditor)
+    _running.remove(auditor)
+    note_cookies(on=bool(_running))
+
+
+_of_process: Final[list[Auditor]] = []
+
+
+def audit_process() -> Report:
+    """Audit the applications of this process whose `CACHE_AUDIT` is on; return the report."""
+    if not _of_process:
+        _of_process.append(Auditor(by_setting=True))
+        begin(_of_process[0])
+    return _of_process[0].report

@@ -1,0 +1,234 @@
+"""Noted values: a scope, and what lies in it, that note what the application reads of them.
+
+Each is of the kind of the value that it replaces. A header's name notes with what it is compared:
+so a header that is asked for and absent is known too. Starlette's way to the cookies of a request
+is replaced while there is an audit.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any, Final, final
+
+from starlette.requests import HTTPConnection
+
+from maxage.asgi.types import Scope
+from maxage.audit.notes import COOKIES, HEADERS, Notes
+
+SLOTS: Final = frozenset({"client", "user", "auth", "session"})
+"""Entries of the scope that are inputs."""
+
+_REPLACED: Final = frozenset({"headers", "client", "state"})
+
+
+@final
+class NotedName(bytes):
+    """The name of a header line, which notes the names that it is compared with."""
+
+    notes: Notes
+
+    @classmethod
+    def of(cls, name: bytes, notes: Notes) -> "NotedName":
+        """Return the name with its notes."""
+        made = cls(name)
+        made.notes = notes
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, bytes) and not isinstance(other, NotedName):
+            self.notes.note(f"header:{other.lower().decode('latin-1')}")
+        return bytes.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = bytes.__hash__
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the text; the caller sees all names."""
+        self.notes.note_whole(HEADERS)
+        return bytes.decode(self, encoding, errors)
+
+    def lower(self) -> "NotedName":
+        """Return the name in lower case."""
+        return NotedName.of(bytes.lower(self), self.notes)
+
+
+@final
+class NotedLines(list[tuple[bytes, bytes]]):
+    """The header lines of a scope."""
+
+    notes: Notes
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate; a caller that compares no names reads all of them."""
+        self.notes.note_loop()
+        return super().__iter__()
+
+
+@final
+class NotedState(dict[str, Any]):
+    """The state of a scope, which notes reads of what a layer around the cache put there."""
+
+    def __init__(self, state: dict[str, Any], notes: Notes, given: Collection[str]) -> None:
+        super().__init__(state)
+        self._notes = notes
+        self._given = set(given)
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._given:
+            self._notes.note(f"state:{key}")
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value, or the default."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._given.discard(key)
+        super().__setitem__(key, value)
+
+
+@final
+class NotedClient(tuple[Any, ...]):  # noqa: SLOT001 - a tuple's subclass takes no slots
+    """The client's address and port; copies of the scope share it."""
+
+    notes: Notes
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over address and port."""
+        self.notes.note("client")
+        return super().__iter__()
+
+    def __getitem__(self, key: Any) -> Any:
+        self.notes.note("client")
+        return super().__getitem__(key)
+
+
+@final
+class NotedCookies(dict[str, str]):
+    """The cookies of a request."""
+
+    notes: Notes
+
+    def __getitem__(self, key: str) -> str:
+        self.notes.note(f"cookie:{key}")
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.notes.note(f"cookie:{key}")
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a cookie, or the default."""
+        self.notes.note(f"cookie:{key}")
+        return super().get(key, default)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over all names."""
+        self.notes.note_whole(COOKIES)
+        return super().__iter__()
+
+    def keys(self) -> Any:
+        """Return all names."""
+        self.notes.note_whole(COOKIES)
+        return super().keys()
+
+    def items(self) -> Any:
+        """Return all cookies."""
+        self.notes.note_whole(COOKIES)
+        return super().items()
+
+    def values(self) -> Any:
+        """Return all values."""
+        self.notes.note_whole(COOKIES)
+        return super().values()
+
+
+@final
+class NotedScope(dict[str, Any]):
+    """The scope of one request, which notes what is read of it.
+
+    Args:
+        scope: as it arrived.
+        notes: of the request.
+        lifespan: the state that the lifespan made; it is the same for all requests.
+    """
+
+    def __init__(self, scope: Scope, notes: Notes, lifespan: Scope) -> None:
+        super().__init__(scope)
+        self.notes: Final = notes
+        self["headers"] = [(NotedName.of(n, notes), value) for n, value in scope["headers"]]
+        if (client := scope.get("client")) is not None:
+            noted = NotedClient(client)
+            noted.notes = notes
+            self["client"] = noted
+        if (state := scope.get("state")) is not None:
+            given = [k for k, v in state.items() if k not in lifespan or lifespan[k] is not v]
+            self["state"] = NotedState(state, notes, given)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key == "headers":
+            # Starlette puts a plain list in the place of each other one.
+            value = NotedLines(value)
+            value.notes = self.notes
+        super().__setitem__(key, value)
+
+    def peek(self, key: str) -> Any:
+        """Return an entry, or None, and note nothing."""
+        return super().get(key)
+
+    def __getitem__(self, key: str) -> Any:
+        if key in SLOTS:
+            self.notes.note(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return an entry, or the default."""
+        if key in SLOTS:
+            self.notes.note(key)
+        return super().get(key, default)
+
+    def give_back(self, scope: Scope) -> None:
+        """Write what the application has set into the scope that the layers outside have."""
+        for key, value in self.items():
+            if key not in _REPLACED:
+                scope[key] = value
+        if isinstance(state := self.peek("state"), NotedState) and "state" in scope:
+            scope["state"].update(state)
+
+
+def notes_in(scope: Scope) -> Notes | None:
+    """Return the notes that a scope, or a copy of one, belongs to."""
+    if isinstance(scope, NotedScope):
+        return scope.notes
+    lines = scope.get("headers", ())
+    if isinstance(lines, NotedLines):
+        return lines.notes
+    return next((name.notes for name, _ in lines if isinstance(name, NotedName)), None)
+
+
+_COOKIES: Final = "cookies"
+_cookies: Final[Any] = HTTPConnection.cookies
+
+
+def _noted_cookies(connection: HTTPConnection[Any]) -> dict[str, str]:
+    """Return the cookies of a request, which note what is read of them."""
+    notes = notes_in(connection.scope)
+    if notes is None:
+        plain: dict[str, str] = _cookies.fget(connection)
+        return plain
+    was_silent, notes.is_silent = notes.is_silent, True
+    found: dict[str, str] = _cookies.fget(connection)
+    notes.is_silent = was_silent
+    if not isinstance(found, NotedCookies):
+        # Starlette remembers them there.
+        found = vars(connection)["_cookies"] = NotedCookies(found)
+        found.notes = notes
+    return found
+
+
+def note_cookies(*, on: bool) -> None:
+    """Replace Starlette's way to the cookies of a request, or put it back."""
+    setattr(HTTPConnection, _COOKIES, property(_noted_cookies) if on else _cookies)

@@ -1,0 +1,194 @@
+"""Trial: the application answers every GET, the cache fills, and observers see both.
+
+`maxage.audit` and `maxage.shadow` are observers. While there is none, `answer` is None, and nothing
+of this module runs.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from maxage.asgi.types import Message, Receive, Scope, Send
+from maxage.errors import StoreUnavailableError
+from maxage.observe.words import Bypass
+from maxage.reads.admission import admit
+from maxage.reads.capture import Capture
+from maxage.reads.fast_path import FastPath
+from maxage.reads.forward import Exchange
+from maxage.reads.get import GetResponder, answer_get
+from maxage.reads.known_request import KnownRequest
+from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
+from maxage.rfc9111.message import Headers
+
+AnswerGet = Callable[
+    [FastPath, KnownRequest | None, Scope, Receive, Send, bytes | None], Awaitable[None]
+]
+
+
+class Answered(Struct, kw_only=True):
+    """One answer of the application, and what the cache would have done instead."""
+
+    reading: GetResponder
+    """The request, its target, and the result of its lookup."""
+    decision: Decision
+    """The decision of the cache before the application was asked."""
+    capture: Capture
+    """Tells whether the answer was stored, and why not."""
+    status: int = 0
+    """The status that was sent; 0: there was no answer."""
+    headers: Headers
+    """The headers that were sent, with those that the cache adds."""
+    body: bytes | None = b""
+    """The body that was sent; None: it is longer than `CACHE_MAX_BODY_BYTES`."""
+
+
+class Observation(Protocol):
+    """The view of one observer of one request."""
+
+    scope: Scope
+    """The scope that the application gets."""
+
+    def admitted(self) -> None:
+        """Note that the key is known: `vary_by` has run, and the application has not."""
+        ...
+
+    def sent(self) -> None:
+        """Note that the last piece of the answer was sent."""
+        ...
+
+    async def answered(self, answered: Answered) -> None:
+        """See the answer; the application call has returned."""
+        ...
+
+    def close(self) -> None:
+        """End, whether there was an answer or not."""
+        ...
+
+
+class Observer(Protocol):
+    """Sees requests while the cache is tried out."""
+
+    def begin(self, fast_path: FastPath, scope: Scope) -> Observation | None:
+        """Return the observation of a GET or HEAD that begins; None: it is of no interest."""
+        ...
+
+
+answer: AnswerGet | None = None
+"""Answers a GET in the place of `answer_get`; None: there are no observers."""
+_observers: tuple[Observer, ...] = ()
+
+
+def observe(observer: Observer) -> None:
+    """Let an observer see the requests of this process from now on."""
+    _use((*_observers, observer))
+
+
+def ignore(observer: Observer) -> None:
+    """Let an observer see no more requests."""
+    _use(tuple(one for one in _observers if one is not observer))
+
+
+def _use(observers: tuple[Observer, ...]) -> None:
+    global _observers, answer  # one attribute that each GET looks at
+    _observers, answer = observers, _answer_on_trial if observers else None
+
+
+async def _answer_on_trial(  # noqa: PLR0917 - in the place of answer_get
+    fast_path: FastPath,
+    known: KnownRequest | None,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    content: bytes | None = None,
+) -> None:
+    """Let the application answer where an observer wants to see it, else answer as usual."""
+    observations: list[Observation] = []
+    for observer in _observers:
+        seen = observations[-1].scope if observations else scope
+        if (observation := observer.begin(fast_path, seen)) is not None:
+            observations.append(observation)
+    if not observations:
+        await answer_get(fast_path, known, scope, receive, send, content)
+        return
+    try:
+        longest = fast_path.service.settings.cache_max_body_bytes
+        copy = _Copy(send, longest, [observation.sent for observation in observations])
+        reading = GetResponder(fast_path, observations[-1].scope, receive, copy.send, content)
+        await _ask(reading, observations, copy)
+    finally:
+        for observation in reversed(observations):
+            observation.close()
+
+
+async def _ask(reading: GetResponder, observations: list[Observation], copy: "_Copy") -> None:
+    """Look a request up, call the application whatever is stored, and tell the observers."""
+    reason = await admit(reading)
+    for observation in observations:
+        observation.admitted()
+    if reason is not None:
+        await reading.bypass(reason)
+        return
+    cache, target = reading.cache, reading.target
+    key = target.key(reading.request.all_parts)
+    try:
+        found = reading.found = await cache.lookup(target, key, reading.headers)
+    except StoreUnavailableError:
+        await reading.bypass(Bypass.STORE_AWAY)
+        return
+    decision = reading.decide()
+    if isinstance(decision, OnlyIfCached):
+        await reading.run(found, learns=False)
+        return
+    forward = decision if isinstance(decision, Forward) else Forward(reason="bypass")
+    target.counts.forwards[forward.reason] += 1
+    exchange = Exchange(reading, forward, None)
+    await exchange.run()
+    answered = Answered(
+        reading=reading, decision=decision, capture=exchange.capture,
+        status=copy.status, headers=copy.headers, body=copy.body,
+    )  # fmt: skip
+    for observation in observations:
+        await observation.answered(answered)
+
+
+class _Copy:
+    """Passes an answer on to the client, and keeps a copy.
+
+    Args:
+        send: of the client.
+        longest: bytes of a body that is kept.
+        at_end: called before the last piece is sent.
+    """
+
+    def __init__(self, send: Send, longest: int, at_end: Sequence[Callable[[], None]]) -> None:
+        self._send: Final = send
+        self._longest: Final = longest
+        self._at_end: Final = at_end
+        self._pieces: list[bytes] | None = []
+        self._size = 0
+        self.status = 0
+        self.headers = Headers()
+
+    @property
+    def body(self) -> bytes | None:
+        """The body; None: it was too long."""
+        return None if self._pieces is None else b"".join(self._pieces)
+
+    async def send(self, message: Message) -> None:
+        """Copy a message, and pass it on."""
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], Headers(message["headers"])
+        elif message["type"] == "http.response.body":
+            self._add(bytes(message.get("body", b"")))
+            if not message.get("more_body", False):
+                for end in self._at_end:
+                    end()
+        await self._send(message)
+
+    def _add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._longest:
+            self._pieces = None
+        elif self._pieces is not None:
+            self._pieces.append(piece)
