@@ -19,6 +19,8 @@ _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 _AUDIT: Final = str(Path(__file__).resolve().parent)
 _PYTHON: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 _NOT_OWN: Final = (*_PYTHON, "<frozen ", _PACKAGE + os.sep, _PACKAGE + "_pytest.py")
+_HERE: Final = Path.cwd()
+"""The directory from which files are named; tests may change it later."""
 _INSTALLED: Final = ("/site-packages/", "/dist-packages/")
 _FRAMEWORKS: Final = ("starlette", "fastapi", "maxage")
 _ASGI: Final = frozenset({"scope", "receive", "send"})
@@ -37,8 +39,8 @@ class Place(Struct, frozen=True):
     """The function; a comprehension has one of its own."""
 
     def __str__(self) -> str:
-        path, here = Path(self.file), Path.cwd()
-        shown = path.relative_to(here) if path.is_relative_to(here) else path
+        path = Path(self.file)
+        shown = path.relative_to(_HERE) if path.is_relative_to(_HERE) else path
         return f"{shown}:{self.line}"
 
 
