@@ -132,7 +132,13 @@ async def test_what_chooses_the_stored_response_is_no_finding() -> None:
             request.headers.get(name)
             for name in ("x-beta", "x-tenant", "accept-language", "if-none-match")
         ]
-        return [*told, request.cookies.get("theme"), str(request.url), str(request.query_params), theme]
+        return [
+            *told,
+            request.cookies.get("theme"),
+            str(request.url),
+            str(request.query_params),
+            theme,
+        ]
 
     report = await audited(handler)
     assert inputs(report) == []
@@ -342,7 +348,7 @@ async def test_a_dependency_counts_for_each_route() -> None:
         return request.headers.get("x-beta")
 
     app = FastAPI(dependencies=[Depends(dependency)])
-    app.get("/a")(lambda: {})
+    app.get("/a")(dict)
     app.get("/b/{id}")(lambda id: {})
     cache = cache_of(app)
     with audit() as report:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-APP = '''
+APP = """
 from fastapi import FastAPI, Request
 from maxage import CacheMiddleware
 
@@ -17,8 +17,8 @@ app.add_middleware(CacheMiddleware)
 @app.get("/greeting")
 def greeting(request: Request):
     return {LINE}
-'''
-TESTS = '''
+"""
+TESTS = """
 import httpx, pytest
 from app_under_test import app
 
@@ -28,7 +28,7 @@ async def test_greeting(n):
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         assert (await client.get("/greeting")).status_code == 200
-'''
+"""
 
 
 def run(folder: Path, line: str, *options: str) -> subprocess.CompletedProcess[str]:
