@@ -1,4 +1,4 @@
-"""An audit finds each input of a stored answer that is not in its key, with the line that read it."""
+"""An audit finds each input of a stored answer that is not in its key, and the line that read."""
 
 import logging
 import re
@@ -349,12 +349,12 @@ async def test_a_dependency_counts_for_each_route() -> None:
 
     app = FastAPI(dependencies=[Depends(dependency)])
     app.get("/a")(dict)
-    app.get("/b/{id}")(lambda id: {})
+    app.get("/b/{item_id}")(lambda item_id: {})
     cache = cache_of(app)
     with audit() as report:
         for path in ("/a", "/b/1", "/b/2"):
             await call(cache, path=path)
-    assert [finding.route for finding in report.findings] == ["GET /a", "GET /b/{id}"]
+    assert [finding.route for finding in report.findings] == ["GET /a", "GET /b/{item_id}"]
 
 
 async def test_handlers_answer_every_request_and_the_cache_fills() -> None:
