@@ -348,7 +348,7 @@ async def test_a_dependency_counts_for_each_route() -> None:
         return request.headers.get("x-beta")
 
     app = FastAPI(dependencies=[Depends(dependency)])
-    app.get("/a")(dict)
+    app.get("/a")(reading_nothing)
     app.get("/b/{item_id}")(lambda item_id: {})
     cache = cache_of(app)
     with audit() as report:
