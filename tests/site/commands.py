@@ -9,9 +9,14 @@ from itertools import pairwise
 from typing import Any
 
 import click
+import typer
+import typer.main
 
 from tests.site.pages import Block
 from tests.support.documents import ROOT
+
+UsageError: Any = typer.BadParameter.__mro__[2]
+"""The class of all complaints of typer, which carries a click of its own."""
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -58,12 +63,9 @@ def _python(words: list[str]) -> str | None:
 
 
 def _maxage(words: list[str]) -> str | None:
-    import typer.main
+    from maxage.cli.commands import program
 
-    from maxage.cli import usage
-
-    group = typer.main.get_command(usage.app)
-    assert isinstance(group, click.Group)
+    group: Any = typer.main.get_command(program)
     command = group.commands.get(words[0])
     return _parsed(command, words) if command else f"there is no command {words[0]}"
 
@@ -83,7 +85,7 @@ def _granian(words: list[str]) -> str | None:
 def _parsed(command: click.Command, words: list[str]) -> str | None:
     try:
         command.make_context(words[0], words[1:])
-    except click.ClickException as error:
+    except (click.ClickException, UsageError) as error:
         return error.format_message()
     return None
 

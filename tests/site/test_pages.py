@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -60,6 +61,20 @@ def test_its_commands_exist(block: Block) -> None:
     """Program, command and options are there; a block that cannot be checked says why."""
     found = [] if block.reason else [wrong(words) for words in commands(block)]
     assert [one for one in found if one] == []
+
+
+@pytest.mark.parametrize("block", all_blocks("console"), ids=str)
+def test_what_maxage_prints_is_shown(block: Block, tmp_path: Path) -> None:
+    """The output of `maxage routes` and `explain` for the application of the page."""
+    command, _, shown = block.text.partition("\n")
+    if not command.startswith(("$ maxage routes", "$ maxage explain")):
+        return
+    above = [one for one in blocks(block.page, "python") if one.line < block.line]
+    (tmp_path / "main.py").write_text("\n".join(one.text for one in above))
+    words = [sys.executable, "-m", "maxage", *shlex.split(command)[2:]]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    printed = done.stdout.splitlines()
+    assert [line for line in shown.splitlines() if line not in (*printed, "...")] == [], done
 
 
 @pytest.mark.parametrize("block", all_blocks("env"), ids=str)
