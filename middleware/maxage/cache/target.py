@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from maxage.cache.key import Place, host_name, primary_key
 from maxage.cache.terms import Terms
+from maxage.invalidation.group_names import is_table_group
 from maxage.observe.counters import RouteCounts
 from maxage.observe.words import Reason
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
@@ -16,6 +17,8 @@ from maxage.routing.route_table import Routed
 
 UNCACHEABLE_SECONDS: Final = 10.0
 """Seconds for which a URL whose response was not storable is forwarded without waiting."""
+MOST_TABLES: Final = 32
+"""Groups of tables whose tokens are read for each response of a route."""
 REFRESH_PAUSE: Final = 1.0
 """Seconds without a background refresh of a URL after one that failed."""
 
@@ -84,9 +87,10 @@ class Target:
         """What the application's router adds to the scope, for layers around the cache."""
         self.vary_names: tuple[bytes, ...] = ()
         """The selecting header fields of the last response, so that one round trip is enough."""
-        self.late_groups: tuple[str, ...] = ()
-        """Groups that responses named themselves; captured beforehand at the next miss."""
-        self.all_groups: tuple[str, ...] = groups
+        self.late_groups: tuple[str, ...] = terms.tables
+        """Groups that responses named themselves, or were read from; captured beforehand at the
+        next miss."""
+        self.all_groups: tuple[str, ...] = (*groups, *terms.tables)
         """Both kinds of groups; a lookup reads their tokens."""
         self.answers_others = terms.rules.default_lifetime > 0
         """Whether a response will answer other requests without validation, by the last one that
@@ -135,9 +139,13 @@ class Target:
 
     def remember_groups(self, groups: Iterable[str], limit: int) -> None:
         """Remember groups that a response named, so that the next miss captures them first."""
-        known = (*self.late_groups, *(g for g in groups if g not in self.groups))
-        # The newest ones are kept when there are too many.
-        self.late_groups = tuple(dict.fromkeys(reversed(known)))[:limit][::-1]
+        known = [*self.late_groups, *(g for g in groups if g not in self.groups)]
+        tables = tuple(filter(is_table_group, known))
+        if tables:
+            known = [group for group in known if not is_table_group(group)]
+            # Other URLs of the route are read from the same tables.
+            tables = self.terms.tables = _newest([*self.terms.tables, *tables], MOST_TABLES)
+        self.late_groups = (*_newest(known, limit), *tables)
         self.all_groups = (*self.groups, *self.late_groups)
 
     # storable and shareable
@@ -193,3 +201,8 @@ class Target:
             return self.unstorable_reason
         self.unstorable = ()
         return Reason.RELEARNT
+
+
+def _newest(groups: Iterable[str], limit: int) -> tuple[str, ...]:
+    """Return the last groups, each once, where there are too many."""
+    return tuple(dict.fromkeys(reversed(tuple(groups))))[:limit][::-1]

@@ -45,6 +45,7 @@ class Terms:
         "restriction",
         "route",
         "rules",
+        "tables",
     )
 
     def __init__(
@@ -70,6 +71,8 @@ class Terms:
         """Rules for a response that an unknown route has given: it takes no default lifetime."""
         self.is_plain: Final = policy.vary_by is None and not rules.keyed_fields
         """Whether the URL alone distinguishes its requests."""
+        self.tables: tuple[str, ...] = ()
+        """Groups of tables that a response of the route was read from; the newest ones last."""
 
 
 def _without_default(rules: Policy, *, known: bool) -> Policy:

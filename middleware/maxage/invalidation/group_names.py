@@ -12,6 +12,9 @@ _BENEATH: Final = re.compile(r"/\*{1,2}(?:/.*)?$", re.DOTALL)
 
 ORPHAN_GROUP: Final = "o"
 """The group of all reads that no write is known for; every write renews it."""
+TABLE_TAG: Final = "sql"
+"""The first part of the tags of databases and their tables; see `maxage.sqlalchemy`."""
+_TABLE_STEM: Final = f"g:{TABLE_TAG}:"
 
 
 def path_group(path: str) -> str:
@@ -35,6 +38,11 @@ def members_group(path: str) -> str:
 def tag_group(tag: str) -> str:
     """Return the group of a tag."""
     return "g:" + tag
+
+
+def is_table_group(group: str) -> bool:
+    """Return whether it is the group of a database or of a table."""
+    return group.startswith(_TABLE_STEM)
 
 
 def named_groups(name: str, *, mounted_at: str = "") -> tuple[str, ...]:

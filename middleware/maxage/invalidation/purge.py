@@ -175,7 +175,11 @@ def _noting_store(
         if not chosen.use_redis_cache:
             return None
         store = store_for(chosen)
-        if settings is None and not _reaches_anything(store):
+        if settings is None and not reaches_anything(store):
+            logger.warning(
+                "A purge reaches nothing: no server is named, and this process has no cache of its "
+                "own. Set REDIS_URL as the application has it, or pass settings=."
+            )
             return None
     if noted is not None and noted.authority is store.authority:
         for group in groups:
@@ -183,15 +187,10 @@ def _noting_store(
     return store
 
 
-def _reaches_anything(store: Store) -> bool:
+def reaches_anything(store: Store) -> bool:
     """Return whether a purge of the store may reach a response: another process, or one here."""
-    if store.shared or has_middleware() or not isinstance(store, MemoryStore) or store.used_bytes:
-        return True
-    logger.warning(
-        "A purge reaches nothing: no server is named, and this process has no cache of its own. "
-        "Set REDIS_URL as the application has it, or pass settings=."
-    )
-    return False
+    is_empty = isinstance(store, MemoryStore) and not store.used_bytes
+    return store.shared or has_middleware() or not is_empty
 
 
 def _name_groups(names: Iterable[str]) -> tuple[str, ...]:

@@ -154,12 +154,18 @@ class Reason(_Word):
     )
     LATE_TAG = (
         "late-tag",
-        "The response names a tag that was unknown before the handler ran; the next one is stored.",
+        (
+            "The response names a tag, or its handler read a table, that was unknown before the "
+            "handler ran; the next one is stored."
+        ),
     )
     PURGED = "purged", "A value that the handler read was purged meanwhile."
     OTHER_STORE = (
         "other-store",
-        "The handler read typed values of another store, whose purges do not reach responses.",
+        (
+            "The handler read typed values of another store, whose purges do not reach responses, "
+            "or rows in a transaction that is older than the request."
+        ),
     )
     REPLICA_LAG = (
         "replica-lag",
@@ -183,6 +189,7 @@ class PurgeCause(_Word):
         "A request that may change something: before its answer, and when its call has returned.",
     )
     TYPED = "typed", "`set` or `delete` of the typed cache."
+    COMMIT = "commit", "A commit of an instrumented SQLAlchemy engine (`maxage.sqlalchemy`)."
     HAND = "hand", "`purge()` and its kin, the purge route."
     SOFT = "soft", "The same with `soft=True`."
     RECOVERY = (

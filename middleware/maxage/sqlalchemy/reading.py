@@ -1,0 +1,55 @@
+"""What a statement means for the responses of the current request.
+
+The tokens of a response's tables are those of its lookup, which is before its handler runs. So a
+table that the lookup did not foresee keeps the response from being stored; its route foresees it
+the next time. And rows of a transaction that began before the lookup may be older than the tokens.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from maxage.invalidation.dependencies import Dependencies
+from maxage.invalidation.group_names import is_table_group
+from maxage.sqlalchemy.database_groups import DatabaseGroups
+from maxage.sqlalchemy.transaction import Transaction
+
+MOST_TABLES: Final = 16
+"""Groups of tables of one response; with more it belongs to all tables of the database."""
+
+
+def note_read(request: Dependencies, database: DatabaseGroups, groups: Sequence[str]) -> None:
+    """Let the response of a request belong to groups that its handler read."""
+    new = [group for group in groups if group not in request.tags]
+    if not new:
+        return
+    if len(new) + sum(map(is_table_group, request.tags)) > MOST_TABLES:
+        new = list(database.unknown_read)
+    for group in new:
+        request.note_tag(group)
+    for inner, outer in _nested(request):
+        if outer.authority is not inner.authority:
+            # A purge of the one store does not reach the other.
+            outer.unprotected = True
+
+
+def note_old_rows(request: Dependencies, transaction: Transaction) -> None:
+    """Let nothing be stored of a request whose rows may be older than the tokens of its lookup."""
+    request.unprotected = True
+    for _, outer in _nested(request):
+        if not transaction.began_before(outer):
+            return
+        outer.unprotected = True
+
+
+def note_rollback(request: Dependencies) -> None:
+    """Let nothing be stored of a request that may have read what is rolled back."""
+    request.unprotected = True
+    for _, outer in _nested(request):
+        outer.unprotected = True
+
+
+def _nested(request: Dependencies) -> Iterator[tuple[Dependencies, Dependencies]]:
+    """Yield the request of each middleware with that of the middleware around it."""
+    while request.outer is not None:
+        yield request, request.outer
+        request = request.outer
