@@ -4,7 +4,14 @@ pytest imports it in every run of an environment that has maxage, so it lies bes
 imports nothing of it: `import maxage` takes 0.4 s. What it needs is in `maxage.testing`.
 """
 
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from maxage.testing.clock import CacheClock
+    from maxage.testing.isolation import IsolatedCache
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,3 +29,42 @@ def pytest_configure(config: pytest.Config) -> None:
         from maxage.testing.audit_plugin import AuditPlugin  # noqa: PLC0415 - see above
 
         config.pluginmanager.register(AuditPlugin(), "maxage-audit")
+
+
+@pytest.fixture(scope="session")
+def cache_redis_url() -> str | None:
+    """The URL of a Redis server for `fresh_cache`. Override it; None is the embedded store."""
+    return None
+
+
+@pytest.fixture(scope="session")
+def _isolated_cache(cache_redis_url: str | None) -> "Generator[IsolatedCache]":
+    from maxage.testing.isolation import IsolatedCache  # noqa: PLC0415 - see above
+
+    cache = IsolatedCache(cache_redis_url)
+    yield cache
+    cache.end()
+
+
+@pytest.fixture
+def fresh_cache(_isolated_cache: "IsolatedCache") -> Generator[None]:
+    """An empty cache for this test: for responses, typed values and purges by hand."""
+    with _isolated_cache.installed():
+        yield
+
+
+@pytest.fixture
+def cache_clock(fresh_cache: None, _isolated_cache: "IsolatedCache") -> "CacheClock":
+    """The clock of `fresh_cache`: it stands still, and `advance(seconds)` moves it."""
+    del fresh_cache
+    _isolated_cache.clock.stop()
+    return _isolated_cache.clock
+
+
+@pytest.fixture
+def no_cache() -> Generator[None]:
+    """No cache for this test: all requests pass through, and typed caches store nothing."""
+    from maxage.testing.isolation import without_cache  # noqa: PLC0415 - see above
+
+    with without_cache():
+        yield

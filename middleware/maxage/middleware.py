@@ -9,7 +9,9 @@ import logging
 import sys
 from collections.abc import Iterable
 from typing import Final, final
+from weakref import WeakSet
 
+from maxage import clock as clocks
 from maxage.asgi.overrides import overrides_method
 from maxage.asgi.passthrough import pass_on
 from maxage.asgi.server_info import (
@@ -34,15 +36,21 @@ from maxage.reads.query import answer_query
 from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.routing.route_policy import Rule
 from maxage.settings import CacheSettings
-from maxage.settings_in_force import register, unregister
+from maxage.settings_in_force import register, settings_for, unregister
 from maxage.store.base import Store
-from maxage.store_factory import given_settings, store_for, switch_off_beside
+from maxage.store_factory import given_settings, store_of_middleware, switch_off_beside
 from maxage.writes.mutation import MutationResponder
 
 logger = logging.getLogger("maxage")
 
 _instances = itertools.count(1)
 _modules: Final = sys.modules
+_living: Final["WeakSet[CacheMiddleware]"] = WeakSet()
+
+
+def living_middlewares() -> tuple["CacheMiddleware", ...]:
+    """Return the middlewares of this process."""
+    return tuple(_living)
 
 
 def _under_trio() -> bool:
@@ -81,19 +89,30 @@ class CacheMiddleware:
         store: Store | None = None,
         rules: Iterable[Rule] = (),
     ) -> None:
+        self._arguments: Final = (app, settings, store, tuple(rules))
+        self._given: Final = given_settings(settings, store)
+        self.begin()
+        _living.add(self)
+        if self.mistake is None:
+            register(self, self._given)
+
+    def begin(self) -> None:
+        """Read the settings and choose the store; tests have it begin anew (`maxage.testing`)."""
+        app, settings, store, rules = self._arguments
         self.mistake: SettingsError | None = None
         """The invalid setting that its first request, or its lifespan, tells of."""
         self._warned = False
         self._drops_date = False
         """Whether the server's Date is dropped from each response, for want of a lifespan."""
-        self._given: Final = given_settings(settings, store)
         self.cache: Cache | None = None
+        """None: nothing is cached."""
         try:
-            settings = settings if settings is not None else CacheSettings()
-            targets = Targets(settings, tuple(rules), app, instance=next(_instances))
+            settings = settings_for(CacheSettings() if settings is None else settings)
+            targets = Targets(settings, rules, app, instance=next(_instances))
             if settings.use_redis_cache:
-                chosen = store if store is not None else store_for(settings)
-                self.cache = Cache(settings, chosen, tally=targets.tally)
+                chosen, tally = store_of_middleware(store, settings), targets.tally
+                wall, monotonic = clocks.wall_clock, clocks.monotonic_clock
+                self.cache = Cache(settings, chosen, tally=tally, clock=wall, monotonic=monotonic)
                 if settings.cache_insight:
                     app = watched(app, settings, targets, chosen)
                 if settings.cache_audit:
@@ -103,11 +122,8 @@ class CacheMiddleware:
             # be taken for "no lifespan here". The lifespan reports it.
             self.mistake, settings = mistake, CacheSettings.model_construct()
             targets = Targets(settings, (), app, instance=0)
-        self._service: Final = Service(app, settings, targets)
+        self._service = Service(app, settings, targets)
         self.fast_path = FastPath(self._service, self.cache) if self.cache else None
-        if self.mistake is None:
-            register(self, self._given)
-        """None: nothing is cached."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass on a scope of another type."""

@@ -7,6 +7,7 @@ another server, the environment holds.
 
 import logging
 import weakref
+from collections.abc import Callable
 from typing import Final
 
 from maxage.settings import CacheSettings, settings_from_environment
@@ -17,6 +18,15 @@ _middlewares: Final[weakref.WeakKeyDictionary[object, CacheSettings | None]] = (
     weakref.WeakKeyDictionary()
 )
 """The middlewares of this process, the first one first, with the settings that each was given."""
+
+stand_in: Callable[[CacheSettings], CacheSettings] | None = None
+"""Gives a test settings of its own in place of these (`maxage.testing`); None: outside of tests."""
+
+
+def settings_for(given: CacheSettings | None) -> CacheSettings:
+    """Return the settings for a caller that was given these; None: those of the process."""
+    settings = settings_in_force() if given is None else given
+    return settings if stand_in is None else stand_in(settings)
 
 
 def settings_in_force() -> CacheSettings:

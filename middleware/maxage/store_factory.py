@@ -4,6 +4,9 @@ import logging
 from functools import lru_cache
 from typing import Final
 
+from maxage import clock as clocks
+from maxage import settings_in_force
+from maxage.clock import Clock
 from maxage.errors import SettingsError
 from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_store.sync_redis_store import SyncRedisStore
@@ -48,12 +51,24 @@ def given_settings(settings: CacheSettings | None, store: Store | None) -> Cache
     return (settings or store.settings).model_copy(update=where)
 
 
+def store_of_middleware(store: Store | None, settings: CacheSettings) -> Store:
+    """Return the store of a middleware that was given one, or none.
+
+    A test with settings of its own does not use a store that other processes share.
+    """
+    if store is None or (store.shared and settings_in_force.stand_in is not None):
+        return store_for(settings)
+    return store
+
+
 @lru_cache(maxsize=_KEPT)
 def store_for(settings: CacheSettings) -> Store:
     """Return the store that the settings name; without a URL, the embedded one."""
     url = server_url(settings.redis_url)
     if url is None:
-        return embedded_store(settings.cache_memory_bytes, settings.cache_replica_lag)
+        # Looked up now: a test may have put a clock that it moves there.
+        clock = clocks.monotonic_clock
+        return embedded_store(settings.cache_memory_bytes, settings.cache_replica_lag, clock)
     return RedisStore(url, settings)
 
 
@@ -84,13 +99,13 @@ def _sync_redis(url: str, settings: CacheSettings) -> SyncStore:
 
 
 @lru_cache(maxsize=64)
-def embedded_store(max_bytes: int, replica_lag: float) -> MemoryStore:
+def embedded_store(max_bytes: int, replica_lag: float, clock: Clock) -> MemoryStore:
     """Return the embedded store of this process.
 
     All middlewares and typed caches share it, so that each sees the purges of the others. Each
     middleware has its own keys. Beside other workers it is off: none can purge that of another.
     """
-    store = MemoryStore(max_bytes, replica_lag=replica_lag)
+    store = MemoryStore(max_bytes, replica_lag=replica_lag, clock=clock)
     switch_off_beside(configured_workers(), store)
     return store
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 _SERVERS: Final = frozenset({"fastapi", "granian", "gunicorn", "hypercorn", "uvicorn"})
-_WORKER_VARIABLES: Final = ("WEB_CONCURRENCY", "GRANIAN_WORKERS", "UVICORN_WORKERS")
+WORKER_VARIABLES: Final = ("WEB_CONCURRENCY", "GRANIAN_WORKERS", "UVICORN_WORKERS")
 _ASSIGNS: Final = (ast.Assign, ast.AnnAssign)
 _SEVERAL: Final = 2
 """What counts where a configuration computes the number of workers."""
@@ -98,7 +98,7 @@ def _number(value: ast.expr | None) -> int:
 
 def _from_environment() -> int:
     # The variables are only about the server that this process belongs to.
-    values = (os.environ.get(name, "") for name in _WORKER_VARIABLES)
+    values = (os.environ.get(name, "") for name in WORKER_VARIABLES)
     return max(int(value) if value.isdecimal() else 1 for value in values)
 
 

@@ -14,7 +14,7 @@ import pytest
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore, apurge, purge
 from maxage.redis import RedisCache, get_redis
 from maxage.settings_in_force import has_middleware, register, settings_in_force
-from maxage.store_factory import embedded_store
+from maxage.store_factory import store_for
 from maxage.worker_count import configured_workers
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
@@ -207,7 +207,7 @@ def test_an_embedded_store_beside_workers_is_off_wherever_it_is_used(
     assert items.get(5) is None
     assert purge("item:5", settings=settings) is False
     assert purge("item:5", soft=True, settings=settings) is False
-    assert isinstance(embedded_store(settings.cache_memory_bytes, 0.0), MemoryStore)
+    assert isinstance(store_for(settings), MemoryStore)
     (line,) = lines(caplog)
     assert "2 workers" in line
     assert "REDIS_URL" in line

@@ -6,7 +6,7 @@ from typing import Any, Final
 from maxage.cache.machine import is_loopback
 from maxage.explain.explanation import Explanation
 from maxage.explain.request import DEFAULT_HOST
-from maxage.observe.words import Bypass, Reason
+from maxage.observe.words import Bypass, Outcome, Reason
 from maxage.settings import CacheSettings
 
 _SENTENCES: Final = {
@@ -25,6 +25,8 @@ _SENTENCES: Final = {
     "safe": "Requests with this method are passed on: nothing is stored, nothing purged.",
 } | {word.value: word.text for word in Bypass}
 _REASONS: Final = {word.value: word.text for word in Reason}
+_OUTCOMES: Final = {word.value: word.text for word in Outcome}
+_DETAILS: Final = _REASONS | {word.value: word.text for word in Bypass}
 _PERSONAL: Final = (
     "If the response is the same for all users, let it say Cache-Control: public; if not, give the "
     "route vary_by=, which runs at every hit."
@@ -52,6 +54,15 @@ _NOT_STORED: Final[dict[str, str]] = {
     Reason.SECURITY: _PERSONAL,
     Reason.REQUEST_NO_STORE: "Send the request without Cache-Control: no-store.",
 }
+
+
+def advice_for(forwarded: str, detail: str) -> tuple[str, ...]:
+    """Return what the words `fwd` and `detail` of Cache-Status mean, and what would change it."""
+    outcome = "" if detail in _DETAILS and forwarded == "bypass" else forwarded
+    said = {outcome: _OUTCOMES.get(outcome, ""), detail: _DETAILS.get(detail, "")}
+    changes = (_CHANGES.get(forwarded), _CHANGES.get(detail), _NOT_STORED.get(detail))
+    meanings = [f"{word}: {text}" for word, text in said.items() if text]
+    return (*meanings, *(change for change in changes if change))
 
 
 def sentence_for(reason: str, known: Explanation) -> str:

@@ -17,7 +17,7 @@ from maxage.invalidation.group_names import named_groups, named_path, tag_group
 from maxage.observe.counters import PROCESS
 from maxage.observe.words import PurgeCause
 from maxage.settings import CacheSettings
-from maxage.settings_in_force import has_middleware, settings_in_force
+from maxage.settings_in_force import has_middleware, settings_for
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
 from maxage.store.tokens import NAMESPACE_GROUP
@@ -171,7 +171,7 @@ def _noting_store(
     if settings is None and noted is not None:
         store = noted.store
     else:
-        chosen = settings if settings is not None else settings_in_force()
+        chosen = settings_for(settings)
         if not chosen.use_redis_cache:
             return None
         store = store_for(chosen)

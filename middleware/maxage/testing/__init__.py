@@ -1,13 +1,22 @@
-"""Tests of applications: which write purges which read, and what the cache answered.
+"""Tests of applications: did the cache answer, and does a write reach what it has to reach?
 
-    assert_invalidates(app, "PUT /items/5", "GET /items?page=2")
-    assert_does_not_invalidate(app, "PUT /items/5", "GET /items/6")
-
-The fixtures are in `maxage_pytest`, a module of its own: pytest imports it in every run.
+The fixtures `fresh_cache`, `cache_clock` and `no_cache` are in `maxage_pytest`, a module of its
+own: pytest imports it in every run.
 """
 
 from maxage.audit import audit
 from maxage.route_map import RouteMap, route_map
-from maxage.testing.routes import assert_does_not_invalidate, assert_invalidates
+from maxage.testing.clock import CacheClock
+from maxage.testing.invalidation import assert_does_not_invalidate, assert_invalidates
+from maxage.testing.responses import assert_hit, assert_miss
 
-__all__ = ["RouteMap", "assert_does_not_invalidate", "assert_invalidates", "audit", "route_map"]
+__all__ = [
+    "CacheClock",
+    "RouteMap",
+    "assert_does_not_invalidate",
+    "assert_hit",
+    "assert_invalidates",
+    "assert_miss",
+    "audit",
+    "route_map",
+]

@@ -18,17 +18,9 @@ _NOT_SEEN: Final = (
 )
 
 
-def assert_invalidates(app: Any, write: str, read: str) -> None:
-    """Fail unless the mutating request purges the stored responses of the GET.
-
-    Args:
-        app: the application, with its CacheMiddleware if it has one.
-        write: method and path of the mutating request, such as `PUT /items/5`.
-        read: GET and the path, with or without a query, such as `GET /items?page=2`.
-
-    Raises:
-        AssertionError: it does not, or one of the requests is none that the application knows.
-    """
+def check_route_invalidates(app: Any, write: str, read: str) -> None:
+    """Do `assert_invalidates` by the application's routes."""
+    __tracebackhide__ = True
     purged, known, told = _both(app, write, read)
     if known is None:
         raise AssertionError(f"{read} is never cached: there is nothing to invalidate.")
@@ -36,23 +28,23 @@ def assert_invalidates(app: Any, write: str, read: str) -> None:
         raise AssertionError(f"{write} does not invalidate {read}.\n{told}\n{_NOT_SEEN}")
 
 
-def assert_does_not_invalidate(app: Any, write: str, read: str) -> None:
-    """Fail if the mutating request purges the stored responses of the GET.
-
-    Args:
-        app: the application, with its CacheMiddleware if it has one.
-        write: method and path of the mutating request.
-        read: GET and the path, with or without a query.
-
-    Raises:
-        AssertionError: it does, or one of the requests is none that the application knows.
-    """
+def check_route_does_not_invalidate(app: Any, write: str, read: str) -> None:
+    """Do `assert_does_not_invalidate` by the application's routes."""
+    __tracebackhide__ = True
     purged, known, told = _both(app, write, read)
     both = purged.intersection(known or ())
     if both:
         raise AssertionError(
             f"{write} invalidates {read}: both have {', '.join(sorted(both))}.\n{told}"
         )
+
+
+def groups_told(app: Any, write: str, read: str) -> str:
+    """Return what a write purges and which groups a read is in, for a message."""
+    try:
+        return _both(app, write, read)[2]
+    except AssertionError as error:
+        return str(error)
 
 
 def _both(app: Any, write: str, read: str) -> tuple[frozenset[str], frozenset[str] | None, str]:

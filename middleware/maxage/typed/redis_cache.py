@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, cast, final
 
 from maxage.errors import SettingsError
 from maxage.settings import CacheSettings
-from maxage.settings_in_force import settings_in_force
+from maxage.settings_in_force import settings_for
 from maxage.typed.encoding import Model
 from maxage.typed.loading import Loading
 from maxage.typed.operations import Operations
@@ -199,7 +199,7 @@ class RedisCache(Generic[Model]):
 
     @property
     def _current_settings(self) -> CacheSettings:
-        return self._settings if self._settings is not None else settings_in_force()
+        return settings_for(self._settings)
 
     def _keep_for(self, ttl: float | None) -> float:
         _check_ttl(ttl)
