@@ -192,6 +192,35 @@ def bare_plain() -> FastAPI:
     return bare(modelled=False)
 
 
+def bare_trees(number: int = 50) -> FastAPI:
+    """Return the application with further resources, each with routes and a table of its own."""
+    app = bare()
+
+    def add(name: str) -> None:
+        @app.get(f"/{name}", response_model=list[Item])
+        async def items() -> Any:
+            return ITEMS
+
+        @app.get(f"/{name}/{{number}}", response_model=Item)
+        async def member(number: int) -> Any:
+            return item(number)
+
+        @app.post(f"/{name}", response_model=Item)
+        async def create(new: Item) -> Any:
+            return new
+
+    for tree in range(number):
+        add(f"tree{tree}")
+    return app
+
+
+def wrapped_trees() -> Any:
+    """Put the middleware around the application with many resources."""
+    from maxage import CacheMiddleware
+
+    return CacheMiddleware(bare_trees())
+
+
 def wrapped() -> Any:
     """Put the middleware around the application."""
     from maxage import CacheMiddleware

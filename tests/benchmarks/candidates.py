@@ -92,6 +92,19 @@ CANDIDATES = {
             title="FastAPI, no cache, no `response_model`",
             app="bare_plain",
         ),
+        Candidate(
+            name="fastapi-trees",
+            kind="floor",
+            title="FastAPI with 50 more resources, no cache",
+            app="bare_trees",
+        ),
+        Candidate(
+            name="maxage-trees",
+            kind="ours",
+            title="maxage on Redis, 50 more resources, `CACHE_PURGE=unproven`",
+            app="wrapped_trees",
+            env={"CACHE_PURGE": "unproven"},
+        ),
         Candidate(name="maxage-redis", kind="ours", title="maxage on Redis", app="wrapped"),
         Candidate(
             name="maxage-added",

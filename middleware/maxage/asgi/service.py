@@ -64,10 +64,16 @@ class Service:
 
         A Date is added where neither the application nor the server does (RFC 9110 section 6.6.1).
         """
-        headers = [line for line in headers if line[0].lower() != OWN_TARGET]
-        if self.sends_date and not any(name.lower() == b"date" for name, _ in headers):
-            headers.append((b"date", format_http_date(now)))
-        return headers
+        kept: list[tuple[bytes, bytes]] = []
+        dated = not self.sends_date
+        for line in headers:
+            name = line[0].lower()
+            if name != OWN_TARGET:
+                kept.append(line)
+                dated = dated or name == b"date"
+        if not dated:
+            kept.append((b"date", format_http_date(now)))
+        return kept
 
 
 def _downstream(settings: CacheSettings) -> tuple[tuple[bytes, bytes], ...]:

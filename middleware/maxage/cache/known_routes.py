@@ -49,11 +49,9 @@ class KnownRoutes:
         """Other routers that have answered, as behind a function that chooses an application."""
         self._at_hosts: dict[str, Any] = {}
         """The router of each host at which another one's route was foreseen."""
-        self._read: list[tuple[int, int]] = []
-        """Identities of the lists of routes that were read, and their lengths then: other routes
-        may be equal, but have other checks."""
-        self._lists_read: list[Sequence[Any]] = []
-        """These lists, whose identities are theirs as long as they live."""
+        self._read: list[tuple[Any, Sequence[Any], int]] = []
+        """Each router whose routes were read, with its list of them and the length of that then.
+        Lists are compared by identity: other routes may be equal, but have other checks."""
         self._surprises: list[object] = []
         """Endpoints that answered where the routes told of another one, or of none."""
         self._warned_of: set[bool] = set()
@@ -86,16 +84,27 @@ class KnownRoutes:
             self._router = router_of(self._app) or router_of(scope.get("app"))
             if self._router is None and self._table is None:
                 self._router = hidden_router(self._app)
-        lists = [routes_in(router) or () for router in (self._router, *self._others)]
-        read = [(id(routes), len(routes)) for routes in lists]
-        if self._table is not None and read == self._read and self.overrides.hold():
+        if self._is_current():
             return self.generation
-        self._table = self._table_of(lists)
+        routers = (self._router, *self._others)
+        read = [(router, routes := routes_in(router) or (), len(routes)) for router in routers]
+        self._table = self._table_of([routes for _, routes, _ in read])
         self.overrides = Overrides(self._table, self.overrides)
-        self._read, self._lists_read = read, lists
+        self._read = read
         self.generation += 1
         self._on_change(self._table)
         return self.generation
+
+    def _is_current(self) -> bool:
+        """Return whether no route and no override has changed since the routes were read."""
+        read = self._read
+        if len(read) != 1 + len(self._others) or read[0][0] is not self._router:
+            return False
+        for router, routes, count in read:
+            now = routes_in(router) or ()
+            if now is not routes or len(now) != count:
+                return False
+        return self.overrides.hold()
 
     def _table_of(self, lists: Sequence[Sequence[Any]]) -> RouteTable:
         """Return the table of all routers; at a host, those of its own router come first."""
@@ -190,6 +199,9 @@ class KnownRoutes:
         router = scope.get("router")
         if router is None or router is before or not (routes := routes_in(router)):
             return False
+        for _, known, _ in self._read:
+            if routes is known:
+                return False
         if self._router is None:
             self._router = router
         elif len(self._others) >= _MOST_ROUTERS or any(

@@ -131,18 +131,26 @@ class Purger:
         """Tell each caller of the turn whether its purge is confirmed."""
         # A task that was cancelled before it began has not closed the turn.
         self._close(turn)
-        self._owe_if_cancelled(tuple(turn.groups), task)
-        for future, groups in turn.waiting:
-            if task.cancelled():
+        if task.cancelled():
+            self._owe_if_cancelled(tuple(turn.groups), task)
+            for future, _ in turn.waiting:
                 future.cancel()
-            elif (error := task.exception()) is not None:
+        elif (error := task.exception()) is not None:
+            for future, _ in turn.waiting:
                 if not future.done():
                     future.set_exception(error)
-            else:
-                confirmed = task.result().isdisjoint(groups)
-                self._count(confirmed=confirmed)
-                if not future.done():
-                    future.set_result(confirmed)
+        else:
+            self._confirm(turn, task.result())
+
+    def _confirm(self, turn: "_Turn", lost: frozenset[str]) -> None:
+        """Tell each caller whether none of its groups is among those that are not confirmed."""
+        unconfirmed = 0
+        for future, groups in turn.waiting:
+            confirmed = not lost or lost.isdisjoint(groups)
+            unconfirmed += not confirmed
+            if not future.done():
+                future.set_result(confirmed)
+        self._tally.count_purges(PurgeCause.WRITE, len(turn.waiting), unconfirmed=unconfirmed)
 
     # purges that tell which tokens they replaced
 
@@ -190,12 +198,14 @@ class Purger:
 class _Turn:
     """The purges of one turn of an event loop, and the callers that wait for them."""
 
-    __slots__ = ("groups", "loop", "task", "waiting")
+    __slots__ = ("_added", "groups", "loop", "task", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: Final = loop
         self.groups: Final[dict[str, None]] = {}
         self.waiting: Final[list[tuple[asyncio.Future[bool], Collection[str]]]] = []
+        self._added: Collection[str] = ()
+        """The groups that were added last: requests of one route have the same ones."""
         self.task: asyncio.Task[frozenset[str]] | None = None
         """Sends the turn."""
 
@@ -207,7 +217,9 @@ class _Turn:
     def add(self, groups: Collection[str]) -> "asyncio.Future[bool]":
         """Purge the groups with the others of this turn."""
         future: asyncio.Future[bool] = self.loop.create_future()
-        self.groups.update(dict.fromkeys(groups))
+        if groups is not self._added:
+            self._added = groups
+            self.groups.update(dict.fromkeys(groups))
         self.waiting.append((future, groups))
         return future
 

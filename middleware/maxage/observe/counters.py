@@ -95,9 +95,13 @@ class Tally:
 
     def count_purge(self, cause: PurgeCause, *, confirmed: bool) -> bool:
         """Count a purge; return whether it is confirmed."""
-        self.purges[cause] += 1
-        self.unconfirmed_purges += not confirmed
+        self.count_purges(cause, 1, unconfirmed=not confirmed)
         return confirmed
+
+    def count_purges(self, cause: PurgeCause, number: int, *, unconfirmed: int) -> None:
+        """Count purges of one cause, and how many of them are not confirmed."""
+        self.purges[cause] += number
+        self.unconfirmed_purges += unconfirmed
 
     def add(self, other: "Tally") -> None:
         """Add the counts of another tally."""

@@ -44,7 +44,11 @@ class Overrides:
 
     def hold(self) -> bool:
         """Return whether no override was added, removed or changed."""
-        return self.ids == [(id(one), _ids(overrides_of(one))) for one, _ in self._seen]
+        for (one, _), (_, ids) in zip(self._seen, self.ids, strict=True):
+            overrides = overrides_of(one)
+            if (overrides or ids) and _ids(overrides) != ids:
+                return False
+        return True
 
 
 def overrides_of(provider: Any) -> _Overrides:
