@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from maxage.cache.target import Target
 from maxage.cache.targets import Targets
+from maxage.cache.terms import Terms
 from maxage.invalidation.group_names import ORPHAN_GROUP
 from maxage.middleware import CacheMiddleware
 from maxage.rfc9111.message import Headers
@@ -96,18 +98,18 @@ def map_of(targets: Targets) -> RouteMap:
     found: dict[str, frozenset[str]] = {}
     for route in table.routes:
         if route.accepts("GET"):
-            sample, host, names = _sample(route)
-            target = targets.find(scope_of("GET", sample), _headers(host))
+            _, _, names = _sample(route)
+            target = sample_target(targets, route)
             groups = [group for group in target.groups if group != NAMESPACE_GROUP]
             read = MappedRead(
-                path=_title(route),
+                path=title_of(route),
                 groups=_named(groups, names),
                 cached=target.policy.cache,
                 orphan=ORPHAN_GROUP in groups,
             )
             reads.append(read)
             found[read.path] = frozenset(target.groups) if read.cached else frozenset()
-    writes = tuple(_write(targets, route, found) for route in table.routes if _unsafe(route))
+    writes = tuple(_write(targets, route, found) for route in table.routes if unsafe_methods(route))
     return RouteMap(reads=tuple(reads), writes=writes)
 
 
@@ -148,25 +150,39 @@ def scope_of(method: str, target: str) -> dict[str, Any]:
 
 
 def _write(targets: Targets, route: RouteInfo, reads: Mapping[str, frozenset[str]]) -> MappedWrite:
-    methods = _unsafe(route)
+    methods = unsafe_methods(route)
     sample, host, names = _sample(route)
     groups = targets.touched(scope_of(methods[0], sample), _headers(host)).groups
     shared = {path: [g for g in groups if g in its] for path, its in reads.items()}
     return MappedWrite(
         methods=methods if route.methods is not None else ("any method",),
-        path=_title(route),
+        path=title_of(route),
         groups=_named(groups, names),
         reads=tuple(path for path, both in shared.items() if both),
         shared=_named((both[0] for both in shared.values() if both), names),
     )
 
 
-def _unsafe(route: RouteInfo) -> tuple[str, ...]:
+def sample_target(targets: Targets, route: RouteInfo) -> Target:
+    """Return the target of a GET of a route, with sample values in its path."""
+    sample, host, _ = _sample(route)
+    return targets.find(scope_of("GET", sample), _headers(host))
+
+
+def sample_terms(targets: Targets, route: RouteInfo, method: str) -> Terms:
+    """Return the terms of a request with this method to a route."""
+    sample, host, _ = _sample(route)
+    return targets.terms_of(scope_of(method, sample), _headers(host))
+
+
+def unsafe_methods(route: RouteInfo) -> tuple[str, ...]:
+    """Return the methods of a route that may change something, in order."""
     methods = ("POST",) if route.methods is None else route.methods
     return tuple(sorted(method for method in methods if method not in _SAFE))
 
 
-def _title(route: RouteInfo) -> str:
+def title_of(route: RouteInfo) -> str:
+    """Return host and template of a route, without the types of its parameters."""
     return route.host + _PARAMETER.sub(r"{\1}", route.template)
 
 

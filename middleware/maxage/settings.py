@@ -205,6 +205,8 @@ class CacheSettings(BaseSettings):
     cache_audit_ignored: NameList = ()
     """Inputs that make no difference to answers, as the audit names them: `client`,
     `header:user-agent`; `*` stands for any characters."""
+    cache_lint_ignore: NameList = ()
+    """Codes that `maxage lint` does not tell, such as `MX101`."""
 
     # Standards.
 
@@ -295,7 +297,7 @@ class CacheSettings(BaseSettings):
 
     @field_validator(
         "cache_ignored_cookies", "cache_credential_headers", "cache_exchange_headers",
-        "cache_audit_ignored", mode="before",
+        "cache_audit_ignored", "cache_lint_ignore", mode="before",
     )  # fmt: skip
     @classmethod
     def _split(cls, value: object) -> object:

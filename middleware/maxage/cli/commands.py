@@ -11,6 +11,7 @@ import typer
 from maxage.cli.doctor import doctor
 from maxage.cli.explain import explain
 from maxage.cli.inspect import inspect
+from maxage.cli.lint import lint
 from maxage.cli.output import print_text
 from maxage.cli.purge import purge
 from maxage.cli.routes import routes
@@ -24,7 +25,7 @@ _Refused: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 """The class of all complaints about arguments; typer has no public name for it."""
 
 _COMMANDS: Final[tuple[Callable[..., int], ...]] = (
-    stats, top, inspect, purge, warm, doctor, routes, explain, serve,
+    stats, top, inspect, purge, warm, doctor, routes, explain, lint, serve,
 )  # fmt: skip
 
 

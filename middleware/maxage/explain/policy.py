@@ -31,7 +31,7 @@ def route_shown(route: RouteInfo | None) -> RouteShown | None:
         template=route.host + route.template,
         methods=tuple(sorted(route.methods or ())),
         endpoint=_name(route.endpoint),
-        source=_place(route.endpoint),
+        source=place_of(route.endpoint),
     )
 
 
@@ -113,7 +113,7 @@ def repr_of_rule(path: str) -> str:
 
 def _decorator(route: RouteInfo | None) -> str:
     endpoint = None if route is None else route.endpoint
-    place = _place(endpoint)
+    place = place_of(endpoint)
     return f"decorator of {_name(endpoint)}" + (f" ({place})" if place else "")
 
 
@@ -121,7 +121,7 @@ def _name(thing: Any) -> str:
     return getattr(thing, "__qualname__", "") or ("" if thing is None else type(thing).__name__)
 
 
-def _place(endpoint: Any) -> str:
+def place_of(endpoint: Any) -> str:
     """Return file and line of a function or class, as seen from the current directory."""
     try:
         found = inspect.unwrap(endpoint)

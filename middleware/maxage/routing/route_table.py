@@ -22,6 +22,14 @@ Routed = tuple[object, object, Mapping[str, Any]]
 """The values of `route`, `endpoint` and `path_params` in the scope."""
 
 
+class Dependency(Struct, frozen=True, kw_only=True):
+    """A function or class that FastAPI calls for each request of a route, before its endpoint."""
+
+    call: Any
+    exits_late: bool
+    """Whether its exit code, if it has any, runs after the answer was sent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RouteInfo:
     """One route of an application, at one place of its router."""
@@ -52,6 +60,10 @@ class RouteInfo:
     """Whether every request header may change the answer: a header model allows or forbids extra
     fields. Not cached without `vary_by`."""
     cookie_names: tuple[str, ...] = ()
+    status_code: int | None = None
+    """The one that it declares for its answers; None: none, which is 200."""
+    dependencies: tuple[Dependency, ...] = ()
+    """Those of FastAPI, as overridden; each as often as it is depended on."""
     query_names: frozenset[str] | None = None
     """Declared query parameters; None: any parameter may be read."""
     canonical: Mapping[str, Canonical] = field(default_factory=dict[str, Canonical])

@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from maxage.routing.controls import control_of, control_of_method
 from maxage.routing.overrides import overrides_of
-from maxage.routing.route_table import Canonical, RouteInfo, RouteTable
+from maxage.routing.route_table import Canonical, Dependency, RouteInfo, RouteTable
 
 logger = logging.getLogger("maxage")
 
@@ -193,6 +193,8 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
         cookie_names=tuple(
             sorted({n for d in dependants for f in d.cookie_params for n in _spellings(f)})
         ),
+        status_code=getattr(context, "status_code", None),
+        dependencies=_dependencies(dependants[1:]),
         query_names=_query_names(dependants),
         canonical=_canonical(convertors, dependants),
         convertors=convertors,
@@ -259,6 +261,13 @@ def _dependants(
         for inner in dependant.dependencies:
             replaced = _overridden(inner, overrides)
             yield from _dependants(replaced, overrides, (*above, dependant.call))
+
+
+def _dependencies(dependants: Iterable[Any]) -> tuple[Dependency, ...]:
+    return tuple(
+        Dependency(call=each.call, exits_late=getattr(each, "scope", None) != "function")
+        for each in dependants
+    )
 
 
 def _overridden(dependant: Any, overrides: Mapping[Any, Any]) -> Any:

@@ -52,6 +52,7 @@ class RedisCache(Generic[Model]):
         if not prefix:
             raise SettingsError("RedisCache got an empty prefix; it takes a name such as 'item'.")
         _check_ttl(ttl)
+        self.model: Final = model
         self.prefix: Final = prefix
         self._values: Final = Values(model, prefix)
         self._ttl: Final = ttl

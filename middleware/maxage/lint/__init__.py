@@ -1,0 +1,8 @@
+"""Lint: what a cache would break in an application, found in its routes and their source."""
+
+from maxage.lint.codes import Code
+from maxage.lint.finding import Finding
+from maxage.lint.lint import assert_lint_clean, lint
+from maxage.lint.text import text_of
+
+__all__ = ["Code", "Finding", "assert_lint_clean", "lint", "text_of"]

@@ -1,0 +1,90 @@
+"""Default lifetimes on what changes by itself: the state of this moment, or one user's own."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from maxage.lint.application import Application, Route
+from maxage.lint.code.moments import moments
+from maxage.lint.code.reached import reached
+from maxage.lint.codes import Code
+from maxage.lint.finding import Finding
+from maxage.routing.template import is_parameter, split
+
+_MOMENT: Final = frozenset({
+    "now", "live", "realtime", "status", "random", "progress", "uptime", "time", "clock",
+    "timestamp", "online", "presence", "heartbeat", "health", "healthz", "healthcheck", "current",
+    "today", "feed", "stream", "poll", "logs", "telemetry", "countdown", "ticker",
+    "shuffle", "dice", "lottery", "nonce", "otp", "captcha", "csrf", "uuid", "queue",
+})  # fmt: skip
+"""Words for what changes without a write to this application."""
+_FIRST: Final = frozenset({"random", "current", "live", "realtime"})
+"""The same where a word follows: `random-quote`."""
+_LAST: Final = _MOMENT - {"time", "current", "queue", "online", "poll", "clock", "stream", "today"}
+"""The same behind a word: `server-status`; `reading-time` and `message-queue` are none."""
+_ANYWHERE: Final = frozenset({"now", "live", "realtime", "random"})
+_PERSONAL: Final = frozenset({
+    "me", "my", "mine", "myself", "self", "cart", "basket", "wishlist", "checkout", "inbox",
+    "notifications", "unread", "profile", "account", "whoami", "session", "userinfo", "favorites",
+    "favourites", "recommendations", "current-user", "currentuser",
+})  # fmt: skip
+"""Words for one user's own things, where no parameter in front of them names the user."""
+
+
+def check_alive(app: Application) -> Iterator[Finding]:
+    """Yield the reads with a default lifetime that look as if they change by themselves."""
+    written = {write.template for write in app.writes}
+    for read in app.reads:
+        answers = read.answers
+        is_default = read.is_default_only and read.terms.policy.vary_by is None
+        if not is_default or answers.forbidden or answers.lifetime:
+            continue
+        cause = _cause(read, written)
+        if cause:
+            seconds = f"{read.terms.rules.default_lifetime:g}"
+            reason = f"{cause}, and its responses are fresh for {seconds} s by CACHE_EXPIRATION."
+            mend = "State a lifetime that fits (@cached(ttl=...), a Rule), or say @uncached."
+            yield from read.report(Code.ALIVE, reason, mend)
+
+
+def _cause(read: Route, written: set[str]) -> str:
+    word = moment_word(read.template) if read.template not in written else ""
+    if word:
+        return f"{word!r} in its path names what changes without a write"
+    word = personal_word(read.template)
+    if word:
+        return f"{word!r} in its path names one user's own"
+    place = next(moments(reached(read.handlers, depth=1)), None)
+    return f"It depends on the moment, {place}" if place is not None else ""
+
+
+def moment_word(template: str) -> str:
+    """Return the segment of a path that names what changes by itself; empty: none does."""
+    segments = split(template)
+    words = [segment for segment in segments if not is_parameter(segment)]
+    # One parameter may follow: `/status/{job}`.
+    word = next((segment for segment in segments[-2:][::-1] if segment in words), "")
+    match _tokens(word):
+        case [single] if single in _MOMENT:
+            return word
+        case [first, *_, last] if first in _FIRST or last in _LAST:
+            return word
+        case _:
+            return next((word for word in words if word.lower() in _ANYWHERE), "")
+
+
+def personal_word(template: str) -> str:
+    """Return the segment of a path that names one user's own thing; empty: none does."""
+    for segment in split(template):
+        if is_parameter(segment):
+            return ""
+        if segment.lower().replace("_", "-") in _PERSONAL:
+            return segment
+    return ""
+
+
+def _tokens(segment: str) -> list[str]:
+    """Return the words of a segment: of `serverStatus`, `server_status` and `feed.xml`."""
+    name = segment.partition(".")[0]
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name)
+    return [word.lower() for word in re.split(r"[-_~]+", spaced) if word]

@@ -1,0 +1,84 @@
+"""The order of layers, and the routes behind layers that cannot be read."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from maxage.lint.application import Application
+from maxage.lint.codes import Code
+from maxage.lint.finding import Finding
+from maxage.lint.layers import LayerKind
+
+_OUTSIDE: Final = "Add it after the cache: Starlette runs the middleware that was added last first."
+_INSIDE: Final[Mapping[LayerKind, tuple[Code, str, str]]] = {
+    "cors": (
+        Code.CORS_INSIDE,
+        "it does not run at a hit, which gets the CORS headers of another request, or none.",
+        _OUTSIDE,
+    ),
+    "session": (
+        Code.SESSION_INSIDE,
+        "it does not run at a hit, and a vary_by= does not see the session.",
+        _OUTSIDE,
+    ),
+    "authentication": (
+        Code.AUTHENTICATION_INSIDE,
+        "it does not run at a hit, which skips its check.",
+        _OUTSIDE,
+    ),
+    "rate limit": (
+        Code.RATE_LIMIT_INSIDE,
+        "it does not run at a hit, which is neither counted nor limited.",
+        _OUTSIDE,
+    ),
+    "cache": (
+        Code.TWO_CACHES,
+        "each response is stored twice, and the outer one answers first.",
+        "Add CacheMiddleware once.",
+    ),
+}
+
+
+def check_layers(app: Application) -> Iterator[Finding]:
+    """Yield the layers that stand on the wrong side of the cache."""
+    kinds = [layer.kind for layer in app.layers]
+    if "cache" not in kinds:
+        return
+    cache = kinds.index("cache")
+    for position, layer in enumerate(app.layers):
+        if position > cache and layer.kind in _INSIDE:
+            code, reason, mend = _INSIDE[layer.kind]
+            yield _of_app(
+                code, f"{layer.name} stands inside of the cache: {reason}", mend, layer.where
+            )
+        elif position < cache and layer.kind == "compression":
+            reason = f"{layer.name} stands outside of the cache: it compresses each hit again."
+            mend = "Add it before the cache, which then stores what is compressed."
+            yield _of_app(Code.COMPRESSION_OUTSIDE, reason, mend, layer.where)
+
+
+def check_readable(app: Application) -> Iterator[Finding]:
+    """Yield the mounted applications whose routes are not known, or all where none is."""
+    mend = (
+        "Mount or wrap an application whose routes can be read (an attribute app or routes), or "
+        "state what holds for its paths by a Rule."
+    )
+    if not app.routes:
+        reason = (
+            "No route can be read: nothing gets a default lifetime, and writes purge by their "
+            "paths alone."
+        )
+        yield _of_app(Code.UNREADABLE, reason, mend, "")
+    for route in app.routes:
+        endpoint: Any = route.endpoint
+        if route.opaque and not route.serves_files and not app.has_rule(route):
+            name = getattr(endpoint, "__qualname__", None) or type(endpoint).__qualname__
+            reason = (
+                f"The routes of {name} cannot be read: its responses get no default lifetime, and "
+                "its writes purge by their paths alone."
+            )
+            title = f"* {route.host}{route.template.replace(':path}', '}')}"
+            yield Finding(code=Code.UNREADABLE, route=title, reason=reason, mend=mend, source="")
+
+
+def _of_app(code: Code, reason: str, mend: str, where: str) -> Finding:
+    return Finding(code=code, route="*", reason=reason, mend=mend, source=where)

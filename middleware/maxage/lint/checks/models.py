@@ -1,0 +1,85 @@
+"""Typed models: whether the objects of a `RedisCache` come back from JSON as they were."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from maxage.lint.application import Application
+from maxage.lint.codes import Code
+from maxage.lint.finding import Finding
+from maxage.lint.samples import samples
+from maxage.typed.encoding import Encodings, UnfaithfulEncodingError
+from maxage.typed.redis_cache import RedisCache
+
+
+def check_models(app: Application) -> Iterator[Finding]:
+    """Yield the typed caches whose objects would not be stored, since they lose a part."""
+    seen = set[int]()
+    for name, cache in _typed_caches(app):
+        if id(cache) in seen:
+            continue
+        seen.add(id(cache))
+        lost = lost_part(cache.model)
+        if lost:
+            reason = (
+                f"Objects of {name} lose {lost} when they are read back from JSON, so that they "
+                "are not stored."
+            )
+            mend = (
+                "Let each field be written as it is read: no exclude, a validator for each "
+                "serializer, no private attributes, and types that JSON can tell apart."
+            )
+            yield from _found(app, name, cache, reason, mend)
+
+
+def lost_part(model: Any) -> str:
+    """Return the part of a type's objects that JSON does not give back; empty: none is known."""
+    private = _private(model)
+    if private:
+        return private
+    try:
+        values = samples(model)
+        encodings: Encodings[Any] = Encodings(model)
+        for value in values:
+            encodings.encode(value)
+    except UnfaithfulEncodingError as error:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a type that is not complete, or makes its own schema
+        return ""
+    return ""
+
+
+def _private(model: Any) -> str:
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        for name in model.__private_attributes__:
+            return f"{model.__name__}.{name}"
+    return ""
+
+
+def _typed_caches(app: Application) -> Iterator[tuple[str, RedisCache[Any]]]:
+    for module in app.modules:
+        for name, value in list(vars(module).items()):
+            if isinstance(value, RedisCache):
+                yield f"{module.__name__}.{name}", value  # pyright: ignore[reportUnknownMemberType] -- of any type
+
+
+def _found(
+    app: Application, name: str, cache: RedisCache[Any], reason: str, mend: str
+) -> Iterator[Finding]:
+    """Yield the finding at the first route whose functions name the cache, or at none."""
+    for route in (*app.reads, *app.writes):
+        for scope in (*route.scopes, *route.dependency_scopes):
+            if any(value is cache for value in scope.function.names.values()) and _uses(
+                scope, cache
+            ):
+                yield from route.report(Code.MODEL, reason, mend)
+                return
+    yield Finding(code=Code.MODEL, route="*", reason=reason, mend=mend, source=name)
+
+
+def _uses(scope: Any, cache: RedisCache[Any]) -> bool:
+    used = set(scope.function.call.__code__.co_names) | set(
+        scope.function.call.__code__.co_freevars
+    )
+    return any(value is cache and name in used for name, value in scope.function.names.items())

@@ -1,0 +1,1 @@
+"""What the source of an application's functions says; nothing of it is called."""

@@ -1,0 +1,186 @@
+"""Effects: what a handler changes, in a database, in objects of its module, or in files."""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, MutableMapping, MutableSequence, MutableSet
+from typing import Final
+
+from maxage.lint.code.function import is_of_own_class
+from maxage.lint.code.places import Place, place
+from maxage.lint.code.reached import name_of
+from maxage.lint.code.scope import Scope
+from maxage.lint.code.sql import is_statement
+from maxage.lint.code.values import is_a, is_from
+
+_DATABASES: Final = (
+    "sqlalchemy", "sqlmodel", "databases", "sqlite3", "aiosqlite", "psycopg", "psycopg2", "asyncpg",
+    "pymysql", "aiomysql", "MySQLdb", "duckdb", "peewee", "odmantic", "motor", "pymongo", "tinydb",
+    "dataset",
+)  # fmt: skip
+_SESSION: Final = re.compile(r"(?:^|_)(?:db|database|session|sess|conn|connection|cursor|cur)$")
+"""Names that objects of unknown classes have, where they are a database's."""
+_SESSION_WRITES: Final = frozenset({
+    "add", "add_all", "bulk_insert_mappings", "bulk_save_objects", "bulk_update_mappings", "commit",
+    "delete", "merge",
+})  # fmt: skip
+_TABLE_WRITES: Final = frozenset({
+    "create", "insert", "insert_many", "insert_multiple", "remove", "save", "truncate", "update",
+    "upsert",
+})  # fmt: skip
+"""Methods by which objects of these modules write."""
+_EXECUTES: Final = frozenset({
+    "exec", "exec_driver_sql", "execute", "executemany", "executescript", "fetch", "fetch_all",
+    "fetch_one", "fetch_val", "fetchrow", "fetchval", "run", "scalar", "scalars",
+})  # fmt: skip
+_DOCUMENT_WRITES: Final = frozenset({
+    "bulk_write", "delete_many", "delete_one", "find_one_and_delete", "find_one_and_replace",
+    "find_one_and_update", "insert_many", "insert_one", "replace_one", "update_many", "update_one",
+})  # fmt: skip
+_REDIS_WRITES: Final = frozenset({
+    "decr", "hincrby", "hset", "incr", "incrby", "lpush", "rpush", "sadd", "srem", "xadd", "zadd",
+    "zincrby",
+})  # fmt: skip
+_MUTATES: Final = frozenset({
+    "add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem",
+    "popleft", "remove", "setdefault", "update",
+})  # fmt: skip
+_FILE_WRITES: Final = frozenset({"rmdir", "rmtree", "unlink", "write_bytes", "write_text"})
+_HARMLESS: Final = re.compile(r"(?i)cache|memo|lock|lru|temp|tmp")
+"""Names of what is kept for speed or for a moment."""
+_CONTAINERS: Final = (MutableMapping, MutableSequence, MutableSet)
+
+
+def effects(scopes: Iterable[Scope]) -> Iterator[Place]:
+    """Yield what these functions change."""
+    for scope in scopes:
+        for node in scope.walk():
+            if _changes(scope, node):
+                yield place(scope.function, node)
+
+
+def purges(scopes: Iterable[Scope]) -> bool:
+    """Return whether one of these functions purges by hand, or sets a typed value."""
+    return any(
+        _purges(scope, node)
+        for scope in scopes
+        for node in scope.walk()
+        if isinstance(node, ast.Call)
+    )
+
+
+def commits(scopes: Iterable[Scope]) -> bool:
+    """Return whether one of these functions commits."""
+    return any(
+        isinstance(node, ast.Call) and name_of(node.func) == "commit"
+        for scope in scopes
+        for node in scope.walk()
+    )
+
+
+def _purges(scope: Scope, call: ast.Call) -> bool:
+    if is_from(scope.value(call.func), "maxage.invalidation"):
+        return True
+    match call.func:
+        case ast.Attribute(value=of, attr=name):
+            typed = is_a(scope.value(of), "maxage.typed")
+            return typed and name.removeprefix("a").startswith(("set", "delete"))
+        case _:
+            return False
+
+
+def _changes(scope: Scope, node: ast.AST) -> bool:
+    match node:
+        case ast.Call(func=ast.Attribute(value=of, attr=name)):
+            return (
+                _writes_to_database(scope, node, of, name)
+                or _writes_file(node, of, name)
+                or (name in _MUTATES and _is_shared_object(scope, of))
+            )
+        case ast.Call(func=ast.Name(id="insert" | "update" | "delete") as called):
+            return is_from(scope.value(called), "sqlalchemy", "sqlmodel")
+        case ast.Call(func=ast.Name(id="open")):
+            return _opens_for_writing(node)
+        case ast.Assign(targets=targets) | ast.Delete(targets=targets):
+            return any(_is_shared_target(scope, target) for target in targets)
+        case ast.AugAssign(target=target) | ast.AnnAssign(target=target, value=ast.expr()):
+            return _is_shared_target(scope, target)
+        case _:
+            return False
+
+
+def _writes_to_database(scope: Scope, call: ast.Call, of: ast.expr, name: str) -> bool:
+    value = scope.value(of)
+    if name in {"save", "asave"} and not call.args:
+        # An image or a workbook is saved to some place.
+        return value.kind != "object"
+    if name in _SESSION_WRITES:
+        is_text = bool(call.args) and _is_text(call.args[0])
+        is_session = value.kind == "unknown" and _SESSION.search(name_of(of)) is not None
+        return (is_session or is_a(value, *_DATABASES)) and not is_text
+    if name in _REDIS_WRITES:
+        return is_a(value, "redis") or "redis" in name_of(of).lower()
+    return (
+        name in _DOCUMENT_WRITES
+        or (name in _TABLE_WRITES and is_a(value, *_DATABASES))
+        or (name in _EXECUTES and any(is_statement(scope, each) for each in call.args))
+    )
+
+
+def _writes_file(call: ast.Call, of: ast.expr, name: str) -> bool:
+    if name == "open":
+        return _opens_for_writing(call)
+    is_write = name in _FILE_WRITES or (name == "remove" and name_of(of) == "os")
+    return is_write and not _HARMLESS.search(ast.unparse(call))
+
+
+def _opens_for_writing(call: ast.Call) -> bool:
+    modes = [*call.args[:2], *(key.value for key in call.keywords if key.arg == "mode")]
+    writes = any(
+        isinstance(mode, ast.Constant)
+        and isinstance(mode.value, str)
+        and re.fullmatch(r"(?=.*[wax+])[rwaxbt+]{1,3}", mode.value)
+        for mode in modes
+    )
+    return writes and not _HARMLESS.search(ast.unparse(call))
+
+
+def _is_shared_target(scope: Scope, target: ast.expr) -> bool:
+    match target:
+        case ast.Subscript(value=of):
+            return _is_shared_object(scope, of)
+        case ast.Attribute(value=of, attr=name):
+            kind, thing = scope.value(of)
+            is_object = kind == "object" and is_of_own_class(thing)
+            return (is_object and not _HARMLESS.search(name)) or _is_shared_object(scope, of)
+        case ast.Tuple(elts=targets) | ast.List(elts=targets):
+            return any(_is_shared_target(scope, each) for each in targets)
+        case ast.Name(id=name):
+            is_global = not scope.is_local(name) and name in scope.function.names
+            return is_global and not _HARMLESS.search(name) and not _is_made_once(scope, name)
+        case _:
+            return False
+
+
+def _is_made_once(scope: Scope, name: str) -> bool:
+    """Return whether the function asks for a global first, and sets it where it is missing."""
+    return any(
+        isinstance(node, ast.If)
+        and any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(node.test))
+        for node in scope.walk()
+    )
+
+
+def _is_shared_object(scope: Scope, of: ast.expr) -> bool:
+    """Return whether an expression is an object that outlives the request."""
+    source = ast.unparse(of)
+    if _HARMLESS.search(source):
+        return False
+    value = scope.value(of)
+    is_container = value.kind == "object" and isinstance(value.thing, _CONTAINERS)
+    return is_container or value.kind == "part" or ".app.state" in f".{source}"
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )

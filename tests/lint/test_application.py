@@ -1,0 +1,88 @@
+"""Applications of other kinds: wrapped, of Starlette, without routes, with a wrong setting."""
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from app.main import create_app
+from maxage import CacheMiddleware, CacheSettings, SettingsError
+from maxage.lint import lint
+
+HITS: list[str] = []
+
+
+class Visits(HTTPEndpoint):
+    async def get(self, request: Request) -> PlainTextResponse:
+        HITS.append(request.url.path)
+        return PlainTextResponse("")
+
+
+async def address(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(request.client))
+
+
+def codes(app: Any) -> list[tuple[str, str]]:
+    return [(str(one.code), one.route) for one in lint(app)]
+
+
+def test_the_reference_application_is_clean() -> None:
+    assert lint(create_app()) == ()
+
+
+def test_starlettes_endpoints_are_read() -> None:
+    """Functions and the methods of an HTTPEndpoint, also in a mounted application."""
+    inner = Starlette(routes=[Route("/visits", Visits)])
+    app = Starlette(routes=[Route("/address", address), Mount("/inner", inner)])
+    assert codes(app) == [("MX103", "GET /address"), ("MX201", "GET /inner/visits")]
+
+
+def test_a_wrapped_application_is_read_through_its_cache() -> None:
+    app = Starlette(routes=[Route("/address", address)])
+    assert codes(CacheMiddleware(app)) == [("MX103", "GET /address")]
+
+
+def test_an_application_without_routes_is_one_finding() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    assert codes(app) == [("MX401", "*")]
+
+
+def test_without_a_default_lifetime_nothing_is_alive() -> None:
+    """Both sides: the default lifetime, and none."""
+    app = FastAPI()
+    app.add_api_route("/now", lambda: "")
+    assert codes(app) == [("MX601", "GET /now")]
+    app = FastAPI()
+    app.add_api_route("/now", lambda: "")
+    app.add_middleware(CacheMiddleware, settings=CacheSettings(cache_expiration=0))
+    assert codes(app) == []
+
+
+def test_a_strict_hold_makes_late_commits_harmless() -> None:
+    from tests.lint.planted import router
+
+    app = FastAPI()
+    app.include_router(router)
+    app.add_middleware(CacheMiddleware, settings=CacheSettings(cache_strict_hold=True))
+    assert "MX203" not in {code for code, _ in codes(app)}
+
+
+def test_two_caches_are_one_too_many() -> None:
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    app.add_middleware(CacheMiddleware)
+    assert codes(app) == [("MX306", "*")]
+
+
+def test_a_wrong_setting_of_the_application_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHE_EXPIRATION", "soon")
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    with pytest.raises(SettingsError, match="CACHE_EXPIRATION got 'soon'"):
+        lint(app)
