@@ -1,7 +1,4 @@
-"""Writes docs/settings.md from the class of the settings, their annotations and docstrings.
-
-python -m tests.site.settings_page
-"""
+"""The text of docs/settings.md, from the class of the settings, its annotations and docstrings."""
 
 import ast
 import inspect
@@ -17,9 +14,7 @@ from pydantic.fields import FieldInfo
 
 import maxage.settings
 from maxage import CacheSettings
-from tests.support.documents import ROOT
 
-PAGE = ROOT / "docs" / "settings.md"
 INTRODUCTION = """\
 # Settings
 
@@ -141,7 +136,3 @@ def text() -> str:
             listed = ", ".join(f"`{name}`" for name in names)
             parts.append(f"\n`{setting.name.upper()}`: {listed}.\n")
     return "".join(parts)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(text())

@@ -15,10 +15,10 @@ import pytest
 
 import maxage
 from maxage import CacheSettings
-from tests.site import settings_page
 from tests.site.__main__ import build
 from tests.site.commands import commands, wrong
 from tests.site.pages import Block, blocks, pages
+from tests.site.written import written
 from tests.support.documents import ROOT, page
 
 RUN = {"python", "sh", "console", "env"}
@@ -160,10 +160,11 @@ def test_the_site_can_be_built(tmp_path: Path) -> None:
     assert 'id="maxage.CacheMiddleware"' in (html / "reference.html").read_text()
 
 
-def test_the_settings_page_is_up_to_date() -> None:
-    """It says what the class says."""
-    same = settings_page.text() == page("docs/settings.md")
-    assert same, "docs/settings.md is not up to date: run `poe pages`"
+@pytest.mark.parametrize("name", list(written()))
+def test_what_is_written_from_the_code_is_up_to_date(name: str) -> None:
+    """The settings are those of the class, and the layers those of import-linter."""
+    same = (ROOT / name).is_file() and written()[name] == page(name)
+    assert same, f"{name} is not up to date: run `poe pages`"
 
 
 def test_every_setting_has_an_effect() -> None:
