@@ -29,7 +29,8 @@ def build(folder: Path = FOLDER) -> Path:
     (pages / "zensical.toml").unlink()
     library = os.path.relpath(ROOT / "middleware", folder)
     (folder / "zensical.toml").write_text(settings.replace("../../middleware", library))
-    shutil.copy(ROOT / "CHANGELOG.md", pages / "changelog.md")
+    changes = (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "](")
+    (pages / "changelog.md").write_text(changes)
     for page in pages.rglob("*.md"):
         page.write_text(within(page.read_text(), page.parent, pages))
     command = [str(Path(sys.executable).parent / "zensical"), "build", "--strict", "--clean"]
