@@ -37,6 +37,7 @@ from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.routing.route_policy import Rule
 from maxage.settings import CacheSettings
 from maxage.settings_in_force import register, settings_for, unregister
+from maxage.shadow import shadowed
 from maxage.store.base import Store
 from maxage.store_factory import given_settings, store_of_middleware, switch_off_beside
 from maxage.writes.mutation import MutationResponder
@@ -115,6 +116,8 @@ class CacheMiddleware:
                 self.cache = Cache(settings, chosen, tally=tally, clock=wall, monotonic=monotonic)
                 if settings.cache_insight:
                     app = watched(app, settings, targets, chosen)
+                if settings.cache_shadow or settings.cache_verify:
+                    app = shadowed(app, self.cache, targets)
                 if settings.cache_audit:
                     audit_process()
         except SettingsError as mistake:

@@ -207,6 +207,11 @@ class CacheSettings(BaseSettings):
     `header:user-agent`; `*` stands for any characters."""
     cache_lint_ignore: NameList = ()
     """Codes that `maxage lint` does not tell, such as `MX101`."""
+    cache_shadow: bool = False
+    """Whether the application answers every GET, while the cache fills and compares what it would
+    have answered."""
+    cache_verify: float = Field(default=0.0, ge=0, le=1)
+    """Share of GETs that the application answers and the cache compares: 0.001 is one in 1000."""
 
     # Standards.
 

@@ -13,7 +13,7 @@ from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import vary_names
 from maxage.settings import CacheSettings
 
-_OF_THE_CACHE: Final = frozenset(
+OF_THE_CACHE: Final = frozenset(
     {"host", "cache-control", "pragma", "connection", "content-length", "content-type",
      "content-encoding", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
     | {name.decode() for name in CONDITIONAL | FORWARDED_HEADERS | OVERRIDES}
@@ -77,7 +77,7 @@ class Judge:
         if kind in ("cookie", COOKIES) or one == "header:cookie":
             return COOKIES in known or (is_guarded and self._is_credential(one))
         if kind == "header":
-            return name in _OF_THE_CACHE or (is_guarded and name in self._credentials)
+            return name in OF_THE_CACHE or (is_guarded and name in self._credentials)
         return kind in _IDENTITY and (is_guarded or self._is_told_by(kind, known))
 
     def _is_credential(self, cookie: str) -> bool:

@@ -16,6 +16,7 @@ from maxage.cli.output import print_text
 from maxage.cli.purge import purge
 from maxage.cli.routes import routes
 from maxage.cli.serve import serve
+from maxage.cli.shadow import shadow
 from maxage.cli.stats import stats
 from maxage.cli.top import top
 from maxage.cli.usage import UsageError
@@ -25,7 +26,7 @@ _Refused: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 """The class of all complaints about arguments; typer has no public name for it."""
 
 _COMMANDS: Final[tuple[Callable[..., int], ...]] = (
-    stats, top, inspect, purge, warm, doctor, routes, explain, lint, serve,
+    stats, top, inspect, purge, warm, doctor, routes, explain, lint, shadow, serve,
 )  # fmt: skip
 
 

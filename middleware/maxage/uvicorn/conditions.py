@@ -111,6 +111,8 @@ def _lane_from(middleware: CacheMiddleware, around: Any, proxy: Any) -> Lane | N
     cache, fast_path = middleware.cache, middleware.fast_path
     if cache is None or fast_path is None:
         return NoLane(reason="the cache is switched off", by_settings=True)
+    if middleware.service.settings.cache_verify:
+        return NoLane(reason="CACHE_VERIFY takes samples of all hits", by_settings=True)
     near = cache.store.near
     if near is None:
         if cache.settings.cache_near_bytes:

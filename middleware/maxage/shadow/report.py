@@ -1,0 +1,197 @@
+"""Report: how often the cache would have answered otherwise than the handlers, and in what."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from msgspec import Struct, field
+
+_MOST: Final = 1000
+"""Differences that are told apart."""
+_SUSPECTS_SHOWN: Final = 3
+
+
+class Difference(Struct, kw_only=True):
+    """One thing in which answers of one route differ."""
+
+    route: str
+    """Template of the route."""
+    what: str
+    """`status 200 -> 404`, `header NAME`, `body`, or `body $.path.in.json`."""
+    count: int = 0
+    example: str = ""
+    """Method, path and query of one such request, without secrets."""
+    writes: dict[str, int] = field(default_factory=dict[str, int])
+    """Writes that came since the response was stored and did not purge it: how often each was the
+    last one."""
+    inputs: dict[str, int] = field(default_factory=dict[str, int])
+    """Inputs outside of the key by which the requests differed from those that filled the cache."""
+    alone: int = 0
+    """How often there was neither."""
+    sole: int = 0
+    """How often the answers differed in nothing else."""
+    innocent: dict[str, int] = field(default_factory=dict[str, int])
+    """How often there was one of these writes or inputs, and the answers were the same."""
+
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """The probable causes, the likeliest first: writes by their route, inputs by their name."""
+        both = [*self.writes.items(), *self.inputs.items()]
+        likely = [(name, n) for name, n in both if self.innocent.get(name, 0) <= n]
+        return tuple(name for name, _ in sorted(likely, key=lambda one: -one[1]))
+
+    @property
+    def cause(self) -> str:
+        """The probable cause and its mend, in one sentence."""
+        suspects = () if self.alone else self.suspects[:_SUSPECTS_SHOWN]
+        writes = [name for name in suspects if name in self.writes]
+        inputs = [name for name in suspects if name in self.inputs]
+        said: list[str] = []
+        if writes:
+            said.append(
+                f"{' or '.join(writes)} came since it was stored and did not purge it: state "
+                "@invalidates there."
+            )
+        if inputs:
+            said.append(
+                f"The requests differ in {', '.join(inputs)}: declare it as a parameter, add Vary, "
+                "or state vary_by=."
+            )
+        if not said:
+            said.append(
+                "It changes without a write and without another input: by time or chance, or from "
+                "another source. State a shorter ttl, or use @uncached."
+            )
+        return " ".join(said)
+
+    def add(self, other: "Difference") -> None:
+        """Add the counts of another process."""
+        self.count += other.count
+        self.alone += other.alone
+        self.sole += other.sole
+        self.example = self.example or other.example
+        for mine, its in (
+            (self.writes, other.writes),
+            (self.inputs, other.inputs),
+            (self.innocent, other.innocent),
+        ):
+            for name, count in its.items():
+                mine[name] = mine.get(name, 0) + count
+
+    def see(self, seen: "Circumstances") -> None:
+        """Count what may have caused it this time."""
+        self.count += 1
+        self.example = self.example or seen.example
+        if seen.write is not None:
+            self.writes[seen.write] = self.writes.get(seen.write, 0) + 1
+        for name in seen.inputs or ():
+            self.inputs[name] = self.inputs.get(name, 0) + 1
+        # An empty list is not None: then the request that filled the cache is known, and alike.
+        self.alone += seen.write is None and seen.inputs == []
+
+    def __str__(self) -> str:
+        times = "once" if self.count == 1 else f"{self.count} times"
+        return f"{self.route}: {self.what} differs, {times}, as in {self.example}. {self.cause}"
+
+
+class Circumstances(Struct, frozen=True, kw_only=True):
+    """What may be the cause where two answers differ."""
+
+    write: str | None
+    """Route of the last write since the response was stored; None: there was none."""
+    inputs: list[str] | None
+    """Inputs in which the two requests differ; None: another worker's request was the first."""
+    example: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*(() if self.write is None else (self.write,)), *(self.inputs or ()))
+
+
+class RouteComparison(Struct, kw_only=True):
+    """The comparisons of one route."""
+
+    compared: int = 0
+    """Times the cache would have answered, and the handler's answer was compared."""
+    different: int = 0
+
+
+class ShadowReport(Struct, kw_only=True):
+    """The comparisons of a process, or of several. `str()` gives a text for people."""
+
+    routes: dict[str, RouteComparison] = field(default_factory=dict[str, RouteComparison])
+    """By template."""
+    differences: list[Difference] = field(default_factory=list[Difference])
+    misses: int = 0
+    """Times the cache would have asked the handler."""
+    overtaken: int = 0
+    """Comparisons that do not count: a write was under way, or the handler failed."""
+
+    @property
+    def compared(self) -> int:
+        """All comparisons."""
+        return sum(route.compared for route in self.routes.values())
+
+    @property
+    def different(self) -> int:
+        """Comparisons in which the answers differed."""
+        return sum(route.different for route in self.routes.values())
+
+    def count(self, route: str, found: Sequence[str], seen: Circumstances) -> list[Difference]:
+        """Count a comparison; return the differences that were counted."""
+        counts = self.routes.setdefault(route, RouteComparison())
+        counts.compared += 1
+        counts.different += bool(found)
+        counted = [self.difference(route, what) for what in found]
+        for difference in counted:
+            difference.see(seen)
+            difference.sole += len(found) == 1
+        for other in self.differences:
+            if other.route == route and other.what not in found:
+                for name in seen.names:
+                    other.innocent[name] = other.innocent.get(name, 0) + 1
+        return counted
+
+    def withdraw(self, route: str, what: str) -> None:
+        """Take back a difference that turned out to be one of every two answers."""
+        for known in [d for d in self.differences if (d.route, d.what) == (route, what)]:
+            self.differences.remove(known)
+            self.routes[route].different -= known.sole
+
+    def difference(self, route: str, what: str) -> Difference:
+        """Return the difference of this route; beyond a bound, one for all others."""
+        for known in self.differences:
+            if (known.route, known.what) == (route, what):
+                return known
+        if len(self.differences) >= _MOST:
+            return Difference(route=route, what=what)
+        made = Difference(route=route, what=what)
+        self.differences.append(made)
+        return made
+
+    def add(self, other: "ShadowReport") -> None:
+        """Add the comparisons of another process."""
+        self.misses += other.misses
+        self.overtaken += other.overtaken
+        for name, counts in other.routes.items():
+            mine = self.routes.setdefault(name, RouteComparison())
+            mine.compared += counts.compared
+            mine.different += counts.different
+        for one in other.differences:
+            self.difference(one.route, one.what).add(one)
+
+    def __str__(self) -> str:
+        counts = (
+            f"{self.compared} answers compared, {self.different} differ; {self.misses} would have "
+            f"been misses, {self.overtaken} do not count"
+        )
+        found = sorted(self.differences, key=lambda one: -one.count)
+        return "\n".join([counts, *(f"  {one}" for one in found)])
+
+
+def together(reports: Iterable[ShadowReport]) -> ShadowReport:
+    """Return the sum of reports."""
+    added = ShadowReport()
+    for report in reports:
+        added.add(report)
+    return added

@@ -1,0 +1,228 @@
+"""Shadow: the handlers answer, and the cache says what it would have answered.
+
+With `CACHE_SHADOW` every GET is compared, with `CACHE_VERIFY` a share of them.
+"""
+
+import logging
+from typing import Final, final
+from weakref import WeakValueDictionary
+
+from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from maxage.cache.bounded_memo import BoundedMemo
+from maxage.cache.cache import Cache
+from maxage.cache.lookup import is_current
+from maxage.cache.targets import Targets
+from maxage.errors import StoreUnavailableError
+from maxage.insight.label import label_of
+from maxage.observe.counters import UNKNOWN_ROUTE
+from maxage.reads import trial
+from maxage.reads.fast_path import FastPath
+from maxage.reads.trial import Answered
+from maxage.rfc9111.decisions import Serve
+from maxage.rfc9111.message import Headers
+from maxage.rfc9111.unsafe_methods import is_unsafe
+from maxage.shadow.compare import differences
+from maxage.shadow.inputs import differing, inputs_of
+from maxage.shadow.publisher import publish
+from maxage.shadow.report import Circumstances, ShadowReport, together
+from maxage.shadow.volatile import Volatile
+from maxage.shadow.writes import Writes
+from maxage.store.entry import Entry
+
+logger = logging.getLogger("maxage")
+
+_MOST_LOGGED: Final = 100
+"""Differences that a process logs."""
+_PUBLISH_SECONDS: Final = 1.0
+_OF_A_CONDITION: Final = frozenset({206, 304, 412, 416})
+"""Statuses that answer the conditions of one request."""
+
+
+@final
+class Shadow:
+    """Compares the answers of one middleware with what its cache would have said."""
+
+    def __init__(self, cache: Cache, targets: Targets) -> None:
+        self.report: Final = ShadowReport()
+        self.cache: Final = cache
+        self.writes: Final = Writes(cache)
+        self._targets: Final = targets
+        self._filled: Final[BoundedMemo[dict[str, int]]] = BoundedMemo()
+        """The inputs of the request that filled each entry."""
+        self._volatile: Final = Volatile()
+        self._logged: Final[set[tuple[str, str]]] = set()
+        self._publishes = False
+        settings = cache.settings
+        self.secret_names: Final = frozenset(
+            name.lower().replace("_", "-").encode() for name in settings.cache_credential_headers
+        )
+        self._share: Final = 1.0 if settings.cache_shadow else settings.cache_verify
+
+    # the requests
+
+    def begin(self, scope: Scope) -> "_Shadowed | None":
+        """Return the observation of a request; None: it is no sample."""
+        if self._share < 1.0 and self.cache.draw() >= self._share:
+            return None
+        return _Shadowed(self, scope)
+
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """Return the application, with its writes noted."""
+
+        async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http" or not is_unsafe(scope["method"]):
+                await app(scope, receive, send)
+                return
+            status = 500
+
+            async def sending(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                await send(message)
+
+            label, mark = label_of(scope, self.secret_names), self.writes.begin()
+            headers = Headers.of(tuple(map(tuple, scope["headers"])))
+            match = self._targets.match(scope, headers)
+            try:
+                await app(scope, receive, sending)
+            finally:
+                route = None if match is None else match.route.template
+                self.writes.end(mark, route, label, status)
+
+        return noting
+
+    # the comparison
+
+    async def compare(self, answered: Answered, scope: Scope) -> None:
+        """Compare the handler's answer with the stored response that would have answered."""
+        entry, decision = answered.reading.found.entry, answered.decision
+        inputs = inputs_of(scope, answered.reading.target.rules)
+        if entry is None or not isinstance(decision, Serve) or decision.stale:
+            self.report.misses += 1
+        elif (found := self._differences(answered, entry)) is not None:
+            await self._judge(answered, entry, found, inputs)
+        if answered.capture.entry is not None:
+            self._filled.remember((answered.capture.entry.key,), inputs)
+        if self.cache.store.shared and not self._publishes:
+            self._publishes = True
+            self.cache.background.call_later(_PUBLISH_SECONDS, self._publish)
+
+    def _publish(self) -> None:
+        self._publishes = False
+        self.cache.background.spawn(publish(self.cache, self.report))
+
+    def _differences(self, answered: Answered, entry: Entry) -> tuple[str, ...] | None:
+        """Return in what the answers differ; None: they cannot be compared."""
+        stored, fresh = entry.stored, answered.capture.entry
+        if answered.reading.request.method == "HEAD" or answered.reading.found.softened:
+            return None
+        status, headers, body = answered.status, answered.headers, answered.body
+        if fresh is not None:
+            status, headers, body = fresh.stored.status, fresh.stored.headers, fresh.stored.body
+        elif status in _OF_A_CONDITION:
+            return None
+        if status in (0, 429) or status >= 500:
+            # A failure of the moment, in which a stored response helps.
+            self.report.overtaken += 1
+            return None
+        return differences(
+            (stored.status, stored.headers, stored.body),
+            (status, headers, body),
+            answered.reading.target.rules.exchange_fields,
+        )
+
+    async def _judge(
+        self, answered: Answered, entry: Entry, found: tuple[str, ...], inputs: dict[str, int]
+    ) -> None:
+        """Count a comparison, with what may have caused a difference."""
+        target, scope = answered.reading.target, answered.reading.scope
+        route = UNKNOWN_ROUTE if target.route is None else target.route.template
+        found = self._volatile.without(route, found, entry.stored.headers, answered.headers)
+        for what in [one.what for one in self.report.differences if one.route == route]:
+            if self._volatile.is_volatile(route, what):
+                self.report.withdraw(route, what)
+        if found and not await self._still_valid(entry):
+            self.report.overtaken += 1
+            return
+        writes = await self.writes.since(entry.stored.request_time)
+        before = self._filled.get((entry.key,))
+        seen = Circumstances(
+            write=writes[0].route if writes else None,
+            inputs=None if before is None else differing(before, inputs),
+            example=label_of(scope, self.secret_names),
+        )
+        for difference in self.report.count(route, found, seen):
+            key = route, difference.what
+            is_known = key in self._logged or len(self._logged) >= _MOST_LOGGED
+            if not is_known and self._volatile.is_settled(route, difference.what):
+                self._logged.add(key)
+                logger.warning("Shadow: %s", str(difference))
+
+    async def _still_valid(self, entry: Entry) -> bool:
+        """Return whether the entry is still valid, now that writes under way have purged."""
+        await self.writes.pass_by()
+        groups = [group for group, _ in entry.tokens]
+        try:
+            reply = await self.cache.store.read((), groups)
+        except StoreUnavailableError:
+            return False
+        return is_current(entry, dict(zip(groups, reply.tokens, strict=True)), ())
+
+
+@final
+class _Shadowed:
+    """One request whose answer is compared."""
+
+    def __init__(self, shadow: Shadow, scope: Scope) -> None:
+        self._shadow: Final = shadow
+        self.scope: Scope = scope
+
+    def admitted(self) -> None:
+        """Do nothing."""
+
+    def sent(self) -> None:
+        """Do nothing."""
+
+    async def answered(self, answered: Answered) -> None:
+        """Compare."""
+        await self._shadow.compare(answered, self.scope)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@final
+class _Shadows:
+    """The shadows of all middlewares of this process; each lives as long as its middleware."""
+
+    def __init__(self) -> None:
+        self.by_cache: Final[WeakValueDictionary[int, Shadow]] = WeakValueDictionary()
+        self._observes = False
+
+    def begin(self, fast_path: FastPath, scope: Scope) -> _Shadowed | None:
+        """Return the observation of a request; None: its middleware has no shadow."""
+        shadow = self.by_cache.get(id(fast_path.cache))
+        return None if shadow is None else shadow.begin(scope)
+
+    def add(self, shadow: Shadow) -> None:
+        """Let a shadow see the requests of its middleware."""
+        self.by_cache[id(shadow.cache)] = shadow
+        if not self._observes:
+            self._observes = True
+            trial.observe(self)
+
+
+_shadows: Final = _Shadows()
+
+
+def shadowed(app: ASGIApp, cache: Cache, targets: Targets) -> ASGIApp:
+    """Compare the requests of a middleware; return its application, whose writes are noted."""
+    shadow = Shadow(cache, targets)
+    _shadows.add(shadow)
+    return shadow.around(app)
+
+
+def report() -> ShadowReport:
+    """Return the comparisons of this process, those of all its middlewares together."""
+    return together(shadow.report for shadow in tuple(_shadows.by_cache.values()))
