@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import (
 
 from app.models import Base, Item
 from app.seed import seed_items
+from maxage.sqlalchemy import instrument
 
 # Any number that no other program uses for an advisory lock.
 FIRST_START_LOCK = 6_297_729
@@ -53,6 +54,8 @@ class Database:
         self.engine = create_async_engine(url, connect_args=options, pool_pre_ping=not is_sqlite)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         event.listen(self.engine.sync_engine, "do_connect", self._connect)
+        # A commit purges what was read from its tables, also one of a script that does the same.
+        instrument(self.engine)
 
     def _connect(self, dialect: Dialect, _record: Any, positional: Any, named: Any) -> Any:
         """Connect; turn any error of the driver or the network into `DatabaseUnavailableError`."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import UUID
 
 from sqlalchemy import Engine, ForeignKey, create_engine, event, select
 from sqlalchemy.orm import (
@@ -87,6 +88,21 @@ class Ledger(Base):
 
 
 Ledger.latest = column_property(select(Order.id).limit(1).correlate(None).scalar_subquery())
+
+
+class Node(Base):
+    """Goes with its parent, which is in the same table."""
+
+    __tablename__ = "nodes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("nodes.id", ondelete="CASCADE"))
+
+
+class Token(Base):
+    """Has a UUID for its key."""
+
+    __tablename__ = "tokens"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
 
 
 class Shop:

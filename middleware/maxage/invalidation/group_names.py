@@ -14,7 +14,10 @@ ORPHAN_GROUP: Final = "o"
 """The group of all reads that no write is known for; every write renews it."""
 TABLE_TAG: Final = "sql"
 """The first part of the tags of databases and their tables; see `maxage.sqlalchemy`."""
+ROW_TAG: Final = "row"
+"""The first part of the tags of their rows."""
 _TABLE_STEM: Final = f"g:{TABLE_TAG}:"
+_ROW_STEM: Final = f"g:{ROW_TAG}:"
 
 
 def path_group(path: str) -> str:
@@ -43,6 +46,11 @@ def tag_group(tag: str) -> str:
 def is_table_group(group: str) -> bool:
     """Return whether it is the group of a database or of a table."""
     return group.startswith(_TABLE_STEM)
+
+
+def is_row_group(group: str) -> bool:
+    """Return whether it is the group of a row."""
+    return group.startswith(_ROW_STEM)
 
 
 def named_groups(name: str, *, mounted_at: str = "") -> tuple[str, ...]:

@@ -1,11 +1,13 @@
-"""The groups of a database and of its tables. They are tags, so that they can be purged by hand.
+"""The groups of a database, its tables and rows. They are tags, so that they can be purged by hand.
 
-    sql:shop:orders   the table `orders`: a response that read it is in the group
-    sql:shop          all responses that read from the database
-    sql:shop:*        responses that read from it, and it is unknown which tables
+    sql:shop            all responses that read from the database
+    sql:shop:*          responses that read from it, and it is unknown which tables
+    sql:shop:orders     responses that read the table `orders`, whichever rows
+    sql:shop:orders:*   responses that read single rows of it, by their keys
+    row:shop:orders:7   responses that read this row
 
-A write purges the groups of its tables and `sql:shop:*`. One whose tables are unknown purges
-`sql:shop`.
+A write purges `sql:shop:*`, `sql:shop:orders`, and the rows that it changes, or `sql:shop:orders:*`
+where it is unknown which these are. One whose tables are unknown purges `sql:shop`.
 """
 
 from collections.abc import Iterable
@@ -14,7 +16,7 @@ from typing import Any, Final, final
 
 from sqlalchemy.engine import URL
 
-from maxage.invalidation.group_names import TABLE_TAG, tag_group
+from maxage.invalidation.group_names import ROW_TAG, TABLE_TAG, tag_group
 
 _SCHEMA_IS_DATABASE: Final = frozenset({"mysql", "mariadb"})
 
@@ -43,13 +45,27 @@ class DatabaseGroups:
             found |= {_group(database): None, _group(database, table.name): None}
         return tuple(found)
 
+    def read_around_rows(self, table: Any) -> tuple[str, ...]:
+        """Return the groups of a response that read rows of a table, besides those of the rows."""
+        database = self._database_of(table)
+        return _group(database), _group(database, table.name, "*")
+
+    def row(self, table: Any, key: str) -> str:
+        """Return the group of a row."""
+        return tag_group(f"{ROW_TAG}:{self._database_of(table)}:{table.name}:{key}".lower())
+
     def changed(self, tables: Iterable[Any]) -> tuple[str, ...]:
         """Return the groups that a change of these tables purges."""
         found: dict[str, None] = {}
         for table in tables:
-            database = self._database_of(table)
-            found |= {_group(database, table.name): None, _group(database, "*"): None}
+            rows = _group(self._database_of(table), table.name, "*")
+            found |= dict.fromkeys((*self.changed_around_rows(table), rows))
         return tuple(found)
+
+    def changed_around_rows(self, table: Any) -> tuple[str, ...]:
+        """Return the groups that a change of rows of a table purges, besides those of the rows."""
+        database = self._database_of(table)
+        return _group(database, table.name), _group(database, "*")
 
     def _database_of(self, table: Any) -> str:
         schema = getattr(table, "schema", None)

@@ -12,14 +12,14 @@ from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from maxage.errors import SettingsError
-from maxage.invalidation.dependencies import current_dependencies
-from maxage.sqlalchemy.autocommit import is_autocommit
+from maxage.invalidation.dependencies import Dependencies, current_dependencies
 from maxage.sqlalchemy.commit_purge import CommitPurge
 from maxage.sqlalchemy.database_groups import DatabaseGroups, database_name
-from maxage.sqlalchemy.reading import note_old_rows, note_read
-from maxage.sqlalchemy.statement_groups import groups_of
+from maxage.sqlalchemy.isolation import is_autocommit, shows_latest
+from maxage.sqlalchemy.reading import note_old_rows, note_read, note_rows
+from maxage.sqlalchemy.statement_groups import Groups, groups_of
 from maxage.sqlalchemy.statement_tables import record_tables
-from maxage.sqlalchemy.transaction import transaction_of
+from maxage.sqlalchemy.transaction import Transaction, transaction_of
 from maxage.sqlalchemy.transaction_ends import TransactionEnds
 
 _KEY: Final = "_maxage"
@@ -79,14 +79,12 @@ class _Hooks:
         """Note what a statement reads and changes, before it runs."""
         _parameters, context, _many = rest
         transaction = transaction_of(connection.info)
-        groups = groups_of(self.database, sql, None if context is None else context.compiled)
+        groups = groups_of(self.database, sql, context)
         request = current_dependencies.get()
         if request is not None and (groups.read or groups.changed):
-            # The answer to a write may be stored as that of a GET.
-            changed = groups.changed if request.mutating else ()
-            note_read(request, self.database, (*groups.read, *changed))
-            if transaction.began_before(request) and not is_autocommit(connection):
-                note_old_rows(request, transaction)
+            self._note(request, connection, transaction, groups)
+        if not groups.read and not groups.changed and "isolation" in sql.lower():
+            transaction.has_own_isolation = True
         transaction.begin(request)
         if groups.changed:
             transaction.change(groups.changed)
@@ -95,6 +93,26 @@ class _Hooks:
         elif groups.changed and is_autocommit(connection):
             transaction.committed = tuple({*transaction.committed, *groups.changed})
             transaction.open_purge(CommitPurge(groups.changed))
+
+    def _note(
+        self,
+        request: Dependencies,
+        connection: Connection,
+        transaction: Transaction,
+        groups: Groups,
+    ) -> None:
+        """Let the response of a request belong to what a statement reads."""
+        # The answer to a write may be stored as that of a GET.
+        read = (*groups.read, *groups.changed) if request.mutating else groups.read
+        if groups.rows and not request.mutating:
+            is_told = not transaction.is_begun or (
+                shows_latest(connection) and not transaction.has_own_isolation
+            )
+            if is_told and note_rows(request, groups.rows):
+                read = groups.around_rows
+        note_read(request, self.database, read)
+        if transaction.began_before(request) and not is_autocommit(connection):
+            note_old_rows(request, transaction)
 
     def _ended(self, connection: Connection, *_: Any) -> None:
         """Purge at once where a statement is a transaction of its own, or commits one."""

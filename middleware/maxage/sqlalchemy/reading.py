@@ -3,18 +3,27 @@
 The tokens of a response's tables are those of its lookup, which is before its handler runs. So a
 table that the lookup did not foresee keeps the response from being stored; its route foresees it
 the next time. And rows of a transaction that began before the lookup may be older than the tokens.
+
+The tokens of rows are read before the statement, where that shows what is committed by then.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
+
+from maxage.errors import SettingsError, StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies
-from maxage.invalidation.group_names import is_table_group
+from maxage.invalidation.group_names import is_row_group, is_table_group
 from maxage.sqlalchemy.database_groups import DatabaseGroups
 from maxage.sqlalchemy.transaction import Transaction
+from maxage.store_factory import sync_half
 
 MOST_TABLES: Final = 16
 """Groups of tables of one response; with more it belongs to all tables of the database."""
+MOST_ROWS: Final = 4
+"""Rows of one response; with more it belongs to their tables."""
 
 
 def note_read(request: Dependencies, database: DatabaseGroups, groups: Sequence[str]) -> None:
@@ -30,6 +39,30 @@ def note_read(request: Dependencies, database: DatabaseGroups, groups: Sequence[
         if outer.authority is not inner.authority:
             # A purge of the one store does not reach the other.
             outer.unprotected = True
+
+
+def note_rows(request: Dependencies, rows: Sequence[str]) -> bool:
+    """Let the response of a request belong to rows, whose tokens are read now; return whether so.
+
+    The caller then runs the statement. It must not show what was there before.
+    """
+    new = [row for row in rows if row not in request.read]
+    if len(new) + sum(map(is_row_group, request.read)) > MOST_ROWS:
+        return False
+    store = request.store
+    try:
+        if in_greenlet() and store.shared:
+            tokens = await_only(store.read((), new)).tokens
+        else:
+            tokens = sync_half(store).read_now((), new).tokens
+    except StoreUnavailableError:
+        tokens = [None] * len(new)
+    except SettingsError:
+        # A store that can only be awaited.
+        return False
+    for row, token in zip(new, tokens, strict=True):
+        request.depend(row, token)
+    return True
 
 
 def note_old_rows(request: Dependencies, transaction: Transaction) -> None:

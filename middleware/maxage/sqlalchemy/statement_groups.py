@@ -1,43 +1,93 @@
 """The groups of what one statement reads and changes."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy.sql.compiler import DDLCompiler
 
 from maxage.sqlalchemy.database_groups import DatabaseGroups
 from maxage.sqlalchemy.sql_text import Effect, effect_of_text
-from maxage.sqlalchemy.statement_tables import Groups, NamedTables, RecordingCompiler, cascaded
+from maxage.sqlalchemy.statement_row import RowPlace, row_keys, row_place
+from maxage.sqlalchemy.statement_tables import RecordingCompiler, cascades
+
+
+class Groups(NamedTuple):
+    """The groups of what one execution of a statement reads and changes."""
+
+    read: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    commits: bool = False
+    """Whether it may commit what was changed before."""
+    rows: tuple[str, ...] = ()
+    """The rows that it reads, where it reads nothing else; their tokens have to be read first."""
+    around_rows: tuple[str, ...] = ()
+    """What it reads besides these rows."""
+
+
+class _Plan(NamedTuple):
+    """What is the same for each execution of a compiled statement."""
+
+    groups: Groups
+    place: RowPlace | None = None
+    changed_around: tuple[str, ...] = ()
+    """What it changes besides its rows, if it changes them."""
+
 
 _NOTHING: Final = Groups()
+_PLAN: Final = "maxage_plan"
 
 
-def groups_of(database: DatabaseGroups, sql: str, compiled: Any) -> Groups:
-    """Return the groups of a statement.
+def groups_of(database: DatabaseGroups, sql: str, context: Any) -> Groups:
+    """Return the groups of one execution of a statement.
 
     Args:
         database: the groups of its database.
         sql: its text.
-        compiled: the compiled statement that SQLAlchemy made the text from; None: the text is the
-            user's own.
+        context: SQLAlchemy's, of the execution.
     """
+    compiled = None if context is None else context.compiled
     if isinstance(compiled, RecordingCompiler):
-        named = compiled.named_tables
-        if named.groups is None:
-            named.groups = _of_tables(database, sql, named)
-        return named.groups
+        plan: _Plan | None = vars(compiled).get(_PLAN)
+        if plan is None:
+            plan = vars(compiled)[_PLAN] = _plan(database, sql, compiled)
+        return plan.groups if plan.place is None else _of_rows(database, plan, plan.place, context)
     if isinstance(compiled, DDLCompiler):
         return Groups(changed=(database.whole,), commits=True)
     return _of_text(database, sql)
 
 
-def _of_tables(database: DatabaseGroups, sql: str, named: NamedTables) -> Groups:
+def _plan(database: DatabaseGroups, sql: str, compiled: RecordingCompiler) -> _Plan:
+    named = compiled.named_tables
     text = _of_text(database, sql) if named.has_text else _NOTHING
-    read, changed = database.read(named.read), database.changed(cascaded(named.changed))
-    return Groups(
-        read=tuple(dict.fromkeys((*read, *text.read))),
-        changed=tuple(dict.fromkeys((*changed, *text.changed))),
+    along = cascades(named.changed)
+    others = database.changed(along)
+    changed = database.changed(table for table, _ in named.changed)
+    groups = Groups(
+        read=_each_once(*database.read(named.read), *text.read),
+        changed=_each_once(*changed, *others, *text.changed),
         commits=text.commits,
     )
+    place = row_place(compiled)
+    if place is None:
+        return _Plan(groups)
+    if not named.changed:
+        return _Plan(groups._replace(around_rows=database.read_around_rows(place.table)), place)
+    around = database.changed_around_rows(place.table)
+    # Where foreign keys change the same table, other rows of it may change.
+    return _Plan(groups) if place.table in along else _Plan(groups, place, (*around, *others))
+
+
+def _of_rows(database: DatabaseGroups, plan: _Plan, place: RowPlace, context: Any) -> Groups:
+    keys = row_keys(place, context.compiled_parameters)
+    if keys is None:
+        return plan.groups._replace(around_rows=())
+    rows = tuple(database.row(place.table, key) for key in keys)
+    if plan.changed_around:
+        return plan.groups._replace(changed=_each_once(*rows, *plan.changed_around))
+    return plan.groups._replace(rows=rows)
+
+
+def _each_once(*groups: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(groups))
 
 
 def _of_text(database: DatabaseGroups, sql: str) -> Groups:

@@ -8,7 +8,7 @@ subqueries of column properties, and CTEs that change something.
 # pyright: reportUnknownArgumentType=false
 # SQLAlchemy's compiler has few types.
 
-from typing import Any, Final, Literal, NamedTuple, cast, final
+from typing import Any, Final, Literal, cast, final
 
 from sqlalchemy import ForeignKeyConstraint, Table
 from sqlalchemy.engine import Dialect
@@ -23,15 +23,6 @@ _MULTIPLE: Final = frozenset({"mysql", "mariadb"})
 """Dialects whose UPDATE may change each table that it names."""
 
 
-class Groups(NamedTuple):
-    """The groups of what one statement reads and changes."""
-
-    read: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    commits: bool = False
-    """Whether it may commit what was changed before."""
-
-
 @final
 class NamedTables:
     """The tables that one compiled statement names."""
@@ -40,10 +31,10 @@ class NamedTables:
         self.read: Final[dict[Any, None]] = {}
         """`Table`s, and the lightweight ones of `table()`."""
         self.changed: Final[set[tuple[Any, Change]]] = set()
+        self.places = 0
+        """How often the statement names a table that it reads."""
         self.has_text = False
         """Whether the statement has text of the user's that may name others."""
-        self.groups: Groups | None = None
-        """Their groups, once they are known."""
 
 
 class RecordingCompiler(SQLCompiler):
@@ -59,6 +50,7 @@ class RecordingCompiler(SQLCompiler):
     def visit_table(self, table: Any, *args: Any, **more: Any) -> Any:
         """Note a table that the SQL names."""
         self.named_tables.read[table] = None
+        self.named_tables.places += 1
         return _untyped(super()).visit_table(table, *args, **more)
 
     def visit_insert(self, insert_stmt: Any, *args: Any, **more: Any) -> Any:
@@ -124,17 +116,18 @@ def record_tables(dialect: Dialect) -> None:
         own.statement_compiler = type(f"Recording{base.__name__}", (RecordingCompiler, base), {})
 
 
-def cascaded(changed: set[tuple[Any, Change]]) -> set[Any]:
-    """Return the changed tables, with those that their foreign keys let the database change."""
-    found, waiting = set[tuple[Any, Change]](), list(changed)
+def cascades(changed: set[tuple[Any, Change]]) -> set[Any]:
+    """Return the tables that the database changes by foreign keys, where these are changed."""
+    seen, found, waiting = set[tuple[Any, Change]](), set[Any](), list(changed)
     while waiting:
         table, change = waiting.pop()
-        if (table, change) in found:
+        if (table, change) in seen or change == "insert" or not isinstance(table, Table):
             continue
-        found.add((table, change))
-        if change != "insert" and isinstance(table, Table):
-            waiting += _referring(table, change)
-    return {table for table, _ in found}
+        seen.add((table, change))
+        referring = _referring(table, change)
+        found.update(other for other, _ in referring)
+        waiting += referring
+    return found
 
 
 def _referring(table: Table, change: Change) -> list[tuple[Any, Change]]:

@@ -13,12 +13,15 @@ _KEY: Final = "maxage.transaction"
 class Transaction:
     """The transaction of one connection, with its savepoints."""
 
-    __slots__ = ("_begun", "_levels", "_purge", "_reader", "committed", "unseen_users")
+    __slots__ = (
+        "_levels", "_purge", "_reader", "committed", "has_own_isolation", "is_begun",
+        "unseen_users",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._levels: list[tuple[str, dict[str, None]]] = [("", {})]
         """The groups that were changed since the beginning, and since each open savepoint."""
-        self._begun = False
+        self.is_begun = False
         """Whether a statement has run: the database may show what was there then."""
         self._reader: Dependencies | None = None
         """The request in which the first statement ran."""
@@ -26,6 +29,8 @@ class Transaction:
         """The purge of the statement that runs, if that commits."""
         self.committed: tuple[str, ...] = ()
         """The groups that were changed by statements that are transactions of their own."""
+        self.has_own_isolation = False
+        """Whether SQL text has chosen the connection's isolation level."""
         self.unseen_users = 0
         """How many use the connection of the driver without a `Connection`."""
 
@@ -40,17 +45,17 @@ class Transaction:
 
     def begin(self, reader: Dependencies | None) -> None:
         """Note a statement, and in which request the first one ran."""
-        if not self._begun:
-            self._begun, self._reader = True, reader
+        if not self.is_begun:
+            self.is_begun, self._reader = True, reader
 
     def began_before(self, reader: Dependencies) -> bool:
         """Return whether it began before the request, so that it may show older rows."""
-        return self._begun and self._reader is not reader
+        return self.is_begun and self._reader is not reader
 
     def end(self) -> None:
         """Forget all: it was committed or rolled back."""
         self._levels = [("", {})]
-        self._reader, self._begun, self.committed = None, False, ()
+        self._reader, self.is_begun, self.committed = None, False, ()
 
     # statements that commit
 

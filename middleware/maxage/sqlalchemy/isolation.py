@@ -1,4 +1,4 @@
-"""Whether each statement of a connection is a transaction of its own."""
+"""What a connection's isolation level means for its statements."""
 
 from typing import Any
 
@@ -10,21 +10,25 @@ def is_autocommit(connection: Connection) -> bool:
 
     The option of SQLAlchemy counts, and the state of the driver.
     """
+    commits = _chosen_level(connection) == "AUTOCOMMIT" or _driver_commits(connection)
+    return commits and not _is_open(connection)
+
+
+def shows_latest(connection: Connection) -> bool:
+    """Return whether each statement shows what is committed when it begins."""
+    level = _chosen_level(connection) or connection.default_isolation_level
+    return level == "READ COMMITTED" or is_autocommit(connection)
+
+
+def _chosen_level(connection: Connection) -> str | None:
     chosen = connection.get_execution_options().get("isolation_level")
-    dialect: Any = connection.dialect
-    if chosen is None:
-        chosen = getattr(dialect, "_on_connect_isolation_level", None)
-    return (chosen == "AUTOCOMMIT" or _driver_commits(connection)) and not _is_open(connection)
+    return chosen or getattr(connection.dialect, "_on_connect_isolation_level", None)
 
 
 def _driver_commits(connection: Connection) -> bool:
-    # SQLAlchemy has it since 2.0.43, for most drivers.
     dialect: Any = connection.dialect
-    detect = getattr(dialect, "detect_autocommit_setting", None)
-    if detect is None:
-        return False
     try:
-        return bool(detect(connection.connection.dbapi_connection))
+        return bool(dialect.detect_autocommit_setting(connection.connection.dbapi_connection))
     except NotImplementedError:
         return False
 
