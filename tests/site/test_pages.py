@@ -113,6 +113,15 @@ def test_the_names_of_the_library_are_public() -> None:
             assert set(names.split(", ")) <= set(maxage.__all__), block
 
 
+def test_the_reference_has_every_module_that_the_pages_import() -> None:
+    """Each module of the library that a reader may import is explained there."""
+    text = "".join(block.text for block in all_blocks("python"))
+    imported = set(re.findall(r"^ *from (maxage[.\w]*) import", text, re.MULTILINE))
+    assert (
+        imported - set(re.findall(r"^::: (\S+)$", page("docs/reference.md"), re.MULTILINE)) == set()
+    )
+
+
 @pytest.mark.parametrize("name", pages())
 def test_its_links_lead_somewhere(name: str) -> None:
     """To a file of the project, and a heading of it."""
