@@ -16,7 +16,7 @@ from app.database import Database, DatabaseUnavailableError
 from app.home import home_page
 from app.settings import AppSettings
 from maxage import CacheMiddleware, CacheSettings, SettingsError, __version__, cached
-from maxage.fastapi import admin_router, health_router, metrics_router
+from maxage.fastapi import admin_router, document_cache, health_router, metrics_router
 
 TITLE = "MonitorPy API"
 PREFIX = "/api/v1"
@@ -72,6 +72,7 @@ def create_app(settings: AppSettings | None = None, cache: CacheSettings | None 
     app.add_middleware(PlainStart)
     # The outermost one, so that the fast lane of `maxage.uvicorn` leads to it.
     app.add_middleware(CacheMiddleware, settings=cache)
+    document_cache(app)
     return app
 
 
