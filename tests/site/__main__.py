@@ -15,6 +15,8 @@ from pathlib import Path
 from tests.support.documents import ROOT
 
 FOLDER = ROOT / "build" / "site"
+ELSEWHERE = {"changelog.md": "CHANGELOG.md", "contributing.md": ".github/CONTRIBUTING.md"}
+"""Pages whose source has its place outside of docs/."""
 
 
 def build(folder: Path = FOLDER) -> Path:
@@ -29,8 +31,9 @@ def build(folder: Path = FOLDER) -> Path:
     (pages / "zensical.toml").unlink()
     library = os.path.relpath(ROOT / "middleware", folder)
     (folder / "zensical.toml").write_text(settings.replace("../../middleware", library))
-    changes = (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "](")
-    (pages / "changelog.md").write_text(changes)
+    for name, source in ELSEWHERE.items():
+        text = re.sub(r"\]\((\.\./)?docs/", "](", (ROOT / source).read_text())
+        (pages / name).write_text(text)
     for page in pages.rglob("*.md"):
         page.write_text(within(page.read_text(), page.parent, pages))
     command = [str(Path(sys.executable).parent / "zensical"), "build", "--strict", "--clean"]

@@ -45,6 +45,13 @@ def wrong(words: list[str]) -> str | None:
     return check(words[1:])
 
 
+def wrong_name(program: str, name: str) -> str | None:
+    """What is wrong with the name of a task or command, or None."""
+    if program == "poe":
+        return _poe([name])
+    return None if name in _maxage_commands() else f"there is no command {name}"
+
+
 def _pip(words: list[str]) -> str | None:
     named = re.search(r"(?:maxage|\.)\[([a-z,]+)\]", " ".join(words))
     extras = set(named[1].split(",")) if named else set[str]()
@@ -63,11 +70,15 @@ def _python(words: list[str]) -> str | None:
 
 
 def _maxage(words: list[str]) -> str | None:
+    command = _maxage_commands().get(words[0])
+    return _parsed(command, words) if command else f"there is no command {words[0]}"
+
+
+def _maxage_commands() -> dict[str, click.Command]:
     from maxage.cli.commands import program
 
     group: Any = typer.main.get_command(program)
-    command = group.commands.get(words[0])
-    return _parsed(command, words) if command else f"there is no command {words[0]}"
+    return group.commands
 
 
 def _uvicorn(words: list[str]) -> str | None:

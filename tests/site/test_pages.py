@@ -15,15 +15,15 @@ import pytest
 
 import maxage
 from maxage import CacheSettings
-from tests.site.__main__ import build
-from tests.site.commands import commands, wrong
+from tests.site.__main__ import ELSEWHERE, build
+from tests.site.commands import commands, wrong, wrong_name
 from tests.site.pages import Block, blocks, pages
 from tests.site.written import written
 from tests.support.documents import ROOT, page
 
 RUN = {"python", "sh", "console", "env"}
 SHOWN = {"http", "ini", "json", "mermaid", "nginx", "promql", "text", "toml", "yaml"}
-ELSEWHERE = {"DATABASE_URL", "HOST", "PORT", "PROMETHEUS_MULTIPROC_DIR", "WEB_CONCURRENCY"}
+NOT_OURS = {"DATABASE_URL", "HOST", "PORT", "PROMETHEUS_MULTIPROC_DIR", "WEB_CONCURRENCY"}
 """Variables that are not the library's."""
 
 
@@ -85,7 +85,14 @@ def test_its_variables_are_settings(block: Block, tmp_path: Path) -> None:
     file.write_text("\n".join(lines))
     CacheSettings(_env_file=file)
     names = set(re.findall(r"^([A-Z_]+)=", block.text, re.MULTILINE))
-    assert names <= {name.upper() for name in CacheSettings.model_fields} | ELSEWHERE
+    assert names <= {name.upper() for name in CacheSettings.model_fields} | NOT_OURS
+
+
+def test_the_commands_in_the_text_exist() -> None:
+    """Each task of poe, and each command of maxage, that a page names between backticks."""
+    text = "\n".join(map(page, pages()))
+    named = re.findall(r"`((?:poe|maxage) [a-z-]+)[ `]", text)
+    assert [said for one in sorted(set(named)) if (said := wrong_name(*one.split()))] == []
 
 
 def test_each_block_says_what_it_is() -> None:
@@ -152,7 +159,7 @@ def test_the_navigation_has_every_page() -> None:
     """A page that is missing there is not found on the site."""
     settings = tomllib.loads(page("docs/zensical.toml"))
     listed = in_nav(settings["project"]["nav"])
-    there = {name.removeprefix("docs/") for name in pages()[1:]} | {"changelog.md"}
+    there = {name.removeprefix("docs/") for name in pages()[1:]} | set(ELSEWHERE)
     missing = sorted(there - set(listed))
     assert missing == [], f"add {missing} to `nav` in docs/zensical.toml"
     assert sorted(listed) == sorted(there), "a page is listed twice, or is not there"
@@ -181,8 +188,3 @@ def test_every_setting_has_an_effect() -> None:
     code = [p for p in (ROOT / "middleware").rglob("*.py") if p.name != "settings.py"]
     text = "\n".join(path.read_text() for path in code)
     assert [n for n in CacheSettings.model_fields if not re.search(rf"\.{n}\b", text)] == []
-
-
-def test_the_readme_is_short() -> None:
-    """A stranger reads it in some minutes."""
-    assert len(page("README.md").splitlines()) <= 200
