@@ -1,7 +1,7 @@
 """Auditor: an observer that notes what answers depend on, and compares it with their keys."""
 
 import logging
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, Final, final
 
@@ -72,7 +72,8 @@ class _Audited:
         self._judge: Final = judge
         self._outer: Final = scope
         service = fast_path.service
-        self._notes: Final = Notes(_packages(service.targets.routes.table(scope).routes))
+        endpoints = [route.endpoint for route in service.targets.routes.table(scope).routes]
+        self._notes: Final = Notes(packages_of(map(_module_of, (service.app, *endpoints))))
         self._noted: Final = NotedScope(scope, self._notes, service.lifespan_state)
         self.scope: Scope = self._noted
 
@@ -114,8 +115,8 @@ class _Audited:
         self._noted.give_back(self._outer)
 
 
-def _packages(routes: Collection[Any]) -> frozenset[str]:
-    return packages_of({getattr(route.endpoint, "__module__", None) or "" for route in routes})
+def _module_of(thing: Any) -> str:
+    return getattr(thing, "__module__", None) or type(thing).__module__
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from types import CodeType
 from typing import Final, final
 
-from maxage.audit.place import Place, function_of, places, reads_itself
+from maxage.audit.lookups import looked_up
+from maxage.audit.place import Place, places, reads_itself
 
 HEADERS: Final = "headers"
 """The input of an application that reads all headers at once."""
@@ -34,8 +35,8 @@ class Notes:
         """Inputs that `vary_by` read."""
         self._read: Final[dict[tuple[str, str, int], Read]] = {}
         """By name, file and line."""
-        self._whole: Final[dict[CodeType, Read]] = {}
-        """Functions that read all headers or cookies."""
+        self._whole: Final[dict[tuple[tuple[str, int], ...], Read]] = {}
+        """Reads of all headers or cookies, by the line and its caller."""
         self._looped: Final[dict[CodeType, Read]] = {}
         """Functions that go through the header lines; one that compares names reads only these."""
         self.is_keying = True
@@ -50,12 +51,13 @@ class Notes:
     def note_whole(self, name: str) -> None:
         """Note that all headers or cookies are read."""
         if (chain := self._chain(name)) is not None:
-            self._whole.setdefault(function_of(chain), (name, chain))
+            lines = tuple([(place.file, place.line) for place in chain[:2]])
+            self._whole.setdefault(lines, (name, chain))
 
     def note_loop(self) -> None:
         """Note that header lines are gone through; a library that does so looks for one name."""
         if reads_itself(self._packages) and (chain := self._chain(HEADERS)) is not None:
-            self._looped.setdefault(function_of(chain), (HEADERS, chain))
+            self._looped.setdefault(chain[0].code, (HEADERS, chain))
 
     def _chain(self, name: str) -> Chain | None:
         """Return the line that reads; None: no code of the application does, or it makes a key."""
@@ -68,8 +70,16 @@ class Notes:
 
     def read(self) -> list[Read]:
         """Return each input that was read, with the line, once for each line."""
-        whole = [*self._whole.values()]
+        whole = [one for read in self._whole.values() for one in _by_name(*read)]
         lines = {(chain[0].file, chain[0].line) for _, chain in whole}
         named = [read for (_, *line), read in self._read.items() if tuple(line) not in lines]
-        compared = {function_of(chain) for _, chain in named} | self._whole.keys()
-        return [*named, *whole, *(r for code, r in self._looped.items() if code not in compared)]
+        compared = {chain[0].code for _, chain in (*named, *whole)}
+        looped = (read for code, read in self._looped.items() if code not in compared)
+        return [*named, *whole, *(one for read in looped for one in _by_name(*read))]
+
+
+def _by_name(name: str, chain: Chain) -> list[Read]:
+    """Return the reads of single names, where the source shows that there are no others."""
+    names = looked_up(chain)
+    kind = "header" if name == HEADERS else "cookie"
+    return [(name, chain)] if names is None else [(f"{kind}:{one}", chain) for one in names]

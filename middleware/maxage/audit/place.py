@@ -7,7 +7,7 @@ is an ASGI application itself reads for its own purposes: there the search for a
 import inspect
 import os
 import sysconfig
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FrameType
@@ -26,6 +26,7 @@ _FRAMEWORKS: Final = ("starlette", "fastapi", "maxage")
 _ASGI: Final = frozenset({"scope", "receive", "send"})
 _CALLERS: Final = frozenset({"fastapi.routing", "fastapi.dependencies.utils"})
 """Modules that call the application's functions, and read requests for their parameters."""
+_COMPREHENSIONS: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
 _DEEPEST: Final = 4
 """Callers of a line that are kept."""
 
@@ -36,7 +37,7 @@ class Place(Struct, frozen=True):
     file: str
     line: int
     code: CodeType
-    """The function; a comprehension has one of its own."""
+    """The function."""
 
     def __str__(self) -> str:
         path = Path(self.file)
@@ -57,18 +58,15 @@ def places(packages: Collection[str] = ()) -> tuple[Place, ...]:
         code = frame.f_code
         module: str = frame.f_globals.get("__name__", "")
         if _is_own(code.co_filename) or module.partition(".")[0] in packages:
+            if code.co_name in _COMPREHENSIONS and frame.f_back is not None:
+                # Python 3.12 has no frames of their own for most of them.
+                continue
             found.append(Place(code.co_filename, frame.f_lineno, code))
             if len(found) == _DEEPEST:
                 break
         elif found or module in _CALLERS or _is_layer(code):
             break
     return tuple(found)
-
-
-def function_of(chain: tuple[Place, ...]) -> CodeType:
-    """Return the function that reads, also where it does so in a comprehension."""
-    whole = (place.code for place in chain if not place.code.co_name.startswith("<"))
-    return next(whole, chain[0].code)
 
 
 def reads_itself(packages: Collection[str] = ()) -> bool:
@@ -101,6 +99,6 @@ def _is_layer(code: CodeType) -> bool:
     return _ASGI.issubset(names) or "message" in names
 
 
-def packages_of(modules: Collection[str]) -> frozenset[str]:
-    """Return the top-level packages of an application whose endpoints are in these modules."""
+def packages_of(modules: Iterable[str]) -> frozenset[str]:
+    """Return the top-level packages of an application whose parts are in these modules."""
     return frozenset(module.partition(".")[0] for module in modules).difference(_FRAMEWORKS)

@@ -4,13 +4,12 @@ The source is looked at, one statement at a time. A read that only a log sees ch
 """
 
 import ast
-import linecache
-from collections.abc import Iterator
 from enum import Enum
 from functools import lru_cache
 from typing import Final
 
 from maxage.audit.place import Place
+from maxage.audit.source import called, is_load, statement_at
 
 _SINKS: Final = frozenset({
     # loggers
@@ -48,37 +47,16 @@ def is_only_recorded(chain: tuple[Place, ...]) -> bool:
 
 @lru_cache(maxsize=4096)
 def _use_at(file: str, line: int) -> _Use:
-    tree = _tree(file)
-    if tree is None:
+    statement = statement_at(file, line)
+    if statement is None:
         return _Use.OTHER
-    around = [node for node in ast.walk(tree) if _spans(node, line)]
-    statements = [node for node in around if isinstance(node, ast.stmt)]
-    functions = [n for n in around if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    if not statements:
+    name = statement.assigned
+    if name is None or statement.function is None:
+        return _use_of(statement.node)
+    uses = {_use_by(one, name) for one in statement.uses(name)}
+    if _Use.OTHER in uses or not uses:
         return _Use.OTHER
-    innermost = min(statements, key=_height)
-    use = _use_of(innermost)
-    name = _assigned(innermost)
-    if name is None or not functions:
-        return use
-    return _use_of_name(min(functions, key=_height), name, innermost)
-
-
-@lru_cache(maxsize=256)
-def _tree(file: str) -> ast.Module | None:
-    try:
-        return ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
-        return None
-
-
-def _spans(node: ast.AST, line: int) -> bool:
-    first, last = getattr(node, "lineno", None), getattr(node, "end_lineno", None)
-    return first is not None and last is not None and first <= line <= last
-
-
-def _height(node: ast.stmt) -> int:
-    return (node.end_lineno or node.lineno) - node.lineno
+    return _Use.RETURNED if _Use.RETURNED in uses else _Use.RECORDED
 
 
 def _use_of(statement: ast.stmt) -> _Use:
@@ -87,69 +65,22 @@ def _use_of(statement: ast.stmt) -> _Use:
         return _Use.RETURNED
     if isinstance(statement, ast.Expr):
         value = statement.value
-        called = value.value if isinstance(value, ast.Await) else value
-        if isinstance(called, ast.Call) and _called(called) in _SINKS:
+        call = value.value if isinstance(value, ast.Await) else value
+        if isinstance(call, ast.Call) and called(call) in _SINKS:
             return _Use.RECORDED
     return _Use.OTHER
 
 
-def _called(call: ast.Call) -> str:
-    function = call.func
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    return function.id if isinstance(function, ast.Name) else ""
-
-
-def _assigned(statement: ast.stmt) -> str | None:
-    """Return the one name that a statement assigns, if it does nothing else."""
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target = statement.targets[0]
-    elif isinstance(statement, ast.AnnAssign):
-        target = statement.target
-    else:
-        return None
-    return target.id if isinstance(target, ast.Name) else None
-
-
-def _use_of_name(function: ast.stmt, name: str, assigned: ast.stmt) -> _Use:
-    """Return what a function does with a name."""
-    uses = {_use_by(one, name) for one in _uses(function, name) if one is not assigned}
-    if _Use.OTHER in uses or not uses:
-        return _Use.OTHER
-    return _Use.RETURNED if _Use.RETURNED in uses else _Use.RECORDED
-
-
 def _use_by(statement: ast.stmt, name: str) -> _Use:
+    """Return what a statement does with a name."""
     if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
         # It puts something into the object, which is looked at by its other uses.
         only = ast.unparse(statement.targets[0].value) == name
-        in_value = any(_is_load(node, name) for node in ast.walk(statement.value))
+        in_value = any(is_load(node, name) for node in ast.walk(statement.value))
         return _Use.RECORDED if only and not in_value else _Use.OTHER
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         call = statement.value
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-        if isinstance(owner, ast.Name) and owner.id == name and _called(call) in _FILLS:
+        if isinstance(owner, ast.Name) and owner.id == name and called(call) in _FILLS:
             return _Use.RECORDED
     return _use_of(statement)
-
-
-def _uses(function: ast.stmt, name: str) -> Iterator[ast.stmt]:
-    """Yield the innermost statements of a function that read the name."""
-    for statement in ast.walk(function):
-        if isinstance(statement, ast.stmt) and statement is not function:
-            nodes = _own_nodes(statement)
-            if any(_is_load(node, name) for node in nodes):
-                yield statement
-
-
-def _own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
-    """Yield the nodes of a statement without those of the statements in it."""
-    waiting: list[ast.AST] = [statement]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting += [one for one in ast.iter_child_nodes(node) if not isinstance(one, ast.stmt)]
-
-
-def _is_load(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
