@@ -357,6 +357,81 @@ async def test_a_dependency_counts_for_each_route() -> None:
     assert [finding.route for finding in report.findings] == ["GET /a", "GET /b/{item_id}"]
 
 
+async def test_one_line_tells_of_all_routes_that_share_a_line() -> None:
+    """A dependency or a layer would fill the report otherwise."""
+
+    def dependency(request: Request) -> Any:
+        return request.headers.get("x-beta")
+
+    app = FastAPI(dependencies=[Depends(dependency)])
+    for number in range(5):
+        app.get(f"/{number}")(reading_nothing)
+    cache = cache_of(app)
+    with audit() as report:
+        for number in range(5):
+            await call(cache, path=f"/{number}")
+    first, *others = str(report).splitlines()
+    assert first == "5 findings in 5 stored answers of 5 requests"
+    assert len(others) == 1
+    assert "GET /0, GET /1, GET /2 and 2 more read header:x-beta" in others[0]
+
+
+def from_a_copy(request: Request) -> Any:
+    headers = dict(request.headers)
+    return [headers.get("x-beta"), headers["host"], "X-Gamma" in headers]
+
+
+def headers_of(request: Request) -> dict[str, str]:
+    """A function of the kind that frameworks of one's own have."""
+    return {
+        name.decode("latin-1").lower(): value.decode("latin-1")
+        for name, value in request.scope["headers"]
+    }
+
+
+def from_a_function(request: Request) -> Any:
+    if "x-gamma" in headers_of(request):
+        return 1
+    return headers_of(request).get("x-beta")
+
+
+def from_all_of_a_copy(request: Request) -> Any:
+    headers = dict(request.headers)
+    return [headers.get("x-beta"), sorted(headers)]
+
+
+async def test_a_copy_that_is_asked_for_names_is_no_read_of_all() -> None:
+    """The source tells the names, also of headers that are absent."""
+    both = ["header:x-beta", "header:x-gamma"]
+    assert inputs(await audited(from_a_copy)) == both
+    assert inputs(await audited(from_a_function)) == both
+    assert inputs(await audited(from_all_of_a_copy)) == ["headers"]
+
+
+async def test_a_layer_that_looks_at_origin_or_codings_in_vain_makes_no_finding() -> None:
+    """The key tells requests with an Origin apart, and a plain body suits every client."""
+    names = ("origin", "accept-encoding")
+
+    class Looking(Passing):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            for name in names:
+                Request(scope).headers.get(name)
+            await self.app(scope, receive, send)
+
+    def inside(app: FastAPI) -> None:
+        app.add_middleware(Looking)
+
+    def handler(request: Request) -> Any:
+        return [request.headers.get(name) for name in names]
+
+    assert inputs(await audited(reading_nothing, inside=inside)) == []
+    origin = {"origin": "https://a.example"}
+    assert inputs(await audited(reading_nothing, inside=inside, headers=origin)) == [
+        "header:origin"
+    ]
+    assert inputs(await audited(handler)) == ["header:accept-encoding", "header:origin"]
+
+
 async def test_handlers_answer_every_request_and_the_cache_fills() -> None:
     """So an input that is read in one branch alone is found; afterwards the cache answers."""
     runs: list[str] = []

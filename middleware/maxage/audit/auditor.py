@@ -8,8 +8,8 @@ from typing import Any, Final, final
 from maxage.asgi.types import Scope
 from maxage.audit.inputs import Judge, mend_for
 from maxage.audit.noted import NotedScope, note_cookies
-from maxage.audit.notes import Notes
-from maxage.audit.place import packages_of
+from maxage.audit.notes import Chain, Notes
+from maxage.audit.place import is_layer, packages_of
 from maxage.audit.report import Finding, Report
 from maxage.audit.usage import is_only_recorded
 from maxage.observe.counters import UNKNOWN_ROUTE
@@ -104,7 +104,9 @@ class _Audited:
         template = UNKNOWN_ROUTE if target.route is None else target.route.template
         route = f"{answered.reading.request.method} {template}"
         for name, chain in read:
-            if name in unkeyed and not is_only_recorded(chain):
+            if name in unkeyed and not (
+                is_only_recorded(chain) or _is_of_a_layer(name, chain, answered)
+            ):
                 place, mend = str(chain[0]), mend_for(name)
                 self._auditor.add(Finding(route=route, input=name, place=place, mend=mend))
 
@@ -113,6 +115,17 @@ class _Audited:
         self._auditor.report.asked += 1
         self._notes.is_silent = True
         self._noted.give_back(self._outer)
+
+
+def _is_of_a_layer(name: str, chain: Chain, answered: Answered) -> bool:
+    """Return whether a layer looks at a field that chose nothing in this answer."""
+    if not is_layer(chain[0].code):
+        return False
+    if name == "header:origin":
+        # The key tells requests with an Origin from those without.
+        return b"origin" not in answered.reading.headers
+    # A client that takes codings takes an answer without one.
+    return name == "header:accept-encoding" and b"content-encoding" not in answered.headers
 
 
 def _module_of(thing: Any) -> str:

@@ -64,7 +64,7 @@ def places(packages: Collection[str] = ()) -> tuple[Place, ...]:
             found.append(Place(code.co_filename, frame.f_lineno, code))
             if len(found) == _DEEPEST:
                 break
-        elif found or module in _CALLERS or _is_layer(code):
+        elif found or module in _CALLERS or is_layer(code):
             break
     return tuple(found)
 
@@ -93,7 +93,7 @@ def _is_own(file: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _is_layer(code: CodeType) -> bool:
+def is_layer(code: CodeType) -> bool:
     """Return whether a function of a library is an ASGI application, or sends for one."""
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     return _ASGI.issubset(names) or "message" in names

@@ -1,8 +1,12 @@
 """Report: the findings of an audit."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import Struct
+
+_ROUTES_SHOWN: Final = 3
+"""Routes that one line names."""
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -18,9 +22,15 @@ class Finding(Struct, frozen=True, kw_only=True):
     mend: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.place}: {self.route} reads {self.input}, which is not in the key. {self.mend}"
-        )
+        return told(self, [self.route])
+
+
+def told(finding: Finding, routes: list[str]) -> str:
+    """Return a finding of several routes in one line."""
+    more = len(routes) - _ROUTES_SHOWN
+    named = ", ".join(routes[:_ROUTES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    said = f"{named} read{'s' if len(routes) == 1 else ''} {finding.input}"
+    return f"{finding.place}: {said}, which is not in the key. {finding.mend}"
 
 
 class Report:
@@ -54,7 +64,10 @@ class Report:
 
     def __str__(self) -> str:
         found = self.findings
-        lines = [f"  {finding}" for finding in found]
+        at: dict[tuple[str, str], list[Finding]] = {}
+        for finding in found:
+            at.setdefault((finding.place, finding.input), []).append(finding)
+        lines = [f"  {told(same[0], [one.route for one in same])}" for same in at.values()]
         if not self.asked:
             lines.append(
                 "  No GET reached a CacheMiddleware with caching on: USE_REDIS_CACHE=false, or the "
