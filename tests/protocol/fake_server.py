@@ -79,10 +79,14 @@ class FakeServer:
     def _hgetall(self, key: bytes) -> list[bytes]:
         return [part for pair in self.values.get(key, {}).items() for part in pair]
 
-    def _hset(self, key: bytes, name: str | bytes, value: bytes) -> int:
-        name = name.encode() if isinstance(name, str) else name
-        self.values.setdefault(key, {})[name] = value
-        return 1
+    def _hget(self, key: bytes, name: str | bytes) -> bytes | None:
+        found: bytes | None = self.values.get(key, {}).get(_bytes(name))
+        return found
+
+    def _hset(self, key: bytes, *fields: str | bytes) -> int:
+        pairs = zip(fields[::2], fields[1::2], strict=True)
+        self.values.setdefault(key, {}).update((_bytes(n), v) for n, v in pairs)
+        return len(fields) // 2
 
     def _hdel(self, key: bytes, name: str) -> int:
         return int(self.values.get(key, {}).pop(name.encode(), None) is not None)
@@ -189,6 +193,10 @@ class FakePool:
     def disconnect(self) -> None:
         """Close the connection."""
         self._connection.disconnect()
+
+
+def _bytes(name: str | bytes) -> bytes:
+    return name.encode() if isinstance(name, str) else name
 
 
 def _copy(values: dict[bytes, Any]) -> dict[bytes, Any]:

@@ -56,7 +56,8 @@ from maxage.redis_store.leases.lease import (
     Record,
     Standing,
 )
-from maxage.redis_store.leases.registry import registry_key
+from maxage.redis_store.leases.registry import fields_of, registry_key
+from maxage.redis_store.leases.watch import Watching
 from maxage.redis_store.shared_state import redis_state_for
 from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.store.base import StoreReply, StoreWrite
@@ -65,7 +66,7 @@ from tests.support.asgi import Exchange, http_scope
 
 BOUND = LEASE_SECONDS + LOOK_INTERVAL
 NAMESPACE = "model"
-WORKERS = 2
+WORKERS = 3
 PATHS = ("/row", "/summary")
 """Both show the row; the second one is an orphan."""
 FAULTS = ("cut", "mute", "delayed", "records delayed", "full")
@@ -173,10 +174,12 @@ class Process:
         lease_manager.lease = Lease(clock=world.clock)
         lease_manager.lease.identity = f"worker-{next(_numbers)}"
         lease_manager._clock = world.clock
+        lease_manager._watching = Watching(clock=world.clock)
         lease_manager.heartbeat.start = self._join
+        lease_manager.heartbeat.wake = self._wake
         self._first: Future[bool] | None = None
         self.server, self.met = world.server, (-1, -1)
-        self.seen: set[bytes] = set()
+        self.seen: set[str] = set()
         """Names whose leases it has seen in the registry."""
 
     def _join(self) -> Future[bool]:
@@ -186,21 +189,32 @@ class Process:
             self._first.set_result(self.look())
         return self._first
 
+    def _wake(self) -> None:
+        """Look if a request waits for it; a process that does not rest looks in steps."""
+        if self.redis_state.lease_manager.rests:
+            self.redis_state.lease_manager.rests = False
+            self.look()
+
+    def rest(self) -> None:
+        """Make no look until a request asks for one."""
+        self.redis_state.lease_manager._rest()
+        self.redis_state.lease_manager.rests = True
+
     def look(self) -> bool:
         """Look at the leases; remember the server and the leases if that succeeded."""
         succeeded = self.redis_state.lease_manager._look()
         if succeeded:
             self.met = (self.server.history, self.server.generation)
-            for name, value in self.registry.items():
-                is_left = Record.decode(value).standing == Standing.LEFT
+            for name, record in self.registry.items():
+                is_left = record.standing == Standing.LEFT
                 (self.seen.discard if is_left else self.seen.add)(name)
         return succeeded
 
     @property
-    def registry(self) -> dict[bytes, bytes]:
+    def registry(self) -> dict[str, Record]:
         """The records of all processes."""
-        found: dict[bytes, bytes] = self.server.values.get(registry_key(NAMESPACE), {})
-        return found
+        _, records = fields_of(self.server.run(("HGETALL", registry_key(NAMESPACE))))
+        return records
 
     @property
     def can_take_a_lease(self) -> bool:
@@ -277,7 +291,7 @@ class Model(RuleBasedStateMachine):
         self.server = FakeServer(self.clock)
         self.requests: list[Request] = []
         self.writes: list[Write] = []
-        self.recorded: set[bytes] = set()
+        self.recorded: set[str] = set()
         """Names that were in the registry."""
         self.settings = CacheSettings(
             redis_url="redis://model",
@@ -423,6 +437,12 @@ class Model(RuleBasedStateMachine):
         """Let a worker's way to the server fail in one way or another, or be well again."""
         self.workers[worker].link.fault = fault
 
+    @rule(worker=WORKER)
+    def rest(self, worker: int) -> None:
+        """Let a worker make no look until a request asks for one, as if nothing was asked for."""
+        self._next_step()
+        self.workers[worker].rest()
+
     @rule(worker=WORKER, signs_off=st.booleans())
     def end(self, worker: int, signs_off: bool) -> None:
         """Let a worker die, or leave in good order, and another one start in its place."""
@@ -495,7 +515,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(
         seconds=st.sampled_from((1, 6, 6, 7)),
-        lookers=st.sampled_from(((), (0,), (1,), (0, 1), (0, 1))),
+        lookers=st.sampled_from(((), (0,), (1,), (0, 1), (1, 2), (0, 1, 2))),
         each=st.sampled_from((0.3, 1.0, 1.0)),
     )
     def wait(self, seconds: int, lookers: Collection[int], each: float = 1.0) -> None:
@@ -571,7 +591,7 @@ class Model(RuleBasedStateMachine):
 
     def _is_forgotten(self, process: Process) -> bool:
         """Return whether the record of a process is lost, and a peer has never seen it."""
-        name = process.redis_state.lease_manager.lease.identity.encode()
+        name = process.redis_state.lease_manager.lease.identity
         self.recorded.update(process.registry)
         if name in process.registry or name not in self.recorded:
             return False

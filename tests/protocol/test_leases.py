@@ -20,7 +20,7 @@ from maxage.redis_store.leases.lease import (
     Record,
     Standing,
 )
-from maxage.redis_store.leases.registry import REGISTRY_SECONDS, registry_key
+from maxage.redis_store.leases.registry import REGISTRY_SECONDS, fields_of, registry_key
 from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.store.tokens import NAMESPACE_GROUP, token_key
@@ -37,9 +37,9 @@ SLACK = 1.0
 
 
 def registry(server: RedisServer, namespace: str) -> dict[str, Record]:
-    """Return the record of each worker."""
-    parts = server.call("HGETALL", registry_key(namespace))
-    return {k.decode(): Record.decode(v) for k, v in zip(parts[::2], parts[1::2], strict=True)}
+    """Return the record of each worker; those of former epochs are no workers'."""
+    _, records = fields_of(server.call("HGETALL", registry_key(namespace)))
+    return {name: record for name, record in records.items() if "." in name}
 
 
 def standings(server: RedisServer, namespace: str) -> list[str]:
@@ -317,13 +317,19 @@ async def test_a_cut_off_worker_is_purged_after_within_a_lease_and_a_look(
     await write(far)
     (before,) = (await near.read((), (NAMESPACE_GROUP,))).tokens
     key = token_key(settings.cache_namespace, NAMESPACE_GROUP)
+
+    def token() -> bytes | None:
+        near.redis_state.trusted  # noqa: B018 - it is asked all the time
+        found: bytes | None = redis_server.call("GET", key)
+        return found
+
     fault_proxy.refuse()
-    took = await eventually(lambda: redis_server.call("GET", key) != before)
+    took = await eventually(lambda: token() != before)
     assert LEASE_SECONDS - LOOK_INTERVAL - 0.5 < took < BOUND + SLACK
     await eventually(lambda: near.redis_state.trusted)
     assert standings(redis_server, settings.cache_namespace) == ["suspect"]
     first = redis_server.call("GET", key)
-    assert await eventually(lambda: redis_server.call("GET", key) != first) < BOUND + SLACK
+    assert await eventually(lambda: token() != first) < BOUND + SLACK
     fault_proxy.pass_through()
     await eventually(lambda: standings(redis_server, settings.cache_namespace) == ["left"])
 
@@ -361,7 +367,7 @@ async def test_who_cannot_look_trusts_no_hit(
     far: RedisStore, fault_proxy: FaultProxy, settings: CacheSettings
 ) -> None:
     """Though the server answers lookups: it does not know who else is gone."""
-    fault_proxy.error("NOPERM", commands={"HGETALL"})
+    fault_proxy.error("NOPERM", commands={"HGET", "HGETALL"})
     await eventually(lambda: not far.redis_state.trustworthy)
     with pytest.raises(StoreUnavailableError):
         await far.read((), (NAMESPACE_GROUP,))

@@ -22,8 +22,9 @@ from maxage.invalidation.groups import RouteGroups
 from maxage.invalidation.purger import Purger
 from maxage.redis_store import shared_state as redis_state
 from maxage.redis_store.leases import lease, lease_manager
-from maxage.redis_store.leases.lease import Findings, Lease, Record
+from maxage.redis_store.leases.lease import LEASE_SECONDS, Findings, Lease, Record
 from maxage.redis_store.leases.lease_manager import LeaseManager
+from maxage.redis_store.leases.watch import Watching
 from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.servers import commands, rounds
 from maxage.redis_store.servers.node import Node
@@ -217,10 +218,10 @@ def _cut_off_without_a_look(trace: Trace) -> None:
 def empty_journal_to_renew(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     original = LeaseManager._write_own
 
-    def write_own(self: LeaseManager, *args: Any) -> bool:
+    def write_own(self: LeaseManager, *args: Any, **rest: Any) -> bool:
         owed, self._owed_purges = self._owed_purges, OwedPurges()  # type: ignore[misc]
         try:
-            return original(self, *args)
+            return original(self, *args, **rest)
         finally:
             self._owed_purges = owed  # type: ignore[misc]
 
@@ -299,6 +300,8 @@ def _clock_set_back(trace: Trace) -> None:
     _write_and_see(trace)
     trace.break_link(worker=0, fault="cut")
     trace.set_clock(seconds=-30.0)
+    trace.look(worker=1)
+    trace.get()
     trace.put()
     trace.wait(6, (1,))
     trace.get()
@@ -369,6 +372,174 @@ def _cut_off_while_idle_and_back_at_the_registry(trace: Trace) -> None:
     trace.get()
 
 
+# The watch: 0 holds a lease, 1 reads, and 2, or 0 itself, looks for all.
+
+
+def _let_watch(trace: Trace, worker: int) -> None:
+    """Let a worker be the watcher: the others have not looked for some time."""
+    trace.pass_time(seconds=3.0)
+    trace.look(worker=worker)
+    assert trace.workers[worker].redis_state.lease_manager._watching.watches
+
+
+def end_of_the_watch(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    original = Lease.follow
+
+    def follow(self: Lease, *, asked_at: float, seconds: float) -> None:
+        original(self, asked_at=asked_at, seconds=LEASE_SECONDS)
+
+    patch.setattr(Lease, "follow", follow)
+
+
+def _watcher_that_dies(trace: Trace) -> None:
+    _let_watch(trace, 2)
+    trace.put()
+    trace.look(worker=2)
+    trace.look(worker=1)
+    trace.get()
+    trace.break_link(worker=0, fault="cut")
+    trace.put()
+    trace.pass_time(seconds=2.0)
+    trace.look(worker=1)
+    trace.pass_time(seconds=3.5)
+    trace.get()
+
+
+def empty_journal_to_watch(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    original = LeaseManager._write_own
+
+    def write_own(self: LeaseManager, now: int, found: Any, asked_at: float, **rest: Any) -> bool:
+        done = original(self, now, found, asked_at, **rest)
+        if rest["watch"] is not None:
+            self._registry.write({}, watch=rest["watch"])
+            self._watching.looked(None, rest["watch"])
+        return done
+
+    patch.setattr(LeaseManager, "_write_own", write_own)
+
+
+def _watcher_that_owes(trace: Trace) -> None:
+    _let_watch(trace, 0)
+    trace.put()
+    trace.look(worker=1)
+    trace.get()
+    trace.break_link(worker=0, fault="full")
+    trace.put()
+    trace.wait(6, (0, 1))
+    trace.get()
+
+
+def epochs_that_are_compared(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    original = Watching.accepts
+
+    def accepts(self: Watching, *args: Any, **rest: Any) -> bool:
+        self.epoch = None
+        return original(self, *args, **rest)
+
+    patch.setattr(Watching, "accepts", accepts)
+
+
+def _registry_lost_and_begun_anew_by_a_new_process(trace: Trace) -> None:
+    _let_watch(trace, 2)
+    trace.put()
+    trace.look(worker=2)
+    trace.look(worker=1)
+    trace.break_link(worker=0, fault="cut")
+    trace.flush()
+    trace.end(worker=2, signs_off=False)
+    trace.look(worker=1)
+    trace.get()
+    trace.put()
+    trace.wait(6, (2, 1))
+    trace.get()
+
+
+def suspicion_of_a_lost_registry(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(Watching, "lost", lambda *args: None)
+
+
+def _registry_lost_with_its_watcher(trace: Trace) -> None:
+    _let_watch(trace, 0)
+    trace.put()
+    trace.look(worker=1)
+    trace.break_link(worker=0, fault="cut")
+    trace.flush()
+    trace.look(worker=1)
+    trace.get()
+    trace.put()
+    trace.wait(6, (1,))
+    trace.get()
+
+
+def vouching_by_memory_alone(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    def vouched(
+        self: Watching, watch: Any, registry: Any, history: bytes, server_now: int
+    ) -> dict[str, Record]:
+        return {self.epoch: lease.tombstone(server_now)} if self.epoch else {}
+
+    patch.setattr(Watching, "vouched", vouched)
+    patch.setattr(Watching, "lost", lambda *args: None)
+
+
+def memory_without_a_pause(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(LeaseManager, "_rest", lambda self: None)
+
+
+def _registry_lost_while_its_watcher_rested(trace: Trace) -> None:
+    _let_watch(trace, 2)
+    trace.workers[2].rest()
+    trace.pass_time(seconds=3.0)
+    trace.put()
+    trace.break_link(worker=0, fault="cut")
+    trace.flush()
+    trace.get(2)
+    trace.put()
+    trace.wait(6, (2,))
+    trace.get(2)
+
+
+def missing_leases_are_written_anew(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(Lease, "missing", lambda self, *args, **rest: {})
+
+
+def _watcher_that_vouches_and_steps_back(trace: Trace) -> None:
+    _let_watch(trace, 2)
+    trace.put()
+    trace.look(worker=2)
+    trace.look(worker=1)
+    trace.break_link(worker=0, fault="cut")
+    trace.flush()
+    trace.look(worker=1)
+    trace.get()
+    trace.put()
+    trace.look(worker=2)
+    trace.look(worker=2)
+    trace.wait(7, (1,))
+    trace.get()
+
+
+def purge_when_the_clock_is_set_back(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(Watching, "compare_clocks", lambda self, **rest: None)
+
+
+def _clock_set_back_and_the_watcher_dies(trace: Trace) -> None:
+    _let_watch(trace, 2)
+    trace.put()
+    trace.look(worker=2)
+    trace.look(worker=1)
+    trace.get()
+    trace.break_link(worker=0, fault="cut")
+    trace.pass_time(seconds=0.5)
+    trace.put()
+    trace.set_clock(seconds=-2.0)
+    for _ in range(5):
+        trace.pass_time(seconds=0.9)
+        trace.look(worker=1)
+        trace.get()
+    trace.pass_time(seconds=0.7)
+    trace.get()
+
+
 NEEDED: list[tuple[Mutant, Callable[[Trace], None]]] = [
     (journal_before_trust, _own_writes_unpaid),
     (unique_tokens, _read_write_read),
@@ -390,6 +561,14 @@ NEEDED: list[tuple[Mutant, Callable[[Trace], None]]] = [
     (lease_until_the_last_purge, _late_commit_that_is_cut_off),
     (another_name_after_a_doubtful_sign_off, _delayed_tombstone),
     (lapsed_lease_for_what_is_owed, _cut_off_while_idle_and_back_at_the_registry),
+    (end_of_the_watch, _watcher_that_dies),
+    (empty_journal_to_watch, _watcher_that_owes),
+    (epochs_that_are_compared, _registry_lost_and_begun_anew_by_a_new_process),
+    (suspicion_of_a_lost_registry, _registry_lost_with_its_watcher),
+    (vouching_by_memory_alone, _registry_lost_with_its_watcher),
+    (memory_without_a_pause, _registry_lost_while_its_watcher_rested),
+    (missing_leases_are_written_anew, _watcher_that_vouches_and_steps_back),
+    (purge_when_the_clock_is_set_back, _clock_set_back_and_the_watcher_dies),
 ]
 
 

@@ -166,7 +166,7 @@ async def test_what_a_handler_purges_itself_is_confirmed_or_refused(
 
 async def test_before_the_first_look_nothing_is_executed(fault_proxy: FaultProxy) -> None:
     """Redis answers, yet it is unknown whether another process owes a purge."""
-    fault_proxy.error("NOPERM", commands={"HGETALL"})
+    fault_proxy.error("NOPERM", commands={"HGET", "HGETALL"})
     app = StoreWrite()
     async with refusing(fault_proxy.url, app) as middleware:
         assert_not_executed(await put(middleware))

@@ -43,8 +43,8 @@ class CacheHealth(BaseModel):
     """Whether this process holds a lease: others purge on its behalf if it dies with purges owed.
     A process that does not write may hold none."""
     lag: float | None = None
-    """Seconds since Redis last answered the look at the leases that is made every second. None: it
-    never did. Past four seconds nothing stored is served."""
+    """Seconds since Redis last answered a look at the leases. None: it never did. While something
+    is asked for, it is one at most; past four, nothing stored is served without another look."""
     near: bool = False
     """Whether copies in this process may answer: the near cache listens to every server."""
     near_copies: int = 0
@@ -100,10 +100,10 @@ def _of_redis(store: RedisStore) -> CacheHealth:
     if lease.looked_at is not None:
         told.lag = round(monotonic_clock() - lease.looked_at, 3)
     if near is not None:
-        told.near, told.near_copies = near.listeners.hear() and state.trusted, len(near)
+        told.near, told.near_copies = near.listeners.hear() and state.works, len(near)
     if told.owed_purges:
         told.status, told.detail = CacheState.OWING, _OWING
-    elif not state.trusted:
+    elif not state.works:
         told.status = CacheState.AWAY
         told.detail = _UNREACHED if lease.looked_at is None else _AWAY
     return told

@@ -11,8 +11,8 @@ from typing import Any, Final
 from maxage.errors import StoreUnavailableError
 from maxage.insight.publisher import server_seconds
 from maxage.insight.server_facts import ServerFacts, facts_in, info_of
-from maxage.redis_store.leases.lease import Record, Standing
-from maxage.redis_store.leases.registry import registry_key
+from maxage.redis_store.leases.lease import Standing
+from maxage.redis_store.leases.registry import fields_of, registry_key
 from maxage.redis_store.observer import Observer
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import Node
@@ -185,6 +185,7 @@ def _tried(key: bytes, table: bytes) -> Sequence[Command]:
         ("EXPIRE", key, _TRIED_MILLISECONDS // 1000),
         ("HSET", table, b"a", b"b"),
         ("EXPIRE", table, _TRIED_MILLISECONDS // 1000),
+        ("HGET", table, b"a"),
         ("HGETALL", table),
         ("HDEL", table, b"a"),
         ("WAIT", 0, 1),
@@ -203,9 +204,9 @@ def _workers(settings: CacheSettings, observer: Observer) -> Check:
     if isinstance(answer, Exception):
         return Check(name="workers", state=State.HINT, found=str(answer))
     now = server_seconds(clock) * 1000
-    records = [Record.decode(value) for value in answer[1::2]]
-    leased = sum(one.standing is Standing.LEASED and one.due > now for one in records)
-    suspects = sum(one.standing is Standing.SUSPECT for one in records)
+    _, records = fields_of(answer)
+    leased = sum(one.standing is Standing.LEASED and one.due > now for one in records.values())
+    suspects = sum(one.standing is Standing.SUSPECT for one in records.values())
     found = (
         f"{leased} that write hold a lease, {suspects} are suspected to have died with purges owed"
     )

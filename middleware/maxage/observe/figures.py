@@ -96,7 +96,7 @@ def _is_trusted(_: Tally) -> bool:
 
 def _trusts(store: Store) -> bool:
     if isinstance(store, RedisStore):
-        return store.redis_state.trusted
+        return store.redis_state.works
     return not (isinstance(store, MemoryStore) and store.is_off)
 
 

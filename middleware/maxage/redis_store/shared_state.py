@@ -83,16 +83,27 @@ class RedisState(TokenAuthority):
 
     @property
     def trustworthy(self) -> bool:
-        """Whether a server's answer may be served.
+        """Whether a server's answer may be served; to ask keeps the looks at the leases going.
 
         This process owes no purge, and a recent look at the leases found no other worker that may.
         """
+        self.lease_manager.asked = True
         return self.owed_purges.empty and self.lease_manager.lease.trusts
 
     @property
     def trusted(self) -> bool:
         """Whether hits may be served: `trustworthy`, and no server is away."""
         return self.trustworthy and self.recovery.all_answer
+
+    @property
+    def works(self) -> bool:
+        """Whether hits are served, as far as is known; to ask changes nothing.
+
+        A process that rests looks at the leases before it serves the next one.
+        """
+        leases = self.lease_manager
+        may_trust = self.owed_purges.empty and (leases.lease.trusts or leases.rests)
+        return may_trust and self.recovery.all_answer
 
     def patience(self, seconds: float) -> float:
         """Return the seconds to wait where any server may be asked; see `Node.patience`."""

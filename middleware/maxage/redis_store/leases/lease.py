@@ -15,7 +15,7 @@ These are rules over values and a clock that is passed; `lease_manager` carries 
 
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Self, final
 
@@ -245,6 +245,35 @@ class Lease:
                 due = asked_at + max(0.0, min(left, _LONGEST[record.standing]))
                 self._peers[name] = _Peer(record, due)
 
+    def miss(self, name: str, *, asked_at: float) -> None:
+        """Note that a worker, or an epoch, vanished at an unknown time: its lease has lapsed."""
+        self._peers[name] = _Peer(Record(standing=Standing.LEASED, due=0), asked_at)
+
+    def missing(self, registry: Mapping[str, Record], *, server_now: int) -> dict[str, Record]:
+        """Return the records of remembered peers that the registry has lost."""
+        now = self._clock()
+        return {
+            name: replace(peer.record, due=server_now + _milliseconds(peer.due - now))
+            for name, peer in self._peers.items()
+            if name not in registry
+        }
+
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """The remembered peers that are suspects."""
+        peers = self._peers.items()
+        return tuple(name for name, peer in peers if peer.record.standing == Standing.SUSPECT)
+
+    def follow(self, *, asked_at: float, seconds: float) -> None:
+        """Trust hits for some seconds, as another process says that looked at all leases."""
+        self.looked_at = asked_at
+        self.forget()
+        self._trusted_until = asked_at + min(seconds, LEASE_SECONDS)
+
+    def forget(self) -> None:
+        """Remember no peers, since leases are no longer looked at."""
+        self._peers = {}
+
     def looked(self, findings: Findings, *, asked_at: float, server_now: int) -> None:
         """Note that the findings of a look were carried out: hits may be trusted again."""
         self.looked_at = asked_at
@@ -314,6 +343,8 @@ def _is_over(name: str, peer: _Peer, now: float) -> bool:
     """Return whether the record has ended, or its worker has surely ended."""
     if peer.due <= now:
         return True
+    if peer.record.standing == Standing.SUSPECT:
+        return surely_ended(name)
     is_silent = peer.due - now < LEASE_SECONDS - 1.5 * LOOK_INTERVAL
     return peer.record.standing == Standing.LEASED and is_silent and surely_ended(name)
 

@@ -1,12 +1,15 @@
 """The lease manager of a process: looks at the leases, purges for suspects, renews, signs off.
 
 All of this is done in one thread, the heartbeat, so that a sign-off and a renewal never overlap.
+It looks once a second while the process is asked for something, less often when it is not, and not
+at all after a while: then the next request waits for a look.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Final, final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -14,8 +17,19 @@ from redis.exceptions import ResponseError
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.redis_store.leases.heartbeat import Heartbeat
-from maxage.redis_store.leases.lease import Lease, Standing, lapsed, leased, tombstone
-from maxage.redis_store.leases.registry import Reading, Registry
+from maxage.redis_store.leases.lease import (
+    LOOK_INTERVAL,
+    Findings,
+    Lease,
+    Record,
+    Standing,
+    lapsed,
+    leased,
+    tombstone,
+)
+from maxage.redis_store.leases.process_identity import surely_ended
+from maxage.redis_store.leases.registry import Glance, Registry
+from maxage.redis_store.leases.watch import Watch, Watching
 from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import describe
@@ -24,6 +38,12 @@ from maxage.redis_store.servers.topology import Topology
 
 LOOK_TIMEOUT: Final = 0.4
 """Seconds that each step of a look may take."""
+BUSY_SECONDS: Final = 2 * LOOK_INTERVAL
+"""Seconds after the last question for which a process looks once per `LOOK_INTERVAL`."""
+IDLE_LOOK_INTERVAL: Final = 5.0
+"""Seconds between two looks of an idle process, each of which is four commands at most."""
+REST_SECONDS: Final = 50.0
+"""Seconds after the last question from which on a process does not look at all."""
 
 logger = logging.getLogger("maxage")
 
@@ -52,20 +72,33 @@ class LeaseManager:
         clock: Clock = monotonic_clock,
     ) -> None:
         self.lease: Final = Lease(clock=clock)
-        self.heartbeat: Final = Heartbeat(self._look, self._leave, must_go_on=self._is_on_record)
+        self.heartbeat: Final = Heartbeat(self._beat, self._leave, must_go_on=self._is_on_record)
+        self.asked = False
+        """Whether answers of the servers were wanted since the last beat."""
+        self.rests = False
+        """Whether the last beat made no look, since nothing was asked for."""
         self._topology: Final = topology
         self._owed_purges: Final = owed_purges
         self._pay: Final = pay
         self._purge: Final = purge
         self._clock: Final = clock
+        self._watching: Final = Watching(clock=clock)
         self._registry: Final = Registry(namespace, self._send)
         self._pool: NodePool | None = None
+        self._asked_at = float("-inf")
+        self._has_failed = False
         self._lock = threading.Lock()
-        self._taking: Future[bool] | None = None
+        self._awaited: Future[bool] | None = None
 
     def join(self) -> Future[bool]:
-        """Look at the leases from now on; return the future result of the first look."""
-        return self.heartbeat.start()
+        """Look at the leases from now on.
+
+        Returns:
+            The future result of the first look, or of the next one if the process rests.
+        """
+        self.asked = True
+        first = self.heartbeat.start()
+        return self._next_look() if self.rests and first.done() else first
 
     def take(self) -> Future[bool] | None:
         """Take a lease, if a mutating request is under way and none is held.
@@ -79,12 +112,7 @@ class LeaseManager:
         node = self._topology.node_for(self._registry.key)
         if node is None or node.breaker.open:
             return None
-        with self._lock:
-            # One look serves all requests that began before it.
-            taking = self._taking = self._taking or _shared_future()
-        self.heartbeat.start()
-        self.heartbeat.wake()
-        return taking
+        return self._next_look()
 
     def sign_off(self) -> None:
         """Leave without becoming a suspect; blocks for about a second at most.
@@ -98,16 +126,56 @@ class LeaseManager:
         """Start anew in a forked process: thread, connections and lease are the parent's."""
         self._pool = None
         self._lock = threading.Lock()
-        self._taking = None
+        self._awaited = None
+        self.rests = False
         self.heartbeat.after_fork()
         self.lease.after_fork()
+        self._watching.leave()
 
     def _is_on_record(self) -> bool:
         return self.lease.is_on_record or bool(self.lease.former)
 
+    def _next_look(self) -> Future[bool]:
+        """Look at once; return the future of whether peers notice if this process cannot purge."""
+        with self._lock:
+            # One look serves all requests that began before it.
+            awaited = self._awaited = self._awaited or _shared_future()
+        self.heartbeat.start()
+        self.heartbeat.wake()
+        return awaited
+
+    def _beat(self) -> bool:
+        """Look, unless nothing has been asked for; return whether the look succeeded."""
+        now, self.asked, asked = self._clock(), False, self.asked
+        if asked:
+            self._asked_at = now
+        if self._is_due(now):
+            self.rests = False
+            self._has_failed = not self._look()
+            return not self._has_failed
+        self.rests = True
+        if now - self._asked_at > REST_SECONDS:
+            self._rest()
+        return True
+
+    def _is_due(self, now: float) -> bool:
+        """Return whether to look now: a request waits, a lease is held, a purge is owed."""
+        lease, idle = self.lease, now - self._asked_at
+        if self._awaited is not None or self._has_failed or idle <= BUSY_SECONDS:
+            return True
+        if lease.wanted or self._is_on_record() or not self._owed_purges.empty:
+            return True
+        looked_at = lease.looked_at
+        return idle <= REST_SECONDS and (looked_at is None or now - looked_at >= IDLE_LOOK_INTERVAL)
+
+    def _rest(self) -> None:
+        """Forget the leases: from now on they change unseen."""
+        self._watching.rest()
+        self.lease.forget()
+
     def _look(self) -> bool:
         # A request that begins later is not seen by this look: its future is the next one's.
-        taking = self._taking
+        awaited = self._awaited
         try:
             return self._look_once()
         except Exception as error:  # noqa: BLE001 - an invalid reply makes redis-py raise anything
@@ -116,58 +184,146 @@ class LeaseManager:
             self._hang_up()
             return False
         finally:
-            if taking is not None:
+            if awaited is not None:
                 with self._lock:
-                    self._taking = None
-                taking.set_result(self.lease.watched)
+                    self._awaited = None
+                awaited.set_result(self.lease.watched)
 
     def _look_once(self) -> bool:
-        """Look at the peers' leases, purge for suspects, write the own record.
+        """Look at the peers' leases, or at the watch in their place, and write the own record.
 
         Returns:
             Whether all succeeded.
         """
         self._topology.learn(LOOK_TIMEOUT)
         asked_at = self._clock()
+        if self._owed_purges.empty and not self._watching.watches:
+            seen = self._registry.glance()
+            if self._followed(seen, asked_at):
+                return self._written(seen.server_now, None, asked_at)
+            asked_at = self._clock()
+        return self._look_at_all(asked_at)
+
+    def _followed(self, seen: Glance, asked_at: float) -> bool:
+        """Let the watch stand for a look; return False where the process has to look itself."""
+        watching, watch = self._watching, seen.watch
+        if watch is None or self._pool is None:
+            return False
+        history, now = self._pool.node.history or b"", seen.server_now
+        if not watching.accepts(watch, history, server_now=now, asked_at=asked_at):
+            return False
+        if any(name == self.lease.identity or surely_ended(name) for name in watch.suspects):
+            return False
+        if watching.epoch not in (None, watch.epoch):
+            info, is_settled = self._registry.knows(watching.epoch)
+            if not is_settled or not self._pool.node.is_still(info):
+                return False
+        watching.follow(watch)
+        self.lease.follow(asked_at=asked_at, seconds=(watch.until - now) / 1000)
+        return True
+
+    def _look_at_all(self, asked_at: float) -> bool:
+        """Purge for suspects, write the own record, and write the watch for the others."""
+        lease, watching = self.lease, self._watching
         seen = self._registry.read()
         if self._pool is None or not self._pool.node.is_still(seen.info):
             raise RedisConnectionError("another server history on an old connection")
-        findings = self.lease.look(seen.records, server_now=seen.server_now, asked_at=asked_at)
-        if findings.purge:
+        history, now = self._pool.node.history or b"", seen.server_now
+        watching.compare_clocks(server_now=now, asked_at=asked_at)
+        lost = watching.lost(seen.watch, seen.records, history, now)
+        if lost is not None:
+            lease.miss(lost, asked_at=asked_at)
+        findings = lease.look(seen.records, server_now=now, asked_at=asked_at)
+        vouched = watching.vouched(seen.watch, seen.records, history, now)
+        if vouched:
+            vouched = {**lease.missing(seen.records, server_now=now), **findings.records, **vouched}
+            findings = replace(findings, records=vouched)
+        if not self._carried_out(findings, lost):
+            return False
+        lease.looked(findings, asked_at=asked_at, server_now=now)
+        trusted_for = lease.trusted_until - asked_at
+        watch = watching.next_watch(
+            seen.watch, history, lease.suspects, server_now=now, trusted_for=trusted_for
+        )
+        found = seen.records.get(lease.identity)
+        if not self._written(now, found, asked_at, removed=findings.removed, watch=watch):
+            return False
+        watching.looked(seen.watch, watch)
+        return True
+
+    def _carried_out(self, findings: Findings, lost: str | None) -> bool:
+        """Purge if the findings ask for it, then write their records; return whether it is done."""
+        watching = self._watching
+        is_doubtful = watching.doubts and watching.remembered is None
+        if findings.purge or is_doubtful:
             logger.warning(
-                "A worker vanished without signing off: the cache is emptied, since the worker may "
-                "owe purges; this ends when it is back, or within a minute."
+                "%s: the cache is emptied, since a worker may owe purges; this ends when it is "
+                "back, or within a minute.",
+                "Redis lost the register of workers, and the process that knew them ended"
+                if lost is not None
+                else "A worker vanished without signing off"
+                if findings.purge
+                else "The clock of Redis was set back",
             )
             if not self._purge():
                 return False
+        if findings.records:
             self._registry.write(findings.records)
-        self.lease.looked(findings, asked_at=asked_at, server_now=seen.server_now)
+        watching.doubts = False
+        return True
+
+    def _written(
+        self,
+        now: int,
+        found: Record | None,
+        asked_at: float,
+        *,
+        removed: Iterable[str] = (),
+        watch: Watch | None = None,
+    ) -> bool:
+        """Write the own record; see `_write_own`. A server that is full still answers reads."""
         try:
-            return self._write_own(seen, findings.removed, asked_at)
+            return self._write_own(now, found, asked_at, removed=removed, watch=watch)
         except ResponseError as error:
-            # A server that is full still answers reads.
             logger.debug("The lease could not be written: %s", describe(error))
             return False
 
-    def _write_own(self, seen: Reading, removed: Iterable[str], asked_at: float) -> bool:
+    def _write_own(
+        self,
+        now: int,
+        found: Record | None,
+        asked_at: float,
+        *,
+        removed: Iterable[str],
+        watch: Watch | None,
+    ) -> bool:
         """Renew the lease if it is wanted, else sign off; return whether nothing is owed.
 
-        While a purge is owed the lease is not renewed: peers must notice if that purge is lost.
+        While a purge is owed neither the lease is renewed nor the watch: peers must notice if that
+        purge is lost.
+
+        Args:
+            now: the server's clock, in milliseconds.
+            found: the own record in the registry.
+            asked_at: the clock of this process before the look.
+            removed: workers whose tombstones have ended.
+            watch: what this process found at all leases, for the others.
         """
-        lease, now = self.lease, seen.server_now
-        found = seen.records.get(lease.identity)
+        lease = self.lease
         if not self._owed_purges.empty:
             if lease.wanted and not (lease.is_on_record and found):
                 self._registry.write({lease.sign_on(): lapsed(now)})
                 lease.lapses(asked_at=asked_at)
             return False
-        is_given_up, own = lease.give_up(), {}
+        was_valid, is_given_up, own = lease.valid, lease.give_up(), {}
         if not is_given_up:
             own = {lease.sign_on(): leased(now)}
         elif lease.is_on_record or (found and found.standing != Standing.LEFT):
             lease.retire()
         former = tuple(lease.former)
-        self._registry.write({**own, **dict.fromkeys(former, tombstone(now))}, removed)
+        begins = not was_valid or (watch is not None and watch.began == watch.looked)
+        records = {**own, **dict.fromkeys(former, tombstone(now))}
+        self._registry.write(records, removed, watch=watch, extends=begins)
         lease.signed_off(former, asked_at=asked_at)
         if not is_given_up:
             lease.renewed(asked_at=asked_at)
@@ -177,6 +333,7 @@ class LeaseManager:
         """Sign off if no purge is owed and no mutating request is under way; disconnect."""
         lease, was_valid = self.lease, self.lease.valid
         lease.leave()
+        self._watching.leave()
         try:
             if lease.idle and (self._owed_purges.empty or (was_valid and self._pay())):
                 asked_at, names = self._clock(), tuple(lease.former)

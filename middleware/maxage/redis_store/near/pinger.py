@@ -12,8 +12,12 @@ from redis.exceptions import InvalidResponse
 from maxage.clock import Clock
 
 _BUSY_INTERVAL: Final = 0.03
-"""Seconds between two PINGs while copies are used."""
-_IDLE_INTERVAL: Final = 0.5
+"""Seconds between two PINGs while `prompt` copies are used."""
+_ASKED_INTERVAL: Final = 0.5
+"""Seconds between two PINGs while each use of a copy sends its own."""
+_IDLE_INTERVAL: Final = 10.0
+_REST_SECONDS: Final = 50.0
+"""Seconds without a use of copies after which no PING is sent; the next use begins anew."""
 _DEAD_AFTER: Final = 2.0
 """Seconds without an answer after which the connection is closed."""
 
@@ -61,6 +65,9 @@ class Pinger:
         """The waiters of this turn of the event loop; one PING answers all of them."""
         self._heard_at = float("-inf")
         self._used = False
+        self._asked = False
+        """Whether an `exact` hit was confirmed since the last tick."""
+        self._used_at = float("-inf")
         self._idle = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -69,6 +76,7 @@ class Pinger:
         self._loop = asyncio.get_running_loop()
         self._transport, self._ping, self._packed = transport, ping, packed
         self._pending.clear()
+        self._used_at = self._clock()
         self._tick()
 
     def end(self) -> None:
@@ -89,9 +97,7 @@ class Pinger:
     def heard_at(self) -> float:
         """Return when (monotonic) the last answered PING was sent."""
         self._used = True
-        if self._idle and self._loop is not None and not self._loop.is_closed():
-            self._idle = False
-            self._loop.call_soon_threadsafe(self._tick)
+        self._wake()
         return self._heard_at
 
     def ask(self, patience: Callable[[], float]) -> "asyncio.Future[bool] | None":
@@ -109,6 +115,8 @@ class Pinger:
             return None
         if self._turn is None:
             self._turn = []
+            self._asked = True
+            self._wake()
             loop.call_soon(self._send, patience)
         # Each caller has a future of its own, so that a cancelled request takes none from another.
         future: asyncio.Future[bool] = loop.create_future()
@@ -153,6 +161,12 @@ class Pinger:
         self._failed(TimeoutError("no answer on the listening connection"))
         _resolve(waiters, answered=False)
 
+    def _wake(self) -> None:
+        """Ping often again; may be called from any thread."""
+        if self._idle and self._loop is not None and not self._loop.is_closed():
+            self._idle = False
+            self._loop.call_soon_threadsafe(self._tick)
+
     def _tick(self) -> None:
         """Ping from time to time, more often while copies are used."""
         if self._transport is None or self._loop is None:
@@ -160,12 +174,16 @@ class Pinger:
         if self._pending and self._clock() - self._pending[0].sent_at > _DEAD_AFTER:
             self.abort()
             return
-        self._idle, self._used = not self._used, False
-        self._write([])
         if self._timer is not None:
             self._timer.cancel()
-        interval = _IDLE_INTERVAL if self._idle else _BUSY_INTERVAL
-        self._timer = self._loop.call_later(interval, self._tick)
+        interval = _IDLE_INTERVAL
+        if self._used or self._asked:
+            interval = _BUSY_INTERVAL if self._used else _ASKED_INTERVAL
+            self._used_at = self._clock()
+        self._idle, self._used, self._asked = interval == _IDLE_INTERVAL, False, False
+        if self._clock() - self._used_at <= _REST_SECONDS:
+            self._write([])
+            self._timer = self._loop.call_later(interval, self._tick)
 
 
 def _resolve(waiters: Waiters, *, answered: bool) -> None:
