@@ -321,9 +321,9 @@ class LeaseManager:
         elif lease.is_on_record or (found and found.standing != Standing.LEFT):
             lease.retire()
         former = tuple(lease.former)
-        begins = not was_valid or (watch is not None and watch.began == watch.looked)
+        begins = (own and not was_valid) or (watch is not None and watch.began == watch.looked)
         records = {**own, **dict.fromkeys(former, tombstone(now))}
-        self._registry.write(records, removed, watch=watch, extends=begins)
+        self._registry.write(records, removed, watch=watch, extends=bool(begins))
         lease.signed_off(former, asked_at=asked_at)
         if not is_given_up:
             lease.renewed(asked_at=asked_at)
