@@ -269,7 +269,7 @@ async def test_a_worker_that_owed_before_it_could_take_a_lease_says_so_at_once(
     fault_proxy.error("OOM", commands={"SET"})
     key = token_key(settings.cache_namespace, NAMESPACE_GROUP)
     await eventually(lambda: redis_server.call("GET", key) != before)
-    assert standings(redis_server, settings.cache_namespace) == ["suspect"]
+    await eventually(lambda: standings(redis_server, settings.cache_namespace) == ["suspect"])
 
 
 # renewal

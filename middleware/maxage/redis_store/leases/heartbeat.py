@@ -9,7 +9,7 @@ from typing import Final, final
 from maxage.redis_store.leases.lease import LOOK_INTERVAL
 
 RETRY_INTERVAL: Final = 0.2
-"""Seconds from a failed look to the next one."""
+"""Seconds from a failed look to the next one, and from one whose result does not last."""
 
 
 @final
@@ -23,6 +23,7 @@ class Heartbeat:
         look: looks once and renews the lease; returns whether that succeeded, and raises nothing.
         leave: signs off when the thread stops.
         must_go_on: returns whether a record in the registry has to be renewed or ended.
+        hurries: returns whether to look again before the interval is over.
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class Heartbeat:
         leave: Callable[[], None],
         *,
         must_go_on: Callable[[], bool],
+        hurries: Callable[[], bool],
     ) -> None:
         self._look: Final = look
         self._leave: Final = leave
         self.must_go_on: Final = must_go_on
+        self._hurries: Final = hurries
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -86,7 +89,7 @@ class Heartbeat:
                     return None
         first, succeeded = self._first, self._look()
         _resolve(first, succeeded=succeeded)
-        return LOOK_INTERVAL if succeeded else RETRY_INTERVAL
+        return LOOK_INTERVAL if succeeded and not self._hurries() else RETRY_INTERVAL
 
 
 def _run(reference: "weakref.ref[Heartbeat]") -> None:

@@ -72,7 +72,9 @@ class LeaseManager:
         clock: Clock = monotonic_clock,
     ) -> None:
         self.lease: Final = Lease(clock=clock)
-        self.heartbeat: Final = Heartbeat(self._beat, self._leave, must_go_on=self._is_on_record)
+        self.heartbeat: Final = Heartbeat(
+            self._beat, self._leave, must_go_on=self._is_on_record, hurries=self._hurries
+        )
         self.asked = False
         """Whether answers of the servers were wanted since the last beat."""
         self.rests = False
@@ -167,6 +169,11 @@ class LeaseManager:
             return True
         looked_at = lease.looked_at
         return idle <= REST_SECONDS and (looked_at is None or now - looked_at >= IDLE_LOOK_INTERVAL)
+
+    def _hurries(self) -> bool:
+        """Return whether the watch ends before the next look: its watcher is about to purge."""
+        left = self.lease.trusted_until - self._clock()
+        return not (self.rests or self._watching.watches) and left < LOOK_INTERVAL
 
     def _rest(self) -> None:
         """Forget the leases: from now on they change unseen."""
