@@ -30,7 +30,7 @@ from maxage.observe.figures import FIGURES, LATENCY, LATENCY_TEXT
 from maxage.redis import RedisCache
 from maxage.redis_store.near.s3_fifo import Copies
 from maxage.redis_store.shared_state import redis_state_for
-from tests.redis_store.near.test_s3_fifo import copy
+from tests.redis_store.near.test_s3_fifo import put
 from tests.support.asgi import ASGIApp, CounterApp, Receive, Scope, Send, call
 from tests.support.caching import background_done, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
@@ -326,9 +326,9 @@ async def test_near_copies_and_unreadable_values_are_counted(
 
 def test_evictions_of_near_copies_are_counted(metrics: Metrics) -> None:
     """Those that make room, not those that were purged."""
-    copies = Copies(50_000)
+    copies = Copies(50_000, str.encode)
     for number in range(100):
-        copies.put(copy(b"%d" % number), since=0)
+        put(copies, b"%d" % number)
     assert metrics.added("maxage_evictions_total", kept="near") >= 5
     before = metrics.added("maxage_evictions_total", kept="near")
     copies.clear()

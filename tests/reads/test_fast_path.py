@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
-from maxage.store.prepared import PreparedResponse
+from maxage.clock import Clock
+from maxage.redis_store.near.s3_fifo import Copies
+from maxage.store.entry import Entry
+from maxage.store.prepared import Owner, PreparedResponse
 from tests.support.asgi import Receive, Scope, Send, call
 from tests.support.caching import background_done, cache_of, piece, start
 from tests.support.clock import ManualClock
@@ -86,7 +90,55 @@ class FarStore(MemoryStore):
         return None
 
 
-STORES = st.sampled_from([MemoryStore, FarStore])
+class CopyingStore(MemoryStore):
+    """A store with compact copies beside it, as Redis is with a near cache.
+
+    Few requests are remembered, so that most are known by their copies alone.
+    """
+
+    exact = False
+    known_requests = 2
+
+    def __init__(self, monotonic: Clock) -> None:
+        super().__init__()
+        self.copies = Copies(1_000_000, str.encode)
+        self.monotonic = monotonic
+
+    @property
+    def near(self) -> Any:
+        return self
+
+    def __len__(self) -> int:
+        return len(self.copies)
+
+    def find(self, key: bytes) -> Any:
+        copy = self.copies.find(key)
+        return copy if copy is not None and copy.ends > self.monotonic() else None
+
+    def begin(self) -> int:
+        return self.copies.serial
+
+    def keep(self, entry: Entry, *, since: int, ends: float) -> None:
+        self.copies.put(entry, ends=ends, since=since)
+
+    def owner(self, key: bytes) -> Owner | None:
+        return self.copies.owner(key)
+
+    def introduce(self, key: bytes, owner: Owner) -> bool:
+        return self.copies.introduce(key, owner)
+
+    def keep_prepared(self, copy: Any, form: Any, prepared: PreparedResponse) -> None:
+        self.copies.keep_prepared(copy, form, prepared)
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        self.copies.drop(keys)
+
+
+def store_of(kind: type[MemoryStore], clock: ManualClock) -> MemoryStore:
+    return CopyingStore(clock.monotonic) if kind is CopyingStore else kind()
+
+
+STORES = st.sampled_from([MemoryStore, FarStore, CopyingStore])
 
 
 @given(requests=REQUESTS, cache_status_key=st.booleans(), store=STORES)
@@ -101,7 +153,7 @@ def test_both_ways_give_the_same_answers(
     async def play() -> None:
         clocks = ManualClock(), ManualClock()
         short, ordinary = (
-            cache_of(App(), clock, store=store(), cache_status_key=cache_status_key)
+            cache_of(App(), clock, store=store_of(store, clock), cache_status_key=cache_status_key)
             for clock in clocks
         )
         cast("Any", ordinary.fast_path).learn = lambda *_: None
@@ -262,7 +314,7 @@ async def test_many_urls_are_not_remembered_beyond_the_copies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither here nor in the store."""
-    monkeypatch.setattr("maxage.reads.fast_path._REMEMBERED", 50)
+    monkeypatch.setattr("maxage.store.memory._KNOWN", 50)
     middleware = CacheMiddleware(App(), CacheSettings(), store=MemoryStore(50_000))
     for n in range(500):
         for _ in range(2):
@@ -305,6 +357,51 @@ async def test_long_values_of_selecting_fields_are_not_remembered(
     )  # fmt: skip
     assert known is not None
     assert len(known._keys) == remembered
+
+
+async def test_a_copy_makes_requests_known_that_are_not_remembered() -> None:
+    """Of many URLs: the copy alone tells that an earlier request was admitted."""
+    clock = ManualClock()
+    middleware = cache_of(App(), clock, store=CopyingStore(clock.monotonic))
+    paths = [f"/many/{n}" for n in range(20)]
+    for _ in range(2):
+        for path in paths:
+            await call(middleware, path=path)
+            await background_done(middleware)
+    counting = Counting(middleware)
+    bodies = [(await call(middleware, path=path)).body for path in paths]
+    assert counting.hits == len(paths)
+    assert len(set(bodies)) == len(paths)
+    assert middleware.fast_path is not None
+    assert len(middleware.fast_path) <= 2 * CopyingStore.known_requests
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"headers": [("authorization", "Bearer x")]},
+        {"headers": [("cookie", "a=b")]},
+        {"headers": [("cache-control", "no-cache")]},
+        {"headers": [("range", "bytes=0-1")]},
+        {"headers": [("host", "other")]},
+        {"headers": [("origin", "http://other")]},
+        {"method": "HEAD"},
+        {"target": b"/many/1?a=1"},
+        {"target": b"/m%61ny/1"},
+    ],
+)
+async def test_a_copy_makes_no_other_request_known(other: dict[str, Any]) -> None:
+    """One with anything on which the answer may depend takes the whole way."""
+    clock = ManualClock()
+    middleware = cache_of(App(), clock, store=CopyingStore(clock.monotonic))
+    for n in range(10):
+        for _ in range(2):
+            await call(middleware, path=f"/many/{n}")
+            await background_done(middleware)
+    counting = Counting(middleware)
+    request = {"target": b"/many/1", "method": "GET"} | other
+    await call(middleware, request.pop("method"), **request)
+    assert counting.hits == 0
 
 
 class SlowStore(FarStore):

@@ -54,7 +54,7 @@ def _breaker() -> tuple[Any, Callable[[], object]]:
 
 
 def _copies() -> tuple[Any, Callable[[], object]]:
-    copies = Copies(1000)
+    copies = Copies(1000, str.encode)
     return copies._lock, lambda: copies.purge([b"a"])
 
 

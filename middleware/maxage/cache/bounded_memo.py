@@ -6,7 +6,7 @@ from typing import Final, TypeVar, final
 Value = TypeVar("Value")
 Key = tuple[str | bytes, ...]
 
-_MOST_WEIGHT: Final = 4096
+MOST_WEIGHT: Final = 4096
 """Sum of the keys' weights; beyond it, the oldest keys are forgotten first."""
 _CHARACTERS_OF_ONE: Final = 512
 """Characters of a key that weighs 1; each further 512 add 1."""
@@ -18,13 +18,22 @@ class BoundedMemo(OrderedDict[Key, Value]):
 
     _total = 0
 
-    def remember(self, key: Key, value: Value) -> None:
-        """Remember the value, and forget the oldest ones where there is no room."""
+    def remember(self, key: Key, value: Value, most: int = MOST_WEIGHT) -> list[tuple[Key, Value]]:
+        """Remember the value; forget the oldest ones where there is no room, and return them.
+
+        Args:
+            key: of the value.
+            value: to be remembered.
+            most: the sum of the keys' weights for which there is room.
+        """
+        forgotten: list[tuple[Key, Value]] = []
         self[key] = value
         self._total += _weight(key)
-        while self._total > _MOST_WEIGHT and self:
-            oldest, _ = self.popitem(last=False)
-            self._total -= _weight(oldest)
+        while self._total > most and self:
+            oldest = self.popitem(last=False)
+            self._total -= _weight(oldest[0])
+            forgotten.append(oldest)
+        return forgotten
 
     def clear(self) -> None:
         """Forget everything."""

@@ -17,6 +17,7 @@ from maxage.cache.early_refresh import is_due_early
 from maxage.cache.lookup import Lookup, result_of_copy, selected_key
 from maxage.cache.pending_writes import PendingWrites
 from maxage.cache.target import UNCACHEABLE_SECONDS, Target
+from maxage.cache.terms import Terms
 from maxage.clock import Clock, monotonic_clock, wall_clock
 from maxage.invalidation.purger import Purger
 from maxage.observe.counters import AT_CLOSE, Tally, begin_counting
@@ -74,10 +75,11 @@ class Cache:
     def nearby(self, target: Target, key: bytes, headers: Headers) -> LookupResult | None:
         """Return the copy in this process that a lookup would find, without asking the store."""
         near = self.store.near
-        copy = near.find(selected_key(key, target, headers)) if near is not None else None
-        if near is None or copy is None:
+        if near is None:
             return None
-        return result_of_copy(near, copy, target, key, headers)
+        chosen = selected_key(key, target, headers)
+        copy = near.find(chosen)
+        return None if copy is None else result_of_copy(near, copy, chosen, target, key, headers)
 
     def lookup(self, target: Target, key: bytes, headers: Headers) -> Awaitable[LookupResult]:
         """Return the stored response that fits the request and whose tokens are all current.
@@ -109,7 +111,7 @@ class Cache:
             return 0.0
         return stored.freshness_lifetime - current_age(stored, now=self.clock())
 
-    def decide(self, target: Target, request: Request, found: LookupResult) -> Decision:
+    def decide(self, target: Target | Terms, request: Request, found: LookupResult) -> Decision:
         """Return whether the stored response answers, or what to ask the application."""
         stored = found.entry.stored if found.entry is not None else None
         now = self.clock()

@@ -17,6 +17,7 @@ from maxage.store.base import Near, Store, StoreReply
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.lookup_result import LookupResult, Tokens
 from maxage.store.near_copy import Copy
+from maxage.store.prepared import Confirm
 from maxage.store.tokens import softened
 
 _MOST_RECENT: Final = 64
@@ -207,11 +208,21 @@ class Lookup:
         return [*waiting, *(value for value in values if isinstance(value, Entry))]
 
 
-def result_of_copy(
-    near: Near, copy: Copy, target: Target, key: bytes, headers: Headers
+def result_of_copy(  # noqa: PLR0917 - what a lookup knows so far
+    near: Near, copy: Copy, chosen: bytes, target: Target, key: bytes, headers: Headers
 ) -> LookupResult | None:
-    """Return a near copy as the result of a lookup; None: a lookup would not choose it."""
-    entry, tokens = copy.entry, dict(copy.entry.tokens)
+    """Return a near copy as the result of a lookup; None: a lookup would not choose it.
+
+    Args:
+        near: the near cache.
+        copy: the copy.
+        chosen: the key that it was found by, which may be that of a variant.
+        target: of the request.
+        key: the primary key.
+        headers: of the request.
+    """
+    entry = copy.entry(chosen)
+    tokens = dict(entry.tokens)
     stored, names = entry.stored, target.vary_names
     if (
         stored.vary_names != names
@@ -219,10 +230,21 @@ def result_of_copy(
         or not tokens.keys() >= set(target.groups)
     ):
         return None
-    confirm = partial(_is_confirmed, near, copy) if near.exact else None
+    return LookupResult(key=key, entry=entry, tokens=tokens, confirm=_confirm(near, copy))
+
+
+def result_of_own_copy(near: Near, copy: Copy, key: bytes) -> LookupResult | None:
+    """Return a near copy as the result of a lookup by its owner (`Near.introduce`)."""
+    entry = copy.entry(key)
+    if entry.stored.vary_names:
+        return None
     return LookupResult(
-        key=key, entry=entry, tokens=tokens, confirm=confirm, prepared=copy.prepared
+        key=key, entry=entry, tokens=dict(entry.tokens), confirm=_confirm(near, copy)
     )
+
+
+def _confirm(near: Near, copy: Copy) -> Confirm | None:
+    return partial(_is_confirmed, near, copy) if near.exact else None
 
 
 async def _is_confirmed(near: Near, copy: Copy) -> bool:

@@ -148,6 +148,18 @@ class Target:
         self.late_groups = (*_newest(known, limit), *tables)
         self.all_groups = (*self.groups, *self.late_groups)
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether its responses taught something that a new target of the URL would not know."""
+        return bool(
+            self.vary_names
+            or self.late_groups
+            or self.unstorable
+            or self.unshareable_until
+            or self.refresh_after
+            or self.search.variance
+        )
+
     # storable and shareable
 
     def mark_unstorable(

@@ -8,8 +8,15 @@ from urllib.parse import unquote
 
 from msgspec.structs import replace
 
-from maxage.cache.bounded_memo import BoundedMemo
-from maxage.cache.key import FORWARDED_HEADERS, Place, declared_query, forwarded_parts, host_name
+from maxage.cache.bounded_memo import MOST_WEIGHT, BoundedMemo
+from maxage.cache.key import (
+    FORWARDED_HEADERS,
+    Digests,
+    Place,
+    declared_query,
+    forwarded_parts,
+    host_name,
+)
 from maxage.cache.known_routes import KnownRoutes
 from maxage.cache.machine import is_loopback, machine_name
 from maxage.cache.target import Search, Target, Touched
@@ -22,16 +29,14 @@ from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
 from maxage.routing.default_lifetime import takes_default
 from maxage.routing.route_policy import Rule
-from maxage.routing.route_table import (
-    RouteMatch,
-    RouteTable,
-    routed,
-)
+from maxage.routing.route_table import Routed, RouteInfo, RouteMatch, RouteTable, routed
 from maxage.settings import CacheSettings
 from maxage.store.tokens import NAMESPACE_GROUP
 
 logger = logging.getLogger("maxage")
 
+_MOST_BESIDE_COPIES: Final = 512
+"""Targets that are remembered where a near cache answers most requests without one."""
 _BRACES: Final = re.compile(r"\{(\w+)\}")
 
 
@@ -57,6 +62,11 @@ class Targets:
         self._terms: Final = TermsFinder(settings, rules, self.tally)
         self._route_groups: RouteGroups | None = None
         self._targets: BoundedMemo[Target] = BoundedMemo()
+        self._taught: BoundedMemo[Target] = BoundedMemo()
+        """Targets that a response taught something which a new target would not know."""
+        self._most_targets: Final = (
+            _MOST_BESIDE_COPIES if settings.cache_near_bytes else MOST_WEIGHT
+        )
         self._searches: BoundedMemo[Search] = BoundedMemo()
         """Searches of paths requested with a query, by the URL without one."""
         self._touched: BoundedMemo[Touched] = BoundedMemo()
@@ -66,6 +76,7 @@ class Targets:
     def _use(self, table: RouteTable) -> None:
         """Find targets by these routes from now on."""
         self._targets.clear()
+        self._taught.clear()
         self._touched.clear()
         self._terms.forget()
         mode, policy_of = self._settings.cache_purge, self._terms.policy_of
@@ -91,11 +102,27 @@ class Targets:
         method = "QUERY" if scope["method"] == "QUERY" else "GET"
         identity = (method, scope.get("query_string", b""), *place)
         self.routes.watch(scope)
-        target = self._targets.get(identity)
+        target = self._targets.get(identity) or self._taught.get(identity)
         if target is None:
             target = self._new(identity, place, scope)
-            self._targets.remember(identity, target)
+            for forgotten, other in self._targets.remember(identity, target, self._most_targets):
+                if other.is_taught:
+                    self._taught.remember(forgotten, other)
         return target
+
+    def digests(self, scope: Mapping[str, Any], host: bytes, extra: Sequence[bytes]) -> Digests:
+        """Return what makes the digests of the keys of a host without its forwarded headers."""
+        return Digests(
+            *self._named_for(host),
+            scope.get("scheme", "http").encode(),
+            host,
+            str(scope.get("root_path", "")).encode("utf-8", "surrogatepass"),
+            extra,
+        )
+
+    def routed(self, route: RouteInfo, scope: Mapping[str, Any]) -> Routed | None:
+        """Return what the application's router adds to the scope of a request of this route."""
+        return routed(route, self._inner_path(scope))
 
     def match(self, scope: Mapping[str, Any], headers: Headers) -> RouteMatch | None:
         """Return the route that answers a request, where there is one."""
@@ -236,7 +263,7 @@ class Targets:
         bare = (identity[0], b"", *identity[2:])
         search = self._searches.get(bare)
         if search is None:
-            target = self._targets.get(bare)
+            target = self._targets.get(bare) or self._taught.get(bare)
             search = Search() if target is None else target.search
             self._searches.remember(bare, search)
         return search

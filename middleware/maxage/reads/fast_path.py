@@ -16,14 +16,16 @@ from maxage.asgi.responder import pair
 from maxage.asgi.service import Service
 from maxage.asgi.types import Scope
 from maxage.cache.cache import Cache
-from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS
-from maxage.cache.lookup import result_of_copy
+from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS, Digests
+from maxage.cache.lookup import result_of_copy, result_of_own_copy
 from maxage.cache.target import Target
+from maxage.cache.terms import Terms
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.reads.known_request import KnownRequest, Line
+from maxage.reads.known_request import KnownRequest, Line, PlainRoute
 from maxage.rfc9111.age import current_age
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request, StoredResponse
+from maxage.routing.route_table import Routed
 from maxage.store.lookup_result import LookupResult
 from maxage.store.prepared import PreparedResponse
 
@@ -35,16 +37,20 @@ _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
     b"if-range", b"range", b"host", b"origin", b"expect", b"upgrade",
 }  # fmt: skip
 """Headers on which it can depend whether a stored response answers, besides those of Vary."""
-_MOST_PREPARED: Final = 4
-"""Forms of one copy that are prepared at the same time: GET, HEAD and 304."""
 _REMEMBERED: Final = 2048
-"""Requests that one generation remembers, in addition to one for each near copy."""
+"""Requests that one generation remembers without a near cache."""
+_MOST_ROUTES: Final = 4096
+"""Routes that are remembered with what their plain requests have in common."""
+_MOST_SITES: Final = 64
+"""Hosts that are remembered with what begins the keys of their URLs."""
 _LONGEST: Final = 1024
 """Bytes of host, path, query and condition of a request that is remembered."""
 _ROUNDING: Final = 1e-6
 """Seconds by which a prepared response ends too early rather than too late."""
 _Plain = tuple[bytes, bytes | None, tuple[bytes, ...]]
 """Host, If-None-Match and the parts of the key."""
+_Site = tuple[bytes, tuple[bytes, ...], str, str, str]
+"""Host, parts of the key, scheme, root path, and the overrides with which routes were read."""
 _Identity = tuple[str, bytes | None, bytes, _Plain]
 """Method, raw path, query, and the rest of a plain request."""
 
@@ -64,7 +70,11 @@ class FastPath:
         self._known: dict[_Identity, KnownRequest] = {}
         self._before: dict[_Identity, KnownRequest] = {}
         """The generation before; a request that comes again moves on into the new one."""
+        self._plain_routes: Final[dict[Terms, PlainRoute]] = {}
+        self._sites: Final[dict[_Site, Digests]] = {}
         self._look_at = -math.inf
+        self._digest_is_enough: Final = not settings.cache_status_key
+        """False: a hit shows the whole key."""
         self._prepares: Final = not settings.cache_early_refresh
         """False: at each request, chance decides anew whether it begins a refresh."""
 
@@ -84,9 +94,10 @@ class FastPath:
         get = scope.get
         identity = (scope["method"], get("raw_path"), get("query_string", b""), plain)
         known = self._known.get(identity) or self._recalled(identity)
+        if known is None:
+            return self._known_by_copy(scope, plain)
         if (
-            known is None
-            or known.path != scope["path"]
+            known.path != scope["path"]
             or known.scheme != get("scheme", "http")
             or known.root_path != get("root_path", "")
             or not self._holds(known, scope)
@@ -102,7 +113,16 @@ class FastPath:
             return
         (host, condition, parts), query = plain, scope.get("query_string", b"")
         if len(host) + len(raw_path) + len(query) + len(condition or b"") <= _LONGEST:
-            known = KnownRequest(scope, target, condition, parts)
+            route, key, near = self._route_of(target), target.key(parts), self.cache.store.near
+            only_url = not target.vary_names and target.search.variance is None
+            by_copy = (
+                only_url
+                and scope["method"] == "GET"
+                and near is not None
+                and near.introduce(key, route)
+            )
+            known = KnownRequest(scope, route, key, condition, parts, None if by_copy else target)
+            known.routed = target.routed
             self._remember((scope["method"], raw_path, query, plain), known)
 
     def _plain(self, headers: list[Line]) -> _Plain | None:
@@ -124,7 +144,7 @@ class FastPath:
 
     def _remember(self, identity: _Identity, known: KnownRequest) -> None:
         near = self.cache.store.near
-        if len(self._known) >= _REMEMBERED + (len(near) if near is not None else 0):
+        if len(self._known) >= (_REMEMBERED if near is None else near.known_requests):
             self._before, self._known = self._known, {}
         self._known[identity] = known
 
@@ -134,8 +154,70 @@ class FastPath:
             self._remember(identity, known)
         return known
 
+    def _known_by_copy(self, scope: Scope, plain: _Plain) -> KnownRequest | None:
+        """Return what a near copy tells of a request: an earlier one like it was admitted.
+
+        The copies are many more than the requests that are remembered.
+        """
+        near, raw_path, path = self.cache.store.near, scope.get("raw_path"), scope["path"]
+        if (
+            near is None
+            or not self._digest_is_enough
+            or raw_path is None
+            or scope["method"] != "GET"
+            or not path.isascii()
+        ):
+            return None
+        host, condition, parts = plain
+        site = (
+            host, parts, scope.get("scheme", "http"), scope.get("root_path", ""),
+            self._routes.overrides.name,
+        )  # fmt: skip
+        digests = self._sites.get(site)
+        if digests is None:
+            if len(self._sites) >= _MOST_SITES:
+                self._sites.clear()
+            digests = self._sites[site] = self.service.targets.digests(scope, host, parts)
+        key = digests.of(raw_path, scope.get("query_string", b""), path.encode())
+        route = near.owner(key)
+        if not isinstance(route, PlainRoute) or self._plain_routes.get(route.terms) is not route:
+            return None
+        if not self._is_current(route.generation, scope):
+            return None
+        known = KnownRequest(scope, route, key, condition, parts, None)
+        known.is_remembered = False
+        return known
+
+    def _route_of(self, target: Target) -> PlainRoute:
+        """Return what the plain requests of a target's route have in common."""
+        route = self._plain_routes.get(target.terms)
+        if (
+            route is None
+            or route.generation != target.generation
+            or route.counts is not target.counts
+        ):
+            if len(self._plain_routes) >= _MOST_ROUTES:
+                self._plain_routes.clear()
+            route = PlainRoute(target.terms, target.counts, target.generation)
+            self._plain_routes[target.terms] = route
+        return route
+
+    def routed(self, known: KnownRequest, scope: Scope) -> Routed | None:
+        """Return what the application's router adds to the scope of a known request."""
+        if known.is_remembered:
+            return known.routed
+        route = known.route.terms.route
+        return None if route is None else self.service.targets.routed(route, scope)
+
     def _holds(self, known: KnownRequest, scope: Scope) -> bool:
-        """Return whether its target and key are still those of the request."""
+        """Return whether its route and key are still those of the request."""
+        target = known.target
+        return self._is_current(known.route.generation, scope) and (
+            target is None or known.variance == target.search.variance
+        )
+
+    def _is_current(self, generation: int, scope: Scope) -> bool:
+        """Return whether what was found among the routes of this generation still holds."""
         routes, now = self._routes, self.cache.monotonic()
         wired_by, overrides = routes.overrides.main
         # Different overrides may be equal objects.
@@ -146,31 +228,36 @@ class FastPath:
         ):
             self._look_at = now + LOOK_SECONDS
             routes.watch(scope)
-        return (
-            known.target.generation == routes.generation
-            and known.variance == known.target.search.variance
-        )
+        return generation == routes.generation
 
     # prepared responses
 
     def near(self, known: KnownRequest, lines: list[Line]) -> PreparedResponse | None:
         """Return the response that a near copy gives to a known request."""
         near, target = self.cache.store.near, known.target
-        if near is None or target.unstorable or not self._prepares:
+        if near is None or not self._prepares or (target is not None and target.unstorable):
             return None
         if current_dependencies.get() is not None:
             # A middleware around this one has to learn what the response depends on.
             return None
-        copy = near.find(known.variant(lines) if target.vary_names else known.key)
+        chosen = known.chosen_key(lines)
+        copy = near.find(chosen)
         if copy is None:
             return None
         now = self.cache.clock()
-        prepared = copy.prepared.get(known.form)
-        if prepared is not None and prepared.suits(target.groups, now):
+        prepared = copy.prepared.get(known.form) if copy.prepared is not None else None
+        if prepared is not None and prepared.suits(known.route, now):
             return prepared
         headers = Headers.of(tuple(map(pair, lines)))
-        found = result_of_copy(near, copy, target, known.key, headers)
-        return None if found is None else self._prepare(known, found, headers, now)
+        if target is None:
+            found = result_of_own_copy(near, copy, known.key)
+        else:
+            found = result_of_copy(near, copy, chosen, target, known.key, headers)
+        prepared = None if found is None else self._prepare(known, found, headers, now)
+        if prepared is not None and known.is_remembered:
+            # Other requests come too seldom to use it again.
+            near.keep_prepared(copy, known.form, prepared)
+        return prepared
 
     def may_prepare(self) -> bool:
         """Return whether responses may be prepared: no middleware around wants dependencies."""
@@ -188,34 +275,34 @@ class FastPath:
             return None
         now = self.cache.clock()
         prepared = found.prepared.get(known.form)
-        if prepared is not None and prepared.suits(known.target.groups, now):
+        if prepared is not None and prepared.suits(known.route, now):
             return prepared
-        return self._prepare(known, found, headers, now)
+        prepared = self._prepare(known, found, headers, now)
+        if prepared is not None:
+            # The forms of one result are few: the requests of one turn share it.
+            found.prepared[known.form] = prepared
+        return prepared
 
     def _prepare(
         self, known: KnownRequest, found: LookupResult, headers: Headers, now: float
     ) -> PreparedResponse | None:
         """Ask the rules, and remember their response for as long as it stays the same."""
-        target, entry = known.target, found.entry
+        terms, entry = known.route.terms, found.entry
         request = Request(method=known.form[0], headers=headers)
-        decision = self.cache.decide(target, request, found)
+        decision = self.cache.decide(terms, request, found)
         if entry is None or not isinstance(decision, Serve) or decision.stale or decision.refresh:
             return None
         if entry.stored.anonymous:
             # Whether it answers depends on fields that are not part of a form.
             return None
-        prepared = PreparedResponse(
+        return PreparedResponse(
             decision,
             tuple(self.service.hit_headers(decision, known.key)),
-            groups=target.groups,
+            owner=known.route,
             confirm=found.confirm,
             since=now,
             until=_same_until(entry.stored, now),
         )
-        if len(found.prepared) >= _MOST_PREPARED:
-            found.prepared.clear()
-        found.prepared[known.form] = prepared
-        return prepared
 
 
 def _is_plain(target: Target) -> bool:

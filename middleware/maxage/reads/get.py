@@ -17,6 +17,7 @@ from maxage.asgi.passthrough import pass_by, pass_unstorable
 from maxage.asgi.responder import pair
 from maxage.asgi.types import Receive, Scope, Send
 from maxage.cache.collapse import Flight
+from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
 from maxage.observe.words import Bypass, Outcome
 from maxage.reads.admission import admit
@@ -51,13 +52,14 @@ async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
         content: of a QUERY.
     """
     reading: GetResponder | None = None
+    target: Target | None = None
     if known is not None:
-        target = known.target
         prepared = fast_path.near(known, scope["headers"])
         if prepared is not None and (prepared.confirm is None or await prepared.confirm()):
-            target.counts.hits += 1
-            if target.routed is not None:
-                set_route(scope, target.routed)
+            known.route.counts.hits += 1
+            routed = fast_path.routed(known, scope)
+            if routed is not None:
+                set_route(scope, routed)
             # A new list: layers around the middleware may add headers.
             headers = list(prepared.headers)
             await send(
@@ -65,7 +67,8 @@ async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
             )
             await send({"type": "http.response.body", "body": prepared.body})
             return
-    else:
+        target = known.target
+    if target is None:
         reading = GetResponder(fast_path, scope, receive, send, content)
         reason = await admit(reading)
         if reason is not None:
@@ -82,34 +85,39 @@ async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
     if reading is not None:
         await reading.run()
     elif known is not None:
-        await _answer_known(fast_path, known, scope, receive, send)
+        await _answer_known(fast_path, known, target, scope, receive, send)
 
 
-async def _answer_known(
-    fast_path: FastPath, known: KnownRequest, scope: Scope, receive: Receive, send: Send
+async def _answer_known(  # noqa: PLR0917 - as ASGI calls an application
+    fast_path: FastPath,
+    known: KnownRequest,
+    target: Target,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Look a known request up; all requests that share the lookup share its prepared response."""
     cache, found = fast_path.cache, None
     if fast_path.may_prepare():
         headers = Headers.of(tuple(map(pair, scope["headers"])))
         try:
-            found = await cache.lookup(known.target, known.key, headers)
+            found = await cache.lookup(target, known.key, headers)
         except StoreUnavailableError:
             reading = GetResponder(fast_path, scope, receive, send)
-            reading.target = known.target
+            reading.target = target
             await reading.bypass(Bypass.STORE_AWAY)
             return
         prepared = fast_path.prepared(known, found, headers)
         if prepared is not None:
-            known.target.counts.hits += 1
-            if known.target.routed is not None:
-                set_route(scope, known.target.routed)
+            target.counts.hits += 1
+            if target.routed is not None:
+                set_route(scope, target.routed)
             lines = list(prepared.headers)
             await send({"type": "http.response.start", "status": prepared.status, "headers": lines})
             await send({"type": "http.response.body", "body": prepared.body})
             return
     reading = GetResponder(fast_path, scope, receive, send)
-    reading.target = known.target
+    reading.target = target
     reading.request = Request(
         method=known.form[0], headers=reading.headers, key_parts=known.key_parts
     )

@@ -1,4 +1,4 @@
-"""A request that an earlier identical request made known: its target and key."""
+"""A request that an earlier identical request, or a near copy, made known: its route and key."""
 
 from typing import Final, final
 
@@ -6,9 +6,12 @@ from maxage.asgi.responder import pair
 from maxage.asgi.types import Scope
 from maxage.cache.key import variant_key
 from maxage.cache.target import Target
+from maxage.cache.terms import Terms
+from maxage.observe.counters import RouteCounts
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import selecting_values
-from maxage.store.prepared import Form
+from maxage.routing.route_table import Routed
+from maxage.store.prepared import Form, Owner
 
 Line = tuple[bytes, bytes]
 
@@ -22,23 +25,53 @@ _LONGEST_VALUES: Final = 1024
 
 
 @final
+class PlainRoute(Owner):
+    """What the plain requests of a route have in common, at one middleware.
+
+    Args:
+        terms: of the route.
+        counts: of the route.
+        generation: the number of the routes among which it was found.
+    """
+
+    __slots__ = ("counts", "generation", "terms")
+
+    def __init__(self, terms: Terms, counts: RouteCounts, generation: int) -> None:
+        self.terms: Final = terms
+        self.counts: Final = counts
+        self.generation: Final = generation
+
+
+@final
 class KnownRequest:
-    """Target and key of all requests with the same method, URL and If-None-Match, and all
+    """Route and key of all requests with the same method, URL and If-None-Match, and all
     with or all without an Origin."""
 
     __slots__ = (
-        "_keys", "_names", "form", "key", "key_parts", "path", "root_path", "scheme", "target",
-        "variance",
+        "_keys", "_names", "form", "is_remembered", "key", "key_parts", "path", "root_path",
+        "route", "routed", "scheme", "target", "variance",
     )  # fmt: skip
 
-    def __init__(
-        self, scope: Scope, target: Target, condition: bytes | None, key_parts: tuple[bytes, ...]
+    def __init__(  # noqa: PLR0917 - made for each request
+        self,
+        scope: Scope,
+        route: PlainRoute,
+        key: bytes,
+        condition: bytes | None,
+        key_parts: tuple[bytes, ...],
+        target: Target | None,
     ) -> None:
-        self.target: Final = target
+        self.route: Final = route
+        self.key: Final = key
+        """The primary key; its digest, which is enough for a copy, if it is not remembered."""
         self.key_parts: Final = key_parts
-        self.key: Final = target.key(key_parts)
-        """The primary key."""
-        self.variance: Final = target.search.variance
+        self.target: Final = target
+        """None: a near copy answers the request, and nothing else is known of it."""
+        self.is_remembered = True
+        """Whether it is kept for the next request like it."""
+        self.routed: Routed | None = None
+        """What the application's router adds to the scope, where it is remembered."""
+        self.variance: Final = None if target is None else target.search.variance
         """The No-Vary-Search by which the key was made."""
         method = scope["method"]
         self.form: Final[Form] = _FORMS[method] if condition is None else (method, condition)
@@ -48,16 +81,19 @@ class KnownRequest:
         self._names: tuple[bytes, ...] = ()
         self._keys: dict[tuple[Line, ...], bytes] = _NO_KEYS
 
-    def variant(self, headers: list[Line]) -> bytes:
-        """Return the key of the variant that the request chooses."""
-        names = self.target.vary_names
+    def chosen_key(self, headers: list[Line]) -> bytes:
+        """Return the key of the response that the request chooses, perhaps of a variant."""
+        target = self.target
+        if target is None or not target.vary_names:
+            return self.key
+        names = target.vary_names
         if names is not self._names:
             self._names, self._keys = names, {}
         # Pairs that are no tuples have no hash.
         lines = tuple(pair(line) for line in headers if line[0].lower() in names)
         key = self._keys.get(lines)
         if key is None:
-            values = selecting_values(names, Headers.of(lines), self.target.rules)
+            values = selecting_values(names, Headers.of(lines), target.rules)
             key = variant_key(self.key, names, values)
             if sum(len(value) for _, value in lines) <= _LONGEST_VALUES:
                 if len(self._keys) >= _MOST_VARIANTS:

@@ -26,7 +26,7 @@ _Token = tuple[bytes, bytes]
 
 _MARGIN: Final = 5.0
 """Seconds by which a token outlives its entries, which may be on other servers of a cluster."""
-_REMEMBERED: Final = 10_000
+_REMEMBERED: Final = 1024
 """Tokens whose ends are remembered."""
 _ENDED_MILLISECONDS: Final = int(CLAIM_ENDED_SECONDS * 1000)
 _UNKNOWN: Final = (b"", 0.0)

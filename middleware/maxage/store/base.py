@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Protocol, runtime_checkable
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.lookup_result import LookupResult
 from maxage.store.near_copy import Copy
+from maxage.store.prepared import Form, Owner, PreparedResponse
 
 Value = bytes | Entry | VariantIndex
 """The value of a key. Only a store that `keeps_objects` has other values than bytes."""
@@ -65,6 +66,11 @@ class Near(Protocol):
         """Return the number of copies."""
         ...
 
+    @property
+    def known_requests(self) -> int:
+        """The number of requests that may be remembered for its copies."""
+        ...
+
     def find(self, key: bytes) -> Copy | None:
         """Return the copy of a key, if copies may be used now and it has not ended."""
         ...
@@ -73,12 +79,24 @@ class Near(Protocol):
         """Return whether all copies that were purged before this call have been dropped."""
         ...
 
+    def owner(self, key: bytes) -> Owner | None:
+        """Return what may ask for the copy of a key; None: there is no copy, or that is unknown."""
+        ...
+
+    def introduce(self, key: bytes, owner: Owner) -> bool:
+        """Note what may ask for the copy of a key; return whether that is remembered."""
+        ...
+
     def begin(self) -> int:
         """Return the serial for `keep`; call it before the first byte of a lookup is sent."""
         ...
 
     def keep(self, entry: Entry, *, since: int, ends: float) -> None:
         """Keep a copy of a looked up entry until `ends` (monotonic), unless it may be outdated."""
+        ...
+
+    def keep_prepared(self, copy: Copy, form: Form, prepared: PreparedResponse) -> None:
+        """Keep a response that was prepared from a copy, for the next request of that form."""
         ...
 
     def forget(self, keys: Iterable[bytes]) -> None:

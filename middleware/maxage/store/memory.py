@@ -20,16 +20,21 @@ from maxage.store.base import (
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.fork_safe import fork_safe_lock
 from maxage.store.memory_tokens import OVERHEAD, MemoryTokens
-from maxage.store.near_copy import Copy
+from maxage.store.near_copy import Copy, KeptEntry
+from maxage.store.prepared import Form, Owner, PreparedResponse
 
 _PART: Final = 50
 """Bytes of each part of a variant index, or of a list, besides its characters."""
 _CHECKED_SECONDS: Final = 1.0
 """Seconds for which a copy's tokens are not moved to the most recently used ones again."""
+_MOST_FORMS: Final = 4
+"""Forms of one copy that are prepared at the same time: GET, HEAD and 304."""
+_KNOWN: Final = 2048
+"""Requests that are remembered, in addition to one for each value."""
 
 _List = tuple[bytes, ...]
 """Keys of values, the oldest first."""
-Slot = tuple[bytes | VariantIndex | Copy | _List, float, int]
+Slot = tuple[bytes | VariantIndex | KeptEntry | _List, float, int]
 """A value, its end (monotonic), and its bytes."""
 
 
@@ -170,17 +175,22 @@ class MemoryStore(TokenAuthority):
         """Return True: an empty store is a store."""
         return True
 
-    def find(self, key: bytes) -> Copy | None:
+    @property
+    def known_requests(self) -> int:
+        """The number of requests that may be remembered: each response counts one as its own."""
+        return _KNOWN + len(self._values)
+
+    def find(self, key: bytes) -> KeptEntry | None:
         """Return the response of a key, if all its tokens are the current ones."""
         with self._lock:
             slot = self._values.get(key)
-            if slot is None or not isinstance(slot[0], Copy):
+            if slot is None or not isinstance(slot[0], KeptEntry):
                 return None
             copy, now = slot[0], self._clock()
             if slot[1] <= now or self._off:
                 return None
             if copy.checked != self._tokens.serial or copy.checked_until <= now:
-                if not self._tokens.are_current(copy.entry):
+                if not self._tokens.are_current(copy.value):
                     return None
                 copy.checked, copy.checked_until = self._tokens.serial, now + _CHECKED_SECONDS
             self._values.move_to_end(key)
@@ -190,12 +200,30 @@ class MemoryStore(TokenAuthority):
         """Return True: a purge takes effect at once."""
         return True
 
+    def owner(self, key: bytes) -> Owner | None:
+        """Return None: the requests for a copy are remembered in its place."""
+        del key
+        return None
+
+    def introduce(self, key: bytes, owner: Owner) -> bool:
+        """Return False: nothing is remembered of it."""
+        del key, owner
+        return False
+
     def begin(self) -> int:
         """Return 0: `keep` does nothing."""
         return 0
 
     def keep(self, entry: Entry, *, since: int, ends: float) -> None:
         """Do nothing: the looked up entry is in this store."""
+
+    def keep_prepared(self, copy: Copy, form: Form, prepared: PreparedResponse) -> None:
+        """Keep a response that was prepared from a copy, for the next request of that form."""
+        with self._lock:
+            if copy.kept:
+                if copy.prepared is None or len(copy.prepared) >= _MOST_FORMS:
+                    copy.prepared = {}
+                copy.prepared[form] = prepared
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """Remove the values."""
@@ -326,7 +354,7 @@ class MemoryStore(TokenAuthority):
     def _put(self, key: bytes, value: Value | _List, keep_for: float) -> bool:
         self._remove(key)
         ends = self._clock() + keep_for
-        stored = Copy(value, ends=ends) if isinstance(value, Entry) else value
+        stored = KeptEntry(value) if isinstance(value, Entry) else value
         size = len(key) + OVERHEAD + _size(stored)
         if size > self._max_bytes or keep_for <= 0:
             return False
@@ -349,9 +377,9 @@ class MemoryStore(TokenAuthority):
 
     def _release(self, slot: Slot) -> None:
         self._value_bytes -= slot[2]
-        if isinstance(slot[0], Copy):
+        if isinstance(slot[0], KeptEntry):
             slot[0].kept = False
-            slot[0].prepared = {}
+            slot[0].prepared = None
 
     def _make_room(self) -> None:
         tokens, limit = self._tokens, self._max_bytes
@@ -367,16 +395,16 @@ class MemoryStore(TokenAuthority):
             tokens.evict()
 
 
-def _as_read(value: bytes | VariantIndex | Copy | _List | None) -> Value | None:
+def _as_read(value: bytes | VariantIndex | KeptEntry | _List | None) -> Value | None:
     """Return a stored value as a read gives it; a list is none."""
     if isinstance(value, tuple):
         return None
-    return value.entry if isinstance(value, Copy) else value
+    return value.value if isinstance(value, KeptEntry) else value
 
 
-def _size(value: bytes | VariantIndex | Copy | _List) -> int:
+def _size(value: bytes | VariantIndex | KeptEntry | _List) -> int:
     """Return the bytes that a value takes in memory."""
-    if isinstance(value, Copy):
+    if isinstance(value, KeptEntry):
         return value.size
     if isinstance(value, VariantIndex):
         value = value.names

@@ -1,7 +1,7 @@
 """A copy of a stored response in this process."""
 
 from sys import getsizeof
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from maxage.store.entry import Entry
 from maxage.store.prepared import Form, PreparedResponse
@@ -15,31 +15,41 @@ _LINE_BYTES: Final = getsizeof((b"", b"")) + 2 * getsizeof(b"")
 """Bytes of a header line besides its characters: the pair, and both of its objects."""
 
 
-@final
-class Copy:
-    """A copy of one stored response, and its prepared responses. Its counters change with use."""
+class Copy(Protocol):
+    """A copy of one stored response. Its counters change with use."""
 
-    __slots__ = (
-        "checked", "checked_until", "ends", "entry", "in_main", "kept", "prepared", "size",
-        "tokens", "uses",
-    )  # fmt: skip
+    prepared: dict[Form, PreparedResponse] | None
+    """Responses prepared from it, at most a few; None: none yet."""
 
-    def __init__(self, entry: Entry, *, ends: float, tokens: tuple[bytes, ...] = ()) -> None:
-        self.entry: Final = entry
-        self.ends: Final = ends
-        """Its end (monotonic)."""
-        self.tokens: Final = tokens
-        """The keys of its tokens."""
-        self.size: Final = size_of(entry)
-        self.uses = 0
-        self.in_main = False
-        self.kept = True
+    @property
+    def kept(self) -> bool:
         """False after a purge or an eviction: the copy must not be used any more."""
-        self.prepared: dict[Form, PreparedResponse] = {}
-        """Responses prepared from the entry, at most a few."""
+        ...
+
+    def entry(self, key: bytes) -> Entry:
+        """Return the stored response with its tokens; `key` is the one that it was found by."""
+        ...
+
+
+@final
+class KeptEntry:
+    """A copy in the embedded store, which keeps the stored response as an object."""
+
+    __slots__ = ("checked", "checked_until", "kept", "prepared", "size", "value")
+
+    def __init__(self, value: Entry) -> None:
+        self.value: Final = value
+        self.size: Final = size_of(value)
+        self.kept = True
+        self.prepared: dict[Form, PreparedResponse] | None = None
         self.checked = -1
-        """The serial of the embedded store's tokens at which the copy was found valid."""
+        """The serial of the store's tokens at which the copy was found valid."""
         self.checked_until = 0.0
+
+    def entry(self, key: bytes) -> Entry:
+        """Return the stored response with its tokens."""
+        del key
+        return self.value
 
 
 def size_of(entry: Entry) -> int:

@@ -13,18 +13,24 @@ Confirm = Callable[[], Awaitable[bool]]
 """Asks whether a copy may answer: all purges before this call have reached it."""
 
 
+class Owner:
+    """Identity of the rules by which a response was prepared, and of what asks for it."""
+
+    __slots__ = ()
+
+
 @final
 class PreparedResponse:
     """A response as it is sent, for as long as it stays the same."""
 
-    __slots__ = ("body", "confirm", "groups", "head", "headers", "since", "status", "until")
+    __slots__ = ("body", "confirm", "head", "headers", "owner", "since", "status", "until")
 
     def __init__(
         self,
         decision: Serve,
         headers: HeaderList,
         *,
-        groups: tuple[str, ...],
+        owner: Owner,
         confirm: Confirm | None,
         since: float,
         until: float,
@@ -32,8 +38,7 @@ class PreparedResponse:
         self.status: Final = decision.status
         self.body: Final = decision.body
         self.headers: Final = headers
-        self.groups: Final = groups
-        """The groups of its target: the very same tuple, which no other target has."""
+        self.owner: Final = owner
         self.confirm: Final = confirm
         """Must be awaited, and be True, before this answers; None: it may answer at once."""
         self.since: Final = since
@@ -42,6 +47,6 @@ class PreparedResponse:
         self.head: tuple[list[tuple[bytes, bytes]], bytes | None] | None = None
         """For a server's use: its default headers, and the head that it sends with them."""
 
-    def suits(self, groups: tuple[str, ...], now: float) -> bool:
-        """Return whether this answers for the target with these groups now."""
-        return self.since <= now < self.until and self.groups is groups
+    def suits(self, owner: Owner, now: float) -> bool:
+        """Return whether this answers for this owner now."""
+        return self.since <= now < self.until and self.owner is owner

@@ -118,7 +118,7 @@ def token_prefix(namespace: str) -> bytes:
     return namespace.encode() + b":t:"
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=512)
 def token_key(namespace: str, group: str) -> bytes:
     """Return the key of the group's token."""
     name = group.encode("utf-8", "surrogatepass")

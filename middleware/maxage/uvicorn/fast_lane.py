@@ -254,7 +254,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         version: str,
         keeps: bool,
     ) -> None:
-        known.target.counts.hits += 1
+        known.route.counts.hits += 1
         if self.access_log:
             self._log(scope, version, prepared.status)
         end = b"\r\n" if keeps else b"connection: close\r\n\r\n"

@@ -6,14 +6,17 @@ does not answer, after another server took over, or while a purge is owed.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Final, Literal, final
 
 from maxage.clock import Clock, monotonic_clock
+from maxage.redis_store.near.compact_copy import CompactCopy
 from maxage.redis_store.near.listeners import Listeners
 from maxage.redis_store.near.s3_fifo import Copies
 from maxage.redis_store.shared_state import RedisState
 from maxage.store.entry import Entry
 from maxage.store.near_copy import Copy
+from maxage.store.prepared import Form, Owner, PreparedResponse
 from maxage.store.tokens import token_key
 
 SILENCE: Final = 0.1
@@ -22,6 +25,10 @@ SILENCE: Final = 0.1
 _LOOK_INTERVAL: Final = 0.01
 """Seconds between two checks of whether copies may be used. An owed purge forces a check at once,
 and a lost connection leaves no copy."""
+
+_KNOWN: Final = 128
+"""Requests that are remembered, in addition to one for so many copies."""
+_COPIES_OF_A_KNOWN: Final = 32
 
 
 @final
@@ -46,7 +53,7 @@ class NearCache:
         clock: Clock = monotonic_clock,
     ) -> None:
         self.exact: Final = mode == "exact"
-        self.copies: Final = Copies(max_bytes)
+        self.copies: Final = Copies(max_bytes, partial(token_key, redis_state.namespace))
         self.listeners: Final = Listeners(
             redis_state.topology, redis_state.namespace, self.copies, clock=clock
         )
@@ -61,7 +68,12 @@ class NearCache:
         """Return the number of copies."""
         return len(self.copies)
 
-    def find(self, key: bytes) -> Copy | None:
+    @property
+    def known_requests(self) -> int:
+        """The number of requests that may be remembered for its copies: those most often asked."""
+        return _KNOWN + len(self.copies) // _COPIES_OF_A_KNOWN
+
+    def find(self, key: bytes) -> CompactCopy | None:
         """Return the copy of a key, if copies may be used now and it has not ended."""
         now = self._clock()
         if now >= self._good_until and not self._usable(now):
@@ -98,6 +110,14 @@ class NearCache:
     def _patience(self) -> float:
         return self._redis_state.patience(self._confirm_within)
 
+    def owner(self, key: bytes) -> Owner | None:
+        """Return what may ask for the copy of a key; None: there is no copy, or that is unknown."""
+        return self.copies.owner(key)
+
+    def introduce(self, key: bytes, owner: Owner) -> bool:
+        """Note what may ask for the copy of a key; return whether there is one."""
+        return self.copies.introduce(key, owner)
+
     def begin(self) -> int:
         """Return the serial for `keep`; call it before the first byte of a lookup is sent."""
         return self.copies.serial
@@ -109,8 +129,12 @@ class NearCache:
         began or ended, or this process purged: the answer may have overtaken any of them.
         """
         if self._usable(self._clock()):
-            names = (token_key(self._redis_state.namespace, group) for group, _ in entry.tokens)
-            self.copies.put(Copy(entry, ends=ends, tokens=tuple(names)), since=since)
+            self.copies.put(entry, ends=ends, since=since)
+
+    def keep_prepared(self, copy: Copy, form: Form, prepared: PreparedResponse) -> None:
+        """Keep a response that was prepared from a copy, while few others are prepared."""
+        if isinstance(copy, CompactCopy):
+            self.copies.keep_prepared(copy, form, prepared)
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """Drop copies whose entries were replaced or removed."""

@@ -1,0 +1,191 @@
+"""A near copy in few bytes: what many copies have in common is kept once.
+
+Responses of one route differ in their body, in a few header values, in three numbers, and in the
+token of their own path. Those are a copy's own. All else is a `Kind`, which the copies share.
+"""
+
+from sys import getsizeof
+from typing import Final, final
+
+import msgspec
+from msgspec.structs import replace
+
+from maxage.rfc9111.message import Headers, StoredResponse
+from maxage.store.entry import Entry
+from maxage.store.prepared import Form, Owner, PreparedResponse
+
+Tokens = tuple[tuple[str, bytes], ...]
+"""Groups with their tokens."""
+
+_OWN_FIELDS: Final = frozenset({
+    b"content-length", b"content-location", b"date", b"etag", b"expires", b"last-modified",
+    b"link", b"location", b"x-request-id",
+})  # fmt: skip
+"""Header fields whose value mostly differs from response to response."""
+_JOINED: Final = 4096
+"""Up to how many bytes a body lies in one piece with the own parts. It is copied when a response is
+prepared, which takes less time than all else about it."""
+_COPY_BYTES: Final = 360
+"""Bytes of a copy besides its body and its own parts: the objects, its key, and the places of both
+in the table and in the queue."""
+_PREPARED_BYTES: Final = 1300
+"""Bytes of the prepared responses of a copy besides a body."""
+_KIND_BYTES: Final = 1200
+"""Bytes of a kind besides its header lines and tokens."""
+_LINE_BYTES: Final = getsizeof((b"", b"")) + 2 * getsizeof(b"") + 16
+"""Bytes of a header line besides its characters."""
+_TOKEN_BYTES: Final = 400
+"""Bytes of a token of a kind: its name, its value, and its place in the table."""
+
+
+class _Own(msgspec.Struct, array_like=True, gc=False):
+    """The parts that differ from copy to copy."""
+
+    request_time: float
+    response_time: float
+    corrected_initial_age: float
+    values: tuple[bytes, ...]
+    tokens: Tokens
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Own).decode
+
+
+@final
+class Kind:
+    """All that the copies of a kind have in common."""
+
+    __slots__ = ("kept", "places", "stored", "tokens", "users")
+
+    def __init__(self, stored: StoredResponse, places: tuple[int, ...], tokens: Tokens) -> None:
+        self.stored: Final = stored
+        """The response without body, numbers, and the values of its own fields."""
+        self.places: Final = places
+        """The header lines whose values are a copy's own."""
+        self.tokens: Final = tokens
+        """The tokens that its copies share."""
+        self.users = 0
+        """The number of its copies."""
+        self.kept = True
+        """False after a purge of one of its tokens: no copy may be used any more."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes, rather too many than too few."""
+        lines = sum([len(n) + len(v) + _LINE_BYTES for n, v in self.stored.headers.raw])
+        selecting = sum(map(getsizeof, (*self.stored.vary_names, *self.stored.selecting)))
+        tokens = sum([2 * len(group) + len(token) + _TOKEN_BYTES for group, token in self.tokens])
+        return _KIND_BYTES + lines + selecting + tokens
+
+
+@final
+class CompactCopy:
+    """A copy of one stored response. Its counters change with use.
+
+    Args:
+        kind: of the response.
+        own: its own parts, as `split` gives them.
+        body: of the response.
+        ends: its end (monotonic).
+    """
+
+    __slots__ = (
+        "_large", "_own_length", "_piece", "ends", "in_main", "is_current", "kind", "owner",
+        "prepared", "uses",
+    )  # fmt: skip
+
+    def __init__(self, kind: Kind, own: bytes, body: bytes, *, ends: float) -> None:
+        self.kind: Final = kind
+        self._own_length: Final = len(own)
+        self._large: Final = body if len(body) > _JOINED else None
+        self._piece: Final = own if len(body) > _JOINED else own + body
+        self.ends: Final = ends
+        self.uses = 0
+        self.in_main = False
+        self.is_current = True
+        """False after a purge of its own token, or an eviction."""
+        self.prepared: dict[Form, PreparedResponse] | None = None
+        self.owner: Owner | None = None
+        """What may ask for it by its key alone; None: that is unknown."""
+
+    @property
+    def kept(self) -> bool:
+        """False after a purge or an eviction: the copy must not be used any more."""
+        return self.is_current and self.kind.kept
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes, rather too many than too few."""
+        return len(self._piece) + len(self._large or b"") + _COPY_BYTES
+
+    @property
+    def prepared_size(self) -> int:
+        """The bytes that responses prepared from it take."""
+        return _PREPARED_BYTES + len(self._piece)
+
+    @property
+    def own_tokens(self) -> Tokens:
+        """The tokens that it shares with few copies or none."""
+        return self._own().tokens
+
+    def _own(self) -> _Own:
+        return _decode(memoryview(self._piece)[: self._own_length])
+
+    def entry(self, key: bytes) -> Entry:
+        """Return the stored response with its tokens; `key` is the one that it was found by."""
+        kind, own = self.kind, self._own()
+        raw = kind.stored.headers.raw
+        if kind.places:
+            lines = list(raw)
+            for place, value in zip(kind.places, own.values, strict=True):
+                lines[place] = (lines[place][0], value)
+            raw = tuple(lines)
+        stored = replace(
+            kind.stored,
+            headers=Headers.of(raw),
+            body=self._piece[self._own_length :] if self._large is None else self._large,
+            request_time=own.request_time,
+            response_time=own.response_time,
+            corrected_initial_age=own.corrected_initial_age,
+        )
+        return Entry(key=key, stored=stored, tokens=kind.tokens + own.tokens)
+
+
+KindKey = tuple[StoredResponse, tuple[int, ...], Tokens]
+"""What copies of one kind have in common; see `Kind`."""
+
+
+def split(entry: Entry, own_tokens: Tokens, *, shares: bool) -> tuple[KindKey, bytes]:
+    """Return the common and the own parts of a stored response.
+
+    Args:
+        entry: the stored response with its tokens.
+        own_tokens: those of its tokens that few other copies have.
+        shares: whether headers are common; False: the values of all of them are its own.
+    """
+    stored = entry.stored
+    raw = stored.headers.raw
+    places = tuple(
+        [n for n, line in enumerate(raw) if not shares or line[0].lower() in _OWN_FIELDS]
+    )
+    lines = list(raw)
+    for place in places:
+        lines[place] = (raw[place][0], b"")
+    common = replace(
+        stored,
+        headers=Headers.of(tuple(lines)),
+        body=b"",
+        request_time=0.0,
+        response_time=0.0,
+        corrected_initial_age=0.0,
+    )
+    own = _Own(
+        stored.request_time,
+        stored.response_time,
+        stored.corrected_initial_age,
+        tuple([raw[place][1] for place in places]),
+        own_tokens,
+    )
+    tokens = tuple([token for token in entry.tokens if token not in own_tokens])
+    return (common, places, tokens), _encode(own)
