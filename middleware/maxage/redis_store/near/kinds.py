@@ -18,7 +18,7 @@ _MOST_KINDS: Final = 256
 """Kinds that there may be in addition to one for so many copies; with more, headers are not shared:
 they hold values that differ from response to response."""
 _COPIES_OF_A_KIND: Final = 8
-_PARTS_OF_A_SECOND: Final = 16
+_PARTS_OF_A_SECOND: Final = 128
 _MOST_ENDS: Final = 64
 _PLACE_BYTES: Final = 110
 """Bytes of a token that is a copy's own, besides its name and value."""
