@@ -62,4 +62,5 @@ def within(text: str, folder: Path, pages: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(build() / "index.html")
+    made = build()
+    print(f"{made / 'index.html'}; with the search: python -m http.server -d {made}")
