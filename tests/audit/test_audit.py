@@ -173,6 +173,20 @@ async def test_state_of_an_outer_layer_is_an_input() -> None:
     assert inputs(report) == ["state:tenant"]
 
 
+@pytest.mark.parametrize("value", [logger, "7f3a"], ids=["tool", "request_id"])
+async def test_tools_and_ids_in_the_state_are_no_inputs(value: Any) -> None:
+    """A logger or a session of a database is another object for each request, and says nothing."""
+
+    def around(app: ASGIApp) -> ASGIApp:
+        async def layer(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "state": {"request_id": value, "log": logger}}, receive, send)
+
+        return layer
+
+    read = lambda_of("[str(request.state.log), request.state.request_id == 1]")
+    assert inputs(await audited(read, around=around)) == []
+
+
 async def test_state_of_an_inner_layer_is_none() -> None:
     """The layer reads inputs itself, and these are noted."""
 

@@ -98,6 +98,8 @@ async def test_an_unkeyed_input_is_found(cache: CacheMiddleware) -> None:
     assert told(report) == {"/greeting": ("body $.text.hello", ("header:accept-language",))}
     assert (report.misses, report.compared, report.different) == (1, 2, 1)
     assert "vary_by=" in str(report)
+    counts = cache.targets.tally.routes["/greeting"]
+    assert (counts.compared, counts.different) == (2, 1)
 
 
 async def test_a_missed_purge_is_found_with_its_write(cache: CacheMiddleware) -> None:

@@ -23,7 +23,8 @@ HARMLESS: Final = (
     "header:x-request-id", "header:x-correlation-id", "header:x-trace-id", "header:traceparent",
     "header:tracestate", "header:baggage", "header:sentry-trace", "header:x-b3-*",
     "header:x-amzn-trace-id", "header:x-cloud-trace-context", "header:x-datadog-*",
-    "header:x-request-start", "header:x-queue-start", "header:b3",
+    "header:x-request-start", "header:x-queue-start", "header:b3", "state:request_id",
+    "state:correlation_id", "state:trace_id", "state:span_id", "state:start_time",
 )  # fmt: skip
 """Inputs that name one exchange, and make no difference."""
 _IDENTITY: Final = frozenset({"user", "auth", "session"})

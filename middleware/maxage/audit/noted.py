@@ -16,6 +16,13 @@ from maxage.audit.notes import COOKIES, HEADERS, Notes
 SLOTS: Final = frozenset({"client", "user", "auth", "session"})
 """Entries of the scope that are inputs."""
 
+_RESOURCES: Final = frozenset({
+    "aioboto3", "aiohttp", "aiokafka", "aiosqlite", "anyio", "asyncio", "asyncpg", "boto3",
+    "botocore", "databases", "elasticsearch", "fastapi", "httpx", "kafka", "logging", "loguru",
+    "motor", "opentelemetry", "psycopg", "psycopg2", "pymongo", "redis", "sqlalchemy", "sqlmodel",
+    "starlette", "structlog", "tortoise", "types",
+})  # fmt: skip
+"""Packages whose objects are tools, and no data of a request."""
 _REPLACED: Final = frozenset({"headers", "client", "state"})
 
 
@@ -165,7 +172,7 @@ class NotedScope(dict[str, Any]):
             noted.notes = notes
             self["client"] = noted
         if (state := scope.get("state")) is not None:
-            given = [k for k, v in state.items() if k not in lifespan or lifespan[k] is not v]
+            given = [key for key, value in state.items() if not _is_shared(key, value, lifespan)]
             self["state"] = NotedState(state, notes, given)
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -197,6 +204,12 @@ class NotedScope(dict[str, Any]):
                 scope[key] = value
         if isinstance(state := self.peek("state"), NotedState) and "state" in scope:
             scope["state"].update(state)
+
+
+def _is_shared(key: str, value: object, lifespan: Scope) -> bool:
+    """Return whether a value of the state says nothing of its request: a session of a database."""
+    package = type(value).__module__.partition(".")[0]
+    return package in _RESOURCES or (key in lifespan and lifespan[key] is value)
 
 
 def notes_in(scope: Scope) -> Notes | None:

@@ -25,8 +25,8 @@ class RouteCounts:
     """Counts the requests of one route, and the responses to them, in one middleware."""
 
     __slots__ = (
-        "bypasses", "forwards", "hits", "not_stored", "refreshes", "stale", "stored",
-        "stored_bytes",
+        "bypasses", "compared", "different", "forwards", "hits", "not_stored", "refreshes",
+        "stale", "stored", "stored_bytes",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -39,6 +39,9 @@ class RouteCounts:
         self.stored = 0
         self.stored_bytes = 0
         self.not_stored: Final[Counter[str]] = Counter()
+        self.compared = 0
+        """Answers of the application that were compared with stored ones (`maxage.shadow`)."""
+        self.different = 0
 
     def add(self, other: "RouteCounts") -> None:
         """Add the counts of the same route in another middleware."""
@@ -48,6 +51,8 @@ class RouteCounts:
         self.refreshes += other.refreshes
         self.stored += other.stored
         self.stored_bytes += other.stored_bytes
+        self.compared += other.compared
+        self.different += other.different
         self.forwards.update(dict(other.forwards))
         self.bypasses.update(dict(other.bypasses))
         self.not_stored.update(dict(other.not_stored))

@@ -137,6 +137,16 @@ FIGURES: Final = (
         read=_by_route(lambda counts: counts.refreshes),
     ),
     Figure(
+        name="maxage_compared_answers", kind="counter", labels=("route",),
+        text="Answers of handlers that a shadow compared with what the cache would have said.",
+        read=_by_route(lambda counts: counts.compared),
+    ),
+    Figure(
+        name="maxage_different_answers", kind="counter", labels=("route",),
+        text="Those of them that differed.",
+        read=_by_route(lambda counts: counts.different),
+    ),
+    Figure(
         name="maxage_purges", kind="counter", labels=("cause",),
         text="Purges by cause.",
         read=_by_word(lambda tally: tally.purges),

@@ -152,6 +152,8 @@ class Shadow:
             inputs=None if before is None else differing(before, inputs),
             example=label_of(scope, self.secret_names),
         )
+        target.counts.compared += 1
+        target.counts.different += bool(found)
         for difference in self.report.count(route, found, seen):
             key = route, difference.what
             is_known = key in self._logged or len(self._logged) >= _MOST_LOGGED
