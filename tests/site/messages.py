@@ -19,8 +19,9 @@ ERRORS = {
     "SettingsError",
     "UnsupportedWhileAwayError",
     "UsageError",
+    "_complain",
 }
-"""Those that reach users; the library handles all others itself."""
+"""Those that reach users, and what the command line says itself."""
 
 
 @dataclass(frozen=True)
