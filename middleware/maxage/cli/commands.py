@@ -17,6 +17,7 @@ from maxage.cli.purge import purge
 from maxage.cli.routes import routes
 from maxage.cli.serve import serve
 from maxage.cli.shadow import shadow
+from maxage.cli.simulate import simulate
 from maxage.cli.stats import stats
 from maxage.cli.top import top
 from maxage.cli.usage import UsageError
@@ -26,7 +27,8 @@ _Refused: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 """The class of all complaints about arguments; typer has no public name for it."""
 
 _COMMANDS: Final[tuple[Callable[..., int], ...]] = (
-    stats, top, inspect, purge, warm, doctor, routes, explain, lint, shadow, serve,
+    stats, top, inspect, purge, warm, doctor, routes, explain, lint, shadow, simulate,
+    serve,
 )  # fmt: skip
 
 

@@ -1,0 +1,16 @@
+"""Simulations: what the cache would have answered of a log's requests."""
+
+from maxage.simulate.outcome import Cell, Outcome, Proposal, RouteOutcome
+from maxage.simulate.reading import LogReader
+from maxage.simulate.simulation import LIFETIMES, SIZES, Simulation
+
+__all__ = [
+    "LIFETIMES",
+    "SIZES",
+    "Cell",
+    "LogReader",
+    "Outcome",
+    "Proposal",
+    "RouteOutcome",
+    "Simulation",
+]
