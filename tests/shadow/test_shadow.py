@@ -358,3 +358,16 @@ def test_the_embedded_store_needs_no_background() -> None:
     for _ in range(2):
         asyncio.run(call(cache, path="/clock"))
     assert shadow_of(cache).report.different == 1
+
+
+async def test_near_copies_are_compared_too(redis_url: str) -> None:
+    """As they would have answered: without a lookup in Redis."""
+    settings = CacheSettings(
+        redis_url=redis_url, cache_near_bytes=1 << 20, cache_near="prompt", cache_shadow=True
+    )
+    cache = CacheMiddleware(Shop().app, settings)
+    async with lifespan(cache):
+        for _ in range(4):
+            await call(cache, path="/clock")
+            await background_done(cache)
+    assert shadow_of(cache).report.different == 3

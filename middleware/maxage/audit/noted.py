@@ -31,18 +31,23 @@ class NotedName(bytes):
     """The name of a header line, which notes the names that it is compared with."""
 
     notes: Notes
+    is_first: bool
+    """Whether it is the name of the first line. A search for a name begins there, so that the
+    others note their own names only."""
 
     @classmethod
-    def of(cls, name: bytes, notes: Notes) -> "NotedName":
+    def of(cls, name: bytes, notes: Notes, *, is_first: bool) -> "NotedName":
         """Return the name with its notes."""
         made = cls(name)
-        made.notes = notes
+        made.notes, made.is_first = notes, is_first
         return made
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, bytes) and not isinstance(other, NotedName):
+        is_equal = bytes.__eq__(self, other)
+        notes_it = (self.is_first or is_equal) and not isinstance(other, NotedName)
+        if notes_it and isinstance(other, bytes):
             self.notes.note(f"header:{other.lower().decode('latin-1')}")
-        return bytes.__eq__(self, other)
+        return is_equal
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -56,7 +61,7 @@ class NotedName(bytes):
 
     def lower(self) -> "NotedName":
         """Return the name in lower case."""
-        return NotedName.of(bytes.lower(self), self.notes)
+        return NotedName.of(bytes.lower(self), self.notes, is_first=self.is_first)
 
 
 @final
@@ -166,7 +171,10 @@ class NotedScope(dict[str, Any]):
     def __init__(self, scope: Scope, notes: Notes, lifespan: Scope) -> None:
         super().__init__(scope)
         self.notes: Final = notes
-        self["headers"] = [(NotedName.of(n, notes), value) for n, value in scope["headers"]]
+        self["headers"] = [
+            (NotedName.of(name, notes, is_first=number == 0), value)
+            for number, (name, value) in enumerate(scope["headers"])
+        ]
         if (client := scope.get("client")) is not None:
             noted = NotedClient(client)
             noted.notes = notes

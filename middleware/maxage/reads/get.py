@@ -154,7 +154,7 @@ class GetResponder(ReadResponder):
         """
         key = self.target.key(self.request.all_parts)
         near = None if found is not None else self.cache.nearby(self.target, key, self.headers)
-        decision: Decision | None = None if near is None else await self._hit(near)
+        decision: Decision | None = None if near is None else await self.hit_of(near)
         if decision is None:
             try:
                 self.found = found or await self.cache.lookup(self.target, key, self.headers)
@@ -171,7 +171,7 @@ class GetResponder(ReadResponder):
         if self.content is None and not self.request.carries_credentials:
             self._fast_path.learn(self.scope, self.target)
 
-    async def _hit(self, near: LookupResult) -> Serve | None:
+    async def hit_of(self, near: LookupResult) -> Serve | None:
         """Return the response of a near copy; None: the copy may not answer without a lookup."""
         self.found = near
         decision = self.decide()

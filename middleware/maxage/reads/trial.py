@@ -131,14 +131,17 @@ async def _ask(reading: GetResponder, observations: list[Observation], copy: "_C
         return
     cache, target = reading.cache, reading.target
     key = target.key(reading.request.all_parts)
+    near = cache.nearby(target, key, reading.headers)
+    decision: Decision | None = None if near is None else await reading.hit_of(near)
     try:
-        found = reading.found = await cache.lookup(target, key, reading.headers)
+        if decision is None:
+            reading.found = await cache.lookup(target, key, reading.headers)
+            decision = reading.decide()
     except StoreUnavailableError:
         await reading.bypass(Bypass.STORE_AWAY)
         return
-    decision = reading.decide()
     if isinstance(decision, OnlyIfCached):
-        await reading.run(found, learns=False)
+        await reading.run(reading.found, learns=False)
         return
     forward = decision if isinstance(decision, Forward) else Forward(reason="bypass")
     target.counts.forwards[forward.reason] += 1
