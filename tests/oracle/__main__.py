@@ -10,7 +10,9 @@ import tempfile
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
+from tests.oracle import tables
 from tests.oracle.play import History, Player
 from tests.oracle.scene import Scene
 from tests.support.redis_server import RedisServer
@@ -26,6 +28,9 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="poe oracle", description=__doc__)
     parser.add_argument("--mode", choices=MODES, default="healthy")
+    parser.add_argument(
+        "--tables", action="store_true", help="reads that share tables with writes, and no paths"
+    )
     parser.add_argument("--seeds", type=int, default=20, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--operations", type=int, default=10_000, help="for each seed")
@@ -46,23 +51,46 @@ async def one(options: argparse.Namespace, seed: int, server: RedisServer) -> Hi
         env |= {"CACHE_READ_BUDGET": "0.05", "CACHE_WRITE_BUDGET": "0.1"}
     if options.mode == "refuse":
         env |= {"CACHE_ON_LOST_PURGE": "refuse"}
+    play = of_tables if options.tables else of_paths
     with tempfile.TemporaryDirectory() as folder:
         server.flush()
         # What the workers have logged is shown by the tests, not here.
-        with (
-            redirect_stdout(StringIO()),
-            Scene(Path(folder), server, options.workers, env) as scene,
-        ):
-            player = Player(
-                scene.workers,
-                seed,
-                seconds=options.seconds,
-                operations=options.operations,
-                pause=options.pause,
-                disturb=None if options.mode == "healthy" else scene.anything,
-            )
+        with redirect_stdout(StringIO()):
+            return await play(options, seed, server, Path(folder), env)
+
+
+def terms(options: argparse.Namespace, scene: Scene) -> dict[str, Any]:
+    """Return how long a player plays, and what goes wrong."""
+    return {
+        "seconds": options.seconds,
+        "operations": options.operations,
+        "pause": options.pause,
+        "disturb": None if options.mode == "healthy" else scene.anything,
+    }
+
+
+async def of_paths(
+    options: argparse.Namespace, seed: int, server: RedisServer, folder: Path, env: dict[str, str]
+) -> History:
+    """Play with reads that writes purge by their paths."""
+    with Scene(folder, server, options.workers, env) as scene:
+        history = await Player(scene.workers, seed, **terms(options, scene)).play()
+        scene.heal()
+    return history
+
+
+async def of_tables(
+    options: argparse.Namespace, seed: int, server: RedisServer, folder: Path, env: dict[str, str]
+) -> History:
+    """Play with reads that commits purge by their tables; a script writes too."""
+    env = tables.environment(folder, **env)
+    script = tables.Script({**env, "REDIS_URL": server.url})
+    await script.prepare()
+    with Scene(folder, server, options.workers, env, tables.ORIGIN) as scene:
+        async with script:
+            player = tables.TablesPlayer(scene.workers, script, seed, **terms(options, scene))
             history = await player.play()
-            scene.heal()
+        scene.heal()
     return history
 
 

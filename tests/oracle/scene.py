@@ -19,13 +19,19 @@ class Scene(Closing):
     """Some workers over one Redis server; the rows lie beside the proxies, where nothing fails."""
 
     def __init__(
-        self, folder: Path, server: RedisServer, count: int, env: dict[str, str] | None = None
+        self,
+        folder: Path,
+        server: RedisServer,
+        count: int,
+        env: dict[str, str] | None = None,
+        origin: str = ORIGIN,
     ) -> None:
         self.proxies: list[FaultProxy] = []
         self.workers: list[Worker] = []
         self._server = server
         self._count = count
         self._env = env or {}
+        self._origin = origin
         self._started = Workers(folder)
         self._stack = ExitStack()
 
@@ -35,7 +41,7 @@ class Scene(Closing):
             proxy = self._stack.enter_context(FaultProxy(self._server.port))
             env = {"REDIS_URL": proxy.url, "ROWS_URL": f"{self._server.url}/1", **self._env}
             self.proxies.append(proxy)
-            self.workers.append(self._started.start(ORIGIN, env=env))
+            self.workers.append(self._started.start(self._origin, env=env))
         # The workers end before their proxies, so that they can sign off.
         self._stack.callback(self._started.close)
         return self
