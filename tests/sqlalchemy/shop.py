@@ -1,6 +1,7 @@
 """A shop on SQLite whose answers are cached: its tables, and reads and writes by any function."""
 
 from collections.abc import Callable
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
@@ -15,7 +16,7 @@ from sqlalchemy.orm import (
     relationship,
 )
 
-from maxage import CacheMiddleware
+from maxage import CacheMiddleware, CacheSettings
 from maxage.sqlalchemy import instrument
 from tests.support.asgi import Receive, Scope, Send, call
 from tests.support.caching import cache_of, status_of
@@ -125,7 +126,10 @@ class Shop:
             session.flush()
             session.add(Note(id=1, line_id=1))
             session.commit()
-        self.middleware: CacheMiddleware = cache_of(self._answer, **settings)
+        if "redis_url" in settings:
+            self.middleware = CacheMiddleware(self._answer, CacheSettings(**settings))
+        else:
+            self.middleware = cache_of(self._answer, **settings)
         self._handlers: dict[str, Callable[[], Any]] = {}
 
     def connected(self, *, name: str | None = None, **options: Any) -> Engine:
@@ -138,7 +142,10 @@ class Shop:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["endpoint"] = self
         handler = self._handlers[scope["path"]]
-        body = repr(handler()).encode()
+        answer = handler()
+        if isawaitable(answer):
+            answer = await answer
+        body = repr(answer).encode()
         headers = [(b"cache-control", b"max-age=60"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -148,6 +155,10 @@ class Shop:
     async def stored(self, read: Callable[[Session], Any], path: str = "/read") -> str:
         """Let a path answer what a function reads, until that is stored; return the path."""
         self.at(path, self.in_session(read))
+        return await self.kept(path)
+
+    async def kept(self, path: str) -> str:
+        """Ask until the answer is stored; return the path."""
         for _ in range(4):
             if await self.is_hit(path):
                 return path
