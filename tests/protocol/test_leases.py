@@ -37,9 +37,9 @@ SLACK = 1.0
 
 
 def registry(server: RedisServer, namespace: str) -> dict[str, Record]:
-    """Return the record of each worker; those of former epochs are no workers'."""
+    """Return the record of each worker; those of former watches are no workers'."""
     _, records = fields_of(server.call("HGETALL", registry_key(namespace)))
-    return {name: record for name, record in records.items() if "." in name}
+    return {name: record for name, record in records.items() if ":" not in name}
 
 
 def standings(server: RedisServer, namespace: str) -> list[str]:

@@ -24,7 +24,7 @@ from maxage.redis_store import shared_state as redis_state
 from maxage.redis_store.leases import lease, lease_manager
 from maxage.redis_store.leases.lease import LEASE_SECONDS, Findings, Lease, Record
 from maxage.redis_store.leases.lease_manager import LeaseManager
-from maxage.redis_store.leases.watch import Watching
+from maxage.redis_store.leases.watch import Watch, Watching
 from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.servers import commands, rounds
 from maxage.redis_store.servers.node import Node
@@ -433,7 +433,7 @@ def epochs_that_are_compared(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     original = Watching.accepts
 
     def accepts(self: Watching, *args: Any, **rest: Any) -> bool:
-        self.epoch = None
+        self.epoch = self.term = None
         return original(self, *args, **rest)
 
     patch.setattr(Watching, "accepts", accepts)
@@ -475,7 +475,7 @@ def vouching_by_memory_alone(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     def vouched(
         self: Watching, watch: Any, registry: Any, history: bytes, server_now: int
     ) -> dict[str, Record]:
-        return {self.epoch: lease.tombstone(server_now)} if self.epoch else {}
+        return {self.term: lease.tombstone(server_now)} if self.term else {}
 
     patch.setattr(Watching, "vouched", vouched)
     patch.setattr(Watching, "lost", lambda *args: None)
@@ -515,6 +515,28 @@ def _watcher_that_vouches_and_steps_back(trace: Trace) -> None:
     trace.look(worker=2)
     trace.look(worker=2)
     trace.wait(7, (1,))
+    trace.get()
+
+
+def vouching_for_the_own_watch_alone(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(Watch, "term", property(lambda self: self.epoch))
+
+
+def _registry_lost_after_another_process_watched(trace: Trace) -> None:
+    _let_watch(trace, 2)
+    trace.break_link(worker=2, fault="cut")
+    trace.pass_time(seconds=3.0)
+    trace.put()
+    trace.look(worker=1)
+    trace.break_link(worker=0, fault="cut")
+    trace.flush()
+    trace.break_link(worker=2, fault="none")
+    trace.recover(worker=2)
+    trace.look(worker=2)
+    trace.look(worker=1)
+    trace.get()
+    trace.put()
+    trace.wait(6, (2, 1))
     trace.get()
 
 
@@ -568,6 +590,7 @@ NEEDED: list[tuple[Mutant, Callable[[Trace], None]]] = [
     (vouching_by_memory_alone, _registry_lost_with_its_watcher),
     (memory_without_a_pause, _registry_lost_while_its_watcher_rested),
     (missing_leases_are_written_anew, _watcher_that_vouches_and_steps_back),
+    (vouching_for_the_own_watch_alone, _registry_lost_after_another_process_watched),
     (purge_when_the_clock_is_set_back, _clock_set_back_and_the_watcher_dies),
 ]
 

@@ -168,7 +168,7 @@ def test_an_old_watch_is_taken_over_with_its_epoch(me: Looking, watch: Watch) ->
     taken = me.look(watch)
     assert taken is not None
     assert taken.epoch == watch.epoch
-    assert taken.watcher != watch.watcher
+    assert taken.term != watch.term
 
 
 def test_a_watch_names_some_suspects(me: Looking) -> None:
@@ -185,9 +185,9 @@ def test_an_epoch_that_ended_unwatched_is_suspected(me: Looking, watch: Watch, f
     now = Looking().look(None)
     assert me.lost(watch) is None
     if found == "another history":
-        assert me.lost(watch, history=ANOTHER) == watch.epoch
+        assert me.lost(watch, history=ANOTHER) == watch.term
     else:
-        assert me.lost(now if found == "another epoch" else None) == watch.epoch
+        assert me.lost(now if found == "another epoch" else None) == watch.term
 
 
 @pytest.mark.parametrize("record", [leased(NOW), tombstone(NOW)])
@@ -196,7 +196,7 @@ def test_an_epoch_on_record_is_the_business_of_the_watcher(
 ) -> None:
     """Another process has noticed its end."""
     me.watching.follow(watch)
-    assert me.lost(None, {watch.epoch: record}) is None
+    assert me.lost(None, {watch.term: record}) is None
 
 
 def test_an_epoch_that_ended_long_ago_is_not_suspected(me: Looking, watch: Watch) -> None:
@@ -204,7 +204,7 @@ def test_an_epoch_that_ended_long_ago_is_not_suspected(me: Looking, watch: Watch
     me.watching.follow(watch)
     now = Looking().look(None)
     me.advance(LEASE_SECONDS + SUSPICION_SECONDS - 0.001)
-    assert me.lost(now) == watch.epoch
+    assert me.lost(now) == watch.term
     me.advance(0.001)
     assert me.lost(now) is None
 
@@ -222,7 +222,7 @@ def test_the_watcher_vouches_for_an_epoch_that_ended(me: Looking) -> None:
     assert me.lost(None) is None
     vouched = me.vouched(None)
     assert [record.standing for record in vouched.values()] == [Standing.LEFT]
-    assert list(vouched) == [mine.epoch]
+    assert list(vouched) == [mine.term]
     assert me.vouched(None, vouched) == {}
 
 

@@ -221,8 +221,8 @@ class LeaseManager:
             return False
         if any(name == self.lease.identity or surely_ended(name) for name in watch.suspects):
             return False
-        if watching.epoch not in (None, watch.epoch):
-            info, is_settled = self._registry.knows(watching.epoch)
+        if watching.term is not None and watching.epoch != watch.epoch:
+            info, is_settled = self._registry.knows(watching.term)
             if not is_settled or not self._pool.node.is_still(info):
                 return False
         watching.follow(watch)

@@ -7,8 +7,9 @@ process that notices it first looks at all leases itself and is the watcher from
 
 The watch names the registry's epoch, which ends when the registry is lost: by an eviction, a
 flush, a restart, or a failover, which may lose the last records. Only the watcher remembers the
-leases that such a loss hides. All others remember the epoch, as if it were a worker: if it vanished
-and its watcher does not vouch for it, a worker may be missing, and the epoch is a suspect.
+leases that such a loss hides. All others remember the term, which is the epoch and its watcher, as
+if it were a worker: if its epoch ended and the watcher does not vouch for the term, a worker may be
+missing, and the term is a suspect.
 
 These are rules over values and a clock that is passed; `lease_manager` carries them out.
 """
@@ -28,7 +29,6 @@ from maxage.redis_store.leases.lease import (
     Standing,
     tombstone,
 )
-from maxage.redis_store.leases.process_identity import process_identity
 
 WATCH_SECONDS: Final = 2 * LOOK_INTERVAL
 """Age of a watch from which on another process takes it over."""
@@ -54,6 +54,11 @@ class Watch:
     until: int
     """Until when answers may be trusted, as far as the leases that it saw are concerned."""
     suspects: tuple[str, ...] = ()
+
+    @property
+    def term(self) -> str:
+        """The name of the time in which this watcher watches this epoch."""
+        return f"{self.epoch}:{self.watcher}"
 
     def encode(self) -> bytes:
         """Return the watch's bytes in the registry."""
@@ -94,10 +99,12 @@ class Watching:
 
     def leave(self) -> None:
         """Know nothing, as a process that has just started."""
-        self.watcher = process_identity()
+        self.watcher = token_hex(6)
         """The name of this process in its watches."""
         self.epoch: str | None = None
         """The last known epoch; None: none was met."""
+        self.term: str | None = None
+        """The term of the last known watch."""
         self.rest()
 
     def rest(self) -> None:
@@ -105,7 +112,7 @@ class Watching:
         self.watches = False
         """Whether the last watch was written by this process."""
         self.remembered: str | None = None
-        """The epoch of which this process remembers all leases."""
+        """The own term, while this process remembers all leases that began in it."""
         self.doubts = False
         """Whether the server's clock was set back since leases were seen."""
         self._last: tuple[float, int] | None = None
@@ -140,35 +147,36 @@ class Watching:
 
     def follow(self, watch: Watch) -> None:
         """Note that the watch stands for a look of this process."""
-        self.watches, self.remembered, self.epoch = False, None, watch.epoch
+        self.watches, self.remembered = False, None
+        self.epoch, self.term = watch.epoch, watch.term
 
     def lost(
         self, watch: Watch | None, registry: Mapping[str, Record], history: bytes, server_now: int
     ) -> str | None:
-        """Return the epoch that ended with leases that nobody remembers; None: there is none.
+        """Return the term whose epoch ended, with leases that are not remembered; None: none did.
 
         After a lease and a suspicion it does not matter any more: each worker that was on record in
         it is given up.
         """
-        if self.epoch is None or self.remembered == self.epoch or self.epoch in registry:
+        if self.term is None or self.remembered == self.term or self.term in registry:
             return None
         if watch is None or not watch.is_of(history):
-            return self.epoch
+            return self.term
         age = server_now - watch.began
         is_recent = age < (LEASE_SECONDS + SUSPICION_SECONDS) * 1000
-        return self.epoch if is_recent and watch.epoch != self.epoch else None
+        return self.term if is_recent and watch.epoch != self.epoch else None
 
     def vouched(
         self, watch: Watch | None, registry: Mapping[str, Record], history: bytes, server_now: int
     ) -> dict[str, Record]:
-        """Return the tombstone of the last epoch if it ended and all of its leases are remembered.
+        """Return the tombstone of the own term if its epoch ended: all leases are remembered.
 
         The caller writes it together with the leases that the new epoch has not.
         """
-        known = self.epoch
+        known = self.term
         if known is None or self.remembered != known:
             return {}
-        if watch is not None and watch.is_of(history) and watch.epoch == known:
+        if watch is not None and watch.is_of(history) and watch.epoch == self.epoch:
             return {}
         found = registry.get(known)
         is_settled = found is not None and found.standing == Standing.LEFT
@@ -214,5 +222,5 @@ class Watching:
         self.watches = written is not None
         current = written or found
         if current is not None:
-            self.epoch = current.epoch
-        self.remembered = written.epoch if written is not None else None
+            self.epoch, self.term = current.epoch, current.term
+        self.remembered = written.term if written is not None else None
