@@ -95,8 +95,11 @@ class Awaited:
     async def close(self) -> None:
         """Do nothing; the model signs off by itself."""
 
-    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
-        """As the asynchronous half does."""
+    async def read(
+        self, keys: Sequence[bytes], groups: Sequence[str], wanted: object = None
+    ) -> StoreReply:
+        """As the asynchronous half does; it makes no claim."""
+        del wanted
         return self.now.read_now(keys, groups)
 
     async def claim(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:

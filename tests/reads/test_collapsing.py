@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI, Response
 
 from maxage import CacheMiddleware, CacheSettings, RedisStore
-from maxage.store.claims import CLAIM_SECONDS
+from maxage.store.base import CLAIM_SECONDS
 from tests.catalogue.figures import BACK_WITHIN, GENEROUS
 from tests.support.asgi import CounterApp, Exchange, call, http_scope
 from tests.support.caching import status_of

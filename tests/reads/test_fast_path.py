@@ -413,8 +413,8 @@ class SlowStore(FarStore):
         super().__init__()
         self.holds = asyncio.Event()
 
-    async def read(self, keys: Any, groups: Any) -> Any:
-        read, held = await super().read(keys, groups), self.held
+    async def read(self, keys: Any, groups: Any, wanted: Any = None) -> Any:
+        read, held = await super().read(keys, groups, wanted), self.held
         if held is not None:
             self.holds.set()
             await held.wait()

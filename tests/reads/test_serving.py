@@ -888,7 +888,7 @@ async def test_a_lookup_that_hangs_up_in_the_store_is_an_ordinary_miss_for_the_h
         authority, near = object(), None
         reads = 0
 
-        async def read(self, keys: Any, groups: Any) -> StoreReply:
+        async def read(self, keys: Any, groups: Any, wanted: Any = None) -> StoreReply:
             from maxage import StoreUnavailableError
 
             self.reads += 1

@@ -29,6 +29,7 @@ from maxage.store.tokens import (
     softened,
     token_key,
 )
+from maxage.store.wanted_claim import WantedClaim
 from maxage.store_factory import store_from_url
 from tests.support.clock import ManualClock
 from tests.support.fault_proxy import ERRORS, FaultProxy
@@ -64,7 +65,9 @@ class Awaited:
     async def close(self) -> None:
         self._store.close()
 
-    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
+    async def read(
+        self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None = None
+    ) -> StoreReply:
         return await asyncio.to_thread(self._store.read_now, keys, groups)
 
     async def write(self, values: Any, *, keep_for: float, tokens: Any) -> bool:

@@ -6,6 +6,7 @@
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final, final
 from weakref import WeakSet
 
@@ -19,6 +20,7 @@ from maxage.cache.pending_writes import PendingWrites
 from maxage.cache.target import UNCACHEABLE_SECONDS, Target
 from maxage.cache.terms import Terms
 from maxage.clock import Clock, monotonic_clock, wall_clock
+from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.purger import Purger
 from maxage.observe.counters import AT_CLOSE, Tally, begin_counting
 from maxage.rfc9111.age import current_age
@@ -28,9 +30,10 @@ from maxage.rfc9111.message import Headers, Request
 from maxage.rfc9111.validation import conditional_fields
 from maxage.settings import CacheSettings
 from maxage.store.base import Near, Store
-from maxage.store.claims import Claim, Claims, claim_key
+from maxage.store.claims import Claim, Claims, claim_key, new_value
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
+from maxage.store.wanted_claim import WantedClaim
 
 logger = logging.getLogger("maxage")
 
@@ -81,22 +84,39 @@ class Cache:
         copy = near.find(chosen)
         return None if copy is None else result_of_copy(near, copy, chosen, target, key, headers)
 
-    def lookup(self, target: Target, key: bytes, headers: Headers) -> Awaitable[LookupResult]:
+    def lookup(
+        self,
+        target: Target,
+        key: bytes,
+        headers: Headers,
+        wanted: WantedClaim | None = None,
+    ) -> Awaitable[LookupResult]:
         """Return the stored response that fits the request and whose tokens are all current.
+
+        Args:
+            target: of the request.
+            key: of the request.
+            headers: of the request.
+            wanted: the claim to make if nothing is found.
 
         Raises:
             StoreUnavailableError: the store gives no trustworthy answer.
         """
         near = self.store.near
         if near is None and not target.rules.language_select:
-            return self.lookups.read(target, key, headers)
-        return self._lookup_and_copy(near, target, key, headers)
+            return self.lookups.read(target, key, headers, wanted)
+        return self._lookup_and_copy(near, target, key, headers, wanted)
 
     async def _lookup_and_copy(
-        self, near: Near | None, target: Target, key: bytes, headers: Headers
+        self,
+        near: Near | None,
+        target: Target,
+        key: bytes,
+        headers: Headers,
+        wanted: WantedClaim | None,
     ) -> LookupResult:
         since = near.begin() if near is not None else 0
-        found = await self.lookups.read(target, key, headers)
+        found = await self.lookups.read(target, key, headers, wanted)
         if found.entry is None and target.rules.language_select:
             return await self.lookups.in_language(target, headers, found)
         if near is not None and found.entry is not None and not found.softened:
@@ -132,9 +152,69 @@ class Cache:
         return (
             request.method in {"GET", "QUERY"}
             and not request.carries_credentials
-            and self.settings.cache_collapse_wait > 0
-            and target.is_shareable(self.monotonic())
+            and self._may_wait(target)
         )
+
+    def _may_wait(self, target: Target) -> bool:
+        waits = self.settings.cache_collapse_wait > 0
+        return waits and target.is_shareable(self.monotonic())
+
+    def may_claim(self, target: Target, request: Request, outer: Dependencies | None) -> bool:
+        """Return whether a process is to fetch the response for all others.
+
+        A middleware around this one has the claim, and would be waited for in vain.
+        """
+        store = self.store
+        if not store.shared or not target.answers_others or not self.may_collapse(target, request):
+            return False
+        return outer is None or outer.authority is not store.authority
+
+    def wanted_claim(self, target: Target, key: bytes) -> WantedClaim:
+        """Return the claim to the response that a lookup makes if it finds nothing.
+
+        It leaves with the lookup itself where nothing is expected to be stored.
+        """
+        expected = self._expected(target, key)
+        return WantedClaim(key, target.groups, new_value(), expected=expected)
+
+    def claim_if_absent(self, target: Target, key: bytes) -> WantedClaim | None:
+        """Return the claim that leaves with a lookup, where nothing is expected to be stored.
+
+        The request is a known GET.
+        """
+        if not self.store.shared or not target.answers_others or not self._may_wait(target):
+            return None
+        expected = self._expected(target, key)
+        if expected is None:
+            return None
+        return WantedClaim(key, target.groups, new_value(), expected=expected)
+
+    def _expected(self, target: Target, key: bytes) -> list[bytes] | None:
+        """Return the tokens under which nothing is stored; None: there may be something."""
+        last, after = target.last_tokens, target.looked_up_after
+        if last is None or key != target.plain_key:
+            return None
+        renewed = [self.purger.renewed(group, after) for group in target.groups]
+        if self.monotonic() < target.absent_from and not any(renewed):
+            return None
+        pairs = zip(target.groups, renewed, strict=True)
+        tokens = [token or last.get(group) for group, token in pairs]
+        expected = [token for token in tokens if token is not None]
+        return expected if len(expected) == len(tokens) else None
+
+    def note_lookup(self, target: Target, found: LookupResult, wanted: WantedClaim) -> None:
+        """Note what a lookup found, so that the next one knows what to expect."""
+        if found.entry is not None and wanted.claim_key is not None:
+            # The expectation was wrong: another process has stored a response.
+            self.background.spawn(self.store.delete((wanted.claim_key,)))
+            wanted.claim_key = None
+        if found.key == target.plain_key:
+            target.last_tokens, target.looked_up_after = found.tokens, self.purger.serial
+            target.absent_from = 0.0 if found.entry is None and found.index is None else inf
+
+    def claim_made(self, wanted: WantedClaim) -> Claim | None:
+        """Return the claim that a lookup has made; None: it made none."""
+        return self._claims.made(wanted)
 
     def claim(self, target: Target, found: LookupResult) -> Claim | None:
         """Return a claim to the response, which is not taken yet; None: it cannot be claimed."""

@@ -1,6 +1,6 @@
 """Lookups: choose the stored response that fits a request and whose tokens are all current."""
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
 from typing import Final, final
 
@@ -19,6 +19,7 @@ from maxage.store.lookup_result import LookupResult, Tokens
 from maxage.store.near_copy import Copy
 from maxage.store.prepared import Confirm
 from maxage.store.tokens import softened
+from maxage.store.wanted_claim import WantedClaim
 
 _MOST_RECENT: Final = 64
 """Replies of which the result is remembered."""
@@ -42,16 +43,38 @@ class Lookup:
         """The last replies by key, with the groups that were asked for. The next reply is often the
         same, byte for byte, and need not be decoded again."""
 
-    def read(self, target: Target, key: bytes, headers: Headers) -> Awaitable[LookupResult]:
-        """Return the stored response for the request, with the tokens of now."""
-        read = self._read_guess if target.vary_names else self._read_key
-        return read(target, key, headers)
+    def read(
+        self,
+        target: Target,
+        key: bytes,
+        headers: Headers,
+        wanted: WantedClaim | None = None,
+    ) -> Awaitable[LookupResult]:
+        """Return the stored response for the request, with the tokens of now.
 
-    async def _read_key(self, target: Target, key: bytes, headers: Headers) -> LookupResult:
+        Args:
+            target: of the request.
+            key: of the request.
+            headers: of the request.
+            wanted: the claim to make if nothing is found.
+        """
+        read = self._read_guess if target.vary_names else self._read_key
+        return read(target, key, headers, wanted)
+
+    def _read(
+        self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None
+    ) -> Awaitable[StoreReply]:
+        if wanted is None or any(map(self._pending_writes.find, keys)):
+            return self._store.read(keys, groups)
+        return self._store.read(keys, groups, wanted)
+
+    async def _read_key(
+        self, target: Target, key: bytes, headers: Headers, wanted: WantedClaim | None
+    ) -> LookupResult:
         """Read the key of a URL that does not vary, as far as is known."""
         pending_writes, groups = self._pending_writes, target.all_groups
         pending = pending_writes.find(key)
-        reply = await self._store.read((key,), groups)
+        reply = await self._read((key,), groups, wanted)
         if pending is None and pending_writes.find(key) is None:
             result = reply.result or self._result_of_same(key, groups, reply)
             return result or await self._shared_result(reply, groups, target, key, headers)
@@ -59,12 +82,14 @@ class Lookup:
         tokens = dict(zip(groups, reply.tokens, strict=True))
         return await self._chosen(tokens, target, key, headers, value, None)
 
-    async def _read_guess(self, target: Target, key: bytes, headers: Headers) -> LookupResult:
+    async def _read_guess(
+        self, target: Target, key: bytes, headers: Headers, wanted: WantedClaim | None
+    ) -> LookupResult:
         """Read the variant that the last response's selecting fields choose, and the index."""
         pending_writes, groups = self._pending_writes, target.all_groups
         guess = selected_key(key, target, headers)
         pending = pending_writes.find(guess)
-        reply = await self._store.read((guess, key), groups)
+        reply = await self._read((guess, key), groups, wanted)
         value = pending_writes.value(guess, reply.values[0], pending)
         index = pending_writes.value(key, reply.values[1], None)
         tokens = dict(zip(groups, reply.tokens, strict=True))

@@ -192,6 +192,7 @@ def store_response(
     target.answers_others = not stored.always_validate and (
         stored.freshness_lifetime > 0 or stored.stale_while_revalidate > 0
     )
+    target.absent_from = cache.monotonic() + fill.verdict.keep_for
     if cache.clock() - stored.request_time < cache.settings.cache_collapse_wait:
         target.filled_in_time()
     target.counts.stored += 1

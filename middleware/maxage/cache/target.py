@@ -14,6 +14,7 @@ from maxage.observe.words import Reason
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
 from maxage.rfc9111.policy import Policy
 from maxage.routing.route_table import Routed
+from maxage.store.lookup_result import Tokens
 
 UNCACHEABLE_SECONDS: Final = 10.0
 """Seconds for which a URL whose response was not storable is forwarded without waiting."""
@@ -47,10 +48,10 @@ class Target:
     """A URL as the cache knows it. The attributes that are not final change as responses come."""
 
     __slots__ = (
-        "_named", "_place", "_query", "all_groups", "answers_others", "counts", "explicit_rules",
-        "generation", "groups", "is_plain", "late_groups", "plain_key", "policy", "refresh_after",
-        "route", "routed", "rules", "search", "terms", "unshareable_until", "unstorable",
-        "unstorable_reason", "vary_names",
+        "_named", "_place", "_query", "absent_from", "all_groups", "answers_others", "counts",
+        "explicit_rules", "generation", "groups", "is_plain", "last_tokens", "late_groups",
+        "looked_up_after", "plain_key", "policy", "refresh_after", "route", "routed", "rules",
+        "search", "terms", "unshareable_until", "unstorable", "unstorable_reason", "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +103,12 @@ class Target:
         URL. It is not looked up until `unshareable_until`."""
         self.unstorable_reason = Reason.NO_STORE
         """The word for what that Cache-Control says."""
+        self.last_tokens: Tokens | None = None
+        """The tokens that the last noted lookup read (`Cache.note_lookup`)."""
+        self.looked_up_after = 0
+        """The purges that this process had made by then (`Purger.serial`)."""
+        self.absent_from = inf
+        """Monotonic seconds from which nothing is stored, as far as this process knows."""
         self.refresh_after = 0.0
         """Monotonic seconds until which no background refresh begins: the last one failed."""
 

@@ -12,6 +12,7 @@ from maxage.redis_store.redis_store import RedisStore
 from maxage.store.base import Store, StoreReply, StoreWrite, TokenAuthority, Value
 from maxage.store.memory import MemoryStore
 from maxage.store.tokens import HIDDEN_HISTORY, fresh_token
+from maxage.store.wanted_claim import WantedClaim
 
 Peek = Callable[[Sequence[bytes], Sequence[str]], StoreReply]
 """Reads values and tokens as they are; may block."""
@@ -56,12 +57,15 @@ class ReadOnlyStore:
     async def close(self) -> None:
         """Do nothing."""
 
-    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
-        """Return values and tokens as they are now.
+    async def read(
+        self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None = None
+    ) -> StoreReply:
+        """Return values and tokens as they are now; nothing is claimed.
 
         Raises:
             StoreUnavailableError: the store does not answer, or this process may not trust it.
         """
+        del wanted
         if self._peek is None:
             return await self._store.read(keys, groups)
         reply = await asyncio.to_thread(self._peek, keys, groups)

@@ -18,6 +18,10 @@ from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
 from maxage.store.seal import SealedValue
 
+_REMEMBERED: Final = 4096
+"""Groups whose last own token is remembered."""
+_NEVER: Final = (b"", 0)
+
 KnownTokens = dict[str, bytes | None]
 """The token of each group as one request knows it; None: another request may have purged it."""
 
@@ -40,6 +44,10 @@ class Purger:
         self._turn: _Turn | None = None
         """The purges that are not sent yet. Two event loops that run at once may replace each
         other's; that makes their turns shorter and has no other effect."""
+        self.serial = 0
+        """Changes with each turn of purges."""
+        self._renewed: dict[str, tuple[bytes, int]] = {}
+        """The last tokens that were written, and the serial after that."""
 
     def purge(
         self, groups: Collection[str], known: KnownTokens | None = None
@@ -120,7 +128,21 @@ class Purger:
         self._close(turn)
         groups = tuple(turn.groups)
         tokens = await self._store.renew(groups)
+        self._remember(groups, tokens)
         return frozenset(g for g, token in zip(groups, tokens, strict=True) if token is None)
+
+    def _remember(self, groups: Sequence[str], tokens: Sequence[bytes | None]) -> None:
+        self.serial += 1
+        if len(self._renewed) >= _REMEMBERED:
+            self._renewed.clear()
+        for group, token in zip(groups, tokens, strict=True):
+            if token is not None:
+                self._renewed[group] = (token, self.serial)
+
+    def renewed(self, group: str, since: int) -> bytes | None:
+        """Return the token that this process has written after a serial; None: it wrote none."""
+        token, serial = self._renewed.get(group, _NEVER)
+        return token if serial > since else None
 
     def _close(self, turn: "_Turn") -> None:
         """Begin another turn for the purges that are requested from now on."""

@@ -25,12 +25,13 @@ from maxage.rfc9111.age import current_age
 from maxage.rfc9111.message import Headers
 from maxage.settings import CacheSettings
 from maxage.store.lookup_result import LookupResult
+from maxage.store.wanted_claim import WantedClaim
 
 SCOPE: Final = "maxage"
 LOOK_SECONDS = 1.0
 """Between two looks whether there is an SDK."""
 
-Lookup = Callable[[Cache, Target, bytes, Headers], Awaitable[LookupResult]]
+Lookup = Callable[[Cache, Target, bytes, Headers, WantedClaim | None], Awaitable[LookupResult]]
 Purge = Callable[..., "asyncio.Future[bool]"]
 PurgeByHand = Callable[[Sequence[str], bool, CacheSettings | None], Awaitable[bool]]
 PurgeByHandNow = Callable[[Sequence[str], bool, CacheSettings | None], bool]
@@ -73,9 +74,13 @@ class Spans:
         """
 
         def traced(
-            cache: Cache, target: Target, key: bytes, headers: Headers
+            cache: Cache,
+            target: Target,
+            key: bytes,
+            headers: Headers,
+            wanted: WantedClaim | None = None,
         ) -> Awaitable[LookupResult]:
-            looking = lookup(cache, target, key, headers)
+            looking = lookup(cache, target, key, headers, wanted)
             if self._look():
                 return self._looked_up(cache, target, looking)
             pause()

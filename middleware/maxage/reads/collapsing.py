@@ -93,6 +93,7 @@ class Collapsing:
             if cache.may_collapse(target, reading.request):
                 # There is no response to share: one of the waiting requests calls the application,
                 # and may have done so already.
+                reading.wanted = None
                 reading.found = await cache.lookup(target, key, reading.headers)
         except StoreUnavailableError:
             logger.debug("The store went away while a request waited for another one.")
@@ -106,11 +107,7 @@ class Collapsing:
         The flight gets the claim of this process, where it has one, and ends with a response.
         """
         reading = self._reading
-        store, outer = reading.cache.store, reading.outer
-        if not store.shared or not reading.target.answers_others:
-            return None
-        if outer is not None and outer.authority is store.authority:
-            # A middleware around this one has the claim, and would be waited for in vain.
+        if not reading.cache.may_claim(reading.target, reading.request, reading.outer):
             return None
         try:
             fetched = await self._fetched(flight, self._seconds(decision))
@@ -126,7 +123,8 @@ class Collapsing:
         reading = self._reading
         cache, target = reading.cache, reading.target
         ends = cache.monotonic() + seconds
-        claim = cache.claim(target, reading.found)
+        claim = None if reading.wanted is None else cache.claim_made(reading.wanted)
+        claim = claim or cache.claim(target, reading.found)
         while claim is not None:
             state = await claim.take()
             if state is ClaimState.OURS:

@@ -97,16 +97,23 @@ async def _answer_known(  # noqa: PLR0917 - as ASGI calls an application
     send: Send,
 ) -> None:
     """Look a known request up; all requests that share the lookup share its prepared response."""
-    cache, found = fast_path.cache, None
+    cache, found, wanted = fast_path.cache, None, None
     if fast_path.may_prepare():
         headers = Headers.of(tuple(map(pair, scope["headers"])))
+        if known.purges != cache.purger.serial:
+            # This process has purged something since the last lookup.
+            known.purges = cache.purger.serial
+            if known.form[0] == "GET":
+                wanted = cache.claim_if_absent(target, known.key)
         try:
-            found = await cache.lookup(target, known.key, headers)
+            found = await cache.lookup(target, known.key, headers, wanted)
         except StoreUnavailableError:
             reading = GetResponder(fast_path, scope, receive, send)
             reading.target = target
             await reading.bypass(Bypass.STORE_AWAY)
             return
+        if wanted is not None:
+            cache.note_lookup(target, found, wanted)
         prepared = fast_path.prepared(known, found, headers)
         if prepared is not None:
             target.counts.hits += 1
@@ -117,7 +124,7 @@ async def _answer_known(  # noqa: PLR0917 - as ASGI calls an application
             await send({"type": "http.response.body", "body": prepared.body})
             return
     reading = GetResponder(fast_path, scope, receive, send)
-    reading.target = target
+    reading.target, reading.wanted = target, wanted
     reading.request = Request(
         method=known.form[0], headers=reading.headers, key_parts=known.key_parts
     )
@@ -157,14 +164,25 @@ class GetResponder(ReadResponder):
         decision: Decision | None = None if near is None else await self.hit_of(near)
         if decision is None:
             try:
-                self.found = found or await self.cache.lookup(self.target, key, self.headers)
+                self.found = found or await self._lookup(key)
             except StoreUnavailableError:
                 await self.bypass(Bypass.STORE_AWAY)
                 return
             decision = self.decide()
+            if self.wanted is not None:
+                self.cache.note_lookup(self.target, self.found, self.wanted)
         if learns and self.found.entry is not None:
             self.learn()
         await self._answer(decision)
+
+    def _lookup(self, key: bytes) -> Awaitable[LookupResult]:
+        cache, target = self.cache, self.target
+        # A request with directives of its own may not share a response.
+        if b"cache-control" not in self.headers and cache.may_claim(
+            target, self.request, self.outer
+        ):
+            self.wanted = cache.wanted_claim(target, key)
+        return cache.lookup(target, key, self.headers, self.wanted)
 
     def learn(self) -> None:
         """Let the next request like this one be known."""

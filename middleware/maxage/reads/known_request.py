@@ -48,8 +48,8 @@ class KnownRequest:
     with or all without an Origin."""
 
     __slots__ = (
-        "_keys", "_names", "form", "is_remembered", "key", "key_parts", "path", "root_path",
-        "route", "routed", "scheme", "target", "variance",
+        "_keys", "_names", "form", "is_remembered", "key", "key_parts", "path", "purges",
+        "root_path", "route", "routed", "scheme", "target", "variance",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - made for each request
@@ -64,6 +64,8 @@ class KnownRequest:
         self.route: Final = route
         self.key: Final = key
         """The primary key; its digest, which is enough for a copy, if it is not remembered."""
+        self.purges = 0
+        """The purges that this process had made at its last lookup (`Purger.serial`)."""
         self.key_parts: Final = key_parts
         self.target: Final = target
         """None: a near copy answers the request, and nothing else is known of it."""

@@ -10,6 +10,7 @@ from maxage.rfc9111.decisions import Decision, ForwardReason, Serve
 from maxage.rfc9111.message import Request
 from maxage.routing.route_table import Routed
 from maxage.store.lookup_result import LookupResult
+from maxage.store.wanted_claim import WantedClaim
 
 
 def set_route(scope: Scope, routed: Routed) -> None:
@@ -31,6 +32,8 @@ class ReadResponder(Responder):
     """The content of a QUERY; None: a GET or HEAD, which has none."""
     collapsed: bool | None = None
     """Whether it waited for another request's response, and could use it."""
+    wanted: WantedClaim | None = None
+    """The claim that its lookup was to make if it found nothing."""
     waited: ForwardReason | None = None
     """Why it would have gone to the application, had it not used another request's response."""
 

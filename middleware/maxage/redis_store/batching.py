@@ -7,60 +7,142 @@ than the command itself.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
-from maxage.redis_store.servers.commands import Command, Fetched
+from maxage.redis_store.claiming import Claiming
+from maxage.redis_store.servers.commands import Claim, Claims, Command, Created, Lacking, Read
 from maxage.store.base import StoreReply
+from maxage.store.wanted_claim import WantedClaim
 from maxage.turn import Turn
 
 logger = logging.getLogger("maxage")
 
-Fetch = Callable[[Sequence[bytes], Sequence[str]], Awaitable[Fetched]]
-"""Reads the values of distinct keys and the tokens of distinct groups in one round trip."""
+Fetch = Callable[[Sequence[bytes], Sequence[str], Sequence[Claim]], Awaitable[Read]]
+"""Reads the values of distinct keys and the tokens of distinct groups, and makes claims."""
+Create = Callable[[Sequence[Lacking], Claims], Awaitable[Created]]
+"""Creates distinct tokens, and makes claims."""
 _Lookup = tuple[tuple[bytes, ...], tuple[str, ...]]
 """The keys and groups of one lookup."""
 
 
+@dataclass(slots=True)
+class Reply(StoreReply):
+    """A reply of which tokens may be missing."""
+
+    lacking: dict[int, Lacking] | None = None
+    """The tokens that are still to be created, by their position."""
+
+
+_Incomplete = tuple[Reply, Sequence[str], WantedClaim | None]
+"""A reply, its groups, and the claim that its request wants."""
+
+
 @final
 class LookupBatcher:
-    """Batches the lookups of one event loop. Not for use from several threads."""
+    """Batches the lookups of one event loop. Not for use from several threads.
 
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
+    Args:
+        namespace: of the claims.
+        fetch: makes the first round trip of a turn.
+        create: makes the second one, for those lookups alone that need it.
+    """
+
+    def __init__(self, namespace: str, fetch: Fetch, create: Create) -> None:
+        self._namespace: Final = namespace
+        self._fetch: Final = fetch
+        self._create: Final = create
         self._turn: Final = Turn(self._answered)
+        self._second: Final = Turn(self._completed)
+        self._early: list[WantedClaim] = []
+        """The claims that leave with the lookups of this turn."""
 
-    def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> "asyncio.Future[StoreReply]":
+    def read(
+        self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None = None
+    ) -> "asyncio.Future[Reply]":
         """Return a future of the reply; it fails with `StoreUnavailableError`.
 
         Equal lookups of one turn share one reply.
         """
+        if wanted is not None and wanted.expected is not None:
+            self._early.append(wanted)
         return self._turn.ask((tuple(keys), tuple(groups)))
 
-    async def _answered(self, lookups: list[_Lookup]) -> list[StoreReply]:
+    def complete(
+        self, reply: Reply, groups: Sequence[str], wanted: WantedClaim | None
+    ) -> "asyncio.Future[None]":
+        """Return a future that ends when the reply has all tokens, and the claim is made."""
+        return self._second.ask((reply, groups, wanted))
+
+    async def _answered(self, lookups: list[_Lookup]) -> list[Reply]:
         """Read each key and group once, however many lookups need it."""
         distinct = dict.fromkeys(lookups) if len(lookups) > 1 else lookups
         keys, groups = lookups[0]
         if len(distinct) > 1:
             keys = tuple(dict.fromkeys(key for each, _ in distinct for key in each))
             groups = tuple(dict.fromkeys(group for _, each in distinct for group in each))
+        early, self._early = self._early, []
+        claiming = Claiming(self._namespace)
+        claims = claiming.expected(early) if early else ()
         try:
-            values, tokens = await self._fetch(keys, groups)
-        except StoreUnavailableError:
-            raise
+            values, tokens, lacking, claimed = await self._fetch(keys, groups, claims)
         except Exception as error:
-            # A failed lookup never fails its request.
-            logger.exception("A lookup failed unexpectedly: its requests are answered uncached.")
-            raise StoreUnavailableError("the lookup failed") from error
+            raise _failed(error) from error
+        if early:
+            claiming.answered(claimed)
         if len(distinct) == 1:
-            return [StoreReply(values, tokens)] * len(lookups)
+            return [Reply(values, tokens, None, lacking)] * len(lookups)
         value_of = dict(zip(keys, values, strict=True))
         token_of = dict(zip(groups, tokens, strict=True))
         replies = {
-            lookup: StoreReply([value_of[k] for k in lookup[0]], [token_of[g] for g in lookup[1]])
+            lookup: Reply([value_of[k] for k in lookup[0]], [token_of[g] for g in lookup[1]])
             for lookup in distinct
         }
+        if lacking:
+            lacking_of = {groups[i]: one for i, one in lacking.items()}
+            for (_, wanted), reply in replies.items():
+                reply.lacking = {
+                    i: lacking_of[group] for i, group in enumerate(wanted) if group in lacking_of
+                }
         return [replies[lookup] for lookup in lookups]
+
+    async def _completed(self, asked: list[_Incomplete]) -> list[None]:
+        """Create each token once, however many lookups lack it, and make their claims."""
+        lacking: dict[str, Lacking] = {}
+        claiming = Claiming(self._namespace)
+        for reply, groups, wanted in asked:
+            lacking |= {groups[i]: one for i, one in (reply.lacking or {}).items()}
+            if wanted is not None:
+                claiming.add(wanted, dict(zip(groups, reply.tokens, strict=True)))
+
+        def claims(drawn: Sequence[bytes]) -> Sequence[Claim]:
+            return claiming.claims(dict(zip(lacking, drawn, strict=True)))
+
+        try:
+            tokens, claimed = await self._create(tuple(lacking.values()), claims)
+        except Exception as error:
+            raise _failed(error) from error
+        created = dict(zip(lacking, tokens, strict=True))
+        claiming.answered(claimed, created)
+        for reply, groups, _ in asked:
+            if reply.lacking:
+                reply.tokens = [
+                    created[groups[i]] if i in reply.lacking else token
+                    for i, token in enumerate(reply.tokens)
+                ]
+                reply.lacking = None
+        return [None] * len(asked)
+
+
+def _failed(error: Exception) -> StoreUnavailableError:
+    """Return the error that the requests of a failed lookup see; it never fails them."""
+    if isinstance(error, StoreUnavailableError):
+        return error
+    logger.error(
+        "A lookup failed unexpectedly: its requests are answered uncached.", exc_info=error
+    )
+    return StoreUnavailableError("the lookup failed")
 
 
 Send = Callable[[Sequence[Command]], Awaitable[Sequence[Any]]]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from math import ceil
 from time import monotonic
 from typing import Any, Final, cast, final
@@ -11,7 +11,15 @@ from maxage.errors import StoreUnavailableError
 from maxage.redis_store.batching import CommandBatcher, LookupBatcher
 from maxage.redis_store.leases.lease_manager import LOOK_TIMEOUT
 from maxage.redis_store.near.near_cache import NearCache
-from maxage.redis_store.servers.commands import Command, Fetched, as_written
+from maxage.redis_store.servers.commands import (
+    Claim,
+    Claims,
+    Command,
+    Created,
+    Lacking,
+    Read,
+    as_written,
+)
 from maxage.redis_store.servers.connections import Connections
 from maxage.redis_store.servers.per_loop import PerLoop
 from maxage.redis_store.shared_state import RedisState, redis_state_for
@@ -19,6 +27,7 @@ from maxage.redis_store.token_purge import P, Renewal, Softening
 from maxage.settings import CacheSettings
 from maxage.store.base import StoreReply, StoreWrite, Value
 from maxage.store.tokens import token_key
+from maxage.store.wanted_claim import WantedClaim
 
 
 @final
@@ -115,13 +124,27 @@ class RedisStore:
         await asyncio.to_thread(self.redis_state.lease_manager.sign_off)
         await self._sides.close()
 
-    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
+    async def read(
+        self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None = None
+    ) -> StoreReply:
         """Return values and tokens; all reads of this turn of the loop share one round trip.
+
+        A second one creates the tokens that are missing, and makes the claim if nothing was found.
 
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
         """
-        return await self._sides.get().lookups.read(keys, groups)
+        side = self._sides.get()
+        reply = await side.lookups.read(keys, groups, wanted)
+        if wanted is not None and wanted.claim_key is not None:
+            _check(wanted, dict(zip(groups, reply.tokens, strict=True)))
+        if reply.lacking:
+            await side.lookups.complete(reply, groups, wanted)
+        elif wanted is not None and wanted.claim_key is None and not any(reply.values):
+            with suppress(StoreUnavailableError):
+                await side.lookups.complete(reply, groups, wanted)
+        return reply
+
 
     async def write(
         self,
@@ -234,18 +257,30 @@ class RedisStore:
             await asyncio.wait([asyncio.wrap_future(first)], timeout=timeout)
         return self.redis_state.trustworthy
 
-    async def _fetch(self, keys: Sequence[bytes], groups: Sequence[str]) -> Fetched:
+    async def _fetch(
+        self, keys: Sequence[bytes], groups: Sequence[str], claims: Sequence[Claim]
+    ) -> Read:
         """Read what all lookups of a turn need."""
         state = self.redis_state
         if not state.trustworthy and not await self._joined(self.settings.cache_read_budget):
             raise StoreUnavailableError("a purge is owed")
         token_keys = [token_key(self._namespace, group) for group in groups]
-        connections = self._sides.get().connections
-        fetched = await connections.fetch(keys, token_keys, state.lifetimes.beginning)
+        read = await self._sides.get().connections.read(keys, token_keys, claims)
         if not state.trustworthy:
             # A purge came to be owed before the answer arrived.
             raise StoreUnavailableError("a purge is owed")
-        return fetched
+        return read
+
+    async def _create(self, lacking: Sequence[Lacking], claims: Claims) -> Created:
+        """Create the tokens that all lookups of a turn lack, and make the claims that they want."""
+        state = self.redis_state
+        if not state.trustworthy:
+            raise StoreUnavailableError("a purge is owed")
+        connections = self._sides.get().connections
+        created = await connections.create(lacking, state.lifetimes.beginning, claims)
+        if not state.trustworthy:
+            raise StoreUnavailableError("a purge is owed")
+        return created
 
     def _listen(self, connections: Connections) -> None:
         """Start a near cache, unless there is one whose event loop still runs."""
@@ -263,7 +298,7 @@ class RedisStore:
     def _new_side(self) -> _LoopSide:
         connections = Connections(self.redis_state.topology, self.settings)
         self._listen(connections)
-        return _LoopSide(connections, LookupBatcher(self._fetch))
+        return _LoopSide(connections, LookupBatcher(self._namespace, self._fetch, self._create))
 
     async def _close_side(self, side: _LoopSide) -> None:
         near = self._near
@@ -275,6 +310,13 @@ class RedisStore:
 
 def _abandon(side: _LoopSide) -> None:
     side.connections.abandon()
+
+
+def _check(wanted: WantedClaim, tokens: Mapping[str, bytes | None]) -> None:
+    """Leave a claim to lapse that was made with the lookup, but names other tokens than it read."""
+    expected = zip(wanted.groups, wanted.expected or (), strict=True)
+    if any(tokens[group] != token for group, token in expected):
+        wanted.claim_key = wanted.present = None
 
 
 def _keys_in(answer: Any) -> list[bytes]:

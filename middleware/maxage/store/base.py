@@ -9,6 +9,7 @@ from maxage.store.entry import Entry, VariantIndex
 from maxage.store.lookup_result import LookupResult
 from maxage.store.near_copy import Copy
 from maxage.store.prepared import Form, Owner, PreparedResponse
+from maxage.store.wanted_claim import WantedClaim
 
 Value = bytes | Entry | VariantIndex
 """The value of a key. Only a store that `keeps_objects` has other values than bytes."""
@@ -104,6 +105,8 @@ class Near(Protocol):
         ...
 
 
+CLAIM_SECONDS: Final = 0.8
+"""Lifetime of a claim: others wait no longer for a process that has died."""
 CLAIM_ENDED: Final = b"+"
 """The value of a claim after its response was written."""
 CLAIM_ENDED_SECONDS: Final = 1.0
@@ -146,10 +149,13 @@ class Store(Protocol):
         """Release the resources of `open` and of use; the store can be used again afterwards."""
         ...
 
-    async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
+    async def read(
+        self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None = None
+    ) -> StoreReply:
         """Return the values of the keys and the tokens of the groups, in one round trip.
 
-        A token that is missing, or belongs to another history of the server, is created.
+        A token that is missing, or belongs to another history of the server, is created in a second
+        one. Where no key has a value, the same round trip makes the wanted claim.
 
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.

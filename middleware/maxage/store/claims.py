@@ -17,10 +17,9 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any, Final, Protocol, final
 
-from maxage.store.base import CLAIM_ENDED
+from maxage.store.base import CLAIM_ENDED, CLAIM_SECONDS
+from maxage.store.wanted_claim import WantedClaim
 
-CLAIM_SECONDS: Final = 0.8
-"""Lifetime of a claim: others wait no longer for a process that has died."""
 _RENEWAL_SECONDS: Final = 0.25
 """Between two renewals of the claims of a process; the first one comes no later than that."""
 _NOT_SHAREABLE: Final = b"-"
@@ -90,7 +89,13 @@ class Claims:
 
     def to(self, key: bytes) -> "Claim":
         """Return a claim of this key; it is not taken yet."""
-        return Claim(self, key)
+        return Claim(self, key, new_value())
+
+    def made(self, wanted: WantedClaim) -> "Claim | None":
+        """Return the claim that a lookup has made; None: it made none, or got no answer."""
+        if wanted.claim_key is None or wanted.present is None:
+            return None
+        return Claim(self, wanted.claim_key, wanted.value, present=wanted.present)
 
     def renewals(self) -> "_Renewals":
         """Return the object that renews the claims taken in this event loop, or in any thread."""
@@ -105,12 +110,16 @@ class Claims:
 class Claim:
     """The claim of this process to one response."""
 
-    __slots__ = ("_claims", "_renewals", "_shareable", "key", "value")
+    __slots__ = ("_claims", "_present", "_renewals", "_shareable", "key", "value")
 
-    def __init__(self, claims: Claims, key: bytes) -> None:
+    def __init__(
+        self, claims: Claims, key: bytes, value: bytes, *, present: bytes | None = None
+    ) -> None:
         self.key: Final = key
-        self.value: Final = secrets.token_bytes(8)
+        self.value: Final = value
         """Lies under the key while the claim is ours."""
+        self._present = present
+        """What a lookup has just found under the key, after it tried to claim."""
         self._claims: Final = claims
         self._renewals: _Renewals | None = None
         """Renews the claim; None: it is not ours."""
@@ -118,7 +127,9 @@ class Claim:
 
     async def take(self) -> ClaimState:
         """Claim the response unless another process has; return the state of the claim."""
-        value = await self._claims.store.claim(self.key, self.value, keep_for=CLAIM_SECONDS)
+        value, self._present = self._present, None
+        if value is None:
+            value = await self._claims.store.claim(self.key, self.value, keep_for=CLAIM_SECONDS)
         if value == self.value:
             self._renewals = self._claims.renewals()
             self._renewals.add(self)
@@ -177,6 +188,11 @@ class _Renewals:
             values = [(claim.key, claim.value) for claim in tuple(self.claims)]
             self._runner.spawn(self._store.write(values, keep_for=CLAIM_SECONDS, tokens={}))
             self._wait()
+
+
+def new_value() -> bytes:
+    """Return a value by which a process knows its own claim."""
+    return secrets.token_bytes(8)
 
 
 def claim_key(namespace: str, key: bytes, tokens: Iterable[bytes | None]) -> bytes | None:

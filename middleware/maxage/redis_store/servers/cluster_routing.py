@@ -6,7 +6,18 @@ from typing import Any, Final
 from redis.exceptions import AskError, InvalidResponse, MovedError, ResponseError
 
 from maxage.errors import StoreUnavailableError
-from maxage.redis_store.servers.commands import Begin, Command, Fetched, Plan, creation
+from maxage.redis_store.servers.commands import (
+    Begin,
+    Claim,
+    Claims,
+    Command,
+    Created,
+    Lacking,
+    Plan,
+    Read,
+    claim_command,
+    creation,
+)
 from maxage.redis_store.servers.node import Node
 from maxage.redis_store.servers.packet import UNANSWERED, Check, Packet, Rounds
 from maxage.redis_store.servers.topology import Cluster
@@ -24,43 +35,69 @@ def running(cluster: Cluster, keys: Sequence[bytes], plan: Plan) -> Rounds[list[
     return [answer for _, answer in answers]
 
 
-def fetching(
+def reading(
     cluster: Cluster,
     keys: Sequence[bytes],
     token_keys: Sequence[bytes],
-    begin: Begin,
-) -> Rounds[Fetched]:
-    """Read values and tokens, and create the tokens that are missing.
+    claims: Sequence[Claim],
+) -> Rounds[Read]:
+    """Read values and tokens, and make claims.
 
     Raises:
         StoreUnavailableError: not every node that was needed gave a proper answer.
     """
-    found = yield from _read(cluster, [*keys, *token_keys])
+    reads = [*keys, *token_keys]
+    commands: list[Command] = [("GET", key) for key in reads]
+    for claim in claims:
+        commands += (claim_command(claim), ("GET", claim[0]))
+    answers = yield from _asked(
+        cluster, [command[1] for command in commands], lambda i, _: commands[i], check=_check_gets
+    )
+    found = [(history, _string(answer)) for history, answer in answers[: len(reads)]]
     values = [value for _, value in found[: len(keys)]]
     tokens = [token if belongs(token, history) else None for history, token in found[len(keys) :]]
-    lacking = [i for i, token in enumerate(tokens) if token is None]
-    if lacking:
-        present = [(token_keys[i], found[len(keys) + i][1]) for i in lacking]
-        created = yield from _created(cluster, present, begin)
-        for i, token in zip(lacking, created, strict=True):
-            tokens[i] = token
-    return values, tokens
+    lacking = {
+        i: Lacking(token_keys[i], found[len(keys) + i][1], found[len(keys) + i][0])
+        for i, token in enumerate(tokens)
+        if token is None
+    }
+    claimed = [_value(answer) for _, answer in answers[len(reads) + 1 :: 2]]
+    return Read(values, tokens, lacking, claimed)
 
 
-def _created(
-    cluster: Cluster, present: Sequence[tuple[bytes, bytes | None]], begin: Begin
-) -> Rounds[list[bytes | None]]:
-    """Create tokens, given their keys and present values; return the tokens after that."""
-    keys = [key for key, _ in present]
-    yield from _asked(cluster, keys, lambda i, history: creation(*present[i], history, begin))
-    found = yield from _read(cluster, keys)
-    return [token if belongs(token, history) else None for history, token in found]
+def creating(
+    cluster: Cluster, lacking: Sequence[Lacking], begin: Begin, claims: Claims
+) -> Rounds[Created]:
+    """Create tokens, make claims, and read both.
 
+    Raises:
+        StoreUnavailableError: not every node that was needed answered.
+    """
+    # The key of a claim names tokens, and its slot must be known before anything is sent.
+    drawn = {i: creation(*one, begin) for i, one in enumerate(lacking)}
+    made = claims([command[2] for command in drawn.values()])
+    claimed = [claim_command(claim) for claim in made]
+    keys = [one.key for one in lacking] + [key for key, _ in made]
 
-def _read(cluster: Cluster, keys: Sequence[bytes]) -> Rounds[list[tuple[bytes, bytes | None]]]:
-    """Return the value of each key, with the history of its server."""
-    answers = yield from _asked(cluster, keys, lambda i, _: ("GET", keys[i]), check=_check_gets)
-    return [(history, _string(answer)) for history, answer in answers]
+    def plan(position: int, history: bytes) -> Command:
+        i, reads = divmod(position, 2)
+        if reads:
+            return ("GET", keys[i])
+        if i >= len(lacking):
+            return claimed[i - len(lacking)]
+        # Each attempt writes a value of its own, of the history of the server that gets it.
+        first = drawn.pop(i, None)
+        if first is not None and history == lacking[i].history:
+            return first
+        return creation(lacking[i].key, lacking[i].present, history, begin)
+
+    pairs = [key for key in keys for _ in range(2)]
+    answers = (yield from _asked(cluster, pairs, plan))[1::2]
+    tokens = [(history, _string(answer)) for history, answer in answers[: len(lacking)]]
+    return Created(
+        [token if belongs(token, history) else None for history, token in tokens],
+        [_value(answer) for _, answer in answers[len(lacking) :]],
+    )
 
 
 def _asked(
@@ -122,6 +159,11 @@ def _check_gets(answers: list[Any]) -> list[Any]:
 def _is_foreign(answer: object) -> bool:
     """Return whether the key has a value of another type."""
     return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
+
+
+def _value(answer: object) -> bytes | None:
+    """Return the answer to the GET of a claim; None where there is none."""
+    return answer if isinstance(answer, bytes) else None
 
 
 def _string(answer: object) -> bytes | None:

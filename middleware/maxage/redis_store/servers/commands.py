@@ -4,10 +4,11 @@
 # redis-py's answers are of any type until they are checked here.
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import InvalidResponse, ResponseError
 
+from maxage.store.base import CLAIM_SECONDS
 from maxage.store.tokens import HIDDEN_HISTORY, TOKEN_SECONDS, fresh_mark, fresh_token, mark_place
 
 Command = tuple[Any, ...]
@@ -22,8 +23,45 @@ It is called anew for each attempt, so that no attempt reuses the random value o
 Fetched = tuple[list[bytes | None], list[bytes | None]]
 """Values and tokens, in the order of their keys."""
 
+Claim = tuple[bytes, bytes]
+"""The key of a claim, and the value to be written under it."""
+
+Claims = Callable[[Sequence[bytes]], Sequence[Claim]]
+"""Returns the claims to make, given the tokens that were just drawn."""
+
+
+class Lacking(NamedTuple):
+    """A token that is to be created."""
+
+    key: bytes
+    present: bytes | None
+    """The value of its key: a token of another history."""
+    history: bytes
+    """The history of its server."""
+
+
+class Read(NamedTuple):
+    """The answers to one round trip, in the order of its keys."""
+
+    values: list[bytes | None]
+    tokens: list[bytes | None]
+    lacking: dict[int, Lacking]
+    """The tokens that are to be created, by their position."""
+    claimed: Sequence[bytes | None] = ()
+    """The value of each claim; None where there was no answer."""
+
+
+class Created(NamedTuple):
+    """The tokens after some were created, and the values of the claims made with them."""
+
+    tokens: Sequence[bytes | None]
+    claimed: Sequence[bytes | None]
+
+
 Begin = Callable[[bytes, bytes], int]
 """Called with the key of a token to be written, and the token; returns its lifetime in seconds."""
+
+CLAIM_MILLISECONDS: Final = int(CLAIM_SECONDS * 1000)
 
 CONFIRMED: Final = (b"OK", "OK")
 """The answers to a SET that was carried out."""
@@ -66,6 +104,11 @@ def creation(key: bytes, present: bytes | None, history: bytes, begin: Begin) ->
     only_if_missing = ("NX",) if present is None else ()
     token = fresh_token(history)
     return (*token_command(key, token, seconds=begin(key, token)), *only_if_missing)
+
+
+def claim_command(claim: Claim) -> Command:
+    """Return the command that makes a claim, unless there is one."""
+    return ("SET", *claim, "NX", "PX", CLAIM_MILLISECONDS)
 
 
 def mark_command(key: bytes, history: bytes) -> Command:

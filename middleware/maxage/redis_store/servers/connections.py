@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from maxage.redis_store.servers.blocking_calls import run_blocking
-from maxage.redis_store.servers.commands import Begin, Fetched, Plan
+from maxage.redis_store.servers.commands import Begin, Claim, Claims, Created, Lacking, Plan, Read
 from maxage.redis_store.servers.dialer import Dialer
 from maxage.redis_store.servers.node import INFO, NO_INFO, Node
 from maxage.redis_store.servers.packet import Packet, Rounds
@@ -30,9 +30,9 @@ from maxage.redis_store.servers.pipeline import FAILURES
 from maxage.redis_store.servers.rounds import (
     answers_of,
     commanding,
-    complete,
-    completing,
-    fetching,
+    creating,
+    lookup,
+    read_of,
     reading,
     running,
 )
@@ -78,26 +78,26 @@ class Connections:
         """Return a new connection to a server, not connected yet and never shared."""
         return self._per_node[node].new_connection()
 
-    async def fetch(
-        self, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
-    ) -> Fetched:
-        """Read values and tokens within the read budget; see `fetching`."""
+    async def read(
+        self, keys: Sequence[bytes], token_keys: Sequence[bytes], claims: Sequence[Claim] = ()
+    ) -> Read:
+        """Read values and tokens within the read budget, and make claims; see `reading`."""
         node, seconds = self._single, self._read_budget
         if node is None:
-            rounds = fetching(self._topology, keys, token_keys, begin)
+            rounds = reading(self._topology, keys, token_keys, claims)
             return await self._driven(rounds, seconds)
         # The same rounds, but every hit takes this one: a generator would be a tenth of its cost.
         connections = self._per_node[node]
         if connections.is_new:
             await connections.connect()
-        ends = monotonic() + seconds
-        packet = reading(node, keys, token_keys)
+        packet = lookup(node, keys, token_keys, claims)
         await connections.send(packet, seconds, replicated=False)
-        fetched = complete(packet, len(keys))
-        if fetched is not None:
-            return fetched
-        rounds = completing(packet, token_keys, begin)
-        return await self._driven(rounds, ends - monotonic())
+        return read_of(packet, keys, token_keys)
+
+    async def create(self, lacking: Sequence[Lacking], begin: Begin, claims: Claims) -> Created:
+        """Create tokens and make claims within the read budget; see `creating`."""
+        rounds = creating(self._topology, lacking, begin, claims)
+        return await self._driven(rounds, self._read_budget)
 
     async def run(
         self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False

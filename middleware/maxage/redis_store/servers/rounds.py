@@ -1,7 +1,7 @@
 """The rounds of a question: read values and tokens, or run one command for each key."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
@@ -9,9 +9,15 @@ from maxage.errors import StoreUnavailableError
 from maxage.redis_store.servers import cluster_routing
 from maxage.redis_store.servers.commands import (
     Begin,
+    Claim,
+    Claims,
     Command,
+    Created,
     Fetched,
+    Lacking,
     Plan,
+    Read,
+    claim_command,
     creation,
     strings,
 )
@@ -19,6 +25,14 @@ from maxage.redis_store.servers.node import Node
 from maxage.redis_store.servers.packet import UNANSWERED, Packet, Rounds
 from maxage.redis_store.servers.topology import Cluster, Topology
 from maxage.store.tokens import belongs
+
+_NONE_LACKING: Final[dict[int, Lacking]] = {}
+
+
+def no_claims(drawn: Sequence[bytes]) -> Sequence[Claim]:
+    """Return no claims."""
+    del drawn
+    return ()
 
 
 def fetching(
@@ -35,9 +49,41 @@ def fetching(
     Raises:
         StoreUnavailableError: a server that was needed gave no proper answer.
     """
+    values, tokens, lacking, _ = yield from reading(topology, keys, token_keys)
+    if lacking:
+        created = yield from creating(topology, tuple(lacking.values()), begin, no_claims)
+        for position, token in zip(lacking, created.tokens, strict=True):
+            tokens[position] = token
+    return values, tokens
+
+
+def reading(
+    topology: Topology,
+    keys: Sequence[bytes],
+    token_keys: Sequence[bytes],
+    claims: Sequence[Claim] = (),
+) -> Rounds[Read]:
+    """Read values and tokens, and make claims, in one round trip.
+
+    Raises:
+        StoreUnavailableError: a server that was needed gave no proper answer.
+    """
     if isinstance(topology, Cluster):
-        return cluster_routing.fetching(topology, keys, token_keys, begin)
-    return _fetching(topology.nodes[0], keys, token_keys, begin)
+        return cluster_routing.reading(topology, keys, token_keys, claims)
+    return _reading(topology.nodes[0], keys, token_keys, claims)
+
+
+def creating(
+    topology: Topology, lacking: Sequence[Lacking], begin: Begin, claims: Claims
+) -> Rounds[Created]:
+    """Create tokens, make claims, and read both, in one round trip.
+
+    Raises:
+        StoreUnavailableError: a server that was needed did not answer.
+    """
+    if isinstance(topology, Cluster):
+        return cluster_routing.creating(topology, lacking, begin, claims)
+    return _creating(topology.nodes[0], lacking, begin, claims)
 
 
 def running(topology: Topology, keys: Sequence[bytes], plan: Plan) -> Rounds[Sequence[Any]]:
@@ -68,66 +114,86 @@ def answers_of(packet: Packet, count: int) -> Sequence[Any]:
     return [UNANSWERED] * count if packet.answers is None else packet.answers
 
 
-def _fetching(
-    node: Node, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
-) -> Rounds[Fetched]:
-    packet = reading(node, keys, token_keys)
+def _reading(
+    node: Node, keys: Sequence[bytes], token_keys: Sequence[bytes], claims: Sequence[Claim]
+) -> Rounds[Read]:
+    packet = lookup(node, keys, token_keys, claims)
     yield [packet]
-    return (yield from completing(packet, token_keys, begin))
+    return read_of(packet, keys, token_keys)
 
 
-def reading(node: Node, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Packet:
-    """Return the packet that reads values and tokens from one server."""
+def lookup(
+    node: Node, keys: Sequence[bytes], token_keys: Sequence[bytes], claims: Sequence[Claim] = ()
+) -> Packet:
+    """Return the packet that reads values and tokens from one server, and makes claims."""
     commands: list[Command] = [("MGET", *keys, *token_keys)]
     count = len(keys) + len(token_keys)
-    return Packet(node, lambda _: commands, lambda answers: strings(answers[0], count))
+    if not claims:
+        return Packet(node, lambda _: commands, lambda answers: strings(answers[0], count))
+    commands += _claim_commands(claims)
+
+    def check(answers: list[Any]) -> list[Any]:
+        return [*strings(answers[0], count), *_claimed(answers[1:])]
+
+    return Packet(node, lambda _: commands, check)
 
 
-def complete(packet: Packet, key_count: int) -> Fetched | None:
-    """Return the values and tokens that `reading` read; None if it read less than all tokens."""
-    found, history = packet.answers, packet.history
-    if found is None:
-        return None
-    tokens = found[key_count:]
-    for token in tokens:
-        if not belongs(token, history):
-            return None
-    return found[:key_count], tokens
+def read_of(packet: Packet, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Read:
+    """Return what `lookup` read.
 
-
-def completing(packet: Packet, token_keys: Sequence[bytes], begin: Begin) -> Rounds[Fetched]:
-    """Return what `reading` read, after the missing tokens are created."""
+    Raises:
+        StoreUnavailableError: the server gave no proper answer.
+    """
     found, history = packet.answers, packet.history
     if found is None:
         raise StoreUnavailableError(*UNANSWERED.args)
-    first_token = len(found) - len(token_keys)
-    values, tokens = found[:first_token], found[first_token:]
-    lacking = [i for i, token in enumerate(tokens) if not belongs(token, history)]
-    if lacking:
-        present = [(token_keys[i], tokens[i]) for i in lacking]
-        created = yield from _creating(packet.node, present, begin)
-        for i, token in zip(lacking, created, strict=True):
-            tokens[i] = token
-    return values, tokens
+    first, end = len(keys), len(keys) + len(token_keys)
+    tokens, lacking = found[first:end], _NONE_LACKING
+    for token in tokens:
+        if not belongs(token, history):
+            lacking = {
+                i: Lacking(token_keys[i], present, history)
+                for i, present in enumerate(tokens)
+                if not belongs(present, history)
+            }
+            tokens = [None if i in lacking else token for i, token in enumerate(tokens)]
+            break
+    return Read(found[:first], tokens, lacking, found[end:])
 
 
 def _creating(
-    node: Node, present: Sequence[tuple[bytes, bytes | None]], begin: Begin
-) -> Rounds[list[bytes | None]]:
-    """Create tokens, given their keys and present values, and read them in the same round trip."""
+    node: Node, lacking: Sequence[Lacking], begin: Begin, claims: Claims
+) -> Rounds[Created]:
+    count = len(lacking)
 
     def plan(history: bytes) -> list[Command]:
-        creations = [creation(key, token, history, begin) for key, token in present]
-        return [*creations, ("MGET", *(key for key, _ in present))]
+        commands = [creation(one.key, one.present, history, begin) for one in lacking]
+        made = claims([command[2] for command in commands])
+        if lacking:
+            commands.append(("MGET", *(one.key for one in lacking)))
+        return [*commands, *_claim_commands(made)]
 
-    def check(answers: list[Any]) -> list[bytes | None]:
-        if isinstance(answers[-1], ResponseError):
-            return [None] * len(present)
-        tokens = strings(answers[-1], len(present))
-        return [token if belongs(token, packet.history) else None for token in tokens]
+    def check(answers: list[Any]) -> list[Any]:
+        if not lacking:
+            return _claimed(answers)
+        claimed = _claimed(answers[count + 1 :])
+        if isinstance(answers[count], ResponseError):
+            return [None] * count + claimed
+        read = strings(answers[count], count)
+        return [token if belongs(token, packet.history) else None for token in read] + claimed
 
     packet = Packet(node, plan, check)
     yield [packet]
     if packet.answers is None:
         raise StoreUnavailableError(*UNANSWERED.args)
-    return packet.answers
+    return Created(packet.answers[:count], packet.answers[count:])
+
+
+def _claim_commands(claims: Sequence[Claim]) -> list[Command]:
+    """Return the commands that make claims, and read each."""
+    return [each for claim in claims for each in (claim_command(claim), ("GET", claim[0]))]
+
+
+def _claimed(answers: Sequence[Any]) -> list[bytes | None]:
+    """Return the values of claims, given the answers to their commands; none for an error."""
+    return [answer if isinstance(answer, bytes) else None for answer in answers[1::2]]
