@@ -8,7 +8,7 @@ import pytest
 
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.batching import CommandBatcher, LookupBatcher
-from maxage.redis_store.servers.commands import Command
+from maxage.redis_store.servers.commands import Claim, Claims, Command, Created, Lacking, Read
 from tests.support.cancelling import answered_rightly
 
 pytestmark = pytest.mark.anyio
@@ -24,19 +24,27 @@ class Server:
         self.failing = False
 
     async def fetch(
-        self, keys: list[bytes], groups: list[str]
-    ) -> tuple[list[bytes | None], list[bytes | None]]:
+        self, keys: Sequence[bytes], groups: Sequence[str], claims: Sequence[Claim]
+    ) -> Read:
+        assert not claims
         self.asked.append((list(keys), list(groups)))
         await self.answering.wait()
         if self.failing:
             raise StoreUnavailableError("away")
-        return list(keys), [group.encode() for group in groups]
+        return Read(list(keys), [group.encode() for group in groups], {})
+
+    async def create(self, lacking: Sequence[Lacking], claims: Claims) -> Created:
+        raise AssertionError("nothing is missing")
+
+
+def batcher_of(server: Server) -> LookupBatcher:
+    return LookupBatcher("ns", server.fetch, server.create)
 
 
 async def test_the_lookups_of_one_turn_are_one_question() -> None:
     """Whatever is asked for twice is asked once."""
     server = Server()
-    batcher = LookupBatcher(server.fetch)
+    batcher = batcher_of(server)
     readings = await asyncio.gather(
         batcher.read((b"a",), ("n", "p:/a")), batcher.read((b"b",), ("n", "p:/b"))
     )
@@ -47,7 +55,7 @@ async def test_the_lookups_of_one_turn_are_one_question() -> None:
 
 async def test_only_equal_lookups_of_one_turn_share_a_reading() -> None:
     """The next turn reads anew: what was found then may have been purged."""
-    batcher = LookupBatcher(Server().fetch)
+    batcher = batcher_of(Server())
     one, other = await asyncio.gather(*(batcher.read((b"a",), ("n",)) for _ in range(2)))
     later = await batcher.read((b"a",), ("n",))
     assert one is other
@@ -57,7 +65,7 @@ async def test_only_equal_lookups_of_one_turn_share_a_reading() -> None:
 async def test_a_lookup_in_a_later_turn_is_asked_after_it_began() -> None:
     """It never takes the answer of a question that was under way before it."""
     server = Server()
-    batcher = LookupBatcher(server.fetch)
+    batcher = batcher_of(server)
     server.answering.clear()
     first = asyncio.ensure_future(batcher.read((b"a",), ()))
     await asyncio.sleep(0)
@@ -72,7 +80,7 @@ async def test_a_lookup_in_a_later_turn_is_asked_after_it_began() -> None:
 async def test_no_answer_goes_to_another_caller_whichever_is_cancelled(seed: int) -> None:
     """Requests that go away shift no other reply."""
     chance, server = random.Random(seed), Server()
-    batcher = LookupBatcher(server.fetch)
+    batcher = batcher_of(server)
 
     async def ask(number: int) -> bool:
         key, group = b"%d" % (number % 7), f"g{number % 5}"
@@ -94,7 +102,7 @@ async def test_every_caller_gets_an_error_of_its_own_when_a_reading_fails() -> N
     """Errors carry the traceback of the caller that raises them."""
     server = Server()
     server.failing = True
-    batcher = LookupBatcher(server.fetch)
+    batcher = batcher_of(server)
     errors = await asyncio.gather(
         *(batcher.read((key,), ()) for key in (b"a", b"a", b"b")), return_exceptions=True
     )

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 from maxage.cache.answerer import Answerer
 from maxage.routing.overrides import Overrides
@@ -20,8 +20,23 @@ logger = logging.getLogger("maxage")
 
 _MOST_ROUTERS: Final = 16
 """Routers besides the first that are read, and hosts with a router of their own."""
+_NO_ROUTES: Final = RouteTable(())
 _MOST_SURPRISES: Final = 4096
 """Endpoints for which the routes are read again."""
+
+
+class Answered(Protocol):
+    """A URL of which an answer has come."""
+
+    @property
+    def route(self) -> RouteInfo | None:
+        """The route by which its key was made."""
+        ...
+
+    @property
+    def host(self) -> str:
+        """Its host without the port."""
+        ...
 
 
 @final
@@ -67,7 +82,12 @@ class KnownRoutes:
     def table(self, scope: Mapping[str, Any]) -> RouteTable:
         """Return the routes now, none of them where they cannot be read."""
         self.watch(scope)
-        return self._table or RouteTable(())
+        return self.last_table
+
+    @property
+    def last_table(self) -> RouteTable:
+        """The routes as the last look has found them."""
+        return self._table or _NO_ROUTES
 
     def tables_of(self, router: Any) -> tuple[RouteTable, ...]:
         """Return the table of one of several routers; of each, where it is not known among them."""
@@ -123,8 +143,7 @@ class KnownRoutes:
 
     def answerer(
         self,
-        route: RouteInfo | None,
-        host: str,
+        target: Answered,
         scope: Mapping[str, Any],
         before: tuple[object, object],
     ) -> Answerer:
@@ -134,14 +153,13 @@ class KnownRoutes:
         differ, the routes are read again; the response fits no key, and is not stored.
 
         Args:
-            route: the one by which the key was made.
-            host: of the request, without its port.
+            target: has the route by which the key was made.
             scope: of the request, at its response.
             before: endpoint and router in the scope before the application was called.
         """
-        endpoint = scope.get("endpoint")
+        route, endpoint = target.route, scope.get("endpoint")
         if self.learn(scope, before[1]) or (endpoint is not None and _is_foreign(route, scope)):
-            self._prefer(route, host, scope)
+            self._prefer(route, target.host, scope)
             return Answerer.OTHER
         if route is not None and route.endpoint is endpoint and endpoint is not None:
             # A mounted application without known routes may have passed a copy on.

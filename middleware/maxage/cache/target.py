@@ -13,7 +13,7 @@ from maxage.observe.counters import RouteCounts
 from maxage.observe.words import Reason
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
 from maxage.rfc9111.policy import Policy
-from maxage.routing.route_table import Routed
+from maxage.routing.route_table import Routed, routed
 from maxage.store.lookup_result import Tokens
 
 UNCACHEABLE_SECONDS: Final = 10.0
@@ -48,10 +48,11 @@ class Target:
     """A URL as the cache knows it. The attributes that are not final change as responses come."""
 
     __slots__ = (
-        "_named", "_place", "_query", "absent_from", "all_groups", "answers_others", "counts",
-        "explicit_rules", "generation", "groups", "is_plain", "last_tokens", "late_groups",
-        "looked_up_after", "plain_key", "policy", "refresh_after", "route", "routed", "rules",
-        "search", "terms", "unshareable_until", "unstorable", "unstorable_reason", "vary_names",
+        "_inner", "_named", "_place", "_query", "absent_from", "all_groups", "answers_others",
+        "counts", "explicit_rules", "generation", "groups", "is_plain", "last_tokens",
+        "late_groups", "looked_up_after", "plain_key", "policy", "refresh_after", "route",
+        "routed", "rules", "search", "terms", "unshareable_until", "unstorable",
+        "unstorable_reason", "vary_names",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +65,7 @@ class Target:
         groups: tuple[str, ...],
         generation: int,
         search: Search,
-        routed: Routed | None,
+        inner: str,
         counts: RouteCounts,
     ) -> None:
         self._named: Final = named
@@ -84,8 +85,11 @@ class Target:
         self.generation: Final = generation
         """The number of the routes among which it was found."""
         self.search: Final = search
-        self.routed: Final = routed
-        """What the application's router adds to the scope, for layers around the cache."""
+        self._inner: str | None = inner
+        """The path as the router sees it; None: `routed` is worked out."""
+        self.routed: Routed | None = None
+        """What the application's router adds to the scope of a hit, for layers around the cache;
+        `work_out_routed` sets it."""
         self.vary_names: tuple[bytes, ...] = ()
         """The selecting header fields of the last response, so that one round trip is enough."""
         self.late_groups: tuple[str, ...] = terms.tables
@@ -121,6 +125,12 @@ class Target:
     def host(self) -> str:
         """The host without its port, as Starlette's Host routes compare it."""
         return host_name(self._place[1])
+
+    def work_out_routed(self) -> None:
+        """Set `routed`, before the first hit."""
+        if self._inner is not None:
+            self.routed = None if self.route is None else routed(self.route, self._inner)
+            self._inner = None
 
     def key(self, extra: Sequence[bytes]) -> bytes:
         """Return the primary key, with what distinguishes requests besides the URL."""

@@ -220,7 +220,7 @@ class Targets:
         path, inner = scope["path"], self._inner_path(scope)
         deep = path.count("/") > DEEPEST
         host = host_name(place[1])
-        match = None if deep else self.routes.table(scope).match(method, inner, host)
+        match = None if deep else self.routes.last_table.match(method, inner, host)
         terms = self._terms.at(path, inner, match, by_default=takes_default(inner, query))
         groups: tuple[str, ...] = ()
         if deep:
@@ -247,7 +247,7 @@ class Targets:
             groups=(NAMESPACE_GROUP, *groups, *tags),
             generation=self.routes.generation,
             search=self._search(identity),
-            routed=None if match is None else routed(match.route, inner),
+            inner=inner,
             counts=self.count_url(terms.counts, scope) if self.count_url else terms.counts,
         )
 

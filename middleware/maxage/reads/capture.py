@@ -129,9 +129,7 @@ class Capture:
         reading = self._reading
         targets = reading.service.targets
         target = reading.target
-        self._answerer = targets.routes.answerer(
-            target.route, target.host, self.scope, self._before
-        )
+        self._answerer = targets.routes.answerer(target, self.scope, self._before)
         is_hidden = self._answerer is Answerer.UNKNOWN
         self.rules = target.explicit_rules if is_hidden else target.rules
         identification, anonymous = reading.service.identification, False

@@ -107,7 +107,9 @@ class Collapsing:
         The flight gets the claim of this process, where it has one, and ends with a response.
         """
         reading = self._reading
-        if not reading.cache.may_claim(reading.target, reading.request, reading.outer):
+        if reading.wanted is None and not reading.cache.may_claim(
+            reading.target, reading.request, reading.outer
+        ):
             return None
         try:
             fetched = await self._fetched(flight, self._seconds(decision))

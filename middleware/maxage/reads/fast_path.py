@@ -122,6 +122,7 @@ class FastPath:
                 and near.introduce(key, route)
             )
             known = KnownRequest(scope, route, key, condition, parts, None if by_copy else target)
+            target.work_out_routed()
             known.routed = target.routed
             self._remember((scope["method"], raw_path, query, plain), known)
 

@@ -57,6 +57,7 @@ class ReadResponder(Responder):
     async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
         """Send a stored response; `fwd` is its Cache-Status where it is no plain hit."""
         self.target.counts.stale += decision.stale
+        self.target.work_out_routed()
         if self.target.routed is not None:
             set_route(self.scope, self.target.routed)
         if fwd is None:

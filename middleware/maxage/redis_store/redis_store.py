@@ -145,7 +145,6 @@ class RedisStore:
                 await side.lookups.complete(reply, groups, wanted)
         return reply
 
-
     async def write(
         self,
         values: Sequence[tuple[bytes, Value]],

@@ -231,7 +231,9 @@ class MemoryStore(TokenAuthority):
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """Remove the values."""
-        self.delete_now(keys)
+        with self._lock:
+            for key in keys:
+                self._remove(key)
 
     # without awaiting
 
