@@ -15,7 +15,9 @@ from tests.support.workers import UNCONFIRMED, Workers
 
 def rule() -> list[str]:
     """The line of the page: `user cache on >password ...`."""
-    (line,) = [text for text in blocks("docs/security.md", "text") if text.startswith("user ")]
+    (line,) = [
+        one.text for one in blocks("docs/security.md", "text") if one.text.startswith("user ")
+    ]
     return line.split()
 
 

@@ -71,7 +71,9 @@ def test_a_replica_fails(command: Command, redis: RedisServer) -> None:
 
 def test_the_user_of_the_security_page_passes(command: Command, redis: RedisServer) -> None:
     """And one who lacks a command is told which."""
-    (line,) = [text for text in blocks("docs/security.md", "text") if text.startswith("user ")]
+    (line,) = [
+        one.text for one in blocks("docs/security.md", "text") if one.text.startswith("user ")
+    ]
     _, _, *rights = line.split()
     rights = [right for right in rights if not right.startswith(("~", ">"))]
     redis.call("ACL", "SETUSER", "cache", "reset", *rights, ">pw", "~*")

@@ -166,7 +166,8 @@ app.include_router(direct, prefix="/raw")
 health = health_router(CacheSettings(), message="MonitorPy API is running")
 app.include_router(health, prefix="/api/v1")
 """
-SOURCES = {"our page": "\n\n".join(blocks("docs/guide.md", "python")), "as written": AS_WRITTEN}
+OUR_PAGE = "\n\n".join(block.text for block in blocks("docs/guide.md", "python"))
+SOURCES = {"our page": OUR_PAGE, "as written": AS_WRITTEN}
 DIRECT = {"our page": "/direct/", "as written": "/raw/items/"}
 KETTLE = {"id": "5", "name": "Kettle", "description": "Boils water."}
 TOASTER = {"id": "6", "name": "Toaster", "description": "Browns bread."}
@@ -305,7 +306,7 @@ def test_disabled_opens_no_connection(start: Start, fault_proxy: FaultProxy, tex
 
 def test_health_says_what_the_guide_shows(start: Start, redis_url: str) -> None:
     """Five fields of the guide's types and formats, never cached."""
-    shown: dict[str, Any] = json.loads(blocks("docs/guide.md", "json")[0])
+    shown: dict[str, Any] = json.loads(blocks("docs/guide.md", "json")[0].text)
     client = start(REDIS_URL=redis_url)
     for _ in range(2):
         answer = client.get("/api/v1/health")

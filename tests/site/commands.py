@@ -12,8 +12,7 @@ import click
 import typer
 import typer.main
 
-from tests.site.pages import Block
-from tests.support.documents import ROOT
+from tests.support.documents import ROOT, Block
 
 UsageError: Any = typer.BadParameter.__mro__[2]
 """The class of all complaints of typer, which carries a click of its own."""

@@ -14,7 +14,7 @@ import tempfile
 import traceback
 from typing import Any
 
-from tests.site.pages import blocks
+from tests.support.documents import blocks
 
 IMPORTED = "fastapi", "fastapi.testclient", "maxage.fastapi", "maxage.redis", "maxage.testing"
 SECONDS = 20

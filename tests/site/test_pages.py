@@ -17,9 +17,8 @@ import maxage
 from maxage import CacheSettings
 from tests.site.__main__ import ELSEWHERE, build
 from tests.site.commands import commands, wrong, wrong_name
-from tests.site.pages import Block, blocks, pages
 from tests.site.written import written
-from tests.support.documents import ROOT, page
+from tests.support.documents import ROOT, Block, blocks, page, pages
 
 RUN = {"python", "sh", "console", "env"}
 SHOWN = {"http", "ini", "json", "mermaid", "nginx", "promql", "text", "toml", "yaml"}

@@ -13,10 +13,10 @@ from tests.support.documents import ROOT, blocks
 def written(folder: Path, *, on_a_server: bool) -> None:
     """Write each block of the page to the file that its first line names."""
     for block in blocks("docs/testing.md", "python"):
-        name, _, condition = block.partition("\n")[0].removeprefix("# ").partition(" ")
+        name, _, condition = block.text.partition("\n")[0].removeprefix("# ").partition(" ")
         if on_a_server or not condition:
             path = folder / name
-            path.write_text((path.read_text() if path.exists() else "") + block)
+            path.write_text((path.read_text() if path.exists() else "") + block.text)
     with (folder / "conftest.py").open("a") as conftest:
         conftest.write("\n\n@pytest.fixture\ndef anyio_backend() -> str:\n    return 'asyncio'\n")
 
