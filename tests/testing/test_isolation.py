@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 import redis
 from fastapi import FastAPI, Response
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore, SettingsError, purge
 from maxage.redis import RedisCache
 from maxage.testing import assert_hit, assert_miss
 from maxage.testing.isolation import IsolatedCache, without_cache
+from tests.sqlalchemy.shop import Order, Shop
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +152,23 @@ async def test_purges_by_hand_reach_the_cache_of_the_test(url: str | None) -> No
                 assert_miss(await http.get("/items"))
 
 
+async def test_commits_reach_the_cache_of_the_test(url: str | None, tmp_path: Path) -> None:
+    """Those of a script, outside of any request."""
+    shop = Shop(tmp_path)
+    shop.middleware = CacheMiddleware(shop._answer, CacheSettings(redis_url=NOWHERE))
+
+    def total(session: Session) -> int:
+        return session.scalars(select(Order.total)).one()
+
+    def change(session: Session) -> None:
+        session.execute(update(Order).values(total=2))
+
+    with isolated(url):
+        path = await shop.stored(total)
+        shop.write(change)
+        assert not await shop.is_hit(path)
+
+
 async def test_responses_and_typed_values_age_by_the_clock(url: str | None) -> None:
     """Both sides of the boundary of each lifetime."""
     app = CacheMiddleware(shop())
@@ -225,3 +246,16 @@ def test_a_server_that_does_not_answer_is_named() -> None:
     named = pytest.raises(SettingsError, match=r"cache_redis_url names does not answer")
     with named, IsolatedCache(NOWHERE).installed():
         pass
+
+
+async def test_a_shadow_that_the_environment_asks_for_does_not_hide_hits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under a shadow the handlers answer every request."""
+    monkeypatch.setenv("CACHE_SHADOW", "true")
+    monkeypatch.setenv("CACHE_VERIFY", "1")
+    app = CacheMiddleware(shop())
+    async with client(app) as http:
+        with isolated():
+            await http.get("/items")
+            assert_hit(await http.get("/items"))

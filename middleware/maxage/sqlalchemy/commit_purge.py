@@ -22,7 +22,7 @@ from maxage.invalidation.purge import reaches_anything
 from maxage.observe.counters import PROCESS
 from maxage.observe.words import PurgeCause
 from maxage.redis_store.redis_store import RedisStore
-from maxage.settings_in_force import settings_in_force
+from maxage.settings_in_force import settings_for
 from maxage.store.base import Store
 from maxage.store_factory import store_for, sync_half
 
@@ -125,7 +125,7 @@ def _stores(requests: Sequence[Dependencies]) -> tuple[Store, ...]:
     """
     stores = [request.store for request in requests]
     stores += [cache.store for cache in living_caches() if not cache.store.shared]
-    settings = settings_in_force()
+    settings = settings_for(None)
     if settings.use_redis_cache:
         chosen = store_for(settings)
         if stores or _reaches_something(chosen):

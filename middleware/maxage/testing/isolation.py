@@ -21,6 +21,7 @@ from maxage.testing.own_keys import OwnKeys, prefixed
 from maxage.typed.values import Values
 from maxage.worker_count import WORKER_VARIABLES
 
+_WATCHERS: Final = ("cache_insight", "cache_audit", "cache_shadow", "cache_verify")
 _BUDGETS: Final = ("cache_read_budget", "cache_connect_budget", "cache_write_budget")
 
 Mapping = Callable[[CacheSettings], CacheSettings]
@@ -44,9 +45,9 @@ class IsolatedCache:
             update={
                 "redis_url": self._keys.url,
                 "cache_namespace": self._keys.namespace(settings.cache_namespace),
-                # What the assertions read; and no thread that publishes figures.
+                # What the assertions read; and no other watcher of the process.
                 "cache_status_header": True,
-                "cache_insight": False,
+                **dict.fromkeys(_WATCHERS, False),
                 # A busy machine is no server that is away.
                 **dict.fromkeys(_BUDGETS, 5.0),
             }
