@@ -3,29 +3,38 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 from maxage.lint.finding import Finding
 
-_WIDTH: Final = 100
+_FILL: Final[dict[str, Any]] = {
+    "width": 100, "break_long_words": False, "break_on_hyphens": False,
+}  # fmt: skip
 
 
 def text_of(found: Sequence[Finding]) -> str:
-    """Return the findings in lines of about 100 characters; each mend is told once."""
+    """Return the findings in lines of about 100 characters; each reason and mend is told once."""
     return "\n".join(_lines(found))
 
 
 def _lines(found: Sequence[Finding]) -> Iterator[str]:
     for code, of_code in groupby(found, key=lambda one: one.code):
         yield f"{code} {code.summary} ({code.page})"
-        for mend, group in groupby(of_code, key=lambda one: one.mend):
-            for one in group:
-                where = f"{one.source}: " if one.source else ""
+        by_mend: dict[str, dict[str, list[Finding]]] = {}
+        for one in of_code:
+            by_mend.setdefault(one.mend, {}).setdefault(one.reason, []).append(one)
+        for mend, by_reason in by_mend.items():
+            for reason, routes in by_reason.items():
+                yield from (f"  {one.route}" + _where(one) for one in routes)
                 yield textwrap.fill(
-                    f"{where}{one.route}: {one.reason}", _WIDTH,
-                    initial_indent="  ", subsequent_indent="      ", break_long_words=False,
-                    break_on_hyphens=False,
-                )  # fmt: skip
-            yield textwrap.fill(mend, _WIDTH, initial_indent="    -> ", subsequent_indent="       ")
+                    reason, initial_indent="    ", subsequent_indent="    ", **_FILL
+                )
+            yield textwrap.fill(
+                mend, initial_indent="    -> ", subsequent_indent="       ", **_FILL
+            )
         yield ""
     yield f"{len(found)} finding{'' if len(found) == 1 else 's'}"
+
+
+def _where(one: Finding) -> str:
+    return f"  ({one.source})" if one.source else ""

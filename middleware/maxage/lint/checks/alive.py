@@ -18,7 +18,7 @@ _MOMENT: Final = frozenset({
     "shuffle", "dice", "lottery", "nonce", "otp", "captcha", "csrf", "uuid", "queue",
 })  # fmt: skip
 """Words for what changes without a write to this application."""
-_FIRST: Final = frozenset({"random", "current", "live", "realtime"})
+_FIRST: Final = frozenset({"csrf", "current", "live", "random", "realtime"})
 """The same where a word follows: `random-quote`."""
 _LAST: Final = _MOMENT - {"time", "current", "queue", "online", "poll", "clock", "stream", "today"}
 """The same behind a word: `server-status`; `reading-time` and `message-queue` are none."""

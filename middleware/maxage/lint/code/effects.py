@@ -42,7 +42,7 @@ _REDIS_WRITES: Final = frozenset({
 })  # fmt: skip
 _MUTATES: Final = frozenset({
     "add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem",
-    "popleft", "remove", "setdefault", "update",
+    "popleft", "remove", "update",
 })  # fmt: skip
 _FILE_WRITES: Final = frozenset({"rmdir", "rmtree", "unlink", "write_bytes", "write_text"})
 _HARMLESS: Final = re.compile(r"(?i)cache|memo|lock|lru|temp|tmp")
@@ -53,8 +53,9 @@ _CONTAINERS: Final = (MutableMapping, MutableSequence, MutableSet)
 def effects(scopes: Iterable[Scope]) -> Iterator[Place]:
     """Yield what these functions change."""
     for scope in scopes:
+        filled = _filled_once(scope)
         for node in scope.walk():
-            if _changes(scope, node):
+            if _changes(scope, node) or (node not in filled and _changes_object(scope, node)):
                 yield place(scope.function, node)
 
 
@@ -91,15 +92,20 @@ def _purges(scope: Scope, call: ast.Call) -> bool:
 def _changes(scope: Scope, node: ast.AST) -> bool:
     match node:
         case ast.Call(func=ast.Attribute(value=of, attr=name)):
-            return (
-                _writes_to_database(scope, node, of, name)
-                or _writes_file(node, of, name)
-                or (name in _MUTATES and _is_shared_object(scope, of))
-            )
+            return _writes_to_database(scope, node, of, name) or _writes_file(node, of, name)
         case ast.Call(func=ast.Name(id="insert" | "update" | "delete") as called):
             return is_from(scope.value(called), "sqlalchemy", "sqlmodel")
         case ast.Call(func=ast.Name(id="open")):
             return _opens_for_writing(node)
+        case _:
+            return False
+
+
+def _changes_object(scope: Scope, node: ast.AST) -> bool:
+    """Return whether a part of a function changes an object that outlives the request."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=of, attr=name)) if name in _MUTATES:
+            return _is_shared_object(scope, of)
         case ast.Assign(targets=targets) | ast.Delete(targets=targets):
             return any(_is_shared_target(scope, target) for target in targets)
         case ast.AugAssign(target=target) | ast.AnnAssign(target=target, value=ast.expr()):
@@ -156,18 +162,33 @@ def _is_shared_target(scope: Scope, target: ast.expr) -> bool:
             return any(_is_shared_target(scope, each) for each in targets)
         case ast.Name(id=name):
             is_global = not scope.is_local(name) and name in scope.function.names
-            return is_global and not _HARMLESS.search(name) and not _is_made_once(scope, name)
+            return is_global and not _HARMLESS.search(name)
         case _:
             return False
 
 
-def _is_made_once(scope: Scope, name: str) -> bool:
-    """Return whether the function asks for a global first, and sets it where it is missing."""
-    return any(
-        isinstance(node, ast.If)
-        and any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(node.test))
+def _filled_once(scope: Scope) -> set[ast.AST]:
+    """Return the parts of a function that only run where something is missing as yet."""
+    return {
+        inner
         for node in scope.walk()
-    )
+        if isinstance(node, ast.If) and _asks_for_missing(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+
+
+def _asks_for_missing(test: ast.expr) -> bool:
+    """Return whether a condition is `x is None`, `not x` or `x not in y`, or has such a part."""
+    match test:
+        case ast.Compare(ops=[ast.Is()], comparators=[ast.Constant(value=None)]):
+            return True
+        case ast.Compare(ops=[ast.NotIn()]) | ast.UnaryOp(op=ast.Not()):
+            return True
+        case ast.BoolOp(values=values):
+            return any(map(_asks_for_missing, values))
+        case _:
+            return False
 
 
 def _is_shared_object(scope: Scope, of: ast.expr) -> bool:

@@ -1,4 +1,7 @@
-"""Moments: reads of the clock and of random numbers, whose answers no write makes stale."""
+"""Moments: reads of the clock, of random numbers, of jobs and of the machine.
+
+No write to the application makes an answer stale that depends on one of these.
+"""
 
 import ast
 import re
@@ -8,6 +11,7 @@ from typing import Final
 from maxage.lint.code.places import Place, is_logged, parents_of, place
 from maxage.lint.code.reached import name_of
 from maxage.lint.code.scope import Scope
+from maxage.lint.code.values import is_a, is_from
 
 _CLOCK: Final = frozenset({
     "datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns",
@@ -19,12 +23,14 @@ _RANDOM: Final = frozenset({
     "uuid4", "uuid7",
 })  # fmt: skip
 _SOURCES: Final = frozenset({"random", "secrets", "uuid", "os", "numpy.random"})
+_SENSORS: Final = ("arq", "celery", "dramatiq", "huey", "psutil", "rq")
+"""Packages that tell the state of jobs, or of the machine."""
 _TIMING: Final = re.compile(r"(?i)start|begin|began|t0|elapsed|duration|request_?id|trace_?id")
 """Names that get a moment for measuring or for a log."""
 
 
 def moments(scopes: Iterable[Scope]) -> Iterator[Place]:
-    """Yield where these functions ask for the time or for a random number, but for logs."""
+    """Yield where these functions ask for something of this moment, but for logs."""
     for scope in scopes:
         function = scope.function
         parents = parents_of(function)
@@ -40,7 +46,11 @@ def _is_moment(scope: Scope, call: ast.Call) -> bool:
     dotted = ".".join(ast.unparse(call.func).split(".")[-2:])
     if dotted in _CLOCK:
         return True
-    thing = scope.value(call.func).thing
+    value = scope.value(call.func)
+    of = scope.value(call.func.value) if isinstance(call.func, ast.Attribute) else value
+    if any(is_from(one, *_SENSORS) or is_a(one, *_SENSORS) for one in (value, of)):
+        return True
+    thing = value.thing
     if name in _RANDOM:
         module = (
             getattr(thing, "__module__", None) or type(getattr(thing, "__self__", None)).__module__
