@@ -6,6 +6,8 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, Final, final
 
+from starlette.routing import BaseRoute
+
 from maxage.cache.targets import Targets
 from maxage.cache.terms import Terms
 from maxage.explain.policy import place_of
@@ -18,7 +20,7 @@ from maxage.lint.code.scope import Scope
 from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
 from maxage.lint.ignored import ignored_codes
-from maxage.lint.layers import Layer, layers_of
+from maxage.lint.layers import Layer, layers_of, mounted_layers
 from maxage.route_map import (
     MappedWrite,
     RouteMap,
@@ -31,6 +33,7 @@ from maxage.route_map import (
     unsafe_methods,
 )
 from maxage.routing.route_table import Dependency, RouteInfo
+from maxage.routing.router import unreadable_in
 
 
 @final
@@ -78,10 +81,15 @@ class Route:
         """Scopes of the dependencies, and of the functions that they call."""
         return tuple(reached(function for _, function in self.dependencies))
 
+    @property
+    def all_scopes(self) -> tuple[Scope, ...]:
+        """Scopes of the endpoint, of its dependencies, and of the functions that they call."""
+        return (*self.scopes, *self.dependency_scopes)
+
     @cached_property
     def answers(self) -> Answers:
         """What the endpoint says of its responses."""
-        return answers(self.scopes)
+        return answers(self.scopes, self.dependency_scopes)
 
     @cached_property
     def effects(self) -> tuple[Place, ...]:
@@ -127,8 +135,13 @@ class Application:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """Its middleware, the outermost first."""
-        return tuple(layers_of(self.app))
+        """Its middleware, the outermost first, and that of mounted applications."""
+        return (*layers_of(self.app), *mounted_layers(self.app))
+
+    @property
+    def unreadable(self) -> Iterator[BaseRoute]:
+        """Its routes of classes that are not known."""
+        return unreadable_in(self.cache.service.app)
 
     def has_rule(self, route: RouteInfo) -> bool:
         """Return whether a `Rule` says what holds for the paths of a route."""

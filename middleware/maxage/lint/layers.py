@@ -11,6 +11,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from maxage.lint.code.function import Function, function_of
 from maxage.lint.code.places import place
 from maxage.middleware import CacheMiddleware
+from maxage.routing.router import mounted_in, router_of
 
 LayerKind = Literal["cache", "cors", "compression", "session", "authentication", "rate limit", ""]
 _KINDS: Final[tuple[tuple[LayerKind, re.Pattern[str]], ...]] = (
@@ -48,6 +49,14 @@ def layers_of(app: Any) -> Iterator[Layer]:
         for one in getattr(app, "user_middleware", ()):
             yield _layer(one.cls, one.kwargs)
         app = getattr(app, "app", None) or getattr(getattr(app, "service", None), "app", None)
+
+
+def mounted_layers(app: Any) -> Iterator[Layer]:
+    """Yield the middleware of mounted applications: it stands inside of that of the outer one."""
+    inner = router_of(app.service.app if isinstance(app, CacheMiddleware) else app)
+    for one in mounted_in(inner):
+        if hasattr(one, "user_middleware"):
+            yield from layers_of(one)
 
 
 def _layer(kind: Any, options: dict[str, Any]) -> Layer:

@@ -5,11 +5,12 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from itertools import islice
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, is_typeddict
 from uuid import UUID
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
 _PLAIN: Final[tuple[Any, ...]] = (
     "text", 7, 1, 50, 0.5, True, b"\x00\xff", Decimal("1.50"), date(2024, 2, 29),
@@ -20,18 +21,22 @@ _PLAIN: Final[tuple[Any, ...]] = (
 )  # fmt: skip
 """Values that most fields take one of."""
 _DEEPEST: Final = 6
-_MOST: Final = 4
-"""Samples of one type."""
+_MOST: Final = 3
+"""Samples of one field."""
+_MOST_IN_ALL: Final = 40
 
 
 def samples(annotation: Any) -> list[Any]:
     """Return some values of a type; none where it is not known how to make any."""
-    return list(_made(annotation, 0))[:_MOST]
+    return list(islice(_made(annotation, 0), _MOST_IN_ALL))
 
 
 def _made(annotation: Any, depth: int) -> Iterator[Any]:
     """Yield values of a type, as validated by it, so that constraints hold."""
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    except PydanticUserError:  # a class that pydantic does not know
+        return
     for raw in _raw(annotation, depth):
         with suppress(Exception):  # validators raise anything
             yield adapter.validate_python(raw)
@@ -52,10 +57,7 @@ def _raw(annotation: Any, depth: int) -> Iterator[Any]:
     elif isinstance(annotation, type) and issubclass(annotation, Enum):
         yield from annotation
     elif _fields(annotation) is not None and depth < _DEEPEST:
-        fields = {
-            name: _first(kind, depth + 1) for name, kind in (_fields(annotation) or {}).items()
-        }
-        yield {name: made[0] for name, made in fields.items() if made}
+        yield from _objects(_fields(annotation) or {}, depth + 1)
     elif origin is not None and depth < _DEEPEST:
         yield from _collections(origin, arguments, depth)
     else:
@@ -64,19 +66,29 @@ def _raw(annotation: Any, depth: int) -> Iterator[Any]:
         yield from sorted(_PLAIN, key=lambda value: type(value) is not kind)
 
 
+def _objects(fields: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
+    """Yield one object with the first value of each field, and others that differ in one field."""
+    made = {name: list(islice(_made(kind, depth), _MOST)) for name, kind in fields.items()}
+    first = {name: values[0] for name, values in made.items() if values}
+    yield first
+    for name, values in made.items():
+        yield from (first | {name: value} for value in values[1:])
+
+
 def _collections(origin: Any, arguments: tuple[Any, ...], depth: int) -> Iterator[Any]:
-    parts = [_first(argument, depth + 1) for argument in arguments if argument is not ...]
-    if not all(parts):
+    """Yield collections of all samples of their elements, and of the first of each."""
+    parts = [
+        list(islice(_made(argument, depth + 1), _MOST))
+        for argument in arguments
+        if argument is not ...
+    ]
+    if not parts or not all(parts):
         return
     if isinstance(origin, type) and issubclass(origin, dict) and len(parts) == 2:
-        yield {parts[0][0]: parts[1][0]}
-    elif parts:
+        yield from ({parts[0][0]: value} for value in parts[1])
+    else:
         yield [part[0] for part in parts]
-        yield [parts[0][0]]
-
-
-def _first(annotation: Any, depth: int) -> list[Any]:
-    return [value for value, _ in zip(_made(annotation, depth), range(1), strict=False)]
+        yield parts[0]
 
 
 def _fields(annotation: Any) -> dict[str, Any] | None:

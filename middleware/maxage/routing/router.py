@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, get_args
 
 from pydantic import TypeAdapter
 from starlette.convertors import Convertor
-from starlette.routing import BaseRoute, Host, Mount, Route, compile_path
+from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute, compile_path
 from starlette.staticfiles import StaticFiles
 
 from maxage.routing.controls import control_of, control_of_method
@@ -28,6 +28,9 @@ _DEPTH: Final = 32
 _DEPTH_HIDDEN: Final = 4
 """Layers that hide an application which are looked through."""
 """Middleware around one application that is looked through."""
+_READABLE: Final = (Route, WebSocketRoute)
+_FRONTEND: Final = ("_FrontendRouteGroup",)
+"""FastAPI's `app.frontend`."""
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -56,9 +59,28 @@ def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterat
                 yield from _read_endpoint(context, prefix, host)
             else:
                 yield _read_route(context, prefix, host)
-        elif original.__class__.__name__ == "_FrontendRouteGroup":
-            # FastAPI's `app.frontend`: static files behind all other routes.
+        elif type(original).__name__ in _FRONTEND:
+            # Static files behind all other routes.
             yield _opaque(prefix, host, None, serves_files=True)
+
+
+def unreadable_in(app: Any) -> Iterator[BaseRoute]:
+    """Yield the routes of an application, mounted ones included, that are of an unknown class."""
+    for context in _contexts(routes_of(app) or ()):
+        original: BaseRoute = getattr(context, "original_route", context)
+        if isinstance(original, (Mount, Host)):
+            yield from unreadable_in(original.app)
+        elif not isinstance(original, _READABLE) and type(original).__name__ not in _FRONTEND:
+            yield original
+
+
+def mounted_in(app: Any) -> Iterator[Any]:
+    """Yield the applications that are mounted in an application, at any depth."""
+    for context in _contexts(routes_of(app) or ()):
+        original: BaseRoute = getattr(context, "original_route", context)
+        if isinstance(original, (Mount, Host)):
+            yield original.app
+            yield from mounted_in(original.app)
 
 
 def _joined(prefix: str, path: str) -> str:

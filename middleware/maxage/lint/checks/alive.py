@@ -23,6 +23,11 @@ _FIRST: Final = frozenset({"csrf", "current", "live", "random", "realtime"})
 _LAST: Final = _MOMENT - {"time", "current", "queue", "online", "poll", "clock", "stream", "today"}
 """The same behind a word: `server-status`; `reading-time` and `message-queue` are none."""
 _ANYWHERE: Final = frozenset({"now", "live", "realtime", "random"})
+_FROM_ELSEWHERE: Final = frozenset({
+    "balance", "exchange-rates", "forecast", "latest", "rates", "temperature", "ticker", "traffic",
+    "weather",
+})  # fmt: skip
+"""Words for what another system changes, where no write of this application reaches the read."""
 _PERSONAL: Final = frozenset({
     "me", "my", "mine", "myself", "self", "cart", "basket", "wishlist", "checkout", "inbox",
     "notifications", "unread", "profile", "account", "whoami", "session", "userinfo", "favorites",
@@ -34,12 +39,13 @@ _PERSONAL: Final = frozenset({
 def check_alive(app: Application) -> Iterator[Finding]:
     """Yield the reads with a default lifetime that look as if they change by themselves."""
     written = {write.template for write in app.writes}
+    orphans = frozenset(app.map.orphans)
     for read in app.reads:
         answers = read.answers
         is_default = read.is_default_only and read.terms.policy.vary_by is None
         if not is_default or answers.forbidden or answers.lifetime:
             continue
-        cause = _cause(read, written)
+        cause = _cause(read, written, has_writes=bool(app.writes) and read.template not in orphans)
         if cause:
             seconds = f"{read.terms.rules.default_lifetime:g}"
             reason = f"{cause}, and its responses are fresh for {seconds} s by CACHE_EXPIRATION."
@@ -47,7 +53,11 @@ def check_alive(app: Application) -> Iterator[Finding]:
             yield from read.report(Code.ALIVE, reason, mend)
 
 
-def _cause(read: Route, written: set[str]) -> str:
+def _cause(read: Route, written: set[str], *, has_writes: bool) -> str:
+    words = [segment.lower() for segment in split(read.template)]
+    word = next((one for one in words if one in _FROM_ELSEWHERE and not has_writes), "")
+    if word:
+        return f"{word!r} in its path names what another system changes"
     word = moment_word(read.template) if read.template not in written else ""
     if word:
         return f"{word!r} in its path names what changes without a write"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Any, Final
 
 from maxage.cache.key import FORWARDED_HEADERS
 from maxage.lint.application import Application, Route
@@ -31,7 +31,7 @@ def check_identity(app: Application) -> Iterator[Finding]:
         if not policy.cache or policy.vary_by is not None or read.answers.forbidden:
             continue
         if read.info.has_security:
-            if policy.default_lifetime > 0:
+            if policy.default_lifetime > 0 and not read.answers.shared:
                 yield from _security(read)
         elif read.is_stored:
             found = [*inputs(read.scopes), *inputs(read.dependency_scopes)]
@@ -77,6 +77,7 @@ def _identity(read: Route, found: Iterable[Input], settings: CacheSettings) -> I
         if each.kind == "identity" or (each.kind == "cookie" and not _matches(each.name, ignored))
     ]
     place = f"the cookie {cookies[0]}" if cookies else ""
+    place = "by @requires" if _asks_for_permission(read.info.endpoint) else place
     place = str(reads[0].place) if reads else place
     if place:
         reason = (
@@ -84,6 +85,15 @@ def _identity(read: Route, found: Iterable[Input], settings: CacheSettings) -> I
             "cookies is never answered from the store."
         )
         yield from read.report(Code.SESSION, reason, _BY_KEY)
+
+
+def _asks_for_permission(endpoint: Any) -> bool:
+    """Return whether Starlette's `@requires` stands around an endpoint."""
+    while endpoint is not None:
+        if getattr(endpoint, "__globals__", {}).get("__name__") == "starlette.authentication":
+            return True
+        endpoint = getattr(endpoint, "__wrapped__", None)
+    return False
 
 
 def _unkeyed(

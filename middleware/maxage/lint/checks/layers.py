@@ -8,6 +8,7 @@ from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
 from maxage.lint.layers import LayerKind
 
+_UNREAD: Final = "responses get no default lifetime, and writes purge by their paths alone."
 _OUTSIDE: Final = "Add it after the cache: Starlette runs the middleware that was added last first."
 _INSIDE: Final[Mapping[LayerKind, tuple[Code, str, str]]] = {
     "cors": (
@@ -63,19 +64,15 @@ def check_readable(app: Application) -> Iterator[Finding]:
         "state what holds for its paths by a Rule."
     )
     if not app.routes:
-        reason = (
-            "No route can be read: nothing gets a default lifetime, and writes purge by their "
-            "paths alone."
-        )
+        yield _of_app(Code.UNREADABLE, f"No route can be read: {_UNREAD}", mend, "")
+    for unknown in app.unreadable:
+        reason = f"A route of the class {type(unknown).__qualname__} cannot be read: {_UNREAD}"
         yield _of_app(Code.UNREADABLE, reason, mend, "")
     for route in app.routes:
         endpoint: Any = route.endpoint
         if route.opaque and not route.serves_files and not app.has_rule(route):
             name = getattr(endpoint, "__qualname__", None) or type(endpoint).__qualname__
-            reason = (
-                f"The routes of {name} cannot be read: its responses get no default lifetime, and "
-                "its writes purge by their paths alone."
-            )
+            reason = f"The routes of {name} cannot be read: {_UNREAD}"
             title = f"* {route.host}{route.template.replace(':path}', '}')}"
             yield Finding(code=Code.UNREADABLE, route=title, reason=reason, mend=mend, source="")
 

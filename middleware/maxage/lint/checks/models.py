@@ -1,9 +1,10 @@
 """Typed models: whether the objects of a `RedisCache` come back from JSON as they were."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from maxage.lint.application import Application
 from maxage.lint.codes import Code
@@ -43,8 +44,12 @@ def lost_part(model: Any) -> str:
         encodings: Encodings[Any] = Encodings(model)
         for value in values:
             encodings.encode(value)
+        if not values:
+            TypeAdapter(model).json_schema()
     except UnfaithfulEncodingError as error:
         return str(error)
+    except PydanticInvalidForJsonSchema:
+        return "a part that JSON does not know"
     except Exception:  # noqa: BLE001 - a type that is not complete, or makes its own schema
         return ""
     return ""
@@ -58,10 +63,15 @@ def _private(model: Any) -> str:
 
 
 def _typed_caches(app: Application) -> Iterator[tuple[str, RedisCache[Any]]]:
-    for module in app.modules:
-        for name, value in list(vars(module).items()):
+    places: list[tuple[str, Mapping[str, Any]]] = [
+        (module.__name__, vars(module)) for module in app.modules
+    ]
+    for route in (*app.reads, *app.writes):
+        places += [(one.function.call.__module__, one.function.names) for one in route.all_scopes]
+    for module, names in places:
+        for name, value in list(names.items()):
             if isinstance(value, RedisCache):
-                yield f"{module.__name__}.{name}", value  # pyright: ignore[reportUnknownMemberType] -- of any type
+                yield f"{module}.{name}", value  # pyright: ignore[reportUnknownMemberType] -- of any type
 
 
 def _found(
@@ -69,7 +79,7 @@ def _found(
 ) -> Iterator[Finding]:
     """Yield the finding at the first route whose functions name the cache, or at none."""
     for route in (*app.reads, *app.writes):
-        for scope in (*route.scopes, *route.dependency_scopes):
+        for scope in route.all_scopes:
             if any(value is cache for value in scope.function.names.values()) and _uses(
                 scope, cache
             ):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from maxage.invalidation.group_names import named_path
 from maxage.invalidation.purged_by_write import Reach
 from maxage.lint.application import Application, Route
 from maxage.lint.code.effects import commits, effects, purges
@@ -60,7 +61,7 @@ def check_purges(app: Application) -> Iterator[Finding]:
         if (
             mapped is None
             or policy.only
-            or policy.invalidates
+            or any(named_path(name) is None for name in policy.invalidates)
             or not orphans.issuperset(mapped.reads)
         ):
             continue

@@ -11,11 +11,11 @@ from maxage.lint.code.reached import name_of
 from maxage.lint.code.scope import Scope
 from maxage.lint.code.values import plain_class
 
-_FORBIDS: Final = re.compile(
-    r"(?i)\bno-store\b|\bno-cache\b|^private\b|[ ,]private\b|(?:^|[^-])max-age=0\b"
-)
-_STATES: Final = re.compile(r"(?i)\b(?:s-maxage|max-age)=|^expires$")
+_FORBIDS: Final = re.compile(r"(?i)\bno-store\b|\bno-cache\b|\bprivate\b|(?<!-)max-age=0\b")
+_SHARES: Final = re.compile(r"(?i)\bpublic\b|\bs-maxage\b|\bmust-revalidate\b")
+_CONTROLS: Final = frozenset({"cache-control", "cdn-cache-control", "expires"})
 _STREAMS: Final = re.compile(r"EventSource|ServerSentEvent|text/event-stream")
+_SETS: Final = frozenset({"append", "setdefault"})
 
 
 class Answers(NamedTuple):
@@ -25,46 +25,47 @@ class Answers(NamedTuple):
     """Whether they are never stored: `no-store`, a cookie, an event stream, or a redirect."""
     lifetime: bool
     """Whether they state a lifetime themselves."""
+    shared: bool
+    """Whether they say that they are for all, whoever asks."""
     varied: frozenset[str] | None
     """The headers that their `Vary` names, in lower case; None: some that are not known."""
 
 
-def answers(scopes: Iterable[Scope]) -> Answers:
+def answers(endpoint: Iterable[Scope], dependencies: Iterable[Scope] = ()) -> Answers:
     """Return what these functions say of their responses."""
-    seen = list(scopes)
-    texts = [text for scope in seen for text in _texts(scope)]
-    calls = {
-        name_of(node.func) for scope in seen for node in scope.walk() if isinstance(node, ast.Call)
-    }
+    own = list(endpoint)
+    seen = [*own, *dependencies]
+    controls = [text for scope in seen for text in _controls(scope)]
+    parts = [node for scope in seen for node in scope.walk()]
+    calls = {name_of(node.func) for node in parts if isinstance(node, ast.Call)}
+    texts = [str(node.value) for node in parts if isinstance(node, ast.Constant)]
     return Answers(
-        forbidden=any(map(_FORBIDS.search, texts))
+        forbidden=any(map(_FORBIDS.search, controls))
         or any(map(_STREAMS.search, [*texts, *calls]))
         or "set_cookie" in calls
-        or any(map(_only_redirects, seen[:1])),
-        lifetime=any(map(_STATES.search, texts)),
+        or any(map(_only_redirects, own[:1])),
+        lifetime=bool(controls),
+        shared=any(map(_SHARES.search, controls)),
         varied=_varied(seen),
     )
 
 
-def _texts(scope: Scope) -> Iterator[str]:
-    documentation = ast.get_docstring(scope.function.node, clean=False)
+def _controls(scope: Scope) -> Iterator[str]:
+    """Yield the values of the fields that control caches; the source of one that is not known."""
+    for name, value in _fields(scope):
+        if name in _CONTROLS:
+            text = scope.value(value).thing
+            yield text if isinstance(text, str) else ast.unparse(value)
     for node in scope.walk():
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if node.value != documentation:
-                yield node.value
-        elif isinstance(node, ast.Name | ast.Attribute):
-            value = scope.value(node)
-            if value.kind == "object":
-                yield from _shared_texts(value.thing)
+        if isinstance(node, ast.Name | ast.Attribute):
+            yield from _shared_control(scope.value(node).thing)
 
 
-def _shared_texts(thing: Any) -> Iterator[str]:
-    """Yield a text of the module, and the Cache-Control of a dictionary of headers."""
-    if isinstance(thing, str):
-        yield thing
-    elif isinstance(thing, dict):
+def _shared_control(thing: Any) -> Iterator[str]:
+    """Yield the fields that control caches in a dictionary that several handlers share."""
+    if isinstance(thing, dict):
         for name, value in thing.items():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] -- of any types
-            if str(name).lower() == "cache-control":  # pyright: ignore[reportUnknownArgumentType] -- as above
+            if str(name).lower() in _CONTROLS:  # pyright: ignore[reportUnknownArgumentType] -- as above
                 yield str(value)  # pyright: ignore[reportUnknownArgumentType] -- as above
 
 
@@ -81,30 +82,30 @@ def _only_redirects(scope: Scope) -> bool:
 def _varied(scopes: Iterable[Scope]) -> frozenset[str] | None:
     named = set[str]()
     for scope in scopes:
-        for value in _vary_values(scope):
-            text = scope.value(value).thing
-            if not isinstance(text, str):
-                return None
-            named |= {name.strip().lower() for name in text.split(",")}
+        for name, value in _fields(scope):
+            if name == "vary":
+                text = scope.value(value).thing
+                if not isinstance(text, str):
+                    return None
+                named |= {one.strip().lower() for one in text.split(",")}
     return None if "*" in named else frozenset(named)
 
 
-def _vary_values(scope: Scope) -> Iterator[ast.expr]:
+def _fields(scope: Scope) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the header fields that a function sets, by their names in lower case."""
     for node in scope.walk():
         match node:
-            case ast.Assign(targets=[ast.Subscript(slice=key)], value=value) if _is_vary(key):
-                yield value
+            case ast.Assign(targets=[ast.Subscript(slice=key)], value=value):
+                yield _name(key), value
             case ast.Dict(keys=keys, values=values):
-                pairs = zip(keys, values, strict=True)
-                yield from (value for key, value in pairs if key is not None and _is_vary(key))
-            case ast.Call(func=ast.Attribute(attr="append" | "setdefault"), args=[key, value, *_]):
-                if _is_vary(key):
-                    yield value
+                yield from ((_name(key), value) for key, value in zip(keys, values, strict=True))
             case ast.Call(func=ast.Attribute(attr="add_vary_header"), args=[value, *_]):
-                yield value
+                yield "vary", value
+            case ast.Call(func=ast.Attribute(attr=name), args=[key, value, *_]) if name in _SETS:
+                yield _name(key), value
             case _:
                 pass
 
 
-def _is_vary(key: ast.expr) -> bool:
-    return isinstance(key, ast.Constant) and str(key.value).lower() == "vary"
+def _name(key: ast.expr | None) -> str:
+    return str(key.value).lower() if isinstance(key, ast.Constant) else ""

@@ -15,7 +15,7 @@ from maxage.lint.code.values import is_a, is_from
 _DATABASES: Final = (
     "sqlalchemy", "sqlmodel", "databases", "sqlite3", "aiosqlite", "psycopg", "psycopg2", "asyncpg",
     "pymysql", "aiomysql", "MySQLdb", "duckdb", "peewee", "odmantic", "motor", "pymongo", "tinydb",
-    "dataset",
+    "dataset", "tortoise", "beanie", "ormar", "piccolo", "mongoengine", "pony",
 )  # fmt: skip
 _SESSION: Final = re.compile(r"(?:^|_)(?:db|database|session|sess|conn|connection|cursor|cur)$")
 """Names that objects of unknown classes have, where they are a database's."""
@@ -115,6 +115,8 @@ def _changes_object(scope: Scope, node: ast.AST) -> bool:
 
 
 def _writes_to_database(scope: Scope, call: ast.Call, of: ast.expr, name: str) -> bool:
+    if name in {"delete", "update"} and _is_query(of):
+        return True
     value = scope.value(of)
     if name in {"save", "asave"} and not call.args:
         # An image or a workbook is saved to some place.
@@ -125,11 +127,25 @@ def _writes_to_database(scope: Scope, call: ast.Call, of: ast.expr, name: str) -
         return (is_session or is_a(value, *_DATABASES)) and not is_text
     if name in _REDIS_WRITES:
         return is_a(value, "redis") or "redis" in name_of(of).lower()
+    if name in {"delete", "insert", "update"} and is_from(
+        scope.value(call.func), "sqlalchemy", "sqlmodel"
+    ):
+        return True
+    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
     return (
         name in _DOCUMENT_WRITES
         or (name in _TABLE_WRITES and is_a(value, *_DATABASES))
-        or (name in _EXECUTES and any(is_statement(scope, each) for each in call.args))
+        or (name in _EXECUTES and any(is_statement(scope, each) for each in arguments))
     )
+
+
+def _is_query(of: ast.expr) -> bool:
+    """Return whether an expression is `session.query(...)`, with or without filters."""
+    while isinstance(of, ast.Call) and isinstance(of.func, ast.Attribute):
+        if of.func.attr == "query":
+            return True
+        of = of.func.value
+    return False
 
 
 def _writes_file(call: ast.Call, of: ast.expr, name: str) -> bool:

@@ -9,7 +9,7 @@ from maxage.lint.code.function import Function, function_of
 from maxage.lint.code.places import Place, place
 from maxage.lint.code.reached import name_of
 from maxage.lint.code.scope import Scope
-from maxage.lint.code.values import is_a
+from maxage.lint.code.values import Value, is_a
 
 _TRANSACTIONS: Final = frozenset({"atomic", "begin", "begin_nested", "transaction"})
 _COMMIT_AT_EXIT: Final = ("psycopg", "psycopg2", "sqlite3")
@@ -66,4 +66,22 @@ def _commits_at_exit(scope: Scope, item: ast.expr, depth: int) -> Place | None:
         called = function_of(call.thing) if call.kind == "object" and depth else None
         if called is not None:
             return late_commit(called, depth=depth - 1)
-    return place(scope.function, item) if is_a(value, *_COMMIT_AT_EXIT) else None
+    if is_a(value, *_COMMIT_AT_EXIT):
+        return place(scope.function, item)
+    return _committed_by(value)
+
+
+def _committed_by(value: Value) -> Place | None:
+    """Return where the application's own context manager commits at its end."""
+    if value.kind != "instance":
+        return None
+    for name in ("__exit__", "__aexit__"):
+        function = function_of(getattr(value.thing, name, None))
+        for node in function.walk() if function is not None else ():
+            if (
+                function is not None
+                and isinstance(node, ast.Call)
+                and name_of(node.func) == "commit"
+            ):
+                return place(function, node)
+    return None
