@@ -10,6 +10,7 @@ import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -168,10 +169,17 @@ def test_the_site_can_be_built(tmp_path: Path) -> None:
     """Without a network, and without a warning; it asks no other host for anything."""
     html = build(tmp_path / "site")
     for path in html.rglob("*.html"):
+        text = path.read_text()
         loaded = re.findall(
-            r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="(//|http)', path.read_text()
+            r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="(//|http)', text
         )
         assert loaded == [], path
+        # The page for what is not found knows no place of its own.
+        links = (
+            () if path.name == "404.html" else re.findall(r'(?:href|src)="([^"#?:]+)["#?]', text)
+        )
+        missing = [link for link in links if not (path.parent / unquote(link)).exists()]
+        assert missing == [], path
     assert 'id="maxage.CacheMiddleware"' in (html / "reference.html").read_text()
 
 
