@@ -9,6 +9,7 @@ page runs in a fork of this process, which has imported the libraries: that take
 import importlib
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -17,7 +18,8 @@ from typing import Any
 from tests.support.documents import blocks
 
 IMPORTED = "fastapi", "fastapi.testclient", "maxage.fastapi", "maxage.redis", "maxage.testing"
-SECONDS = 20
+SECONDS = 60
+"""A page that takes longer is ended."""
 
 
 def run(name: str) -> None:
@@ -36,6 +38,7 @@ def in_a_fork(name: str) -> str | None:
     child = os.fork()
     if child == 0:
         os.dup2(2, 1)
+        signal.alarm(SECONDS)
         said = ""
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +52,7 @@ def in_a_fork(name: str) -> str | None:
     with os.fdopen(reading) as pipe:
         said = pipe.read()
     _, status = os.waitpid(child, 0)
-    return said or (f"ended with {status}" if status else None)
+    return said or (f"ended with {status} (14: after {SECONDS} s)" if status else None)
 
 
 if __name__ == "__main__":
