@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures for tests of applications with a cache, and `--maxage-audit`.
+"""The pytest plugin: fixtures for tests of applications with a cache, an audit, and lint.
 
 pytest imports it in every run of an environment that has maxage, so it lies beside the package and
 imports nothing of it: `import maxage` takes 0.4 s. What it needs is in `maxage.testing`.
@@ -15,20 +15,31 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option for an audit."""
-    parser.getgroup("maxage").addoption(
+    """Add the options for an audit and for lint."""
+    group = parser.getgroup("maxage")
+    group.addoption(
         "--maxage-audit",
         action="store_true",
         help="Report what stored answers depend on besides their keys, and fail if there is any.",
     )
+    group.addoption(
+        "--maxage-lint",
+        metavar="MODULE:APP",
+        help="Report what a cache would break in an application, and fail if there is any.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin an audit where one is wanted."""
+    """Begin an audit, or lint an application, where that is wanted."""
     if config.getoption("maxage_audit"):
         from maxage.testing.audit_plugin import AuditPlugin  # noqa: PLC0415 - see above
 
         config.pluginmanager.register(AuditPlugin(), "maxage-audit")
+    name = config.getoption("maxage_lint")
+    if name is not None and not hasattr(config, "workerinput"):
+        from maxage.testing.lint_plugin import LintPlugin  # noqa: PLC0415 - see above
+
+        config.pluginmanager.register(LintPlugin(name), "maxage-lint")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ from collections import defaultdict
 import pytest
 
 from maxage import SettingsError
-from maxage.lint import Code, Finding, assert_lint_clean, lint
+from maxage.lint import Code, Finding, lint
+from maxage.testing import assert_lint_clean
 from tests.lint.clean import clean
 from tests.lint.planted import planted
 

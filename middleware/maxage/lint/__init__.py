@@ -2,7 +2,7 @@
 
 from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
-from maxage.lint.linter import assert_lint_clean, lint
+from maxage.lint.linter import lint
 from maxage.lint.text import text_of
 
-__all__ = ["Code", "Finding", "assert_lint_clean", "lint", "text_of"]
+__all__ = ["Code", "Finding", "lint", "text_of"]

@@ -45,17 +45,6 @@ def _linted(app: Any, ignore: Iterable[str]) -> tuple[Finding, ...]:
     return tuple(sorted(told.values(), key=lambda one: (one.code, one.route)))
 
 
-def assert_lint_clean(app: Any, *, ignore: Iterable[str] = ()) -> None:
-    """Fail if lint finds anything; see `lint`.
-
-    Raises:
-        AssertionError: it tells each finding in a line.
-    """
-    found = lint(app, ignore=ignore)
-    if found:
-        raise AssertionError("\n".join([f"{len(found)} findings:", *map(str, found)]))
-
-
 def _codes(names: Iterable[str]) -> frozenset[str]:
     wanted = frozenset(name.strip().upper() for name in names)
     unknown = sorted(wanted.difference(Code))

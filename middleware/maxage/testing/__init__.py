@@ -8,6 +8,7 @@ from maxage.audit import audit
 from maxage.route_map import RouteMap, route_map
 from maxage.testing.clock import CacheClock
 from maxage.testing.invalidation import assert_does_not_invalidate, assert_invalidates
+from maxage.testing.lint_clean import assert_lint_clean
 from maxage.testing.responses import assert_hit, assert_miss
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "assert_does_not_invalidate",
     "assert_hit",
     "assert_invalidates",
+    "assert_lint_clean",
     "assert_miss",
     "audit",
     "route_map",
