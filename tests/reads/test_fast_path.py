@@ -124,7 +124,7 @@ class CopyingStore(MemoryStore):
     def owner(self, key: bytes) -> Owner | None:
         return self.copies.owner(key)
 
-    def introduce(self, key: bytes, owner: Owner) -> bool:
+    def introduce(self, key: bytes, owner: Owner) -> bytes | None:
         return self.copies.introduce(key, owner)
 
     def keep_prepared(self, copy: Any, form: Any, prepared: PreparedResponse) -> None:

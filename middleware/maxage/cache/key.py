@@ -86,7 +86,7 @@ class Digests:
         # As `join_injective` does, in one step.
         parts = (len(raw_path), raw_path, len(query), query, len(path), path, self._end)
         made.update(b"%d:%b,%d:%b,%d:%b,%b" % parts)
-        return made.hexdigest().encode()
+        return made.digest()
 
 
 @lru_cache(maxsize=64)

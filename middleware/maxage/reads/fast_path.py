@@ -115,13 +115,13 @@ class FastPath:
         if len(host) + len(raw_path) + len(query) + len(condition or b"") <= _LONGEST:
             route, key, near = self._route_of(target), target.key(parts), self.cache.store.near
             only_url = not target.vary_names and target.search.variance is None
-            by_copy = (
-                only_url
-                and scope["method"] == "GET"
-                and near is not None
-                and near.introduce(key, route)
-            )
-            known = KnownRequest(scope, route, key, condition, parts, None if by_copy else target)
+            short: bytes | None = None
+            if near is not None and only_url and scope["method"] == "GET":
+                short = near.introduce(key, route)
+            if short is not None and self._digest_is_enough:
+                known = KnownRequest(scope, route, short, condition, parts, None)
+            else:
+                known = KnownRequest(scope, route, key, condition, parts, target)
             target.work_out_routed()
             known.routed = target.routed
             self._remember((scope["method"], raw_path, query, plain), known)

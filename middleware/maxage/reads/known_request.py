@@ -63,7 +63,7 @@ class KnownRequest:
     ) -> None:
         self.route: Final = route
         self.key: Final = key
-        """The primary key; its digest, which is enough for a copy, if it is not remembered."""
+        """The primary key. Without a target it is its digest, which is enough for a copy."""
         self.purges = 0
         """The purges that this process had made at its last lookup (`Purger.serial`)."""
         self.key_parts: Final = key_parts

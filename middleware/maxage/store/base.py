@@ -84,8 +84,12 @@ class Near(Protocol):
         """Return what may ask for the copy of a key; None: there is no copy, or that is unknown."""
         ...
 
-    def introduce(self, key: bytes, owner: Owner) -> bool:
-        """Note what may ask for the copy of a key; return whether that is remembered."""
+    def introduce(self, key: bytes, owner: Owner) -> bytes | None:
+        """Note what may ask for the copy of a key.
+
+        Returns:
+            A shorter key by which the copy is found too; None: nothing is remembered.
+        """
         ...
 
     def begin(self) -> int:

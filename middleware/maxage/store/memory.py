@@ -209,10 +209,10 @@ class MemoryStore(TokenAuthority):
         del key
         return None
 
-    def introduce(self, key: bytes, owner: Owner) -> bool:
-        """Return False: nothing is remembered of it."""
+    def introduce(self, key: bytes, owner: Owner) -> bytes | None:
+        """Return None: nothing is remembered of it."""
         del key, owner
-        return False
+        return None
 
     def begin(self) -> int:
         """Return 0: `keep` does nothing."""

@@ -114,8 +114,8 @@ class NearCache:
         """Return what may ask for the copy of a key; None: there is no copy, or that is unknown."""
         return self.copies.owner(key)
 
-    def introduce(self, key: bytes, owner: Owner) -> bool:
-        """Note what may ask for the copy of a key; return whether there is one."""
+    def introduce(self, key: bytes, owner: Owner) -> bytes | None:
+        """Note what may ask for the copy of a key; return a shorter key of it, if there is one."""
         return self.copies.introduce(key, owner)
 
     def begin(self) -> int:

@@ -29,11 +29,13 @@ _MOST_USES: Final = 3
 """Uses that are counted; the main queue spares a copy as often."""
 _MARKS: Final = 512
 """Changed tokens that are remembered."""
-_PREPARED: Final = 128
+_PREPARED: Final = 64
 """Copies that have prepared responses at the same time, in addition to one in `_PREPARED_PART`."""
-_PREPARED_PART: Final = 32
+_PREPARED_PART: Final = 64
 _MOST_FORMS: Final = 4
 """Forms of one copy that are prepared at the same time: GET, HEAD and 304."""
+_HEX_DIGITS: Final = 40
+"""Of the digest in a key."""
 _QUEUED_BYTES: Final = 90
 """Bytes of a key in a queue whose copy was dropped."""
 
@@ -89,7 +91,7 @@ class Copies:
 
     def find(self, key: bytes) -> CompactCopy | None:
         """Return the copy of a key, and count its use."""
-        copy = self._by_key.get(short_key(key))
+        copy = self._by_key.get(key) or self._by_key.get(short_key(key))
         if copy is None or not copy.kind.kept:
             return None
         if copy.uses < _MOST_USES:
@@ -101,13 +103,14 @@ class Copies:
         copy = self._by_key.get(short_key(key))
         return None if copy is None else copy.owner
 
-    def introduce(self, key: bytes, owner: Owner) -> bool:
-        """Note what may ask for the copy of a key; return whether there is one."""
-        copy = self._by_key.get(short_key(key))
+    def introduce(self, key: bytes, owner: Owner) -> bytes | None:
+        """Note what may ask for the copy of a key; return a shorter key of it, if there is one."""
+        key = short_key(key)
+        copy = self._by_key.get(key)
         if copy is None:
-            return False
+            return None
         copy.owner = owner
-        return True
+        return key
 
     def put(self, entry: Entry, *, ends: float, since: int) -> bool:
         """Keep a copy until `ends` (monotonic), unless it may be outdated.
@@ -260,7 +263,15 @@ class Copies:
 
 
 def short_key(key: bytes) -> bytes:
-    """Return the digests at the end of a key, which alone tell keys of one namespace apart."""
-    if key[-35:-32] == b":v:":
-        return key[-75:]
-    return key[-40:]
+    """Return the digests at the end of a key, which alone tell keys of one namespace apart.
+
+    A digest is the short key of itself, and so is any other key that ends with none.
+    """
+    if len(key) < _HEX_DIGITS:
+        return key
+    try:
+        if key[-35:-32] == b":v:":
+            return bytes.fromhex((key[-75:-35] + key[-32:]).decode())
+        return bytes.fromhex(key[-_HEX_DIGITS:].decode())
+    except ValueError:
+        return key

@@ -1,0 +1,133 @@
+"""A near copy takes few bytes, all included: measured by what the process has allocated."""
+
+import asyncio
+import gc
+import tracemalloc
+import uuid
+
+import pytest
+from msgspec.structs import replace
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from maxage import CacheMiddleware, CacheSettings
+from maxage.redis_store.near.near_cache import NearCache
+from maxage.rfc9111.message import Headers
+from maxage.store.codec import Codec
+from maxage.store.entry import Entry
+from tests.support.asgi import call, http_scope
+from tests.support.caching import background_done
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+BODY = 1024
+WARM_UP = 600
+"""URLs after which the middleware remembers as many as it ever will without more copies."""
+
+
+async def read(request: Request) -> Response:
+    headers = {"cache-control": "max-age=600", "etag": '"0123456789abcdef01234567"'}
+    return Response(b"." * BODY, media_type="text/plain", headers=headers)
+
+
+async def write(_: Request) -> Response:
+    return Response()
+
+
+async def filled(redis: RedisServer, near_bytes: int, urls: int) -> CacheMiddleware:
+    """A middleware whose near cache listens, and so many stored responses that it has not read."""
+    settings = CacheSettings(
+        redis_url=redis.url,
+        cache_namespace=f"size{uuid.uuid4().hex[:8]}",
+        cache_near="prompt",
+        cache_near_bytes=near_bytes,
+        cache_read_budget=5.0,
+        cache_write_budget=5.0,
+    )
+    routes = [Route("/items/{number}", read), Route("/items", write, methods=["POST"])]
+    middleware = CacheMiddleware(Starlette(routes=routes), settings)
+    assert middleware.cache is not None
+    store = middleware.cache.store
+    await store.open()
+    near = near_of(middleware)
+    await call(middleware, path="/items/example")
+    await background_done(middleware)
+    example = await entry_of(middleware, "/items/example")
+    written: list[tuple[bytes, bytes]] = []
+    for number in range(urls):
+        entry = await entry_of(middleware, f"/items/{number}", example)
+        written.append((entry.key, Codec().encode(entry)))
+    assert await store.write(written, keep_for=600, tokens={})
+    await eventually(lambda: near._usable(near._clock()))
+    return middleware
+
+
+async def entry_of(middleware: CacheMiddleware, path: str, example: Entry | None = None) -> Entry:
+    """The stored response of a path, or one like the example."""
+    assert middleware.cache is not None
+    store, scope = middleware.cache.store, http_scope(path=path)
+    target = middleware.targets.find(scope, Headers(scope["headers"]))
+    reply = await store.read((target.plain_key,), target.groups)
+    if example is None:
+        frame = reply.values[0]
+        assert isinstance(frame, bytes)
+        entry = Codec().decode(frame, target.plain_key)
+        assert isinstance(entry, Entry)
+        return entry
+    lines = tuple(
+        (name, b'"%024d"' % hash(path) if name == b"etag" else value)
+        for name, value in example.stored.headers
+    )
+    stored = replace(example.stored, headers=Headers(lines), body=path.encode().ljust(BODY, b"."))
+    tokens = tuple((g, t) for g, t in zip(target.groups, reply.tokens, strict=True) if t)
+    return Entry(key=target.plain_key, stored=stored, tokens=tokens)
+
+
+def near_of(middleware: CacheMiddleware) -> NearCache:
+    near = middleware.cache.store.near if middleware.cache is not None else None
+    assert isinstance(near, NearCache)
+    return near
+
+
+async def ask(middleware: CacheMiddleware, numbers: range) -> None:
+    """Ask for each URL twice: a lookup, and a hit of its copy."""
+    for first in range(numbers.start, numbers.stop, 20):
+        for _ in range(2):
+            batch = range(first, min(first + 20, numbers.stop))
+            await asyncio.gather(*(call(middleware, path=f"/items/{n}") for n in batch))
+
+
+async def test_a_copy_of_a_kilobyte_takes_at_most_1700_bytes(redis_server: RedisServer) -> None:
+    """With its body, its head, its places in all tables, and what is remembered of its URL."""
+    urls = range(WARM_UP, WARM_UP + 700)
+    middleware = await filled(redis_server, 1_000_000_000, urls.stop)
+    near = near_of(middleware)
+    tracemalloc.start()
+    try:
+        await ask(middleware, range(WARM_UP))
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0], near.copies.used_bytes, len(near)
+        await ask(middleware, urls)
+        gc.collect()
+        after = tracemalloc.get_traced_memory()[0], near.copies.used_bytes, len(near)
+    finally:
+        tracemalloc.stop()
+    taken, counted, copies = (b - a for a, b in zip(before, after, strict=True))
+    assert copies >= 0.9 * len(urls)
+    assert taken / copies <= 1700
+    assert taken <= counted * 1.1, "the setting counts too little"
+    await middleware.aclose()
+
+
+async def test_the_room_holds_as_many_copies_as_is_said(redis_server: RedisServer) -> None:
+    """40,000 of 1 KB in 64 MiB: 2,000 in the twentieth part."""
+    room = 64 * 1024 * 1024 // 20
+    middleware = await filled(redis_server, room, 2400)
+    await ask(middleware, range(2400))
+    assert near_of(middleware).copies.used_bytes <= room
+    assert len(near_of(middleware)) >= 1850
+    await middleware.aclose()
