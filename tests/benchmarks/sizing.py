@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 from tests.support.workers import Worker
 
 URLS: Final = 2000
-COPIES: Final = 5000
+COPIES: Final = 8000
 SIZES: Final = {"1 KB": 1024, "32 KB": 32 * 1024}
 NEAR: Final = {"CACHE_NEAR_BYTES": str(1024 * 1024 * 1024)}
 TOKENS: Final = token_prefix("maxage")

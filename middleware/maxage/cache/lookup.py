@@ -269,12 +269,7 @@ def result_of_own_copy(near: Near, copy: Copy, key: bytes) -> LookupResult | Non
 
 
 def _confirm(near: Near, copy: Copy) -> Confirm | None:
-    return partial(_is_confirmed, near, copy) if near.exact else None
-
-
-async def _is_confirmed(near: Near, copy: Copy) -> bool:
-    """Return whether a copy may answer: all that was purged before this call has been dropped."""
-    return await near.confirm() and copy.kept
+    return partial(near.confirm, copy) if near.exact else None
 
 
 def selected_key(key: bytes, target: Target, headers: Headers) -> bytes:

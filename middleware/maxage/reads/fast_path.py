@@ -100,7 +100,8 @@ class FastPath:
             known.path != scope["path"]
             or known.scheme != get("scheme", "http")
             or known.root_path != get("root_path", "")
-            or not self._holds(known, scope)
+            or not self._is_current(known.route.generation, scope)
+            or (known.target is not None and known.variance != known.target.search.variance)
         ):
             return None
         return known
@@ -205,17 +206,8 @@ class FastPath:
 
     def routed(self, known: KnownRequest, scope: Scope) -> Routed | None:
         """Return what the application's router adds to the scope of a known request."""
-        if known.is_remembered:
-            return known.routed
         route = known.route.terms.route
         return None if route is None else self.service.targets.routed(route, scope)
-
-    def _holds(self, known: KnownRequest, scope: Scope) -> bool:
-        """Return whether its route and key are still those of the request."""
-        target = known.target
-        return self._is_current(known.route.generation, scope) and (
-            target is None or known.variance == target.search.variance
-        )
 
     def _is_current(self, generation: int, scope: Scope) -> bool:
         """Return whether what was found among the routes of this generation still holds."""
@@ -241,7 +233,9 @@ class FastPath:
         if current_dependencies.get() is not None:
             # A middleware around this one has to learn what the response depends on.
             return None
-        chosen = known.chosen_key(lines)
+        chosen = known.key
+        if target is not None and target.vary_names:
+            chosen = known.variant(target, lines)
         copy = near.find(chosen)
         if copy is None:
             return None
@@ -266,7 +260,12 @@ class FastPath:
 
     def again(self, known: KnownRequest, scope: Scope) -> PreparedResponse | None:
         """Return the response that a near copy gives to a request that is the very same."""
-        return self.near(known, scope["headers"]) if self._holds(known, scope) else None
+        target = known.target
+        if not self._is_current(known.route.generation, scope) or (
+            target is not None and known.variance != target.search.variance
+        ):
+            return None
+        return self.near(known, scope["headers"])
 
     def prepared(
         self, known: KnownRequest, found: LookupResult, headers: Headers

@@ -57,7 +57,7 @@ async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
         prepared = fast_path.near(known, scope["headers"])
         if prepared is not None and (prepared.confirm is None or await prepared.confirm()):
             known.route.counts.hits += 1
-            routed = fast_path.routed(known, scope)
+            routed = known.routed if known.is_remembered else fast_path.routed(known, scope)
             if routed is not None:
                 set_route(scope, routed)
             # A new list: layers around the middleware may add headers.

@@ -83,11 +83,8 @@ class KnownRequest:
         self._names: tuple[bytes, ...] = ()
         self._keys: dict[tuple[Line, ...], bytes] = _NO_KEYS
 
-    def chosen_key(self, headers: list[Line]) -> bytes:
-        """Return the key of the response that the request chooses, perhaps of a variant."""
-        target = self.target
-        if target is None or not target.vary_names:
-            return self.key
+    def variant(self, target: Target, headers: list[Line]) -> bytes:
+        """Return the key of the variant that the request chooses among those of its target."""
         names = target.vary_names
         if names is not self._names:
             self._names, self._keys = names, {}

@@ -76,8 +76,8 @@ class Near(Protocol):
         """Return the copy of a key, if copies may be used now and it has not ended."""
         ...
 
-    async def confirm(self) -> bool:
-        """Return whether all copies that were purged before this call have been dropped."""
+    async def confirm(self, copy: Copy) -> bool:
+        """Return whether a copy may answer: all that was purged before this call was dropped."""
         ...
 
     def owner(self, key: bytes) -> Owner | None:

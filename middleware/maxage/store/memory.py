@@ -200,9 +200,9 @@ class MemoryStore(TokenAuthority):
             self._values.move_to_end(key)
             return copy
 
-    async def confirm(self) -> bool:
-        """Return True: a purge takes effect at once."""
-        return True
+    async def confirm(self, copy: Copy) -> bool:
+        """Return whether the copy is kept: a purge takes effect at once."""
+        return copy.kept
 
     def owner(self, key: bytes) -> Owner | None:
         """Return None: the requests for a copy are remembered in its place."""

@@ -16,6 +16,7 @@ from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.settings import CacheSettings
 from maxage.store.entry import Entry
+from maxage.store.near_copy import KeptEntry
 from maxage.store.tokens import NAMESPACE_GROUP, fresh_token, token_key
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
@@ -94,6 +95,10 @@ def made(key: bytes, tokens: Any, groups: Sequence[str] = GROUPS) -> Entry:
     return Entry(key=key, stored=stored, tokens=tuple(zip(groups, tokens, strict=True)))
 
 
+KEPT = KeptEntry(made(b"k", (), ()))
+"""A copy that was not purged."""
+
+
 @pytest.fixture(params=["exact", "prompt"])
 async def pair(
     request: pytest.FixtureRequest, fault_proxy: FaultProxy
@@ -157,8 +162,7 @@ async def test_a_confirmed_copy_is_current(
         renew(redis_server, store, "g:a")
         copy = near.find(b"k")
         assert copy is not None
-        assert await near.confirm()
-        assert not copy.kept
+        assert not await near.confirm(copy)
 
 
 async def test_a_turn_of_the_loop_asks_once(
@@ -167,7 +171,7 @@ async def test_a_turn_of_the_loop_asks_once(
     """However many hits there are."""
     _, near = exact
     before = fault_proxy.seen["PING"]
-    assert all(await asyncio.gather(*(near.confirm() for _ in range(100))))
+    assert all(await asyncio.gather(*(near.confirm(KEPT) for _ in range(100))))
     after = fault_proxy.seen["PING"]
     assert after - before <= 3
 
@@ -177,7 +181,7 @@ async def test_cancelling_one_question_takes_nothing_from_the_others(
 ) -> None:
     """Each has a future of its own."""
     _, near = pair
-    tasks = [asyncio.create_task(near.confirm()) for _ in range(10)]
+    tasks = [asyncio.create_task(near.confirm(KEPT)) for _ in range(10)]
     await asyncio.sleep(0)
     tasks[3].cancel()
     answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -277,7 +281,7 @@ async def test_a_question_on_a_closed_transport_is_a_lost_connection(
     assert pinger._transport is not None
     pinger._transport = Closed(pinger._transport)  # type: ignore[assignment] # as uvloop's
     async with asyncio.timeout(10):
-        assert not await near.confirm()
+        assert not await near.confirm(KEPT)
     await eventually(lambda: usable(near))
     assert await keep(store, near)
     assert failed == []

@@ -98,7 +98,7 @@ def renew(cluster: RedisCluster, store: RedisStore, group: str) -> None:
 async def answers(near: NearCache) -> bool:
     """Whether a copy would answer a request that comes now."""
     copy = near.find(b"k")
-    return copy is not None and await near.confirm() and copy.kept
+    return copy is not None and await near.confirm(copy)
 
 
 async def test_another_workers_purge_on_any_master_is_seen(
@@ -128,8 +128,7 @@ async def test_a_confirmed_copy_is_current_whatever_master_its_tokens_lie_on(
         renew(shared_cluster, store, group)
         copy = near.find(b"k")
         assert copy is not None
-        assert await near.confirm()
-        assert not copy.kept
+        assert not await near.confirm(copy)
     await end(store)
 
 

@@ -93,19 +93,19 @@ class NearCache:
         self._good_until = until
         return now < until
 
-    async def confirm(self) -> bool:
-        """Return whether all copies that were purged before this call have been dropped.
+    async def confirm(self, copy: Copy) -> bool:
+        """Return whether a copy may answer: all that was purged before this call was dropped.
 
         The PINGs are sent after this call, once for all callers in this turn of the loop.
         """
         if not self.exact:
-            return True
+            return copy.kept
         answers = self.listeners.ask(self._patience)
         for answer in answers:
             if answer is None or not await answer:
                 return False
         now = self._clock()
-        return bool(answers) and (now < self._good_until or self._usable(now))
+        return bool(answers) and copy.kept and (now < self._good_until or self._usable(now))
 
     def _patience(self) -> float:
         return self._redis_state.patience(self._confirm_within)
