@@ -1,24 +1,46 @@
-"""Inputs of a request that are not in its key, as numbers that tell whether two are equal."""
+"""Inputs of a request that are not in its URL, as numbers that tell whether two are equal."""
 
+from collections.abc import Collection
 from fnmatch import translate
 from re import compile as compiled
 from typing import Final
 
+from msgspec import Struct
+
 from maxage.asgi.types import Scope
 from maxage.audit.inputs import HARMLESS, OF_THE_CACHE
-from maxage.rfc9111.policy import Policy
 
 _HARMLESS: Final = compiled("|".join(map(translate, HARMLESS)))
+_SOON: Final = 0.05
+"""Seconds between the cache's note of a call and ours, at most."""
 
 
-def inputs_of(scope: Scope, rules: Policy) -> dict[str, int]:
-    """Return the hash of each input outside of the key, by the name that an audit gives it."""
+class Called(Struct, frozen=True):
+    """One call of the application."""
+
+    at: float
+    """POSIX seconds."""
+    inputs: dict[str, int]
+    """The hash of each input, by the name that an audit gives it."""
+
+    def filled(self, request_time: float) -> bool:
+        """Return whether a response that was asked for then is the answer to this call."""
+        return 0 <= self.at - request_time < _SOON
+
+
+def url_of(scope: Scope) -> tuple[bytes, ...]:
+    """Return what names the URL of a request."""
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    path = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
+    return host, path, scope.get("query_string", b"")
+
+
+def inputs_of(scope: Scope) -> dict[str, int]:
+    """Return the hash of each input of a request that may change its answer."""
     lines: dict[str, tuple[bytes, ...]] = {}
     for name, value in scope["headers"]:
-        lower = bytes(name).lower()
-        if lower not in rules.keyed_fields:
-            text = lower.decode("latin-1")
-            lines[text] = (*lines.get(text, ()), bytes(value))
+        text = bytes(name).lower().decode("latin-1")
+        lines[text] = (*lines.get(text, ()), bytes(value))
     found = {
         f"header:{name}": hash(values)
         for name, values in lines.items()
@@ -28,6 +50,8 @@ def inputs_of(scope: Scope, rules: Policy) -> dict[str, int]:
     return found if client is None else found | {"client": hash(client[0])}
 
 
-def differing(before: dict[str, int], now: dict[str, int]) -> list[str]:
-    """Return the inputs whose values differ between two requests, or that one of them lacks."""
-    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
+def differing(before: dict[str, int], now: dict[str, int], keyed: Collection[bytes]) -> list[str]:
+    """Return the inputs outside of the key that differ between two requests."""
+    in_key = {f"header:{name.decode('latin-1')}" for name in keyed}
+    names = [name for name in {**before, **now} if name not in in_key]
+    return [name for name in names if before.get(name) != now.get(name)]

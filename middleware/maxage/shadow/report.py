@@ -8,6 +8,10 @@ from msgspec import Struct, field
 _MOST: Final = 1000
 """Differences that are told apart."""
 _SUSPECTS_SHOWN: Final = 3
+_NEARLY_ALL: Final = 0.9
+_MORE_OFTEN: Final = 1.5
+_ENOUGH: Final = 3
+"""Comparisons from which on it counts what was there when the answers were the same."""
 
 
 class Difference(Struct, kw_only=True):
@@ -25,26 +29,43 @@ class Difference(Struct, kw_only=True):
     last one."""
     inputs: dict[str, int] = field(default_factory=dict[str, int])
     """Inputs outside of the key by which the requests differed from those that filled the cache."""
-    alone: int = 0
-    """How often there was neither."""
+    known: int = 0
+    """How often it is known in which inputs the requests differed."""
     sole: int = 0
     """How often the answers differed in nothing else."""
+    same: int = 0
+    """Comparisons since the first difference in which the answers did not differ in this."""
     innocent: dict[str, int] = field(default_factory=dict[str, int])
-    """How often there was one of these writes or inputs, and the answers were the same."""
+    """How often there was one of these writes or inputs then."""
 
     @property
     def suspects(self) -> tuple[str, ...]:
-        """The probable causes, the likeliest first: writes by their route, inputs by their name."""
-        both = [*self.writes.items(), *self.inputs.items()]
-        likely = [(name, n) for name, n in both if self.innocent.get(name, 0) <= n]
-        return tuple(name for name, _ in sorted(likely, key=lambda one: -one[1]))
+        """The probable causes: writes by their route, inputs by their name.
+
+        What causes a difference is there nearly each time, and more often than when the answers
+        are the same. None: the answer changes by itself.
+        """
+        found: list[str] = []
+        if sum(self.writes.values()) >= _NEARLY_ALL * self.count:
+            found += [name for name in _likeliest(self.writes) if self._tells(name, self.count)]
+        found += [
+            name
+            for name in _likeliest(self.inputs)
+            if self.inputs[name] >= _NEARLY_ALL * self.known and self._tells(name, self.known)
+        ]
+        return tuple(found)
+
+    def _tells(self, name: str, count: int) -> bool:
+        """Return whether a write or input is there more often when the answers differ."""
+        here = (self.writes.get(name, 0) + self.inputs.get(name, 0)) / count
+        there = self.innocent.get(name, 0)
+        return self.same < _ENOUGH or here > _MORE_OFTEN * there / self.same
 
     @property
     def cause(self) -> str:
-        """The probable cause and its mend, in one sentence."""
-        suspects = () if self.alone else self.suspects[:_SUSPECTS_SHOWN]
-        writes = [name for name in suspects if name in self.writes]
-        inputs = [name for name in suspects if name in self.inputs]
+        """The probable cause and its mend, in one or two sentences."""
+        writes = [name for name in self.suspects if name in self.writes][:_SUSPECTS_SHOWN]
+        inputs = [name for name in self.suspects if name in self.inputs][:_SUSPECTS_SHOWN]
         said: list[str] = []
         if writes:
             said.append(
@@ -58,16 +79,15 @@ class Difference(Struct, kw_only=True):
             )
         if not said:
             said.append(
-                "It changes without a write and without another input: by time or chance, or from "
+                "No write and no other input explains it: it changes by time or chance, or from "
                 "another source. State a shorter ttl, or use @uncached."
             )
         return " ".join(said)
 
     def add(self, other: "Difference") -> None:
         """Add the counts of another process."""
-        self.count += other.count
-        self.alone += other.alone
-        self.sole += other.sole
+        for name in ("count", "known", "sole", "same"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         self.example = self.example or other.example
         for mine, its in (
             (self.writes, other.writes),
@@ -77,16 +97,20 @@ class Difference(Struct, kw_only=True):
             for name, count in its.items():
                 mine[name] = mine.get(name, 0) + count
 
-    def see(self, seen: "Circumstances") -> None:
-        """Count what may have caused it this time."""
+    def see(self, seen: "Circumstances", *, differs: bool) -> None:
+        """Count a comparison, and what may have caused the difference."""
+        if not differs:
+            self.same += 1
+            for name in seen.names:
+                self.innocent[name] = self.innocent.get(name, 0) + 1
+            return
         self.count += 1
         self.example = self.example or seen.example
+        self.known += seen.inputs is not None
         if seen.write is not None:
             self.writes[seen.write] = self.writes.get(seen.write, 0) + 1
         for name in seen.inputs or ():
             self.inputs[name] = self.inputs.get(name, 0) + 1
-        # An empty list is not None: then the request that filled the cache is known, and alike.
-        self.alone += seen.write is None and seen.inputs == []
 
     def __str__(self) -> str:
         times = "once" if self.count == 1 else f"{self.count} times"
@@ -144,12 +168,11 @@ class ShadowReport(Struct, kw_only=True):
         counts.different += bool(found)
         counted = [self.difference(route, what) for what in found]
         for difference in counted:
-            difference.see(seen)
+            difference.see(seen, differs=True)
             difference.sole += len(found) == 1
         for other in self.differences:
             if other.route == route and other.what not in found:
-                for name in seen.names:
-                    other.innocent[name] = other.innocent.get(name, 0) + 1
+                other.see(seen, differs=False)
         return counted
 
     def withdraw(self, route: str, what: str) -> None:
@@ -195,3 +218,7 @@ def together(reports: Iterable[ShadowReport]) -> ShadowReport:
     for report in reports:
         added.add(report)
     return added
+
+
+def _likeliest(counts: dict[str, int]) -> list[str]:
+    return sorted(counts, key=lambda name: -counts[name])

@@ -22,7 +22,7 @@ from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.shadow.compare import differences
-from maxage.shadow.inputs import differing, inputs_of
+from maxage.shadow.inputs import Called, differing, inputs_of, url_of
 from maxage.shadow.publisher import publish
 from maxage.shadow.report import Circumstances, ShadowReport, together
 from maxage.shadow.volatile import Volatile
@@ -47,8 +47,8 @@ class Shadow:
         self.cache: Final = cache
         self.writes: Final = Writes(cache)
         self._targets: Final = targets
-        self._filled: Final[BoundedMemo[dict[str, int]]] = BoundedMemo()
-        """The inputs of the request that filled each entry."""
+        self._called: Final[BoundedMemo[Called]] = BoundedMemo()
+        """The last call of the application for each URL, which filled the cache."""
         self._volatile: Final = Volatile()
         self._logged: Final[set[tuple[str, str]]] = set()
         self._publishes = False
@@ -71,6 +71,8 @@ class Shadow:
 
         async def noting(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or not is_unsafe(scope["method"]):
+                if scope["type"] == "http":
+                    self._note_call(scope)
                 await app(scope, receive, send)
                 return
             status = 500
@@ -94,16 +96,34 @@ class Shadow:
 
     # the comparison
 
-    async def compare(self, answered: Answered, scope: Scope) -> None:
-        """Compare the handler's answer with the stored response that would have answered."""
+    def _note_call(self, scope: Scope) -> None:
+        url, called = url_of(scope), Called(self.cache.clock(), inputs_of(scope))
+        if url in self._called:
+            self._called[url] = called
+        else:
+            self._called.remember(url, called)
+
+    def last_call(self, scope: Scope) -> Called | None:
+        """Return the last call of the application for this URL; None: it is unknown."""
+        return self._called.get(url_of(scope))
+
+    async def compare(self, answered: Answered, scope: Scope, before: Called | None) -> None:
+        """Compare the handler's answer with the stored response that would have answered.
+
+        Args:
+            answered: by the handler.
+            scope: of the request.
+            before: the last call for this URL, which may have filled the cache.
+        """
         entry, decision = answered.reading.found.entry, answered.decision
-        inputs = inputs_of(scope, answered.reading.target.rules)
         if entry is None or not isinstance(decision, Serve) or decision.stale:
             self.report.misses += 1
         elif (found := self._differences(answered, entry)) is not None:
-            await self._judge(answered, entry, found, inputs)
-        if answered.capture.entry is not None:
-            self._filled.remember((answered.capture.entry.key,), inputs)
+            others: list[str] | None = None
+            if before is not None and before.filled(entry.stored.request_time):
+                keyed = answered.reading.target.rules.keyed_fields
+                others = differing(before.inputs, inputs_of(scope), keyed)
+            await self._judge(answered, entry, found, others)
         if self.cache.store.shared and not self._publishes:
             self._publishes = True
             self.cache.background.call_later(_PUBLISH_SECONDS, self._publish)
@@ -133,7 +153,7 @@ class Shadow:
         )
 
     async def _judge(
-        self, answered: Answered, entry: Entry, found: tuple[str, ...], inputs: dict[str, int]
+        self, answered: Answered, entry: Entry, found: tuple[str, ...], others: list[str] | None
     ) -> None:
         """Count a comparison, with what may have caused a difference."""
         target, scope = answered.reading.target, answered.reading.scope
@@ -146,10 +166,9 @@ class Shadow:
             self.report.overtaken += 1
             return
         writes = await self.writes.since(entry.stored.request_time)
-        before = self._filled.get((entry.key,))
         seen = Circumstances(
             write=writes[0].route if writes else None,
-            inputs=None if before is None else differing(before, inputs),
+            inputs=others,
             example=label_of(scope, self.secret_names),
         )
         target.counts.compared += 1
@@ -178,6 +197,7 @@ class _Shadowed:
 
     def __init__(self, shadow: Shadow, scope: Scope) -> None:
         self._shadow: Final = shadow
+        self._before: Final = shadow.last_call(scope)
         self.scope: Scope = scope
 
     def admitted(self) -> None:
@@ -188,7 +208,7 @@ class _Shadowed:
 
     async def answered(self, answered: Answered) -> None:
         """Compare."""
-        await self._shadow.compare(answered, self.scope)
+        await self._shadow.compare(answered, self.scope, self._before)
 
     def close(self) -> None:
         """Do nothing."""
