@@ -47,8 +47,10 @@ def opened(engine: Engine) -> None:
     """Let an engine wait for its turn and not for the disk, and instrument it."""
 
     def connected(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=OFF", "busy_timeout=30000"):
-            connection.execute(f"PRAGMA {pragma}").close()
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
 
     event.listen(engine, "connect", connected)
     if os.environ.get("TABLES_INSTRUMENTED", "1") == "1":

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from inspect import isawaitable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -132,11 +133,13 @@ class Shop:
             self.middleware = cache_of(self._answer, **settings)
         self._handlers: dict[str, Callable[[], Any]] = {}
 
-    def connected(self, *, name: str | None = None, **options: Any) -> Engine:
+    def connected(
+        self, *, name: str | None = None, triggers: Any = MappingProxyType({}), **options: Any
+    ) -> Engine:
         """Return another instrumented engine on the file, with foreign keys."""
         engine = create_engine(self.url, **options)
         event.listen(engine, "connect", _with_foreign_keys)
-        instrument(engine, name=name)
+        instrument(engine, name=name, triggers=triggers)
         return engine
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from maxage.sqlalchemy import commit_purge, instrument
@@ -27,9 +27,6 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
 async def engine(shop: Shop) -> AsyncIterator[AsyncEngine]:
     """An engine on asyncio for the shop's file."""
     engine = create_async_engine(shop.url.replace("sqlite", "sqlite+aiosqlite"))
-    event.listen(
-        engine.sync_engine, "connect", lambda c, _: c.execute("PRAGMA synchronous=OFF").close()
-    )
     instrument(engine)
     yield engine
     await engine.dispose()

@@ -4,7 +4,8 @@ All statements pass the engine's cursor events: those of sessions, lazy loads an
 and text. The ends of transactions are methods of the dialect, since no event follows a commit.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any, Final, final
 
 from sqlalchemy import event
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from maxage.errors import SettingsError
 from maxage.invalidation.dependencies import Dependencies, current_dependencies
+from maxage.sqlalchemy.catalog import Catalog
 from maxage.sqlalchemy.commit_purge import CommitPurge
 from maxage.sqlalchemy.database_groups import DatabaseGroups, database_name
 from maxage.sqlalchemy.isolation import is_autocommit, shows_latest
@@ -25,7 +27,12 @@ from maxage.sqlalchemy.transaction_ends import TransactionEnds
 _KEY: Final = "_maxage"
 
 
-def instrument(engine: Engine | AsyncEngine, *, name: str | None = None) -> None:
+def instrument(
+    engine: Engine | AsyncEngine,
+    *,
+    name: str | None = None,
+    triggers: Mapping[str, Iterable[str]] = MappingProxyType({}),
+) -> None:
     """Let responses belong to the tables that they are read from, and commits purge those.
 
     Each process that writes to the database calls it once for each engine, scripts and workers
@@ -35,6 +42,8 @@ def instrument(engine: Engine | AsyncEngine, *, name: str | None = None) -> None
         engine: of SQLAlchemy; all sessions and connections that are made from it are seen.
         name: tells databases apart, and must be the same in all processes; by default the name of
             the database, or of its file.
+        triggers: the tables that the triggers of a table change, by its name. A write to a table
+            with triggers that is not named here counts as one to each table.
 
     Raises:
         SettingsError: it is no engine, the name is empty, or the engine has another name already.
@@ -50,7 +59,7 @@ def instrument(engine: Engine | AsyncEngine, *, name: str | None = None) -> None
     hooks = vars(plain.dialect).get(_KEY)
     if not isinstance(hooks, _Hooks):
         groups = DatabaseGroups(name or database_name(plain.url), plain.dialect.name)
-        vars(plain.dialect)[_KEY] = _Hooks(plain, groups)
+        vars(plain.dialect)[_KEY] = _Hooks(plain, groups, Catalog(plain.dialect.name, triggers))
     elif name not in {None, hooks.database.name}:
         raise SettingsError(
             f"instrument() got name={name!r} for an engine that has the name "
@@ -62,8 +71,9 @@ def instrument(engine: Engine | AsyncEngine, *, name: str | None = None) -> None
 class _Hooks:
     """The hooks of one engine."""
 
-    def __init__(self, engine: Engine, database: DatabaseGroups) -> None:
+    def __init__(self, engine: Engine, database: DatabaseGroups, catalog: Catalog) -> None:
         self.database: Final = database
+        self._catalog: Final = catalog
         record_tables(engine.dialect)
         # Statements that were compiled before do not tell their tables.
         engine.clear_compiled_cache()
@@ -79,20 +89,39 @@ class _Hooks:
         """Note what a statement reads and changes, before it runs."""
         _parameters, context, _many = rest
         transaction = transaction_of(connection.info)
-        groups = groups_of(self.database, sql, context)
+        if transaction.is_unseen:
+            return
+        groups = groups_of(self.database, self._catalog, sql, context)
+        if not self._catalog.is_read and (groups.read or groups.changed):
+            # Not before a SET TRANSACTION, which has to come first.
+            self._read_catalog(connection, transaction)
+            groups = groups_of(self.database, self._catalog, sql, context)
         request = current_dependencies.get()
         if request is not None and (groups.read or groups.changed):
             self._note(request, connection, transaction, groups)
         if not groups.read and not groups.changed and "isolation" in sql.lower():
             transaction.has_own_isolation = True
-        transaction.begin(request)
+        if groups.changed or not groups.commits or "snapshot" in sql.lower():
+            # A BEGIN alone sees nothing yet.
+            transaction.begin(request)
         if groups.changed:
             transaction.change(groups.changed)
         if groups.commits:
+            if groups.changed:
+                self._catalog.forget()
             transaction.open_purge(CommitPurge(transaction.changed))
         elif groups.changed and is_autocommit(connection):
             transaction.committed = tuple({*transaction.committed, *groups.changed})
             transaction.open_purge(CommitPurge(groups.changed))
+
+    def _read_catalog(self, connection: Connection, transaction: Transaction) -> None:
+        """Read the catalog by a statement of our own, before that of the user."""
+        transaction.begin(current_dependencies.get())
+        transaction.is_unseen = True
+        try:
+            self._catalog.read(connection)
+        finally:
+            transaction.is_unseen = False
 
     def _note(
         self,

@@ -15,7 +15,7 @@ class Transaction:
 
     __slots__ = (
         "_levels", "_purge", "_reader", "committed", "has_own_isolation", "is_begun",
-        "unseen_users",
+        "is_unseen", "unseen_users",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -31,6 +31,8 @@ class Transaction:
         """The groups that were changed by statements that are transactions of their own."""
         self.has_own_isolation = False
         """Whether SQL text has chosen the connection's isolation level."""
+        self.is_unseen = False
+        """Whether the statement that runs is our own."""
         self.unseen_users = 0
         """How many use the connection of the driver without a `Connection`."""
 
