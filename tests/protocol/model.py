@@ -194,14 +194,14 @@ class Process:
 
     def _wake(self) -> None:
         """Look if a request waits for it; a process that does not rest looks in steps."""
-        if self.redis_state.lease_manager.rests:
-            self.redis_state.lease_manager.rests = False
+        if self.redis_state.lease_manager.pace.rests:
+            self.redis_state.lease_manager.pace.rests = False
             self.look()
 
     def rest(self) -> None:
         """Make no look until a request asks for one."""
         self.redis_state.lease_manager._rest()
-        self.redis_state.lease_manager.rests = True
+        self.redis_state.lease_manager.pace.rests = True
 
     def look(self) -> bool:
         """Look at the leases; remember the server and the leases if that succeeded."""

@@ -87,7 +87,7 @@ class RedisState(TokenAuthority):
 
         This process owes no purge, and a recent look at the leases found no other worker that may.
         """
-        self.lease_manager.asked = True
+        self.lease_manager.pace.asked = True
         return self.owed_purges.empty and self.lease_manager.lease.trusts
 
     @property
@@ -102,7 +102,7 @@ class RedisState(TokenAuthority):
         A process that rests looks at the leases before it serves the next one.
         """
         leases = self.lease_manager
-        may_trust = self.owed_purges.empty and (leases.lease.trusts or leases.rests)
+        may_trust = self.owed_purges.empty and (leases.lease.trusts or leases.pace.rests)
         return may_trust and self.recovery.all_answer
 
     def patience(self, seconds: float) -> float:

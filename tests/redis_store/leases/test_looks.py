@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from maxage.redis_store.leases.lease import LEASE_SECONDS, LOOK_INTERVAL, leased
-from maxage.redis_store.leases.lease_manager import REST_SECONDS
+from maxage.redis_store.leases.pace import REST_SECONDS
 from maxage.redis_store.leases.process_identity import process_identity
 from maxage.redis_store.leases.registry import registry_key
 from maxage.redis_store.servers.commands import Command
@@ -173,7 +173,7 @@ def test_an_idle_process_makes_a_command_a_second_at_most_and_none_after_a_minut
     assert 0 < commands(idle) <= idle
     commands(10)
     assert commands(120) == 0
-    assert process.manager.rests
+    assert process.manager.pace.rests
     assert process.state.works
     assert not process.ask()
 

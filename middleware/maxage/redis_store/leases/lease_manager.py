@@ -27,6 +27,7 @@ from maxage.redis_store.leases.lease import (
     leased,
     tombstone,
 )
+from maxage.redis_store.leases.pace import Pace
 from maxage.redis_store.leases.process_identity import surely_ended
 from maxage.redis_store.leases.registry import Glance, Registry
 from maxage.redis_store.leases.watch import Watch, Watching
@@ -38,12 +39,6 @@ from maxage.redis_store.servers.topology import Topology
 
 LOOK_TIMEOUT: Final = 0.4
 """Seconds that each step of a look may take."""
-BUSY_SECONDS: Final = 2 * LOOK_INTERVAL
-"""Seconds after the last question for which a process looks once per `LOOK_INTERVAL`."""
-IDLE_LOOK_INTERVAL: Final = 5.0
-"""Seconds between two looks of an idle process, each of which is four commands at most."""
-REST_SECONDS: Final = 50.0
-"""Seconds after the last question from which on a process does not look at all."""
 
 logger = logging.getLogger("maxage")
 
@@ -75,10 +70,7 @@ class LeaseManager:
         self.heartbeat: Final = Heartbeat(
             self._beat, self._leave, must_go_on=self._is_on_record, hurries=self._hurries
         )
-        self.asked = False
-        """Whether answers of the servers were wanted since the last beat."""
-        self.rests = False
-        """Whether the last beat made no look, since nothing was asked for."""
+        self.pace: Final = Pace()
         self._topology: Final = topology
         self._owed_purges: Final = owed_purges
         self._pay: Final = pay
@@ -87,7 +79,6 @@ class LeaseManager:
         self._watching: Final = Watching(clock=clock)
         self._registry: Final = Registry(namespace, self._send)
         self._pool: NodePool | None = None
-        self._asked_at = float("-inf")
         self._has_failed = False
         self._lock = threading.Lock()
         self._awaited: Future[bool] | None = None
@@ -98,9 +89,9 @@ class LeaseManager:
         Returns:
             The future result of the first look, or of the next one if the process rests.
         """
-        self.asked = True
+        self.pace.asked = True
         first = self.heartbeat.start()
-        return self._next_look() if self.rests and first.done() else first
+        return self._next_look() if self.pace.rests and first.done() else first
 
     def take(self) -> Future[bool] | None:
         """Take a lease, if a mutating request is under way and none is held.
@@ -129,7 +120,7 @@ class LeaseManager:
         self._pool = None
         self._lock = threading.Lock()
         self._awaited = None
-        self.rests = False
+        self.pace.rests = False
         self.heartbeat.after_fork()
         self.lease.after_fork()
         self._watching.leave()
@@ -148,32 +139,24 @@ class LeaseManager:
 
     def _beat(self) -> bool:
         """Look, unless nothing has been asked for; return whether the look succeeded."""
-        now, self.asked, asked = self._clock(), False, self.asked
-        if asked:
-            self._asked_at = now
-        if self._is_due(now):
-            self.rests = False
+        now = self._clock()
+        if self.pace.beat(now, looked_at=self.lease.looked_at, must_look=self._must_look):
             self._has_failed = not self._look()
             return not self._has_failed
-        self.rests = True
-        if now - self._asked_at > REST_SECONDS:
+        if self.pace.is_asleep(now):
             self._rest()
         return True
 
-    def _is_due(self, now: float) -> bool:
-        """Return whether to look now: a request waits, a lease is held, a purge is owed."""
-        lease, idle = self.lease, now - self._asked_at
-        if self._awaited is not None or self._has_failed or idle <= BUSY_SECONDS:
-            return True
-        if lease.wanted or self._is_on_record() or not self._owed_purges.empty:
-            return True
-        looked_at = lease.looked_at
-        return idle <= REST_SECONDS and (looked_at is None or now - looked_at >= IDLE_LOOK_INTERVAL)
+    @property
+    def _must_look(self) -> bool:
+        """Whether a request waits for a look, the last one failed, or others rely on the next."""
+        relied_on = self.lease.wanted or self._is_on_record() or not self._owed_purges.empty
+        return relied_on or self._has_failed or self._awaited is not None
 
     def _hurries(self) -> bool:
         """Return whether the watch ends before the next look: its watcher is about to purge."""
         left = self.lease.trusted_until - self._clock()
-        return not (self.rests or self._watching.watches) and left < LOOK_INTERVAL
+        return not (self.pace.rests or self._watching.watches) and left < LOOK_INTERVAL
 
     def _rest(self) -> None:
         """Forget the leases: from now on they change unseen."""
@@ -341,6 +324,7 @@ class LeaseManager:
         lease, was_valid = self.lease, self.lease.valid
         lease.leave()
         self._watching.leave()
+        self.pace.rests = False
         try:
             if lease.idle and (self._owed_purges.empty or (was_valid and self._pay())):
                 asked_at, names = self._clock(), tuple(lease.former)
