@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -64,7 +65,7 @@ def parse_json(line: str) -> LoggedRequest:
         method=method,
         target=target,
         status=checked_status(_first(fields, STATUS)),
-        size=int(_number(_first(fields, SIZE)) or 0),
+        size=max(0, int(_number(_first(fields, SIZE)) or 0)),
         seconds=_duration(fields),
         host=str(_first(fields, HOST) or ""),
         has_user=_first(fields, USER) not in (None, "", "-", {}),
@@ -109,7 +110,7 @@ def _time(value: Any) -> float:
         try:
             # Python 3.11 takes at most nine digits, and no other separator than T and a blank.
             return datetime.fromisoformat(value.strip()).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     raise MalformedLineError("no time")
 
@@ -118,9 +119,10 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
-    except ValueError:
+        number = float(value)
+    except (ValueError, OverflowError):
         return None
+    return number if isfinite(number) else None
 
 
 def _duration(fields: Fields) -> float | None:

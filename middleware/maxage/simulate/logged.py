@@ -106,5 +106,5 @@ def clf_seconds(text: str) -> float:
         day, month, year = int(text[:2]), _MONTHS[text[3:6]], int(text[7:11])
         iso = f"{year:04}-{month:02}-{day:02}T{text[12:20]}{text[21:] or '+0000'}"
         return datetime.fromisoformat(iso).timestamp()
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         raise MalformedLineError("no time") from None
