@@ -79,6 +79,16 @@ def by_method_of_an_object(app: FastAPI) -> None:
         STORE.put(1)
 
 
+def get_store() -> Store:
+    return STORE
+
+
+def by_an_object_that_a_dependency_gives(app: FastAPI) -> None:
+    @app.get("/a")
+    def a(store: Annotated[Store, Depends(get_store)]) -> None:
+        store.put(1)
+
+
 def by_state_of_the_application(app: FastAPI) -> None:
     @app.get("/a")
     def a(request: Request) -> None:
@@ -141,6 +151,7 @@ def inner_layers(app: FastAPI) -> None:
         ("MX201", by_query),
         ("MX201", by_statement),
         ("MX201", by_method_of_an_object),
+        ("MX201", by_an_object_that_a_dependency_gives),
         ("MX201", by_state_of_the_application),
         ("MX201", by_a_dependency),
         ("MX202", invalidates_nothing),
@@ -304,3 +315,24 @@ def test_a_rule_tells_of_a_mounted_application() -> None:
         settings = CacheSettings(redis_url="memory://")
         app.add_middleware(CacheMiddleware, settings=settings, rules=rules)
         assert [one.code for one in lint(app)] == codes
+
+
+class Lazy:
+    """Raises without its context, as proxies of frameworks do."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError("no context")
+
+
+LAZY = Lazy()
+
+
+def test_a_lazy_object_stops_nothing() -> None:
+    app = FastAPI()
+
+    @app.get("/now")
+    def now() -> Any:
+        LAZY.value += 1
+        return LAZY.items[0]
+
+    assert [one.code for one in lint(app)] == ["MX601"]

@@ -29,13 +29,15 @@ def test_no_moment(path: str) -> None:
     assert moment_word(path) == ""
 
 
-@pytest.mark.parametrize("path", ["/me", "/users/me", "/users/me/items", "/cart", "/current_user"])
+@pytest.mark.parametrize(
+    "path", ["/me", "/users/me", "/me/{year}", "/cart", "/cart/items", "/current_user"]
+)
 def test_a_users_own(path: str) -> None:
     assert personal_word(path)
 
 
 @pytest.mark.parametrize(
-    "path", ["/users/{id}/cart", "/carts/{id}", "/{me}", "/media", "/profiles"]
+    "path", ["/users/{id}/cart", "/carts/{id}", "/{me}", "/media", "/cart/{id}", "/"]
 )
 def test_no_users_own(path: str) -> None:
     """A parameter in front names the owner, whose writes purge it."""

@@ -17,6 +17,7 @@ from maxage.lint.code.function import Function, function_of, own_packages
 from maxage.lint.code.places import Place
 from maxage.lint.code.reached import reached
 from maxage.lint.code.scope import Scope
+from maxage.lint.code.values import known
 from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
 from maxage.lint.ignored import ignored_codes
@@ -124,11 +125,11 @@ class Application:
         routes = targets.routes.table(scope_of("GET", "/")).routes
         self.routes: Final = routes
         own_packages.set(frozenset(map(_package, routes)) - _FRAMEWORKS)
-        known = [one for one in routes if not one.opaque and not one.is_documentation]
-        self.reads: Final = list(_reads(targets, known))
+        readable = [one for one in routes if not one.opaque and not one.is_documentation]
+        self.reads: Final = list(_reads(targets, readable))
         self.writes: Final = [
             Route(one, method, sample_terms(targets, one, method))
-            for one in known
+            for one in readable
             if one.methods is not None
             for method in unsafe_methods(one)[:1]
         ]
@@ -177,7 +178,7 @@ _FRAMEWORKS: Final = frozenset({"fastapi", "starlette", "maxage", "builtins", ""
 
 def _imported(module: ModuleType) -> Iterator[str]:
     """Yield the names of the modules that a module imports, or imports something of."""
-    for value in list(vars(module).values()):
+    for value in [known(each).thing for each in list(vars(module).values())]:
         name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
         if isinstance(name, str):
             yield name
@@ -187,8 +188,8 @@ def _package(route: RouteInfo) -> str:
     return str(getattr(route.endpoint, "__module__", None) or "").partition(".")[0]
 
 
-def _reads(targets: Targets, known: list[RouteInfo]) -> Iterator[Route]:
-    for one in known:
+def _reads(targets: Targets, routes: list[RouteInfo]) -> Iterator[Route]:
+    for one in routes:
         if one.accepts("GET"):
             target = sample_target(targets, one)
             # An earlier route may take all requests for this one.

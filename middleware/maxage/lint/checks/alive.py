@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Final
 
 from maxage.lint.application import Application, Route
@@ -28,6 +29,7 @@ _FROM_ELSEWHERE: Final = frozenset({
     "weather",
 })  # fmt: skip
 """Words for what another system changes, where no write of this application reaches the read."""
+_OF_THE_USER: Final = frozenset({"me", "my", "mine", "myself", "self"})
 _PERSONAL: Final = frozenset({
     "me", "my", "mine", "myself", "self", "cart", "basket", "wishlist", "checkout", "inbox",
     "notifications", "unread", "profile", "account", "whoami", "session", "userinfo", "favorites",
@@ -85,10 +87,13 @@ def moment_word(template: str) -> str:
 
 def personal_word(template: str) -> str:
     """Return the segment of a path that names one user's own thing; empty: none does."""
-    for segment in split(template):
+    segments = split(template)
+    for segment, after in zip_longest(segments, segments[1:], fillvalue=""):
+        word = segment.lower().replace("_", "-")
         if is_parameter(segment):
             return ""
-        if segment.lower().replace("_", "-") in _PERSONAL:
+        # A parameter behind it may name the owner: `/cart/{cart_id}`.
+        if word in _PERSONAL and (word in _OF_THE_USER or not is_parameter(after)):
             return segment
     return ""
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from maxage.lint.application import Application
+from maxage.lint.code.values import known
 from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
 from maxage.lint.samples import samples
@@ -69,7 +70,7 @@ def _typed_caches(app: Application) -> Iterator[tuple[str, RedisCache[Any]]]:
     for route in (*app.reads, *app.writes):
         places += [(one.function.call.__module__, one.function.names) for one in route.all_scopes]
     for module, names in places:
-        for name, value in list(names.items()):
+        for name, value in [(name, known(each).thing) for name, each in list(names.items())]:
             if isinstance(value, RedisCache):
                 yield f"{module}.{name}", value  # pyright: ignore[reportUnknownMemberType] -- of any type
 

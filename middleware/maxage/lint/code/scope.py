@@ -15,6 +15,7 @@ from maxage.lint.code.values import (
     attribute,
     instance_of,
     is_shared,
+    known,
     plain_class,
     returned,
 )
@@ -102,9 +103,9 @@ class Scope:
     def _named(self, name: str) -> Value:
         if name in self._names:
             return self._names[name]
-        known: Mapping[str, Any] = self.function.names
-        names = known if name in known else _BUILTINS
-        return Value("object", names[name]) if name in names else UNKNOWN
+        own: Mapping[str, Any] = self.function.names
+        names = own if name in own else _BUILTINS
+        return known(names[name]) if name in names else UNKNOWN
 
     def _returned(self, called: ast.expr) -> Value:
         if isinstance(called, ast.Attribute) and called.attr in _GIVES_PARTS:
@@ -129,13 +130,12 @@ class Scope:
             return Value("instance", owner) if is_class else Value("object", owner)
         annotated = self.function.annotation(name)
         kind = plain_class(annotated)
-        if kind is not None:
-            return instance_of(kind)
+        declared = UNKNOWN if kind is None else instance_of(kind)
         for marker in (*get_args(annotated)[1:], _default(self.function, name)):
             given = returned(Value("object", getattr(marker, "dependency", None)))
-            if given.kind == "instance":
+            if given.kind == "object" or (given.kind == "instance" and kind is None):
                 return given
-        return UNKNOWN
+        return declared
 
 
 def _default(function: Function, name: str) -> Any:

@@ -1,5 +1,6 @@
 """Values: what an expression stands for, as far as the source tells."""
 
+import ast
 import inspect
 import sqlite3
 from collections.abc import Collection
@@ -35,6 +36,17 @@ _NO_CLASSES: Final = frozenset({"builtins", "collections.abc", "types", "typing"
 def instance_of(kind: type[Any]) -> Value:
     """Return an object of a class; a request is one of its own kind."""
     return Value("request") if issubclass(kind, HTTPConnection) else Value("instance", kind)
+
+
+def known(thing: Any) -> Value:
+    """Return an object of the module; a proxy that raises without its context is not known."""
+    try:
+        isinstance(thing, Collection)
+        for name in ("__dict__", "__module__", "__name__", "__globals__", "dependency"):
+            getattr(thing, name, None)
+    except Exception:  # noqa: BLE001 - code of the application
+        return UNKNOWN
+    return Value("object", thing)
 
 
 def plain_class(annotation: Any) -> type[Any] | None:
@@ -85,11 +97,11 @@ def attribute(of: Value, name: str) -> Value:
     if of.kind == "object" and isinstance(of.thing, (ModuleType, type)):
         # A lazy module may raise anything.
         try:
-            return Value("object", getattr(of.thing, name))
+            return known(getattr(of.thing, name))
         except Exception:  # noqa: BLE001 - code of the application
             return UNKNOWN
     if of.kind == "object" and name in getattr(of.thing, "__dict__", {}):
-        return Value("object", of.thing.__dict__[name])
+        return known(of.thing.__dict__[name])
     return _declared(of, name) if of.kind in {"object", "instance"} else UNKNOWN
 
 
@@ -116,6 +128,9 @@ def returned(called: Value) -> Value:
         return instance_of(thing)
     if not inspect.isfunction(thing):
         return UNKNOWN
+    given = _object_of_module(thing)
+    if given.kind == "object":
+        return given
     annotation: Any = getattr(thing, "__annotations__", {}).get("return")
     if isinstance(annotation, str):
         function = function_of(thing)
@@ -125,6 +140,20 @@ def returned(called: Value) -> Value:
     yields = arguments and "Generator" in str(get_origin(annotation))
     kind = plain_class(arguments[0] if yields else annotation)
     return UNKNOWN if kind is None else instance_of(kind)
+
+
+def _object_of_module(call: Any) -> Value:
+    """Return the object of its module that a function gives each time."""
+    function = function_of(call)
+    for node in function.walk() if function is not None else ():
+        match node:
+            case ast.Return(value=ast.Name(id=name)) | ast.Yield(value=ast.Name(id=name)):
+                is_global = function is not None and name in call.__globals__
+                if is_global and name not in call.__code__.co_varnames:
+                    return known(call.__globals__[name])
+            case _:
+                pass
+    return UNKNOWN
 
 
 def called_function(value: Value) -> tuple[Function, dict[str, Value]] | None:
