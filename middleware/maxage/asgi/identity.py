@@ -56,7 +56,9 @@ class Identification:
             before: what `identity_slots` gave before the application was called.
         """
         added = identity_slots(scope) - before
-        return not self._authorization_only and not reads_cookies_alone(scope, added)
+        if not added or self._authorization_only:
+            return False
+        return not reads_cookies_alone(scope, added)
 
     def may_be_in(self, headers: Headers, varied: tuple[bytes, ...]) -> bool:
         """Return whether a field that the response does not vary by may name a user."""

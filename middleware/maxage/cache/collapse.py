@@ -74,7 +74,9 @@ class Flights(Generic[Result]):
 
     def lead(self, key: bytes, tokens: Mapping[str, bytes | None]) -> Flight[Result]:
         """Begin a fill. `finish` must follow."""
-        flight = self._by_key[key] = Flight[Result](key, tokens)
+        # `Flight[Result](...)` would raise and catch an error, for want of a `__dict__`.
+        flight: Flight[Result] = Flight(key, tokens)
+        self._by_key[key] = flight
         return flight
 
     def finish(self, flight: Flight[Result] | None, result: Result | None = None) -> None:

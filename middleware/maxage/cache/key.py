@@ -33,6 +33,7 @@ _PLAIN_FORWARDED = re.compile(_PAIR + rb"(?:[;,]" + _PAIR + rb")*")
 _FORWARDED_CLIENT = re.compile(rb"(?i)(?:^|(?<=[;,]))[ \t]*(?:for|by)=(?:\"[^\"]*\"|[^\s;,\"]*)")
 
 
+@lru_cache(maxsize=256)
 def host_name(host: bytes) -> str:
     """Return the host without its port, as Starlette's Host routes compare it."""
     return host.decode("latin-1").split(":")[0]

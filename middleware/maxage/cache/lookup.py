@@ -76,6 +76,9 @@ class Lookup:
         pending = pending_writes.find(key)
         reply = await self._read((key,), groups, wanted)
         if pending is None and pending_writes.find(key) is None:
+            if reply.values[0] is None:
+                tokens = dict(zip(groups, reply.tokens, strict=True))
+                return LookupResult(key=key, entry=None, tokens=tokens)
             result = reply.result or self._result_of_same(key, groups, reply)
             return result or await self._shared_result(reply, groups, target, key, headers)
         value = pending_writes.value(key, reply.values[0], pending)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import socket
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ _LOOPBACK: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: bytes) -> bool:
     """Return whether a Host names the machine that it is asked on."""
     return _LOOPBACK.fullmatch(host) is not None

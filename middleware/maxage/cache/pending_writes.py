@@ -153,7 +153,9 @@ class PendingWrites:
         All entries of one turn of the event loop are written together.
         """
         loop = asyncio.get_running_loop()
-        turn = self._turns.setdefault(loop, [])
+        turn = self._turns.get(loop)
+        if turn is None:
+            turn = self._turns[loop] = []
         turn.append((entry, fill, claim))
         if len(turn) == 1:
             # Only now: there are event loops whose tasks begin at once.

@@ -55,18 +55,13 @@ async def admit(reading: ReadResponder) -> Bypass | None:
 
 def _is_long(reading: ReadResponder) -> bool:
     """Return whether the parts of the URL's key are longer than `CACHE_MAX_KEY_BYTES`."""
-    limit, scope, headers = (
-        reading.service.settings.cache_max_key_bytes,
-        reading.scope,
-        reading.headers,
-    )
+    scope, headers = reading.scope, reading.headers
+    limit = reading.service.settings.cache_max_key_bytes
     path, query = scope.get("raw_path") or b"", scope.get("query_string", b"")
-    if len(path) + len(query) > limit:
-        return True
-    values = headers.get_all(b"host")
+    size = sum(map(len, headers.get_all(b"host")))
     if headers.has_any(FORWARDED_HEADERS):
-        values += tuple(value for name in FORWARDED_HEADERS for value in headers.get_all(name))
-    return sum(map(len, values)) > limit
+        size += sum(len(v) for name in FORWARDED_HEADERS for v in headers.get_all(name))
+    return size > limit or len(path) + len(query) > limit
 
 
 def _reason_to_bypass(reading: ReadResponder) -> Bypass | None:

@@ -36,7 +36,7 @@ class Headers:
     def _by_name(self) -> dict[bytes, tuple[bytes, ...]]:
         index = self._index
         if index is None:
-            index = dict[bytes, tuple[bytes, ...]]()
+            index = {}
             for name, value in self.raw:
                 lower = name.lower()
                 index[lower] = (*index[lower], value) if lower in index else (value,)
