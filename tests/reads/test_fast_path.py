@@ -15,9 +15,10 @@ from starlette.routing import Route
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from maxage.clock import Clock
 from maxage.redis_store.near.s3_fifo import Copies
+from maxage.rfc9111.message import Headers
 from maxage.store.entry import Entry
 from maxage.store.prepared import Owner, PreparedResponse
-from tests.support.asgi import Receive, Scope, Send, call
+from tests.support.asgi import Receive, Scope, Send, call, http_scope
 from tests.support.caching import background_done, cache_of, piece, start
 from tests.support.clock import ManualClock
 
@@ -402,6 +403,37 @@ async def test_a_copy_makes_no_other_request_known(other: dict[str, Any]) -> Non
     request = {"target": b"/many/1", "method": "GET"} | other
     await call(middleware, request.pop("method"), **request)
     assert counting.hits == 0
+
+
+@pytest.mark.parametrize("store", [FarStore, MemoryStore, CopyingStore])
+async def test_conditions_that_clients_make_up_are_not_all_remembered(
+    store: type[MemoryStore],
+) -> None:
+    """A stored response is prepared in few forms at the same time, however it is found."""
+    clock = ManualClock()
+    middleware = cache_of(App(), clock, store=store_of(store, clock))
+    cache, fast_path = middleware.cache, middleware.fast_path
+    assert cache is not None
+    assert fast_path is not None
+    await call(middleware, path="/plain")
+    await background_done(middleware)
+    scope = http_scope(path="/plain")
+    target = middleware.targets.find(scope, Headers(scope["headers"]))
+    found = await cache.lookup(target, target.plain_key, Headers(scope["headers"]))
+    for number in range(50):
+        condition = b'"%d"' % number
+        lines = [*scope["headers"], (b"if-none-match", condition)]
+        asking = {**scope, "headers": lines}
+        fast_path.learn(asking, target)
+        known = fast_path.known(asking)
+        assert known is not None
+        assert known.form == ("GET", condition)
+        assert fast_path.prepared(known, found, Headers(lines)) is not None
+        fast_path.near(known, lines)
+    assert len(found.prepared) <= 4
+    near = cache.store.near
+    copy = None if near is None else near.find(target.plain_key)
+    assert copy is None or len(copy.prepared or ()) <= 4
 
 
 class SlowStore(FarStore):

@@ -27,7 +27,7 @@ from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.routing.route_table import Routed
 from maxage.store.lookup_result import LookupResult
-from maxage.store.prepared import PreparedResponse
+from maxage.store.prepared import MOST_FORMS, PreparedResponse
 
 LOOK_SECONDS: Final = 1.0
 """Between two looks whether the application has other routes."""
@@ -240,9 +240,10 @@ class FastPath:
         if copy is None:
             return None
         now = self.cache.clock()
-        prepared = copy.prepared.get(known.form) if copy.prepared is not None else None
-        if prepared is not None and prepared.suits(known.route, now):
-            return prepared
+        if copy.prepared is not None:
+            prepared = copy.prepared.get(known.form)
+            if prepared is not None and prepared.suits(known.route, now):
+                return prepared
         headers = Headers.of(tuple(map(pair, lines)))
         if target is None:
             found = result_of_own_copy(near, copy, known.key)
@@ -279,7 +280,9 @@ class FastPath:
             return prepared
         prepared = self._prepare(known, found, headers, now)
         if prepared is not None:
-            # The forms of one result are few: the requests of one turn share it.
+            # A result may be shared for long, and clients make up conditions.
+            if len(found.prepared) >= MOST_FORMS:
+                found.prepared.clear()
             found.prepared[known.form] = prepared
         return prepared
 

@@ -21,15 +21,13 @@ from maxage.store.entry import Entry, VariantIndex
 from maxage.store.fork_safe import fork_safe_lock
 from maxage.store.memory_tokens import OVERHEAD, MemoryTokens
 from maxage.store.near_copy import Copy, KeptEntry
-from maxage.store.prepared import Form, Owner, PreparedResponse
+from maxage.store.prepared import MOST_FORMS, Form, Owner, PreparedResponse
 from maxage.store.wanted_claim import WantedClaim
 
 _PART: Final = 50
 """Bytes of each part of a variant index, or of a list, besides its characters."""
 _CHECKED_SECONDS: Final = 1.0
 """Seconds for which a copy's tokens are not moved to the most recently used ones again."""
-_MOST_FORMS: Final = 4
-"""Forms of one copy that are prepared at the same time: GET, HEAD and 304."""
 _KNOWN: Final = 2048
 """Requests that are remembered, in addition to one for each value."""
 
@@ -225,7 +223,7 @@ class MemoryStore(TokenAuthority):
         """Keep a response that was prepared from a copy, for the next request of that form."""
         with self._lock:
             if copy.kept:
-                if copy.prepared is None or len(copy.prepared) >= _MOST_FORMS:
+                if copy.prepared is None or len(copy.prepared) >= MOST_FORMS:
                     copy.prepared = {}
                 copy.prepared[form] = prepared
 

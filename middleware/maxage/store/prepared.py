@@ -9,6 +9,9 @@ from maxage.rfc9111.message import HeaderList
 Form = tuple[str, bytes | None]
 """Method and If-None-Match: they tell apart the responses that one stored response gives."""
 
+MOST_FORMS: Final = 4
+"""Forms of one stored response that are prepared at the same time: GET, HEAD and 304."""
+
 Confirm = Callable[[], Awaitable[bool]]
 """Asks whether a copy may answer: all purges before this call have reached it."""
 

@@ -19,7 +19,7 @@ from maxage.redis_store.near.ghosts import Ghosts
 from maxage.redis_store.near.kinds import Kinds
 from maxage.store.entry import Entry
 from maxage.store.fork_safe import fork_safe_lock
-from maxage.store.prepared import Form, Owner, PreparedResponse
+from maxage.store.prepared import MOST_FORMS, Form, Owner, PreparedResponse
 
 _SMALL_PART: Final = 10
 """The small queue may take one part in so many of all bytes."""
@@ -32,8 +32,6 @@ _MARKS: Final = 512
 _PREPARED: Final = 64
 """Copies that have prepared responses at the same time, in addition to one in `_PREPARED_PART`."""
 _PREPARED_PART: Final = 64
-_MOST_FORMS: Final = 4
-"""Forms of one copy that are prepared at the same time: GET, HEAD and 304."""
 _HEX_DIGITS: Final = 40
 """Of the digest in a key."""
 _QUEUED_BYTES: Final = 90
@@ -138,7 +136,7 @@ class Copies:
         with self._lock:
             if not copy.kept:
                 return
-            if copy.prepared is None or len(copy.prepared) >= _MOST_FORMS:
+            if copy.prepared is None or len(copy.prepared) >= MOST_FORMS:
                 copy.prepared = {}
             copy.prepared[form] = prepared
             if copy not in self._prepared:
