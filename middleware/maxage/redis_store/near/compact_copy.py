@@ -25,7 +25,9 @@ _OWN_FIELDS: Final = frozenset({
 _JOINED: Final = 4096
 """Up to how many bytes a body lies in one piece with the own parts. It is copied when a response is
 prepared, which takes less time than all else about it."""
-_COPY_BYTES: Final = 360
+_LENGTH_BYTES: Final = 4
+"""Bytes of the length of the own parts."""
+_COPY_BYTES: Final = 345
 """Bytes of a copy besides its body and its own parts: the objects, its key, and the places of both
 in the table and in the queue."""
 _PREPARED_BYTES: Final = 1300
@@ -91,15 +93,15 @@ class CompactCopy:
     """
 
     __slots__ = (
-        "_large", "_own_length", "_piece", "ends", "in_main", "is_current", "kind", "owner",
-        "prepared", "uses",
+        "_parts", "ends", "in_main", "is_current", "kind", "owner", "prepared", "uses",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, own: bytes, body: bytes, *, ends: float) -> None:
         self.kind: Final = kind
-        self._own_length: Final = len(own)
-        self._large: Final = body if len(body) > _JOINED else None
-        self._piece: Final = own if len(body) > _JOINED else own + body
+        self._parts: Final = (
+            (own, body) if len(body) > _JOINED else len(own).to_bytes(_LENGTH_BYTES) + own + body
+        )
+        """The own parts and a large body, or the length of the own parts, these, and a body."""
         self.ends: Final = ends
         self.uses = 0
         self.in_main = False
@@ -117,24 +119,34 @@ class CompactCopy:
     @property
     def size(self) -> int:
         """The bytes that it takes, rather too many than too few."""
-        return len(self._piece) + len(self._large or b"") + _COPY_BYTES
+        parts = self._parts
+        if isinstance(parts, bytes):
+            return len(parts) + _COPY_BYTES
+        return sum(map(getsizeof, parts)) + getsizeof(parts) + _COPY_BYTES
 
     @property
     def prepared_size(self) -> int:
-        """The bytes that responses prepared from it take."""
-        return _PREPARED_BYTES + len(self._piece)
+        """The bytes that responses prepared from it take; a large body is not copied."""
+        return _PREPARED_BYTES + (len(self._parts) if isinstance(self._parts, bytes) else 0)
 
     @property
     def own_tokens(self) -> Tokens:
         """The tokens that it shares with few copies or none."""
-        return self._own().tokens
+        return _decode(self._split()[0]).tokens
 
-    def _own(self) -> _Own:
-        return _decode(memoryview(self._piece)[: self._own_length])
+    def _split(self) -> tuple[memoryview | bytes, bytes]:
+        """Return the own parts and the body."""
+        parts = self._parts
+        if isinstance(parts, tuple):
+            return parts
+        begins = _LENGTH_BYTES + int.from_bytes(parts[:_LENGTH_BYTES])
+        return memoryview(parts)[_LENGTH_BYTES:begins], parts[begins:]
 
     def entry(self, key: bytes) -> Entry:
         """Return the stored response with its tokens; `key` is the one that it was found by."""
-        kind, own = self.kind, self._own()
+        kind = self.kind
+        packed, body = self._split()
+        own = _decode(packed)
         raw = kind.stored.headers.raw
         if kind.places:
             lines = list(raw)
@@ -144,7 +156,7 @@ class CompactCopy:
         stored = replace(
             kind.stored,
             headers=Headers.of(raw),
-            body=self._piece[self._own_length :] if self._large is None else self._large,
+            body=body,
             request_time=own.request_time,
             response_time=own.response_time,
             corrected_initial_age=own.corrected_initial_age,

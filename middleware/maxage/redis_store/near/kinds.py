@@ -20,6 +20,8 @@ they hold values that differ from response to response."""
 _COPIES_OF_A_KIND: Final = 8
 _PARTS_OF_A_SECOND: Final = 128
 _MOST_ENDS: Final = 64
+_TWO_DIGITS: Final = 2**60 - 1
+"""The largest integer that Python keeps in two digits."""
 _PLACE_BYTES: Final = 110
 """Bytes of a token that is a copy's own, besides its name and value."""
 
@@ -62,7 +64,7 @@ class Kinds:
         kind = self._kinds.get(common) or self._new(common)
         kind.users += 1
         self._copies += 1
-        for name in map(hash, self.names(own)):
+        for name in map(_name, self.names(own)):
             keys = self._keys_of(name)
             self._keys[name] = (*keys, key) if keys else key
         return CompactCopy(kind, parts, entry.stored.body, ends=self._shared(ends))
@@ -76,7 +78,7 @@ class Kinds:
 
     def leave(self, copy: CompactCopy, key: bytes) -> None:
         """Forget a copy that was kept under a key."""
-        for name in map(hash, self.names(copy.own_tokens)):
+        for name in map(_name, self.names(copy.own_tokens)):
             keys = [other for other in self._keys_of(name) if other != key]
             if keys:
                 self._keys[name] = tuple(keys) if len(keys) > 1 else keys[0]
@@ -94,7 +96,7 @@ class Kinds:
 
     def purge(self, token: bytes) -> Iterable[bytes]:
         """End the kinds that share a token, by its key; return the keys of its other copies."""
-        name = hash(token)
+        name = _name(token)
         for kind in tuple(self._by_token.get(name, ())):
             self.outdated += kind.users
             self._end(kind)
@@ -109,7 +111,7 @@ class Kinds:
         self._copies = self._bytes = self.outdated = 0
 
     def _is_own(self, group: str) -> bool:
-        name = hash(self._token_key(group))
+        name = _name(self._token_key(group))
         return name not in self._by_token and len(self._keys_of(name)) < _MOST_OWN
 
     def _keys_of(self, name: int) -> tuple[bytes, ...]:
@@ -120,7 +122,7 @@ class Kinds:
     def _new(self, common: KindKey) -> Kind:
         kind = self._kinds[common] = Kind(*common)
         self._bytes += kind.size
-        for name in map(hash, self.names(kind.tokens)):
+        for name in map(_name, self.names(kind.tokens)):
             self._by_token.setdefault(name, set()).add(kind)
         return kind
 
@@ -128,8 +130,13 @@ class Kinds:
         """Let no copy of a kind be used, and none be added."""
         kind.kept = False
         del self._kinds[kind.stored, kind.places, kind.tokens]
-        for name in map(hash, self.names(kind.tokens)):
+        for name in map(_name, self.names(kind.tokens)):
             kinds = self._by_token[name]
             kinds.discard(kind)
             if not kinds:
                 del self._by_token[name]
+
+
+def _name(token_key: bytes) -> int:
+    """Return a hash that takes few bytes. Tokens that share one are purged together."""
+    return hash(token_key) & _TWO_DIGITS
