@@ -1,5 +1,6 @@
 """An audit finds each input of a stored answer that is not in its key, and the line that read."""
 
+import copy
 import logging
 import re
 from collections.abc import Callable
@@ -83,6 +84,22 @@ async def test_a_header_is_found_by_its_name(
 ) -> None:
     """A header that was asked for and absent is an input too."""
     report = await audited(handler, headers=headers)
+    assert inputs(report) == ["header:x-beta"]
+
+
+async def test_a_name_stays_what_it_is() -> None:
+    """Equal to bytes alone, in sets and dictionaries, and in a copy of the scope."""
+
+    def handler(request: Request) -> Any:
+        copied = copy.deepcopy(request.scope["headers"])
+        names = [name for name, _ in copied]
+        assert names[0] == b"host"
+        assert names[0] != "host"
+        assert names[-1] != "x-beta"
+        assert names[-1] in {b"x-beta", b"x-gamma"}
+        return {b"x-beta": 1}[names[-1]]
+
+    report = await audited(handler, headers={"x-beta": "1"})
     assert inputs(report) == ["header:x-beta"]
 
 

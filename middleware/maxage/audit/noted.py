@@ -43,9 +43,10 @@ class NotedName(bytes):
         return made
 
     def __eq__(self, other: object) -> bool:
+        if not isinstance(other, bytes):
+            return NotImplemented
         is_equal = bytes.__eq__(self, other)
-        notes_it = (self.is_first or is_equal) and not isinstance(other, NotedName)
-        if notes_it and isinstance(other, bytes):
+        if (self.is_first or is_equal) and not isinstance(other, NotedName):
             self.notes.note(f"header:{other.lower().decode('latin-1')}")
         return is_equal
 

@@ -43,6 +43,10 @@ class Notes:
         """Whether `vary_by` runs, and not the application yet."""
         self.is_silent = False
 
+    def __deepcopy__(self, _: object) -> "Notes":
+        """Return itself: a copy of a scope has the same notes."""
+        return self
+
     def note(self, name: str) -> None:
         """Note the input if it is the application's code that reads it."""
         if (chain := self._chain(name)) is not None:
