@@ -3,11 +3,13 @@
 import itertools
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 import sqlalchemy
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, ConfigDict, field_validator
 from sqlalchemy.orm import Session
@@ -204,6 +206,20 @@ def forbidden_by_a_dependency(app: FastAPI) -> None:
         return str(request.client)
 
 
+def makes_the_file_that_it_sends(app: FastAPI) -> None:
+    @app.get("/export")
+    def export() -> FileResponse:
+        Path("export.csv").write_text("1;2")
+        return FileResponse("export.csv")
+
+
+def notes_its_listeners(app: FastAPI) -> None:
+    @app.get("/events")
+    def events() -> StreamingResponse:
+        SEEN["listeners"] = 1
+        return StreamingResponse(iter(()), media_type="text/event-stream")
+
+
 def shared_by_its_answer(app: FastAPI) -> None:
     @app.get("/a", dependencies=[Depends(APIKeyHeader(name="x-key"))])
     def a(response: Response) -> None:
@@ -236,7 +252,8 @@ def early_commit(app: FastAPI) -> None:
     "routes",
     [
         read_only_call, fills_once, form, local_objects, forbidden_by_a_dependency,
-        shared_by_its_answer, text_that_says_private, tag_of_a_response, early_commit,
+        makes_the_file_that_it_sends, notes_its_listeners, shared_by_its_answer,
+        text_that_says_private, tag_of_a_response, early_commit,
     ],
 )  # fmt: skip
 def test_no_fault(routes: Callable[[FastAPI], None]) -> None:

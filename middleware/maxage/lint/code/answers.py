@@ -23,6 +23,8 @@ class Answers(NamedTuple):
 
     forbidden: bool
     """Whether they are never stored: `no-store`, a cookie, an event stream, or a redirect."""
+    streams: bool
+    """Whether they are event streams."""
     lifetime: bool
     """Whether they state a lifetime themselves."""
     shared: bool
@@ -39,11 +41,13 @@ def answers(endpoint: Iterable[Scope], dependencies: Iterable[Scope] = ()) -> An
     parts = [node for scope in seen for node in scope.walk()]
     calls = {name_of(node.func) for node in parts if isinstance(node, ast.Call)}
     texts = [str(node.value) for node in parts if isinstance(node, ast.Constant)]
+    streams = any(map(_STREAMS.search, [*texts, *calls]))
     return Answers(
-        forbidden=any(map(_FORBIDS.search, controls))
-        or any(map(_STREAMS.search, [*texts, *calls]))
+        forbidden=streams
+        or any(map(_FORBIDS.search, controls))
         or "set_cookie" in calls
         or any(map(_only_redirects, own[:1])),
+        streams=streams,
         lifetime=bool(controls),
         shared=any(map(_SHARES.search, controls)),
         varied=_varied(seen),

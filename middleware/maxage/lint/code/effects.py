@@ -92,11 +92,11 @@ def _purges(scope: Scope, call: ast.Call) -> bool:
 def _changes(scope: Scope, node: ast.AST) -> bool:
     match node:
         case ast.Call(func=ast.Attribute(value=of, attr=name)):
-            return _writes_to_database(scope, node, of, name) or _writes_file(node, of, name)
+            return _writes_to_database(scope, node, of, name) or _writes_file(scope, node, of, name)
         case ast.Call(func=ast.Name(id="insert" | "update" | "delete") as called):
             return is_from(scope.value(called), "sqlalchemy", "sqlmodel")
         case ast.Call(func=ast.Name(id="open")):
-            return _opens_for_writing(node)
+            return _opens_for_writing(scope, node)
         case _:
             return False
 
@@ -148,14 +148,21 @@ def _is_query(of: ast.expr) -> bool:
     return False
 
 
-def _writes_file(call: ast.Call, of: ast.expr, name: str) -> bool:
+def _writes_file(scope: Scope, call: ast.Call, of: ast.expr, name: str) -> bool:
     if name == "open":
-        return _opens_for_writing(call)
+        return _opens_for_writing(scope, call)
     is_write = name in _FILE_WRITES or (name == "remove" and name_of(of) == "os")
-    return is_write and not _HARMLESS.search(ast.unparse(call))
+    return is_write and not _sends_file(scope) and not _HARMLESS.search(ast.unparse(call))
 
 
-def _opens_for_writing(call: ast.Call) -> bool:
+def _sends_file(scope: Scope) -> bool:
+    """Return whether a function makes a file for its answer."""
+    return any(
+        isinstance(node, ast.Call) and name_of(node.func) == "FileResponse" for node in scope.walk()
+    )
+
+
+def _opens_for_writing(scope: Scope, call: ast.Call) -> bool:
     modes = [*call.args[:2], *(key.value for key in call.keywords if key.arg == "mode")]
     writes = any(
         isinstance(mode, ast.Constant)
@@ -163,7 +170,7 @@ def _opens_for_writing(call: ast.Call) -> bool:
         and re.fullmatch(r"(?=.*[wax+])[rwaxbt+]{1,3}", mode.value)
         for mode in modes
     )
-    return writes and not _HARMLESS.search(ast.unparse(call))
+    return writes and not _sends_file(scope) and not _HARMLESS.search(ast.unparse(call))
 
 
 def _is_shared_target(scope: Scope, target: ast.expr) -> bool:
