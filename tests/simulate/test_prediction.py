@@ -162,10 +162,10 @@ async def test_a_store_that_is_too_small_for_all(tmp_path: Path) -> None:
 def test_a_real_server_on_a_real_redis(
     tmp_path: Path, workers: Workers, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As fast as it answers, with a lifetime of half a second."""
+    """As fast as it answers, with a lifetime of a second."""
     monkeypatch.chdir(tmp_path)
     database = f"sqlite:///{tmp_path}/a.db"
-    told = {"REDIS_URL": redis_url, "CACHE_EXPIRATION": "0.5", "DATABASE_URL": database}
+    told = {"REDIS_URL": redis_url, "CACHE_EXPIRATION": "1", "DATABASE_URL": database}
     worker = workers.start("app.main:app", env=told)
     measured, begun = Measured(), time.monotonic()
     with httpx.Client(base_url=worker.url) as client:
@@ -176,10 +176,11 @@ def test_a_real_server_on_a_real_redis(
             status = answer.headers.get("cache-status", "").encode()
             size = len(answer.content)
             measured.note(asked, elapsed, status=answer.status_code, size=size, told=status)
-            if elapsed > 3:
+            # On a busy machine a few requests would be too few to compare shares of them.
+            if elapsed > 2.5 and measured.reads >= 300:
                 break
     assert measured.hit_rate > 0.05
-    settings = CacheSettings(redis_url="memory://", cache_expiration=0.5)
+    settings = CacheSettings(redis_url="memory://", cache_expiration=1)
     app = create_app(AppSettings(database_url=database), settings)
     outcome = predicted(measured.objects, tmp_path, app)
     assert abs(outcome.total.now.hit_rate - measured.hit_rate) < POINTS
