@@ -278,6 +278,20 @@ async def test_a_connection_of_the_driver_purges_all_tables_when_it_is_returned(
     assert not await shop.is_hit(path)
 
 
+async def test_a_connection_that_leaves_the_pool_keeps_its_transaction(shop: Shop) -> None:
+    """The pool puts another connection into its place, whose commits are its own."""
+    path = await stored_orders(shop)
+    with shop.engine.connect() as connection:
+        connection.execute(update(Order).values(total=1))
+        connection.detach()
+        with shop.engine.connect() as other:
+            other.execute(select(Customer.id)).all()
+            other.commit()
+        assert await shop.is_hit(path)
+        connection.commit()
+    assert not await shop.is_hit(path)
+
+
 async def test_a_commit_that_fails_purges_too(shop: Shop) -> None:
     """It may have reached the database before the connection broke."""
     path = await stored_orders(shop)
