@@ -21,7 +21,7 @@ from maxage.sqlalchemy.isolation import is_autocommit, shows_latest
 from maxage.sqlalchemy.reading import note_old_rows, note_read, note_rows
 from maxage.sqlalchemy.statement_groups import Groups, groups_of
 from maxage.sqlalchemy.statement_tables import record_tables
-from maxage.sqlalchemy.transaction import Transaction, forget_transaction, transaction_of
+from maxage.sqlalchemy.transaction import Transaction, transaction_of
 from maxage.sqlalchemy.transaction_ends import TransactionEnds
 
 _KEY: Final = "_maxage"
@@ -83,7 +83,6 @@ class _Hooks:
         event.listen(engine, "engine_connect", _adopted)
         event.listen(engine.pool, "checkout", _checked_out)
         event.listen(engine.pool, "checkin", self._checked_in)
-        event.listen(engine.pool, "detach", _detached)
         TransactionEnds(engine.dialect, database).wrap()
 
     def _begins(self, connection: Connection, _cursor: Any, sql: str, *rest: Any) -> None:
@@ -171,11 +170,6 @@ class _Hooks:
 def _checked_out(_dbapi_connection: Any, record: Any, _proxy: Any) -> None:
     info: MutableMapping[Any, Any] = record.info
     transaction_of(info).unseen_users += 1
-
-
-def _detached(_dbapi_connection: Any, record: Any) -> None:
-    """Leave the transaction to the connection that left the pool; its place gets another one."""
-    forget_transaction(record.info)
 
 
 def _adopted(connection: Connection, *_: Any) -> None:

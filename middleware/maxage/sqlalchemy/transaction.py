@@ -104,11 +104,6 @@ def transaction_of(info: MutableMapping[Any, Any]) -> Transaction:
     return found
 
 
-def forget_transaction(info: MutableMapping[Any, Any]) -> None:
-    """Let the next connection with this dictionary have a transaction of its own."""
-    info.pop(_KEY, None)
-
-
 def transaction_on(connection: Any) -> Transaction:
     """Return the transaction of a connection that a method of the dialect was given.
 
