@@ -249,7 +249,7 @@ class LeaseManager:
             logger.warning(
                 "%s: the cache is emptied, since a worker may owe purges; this ends when it is "
                 "back, or within a minute.",
-                "Redis lost the register of workers, and the process that knew them ended"
+                "Redis lost the register of workers, and the one that knew them is not back yet"
                 if lost is not None
                 else "A worker vanished without signing off"
                 if findings.purge
