@@ -61,7 +61,7 @@ class Lookup:
         read = self._read_guess if target.vary_names else self._read_key
         return read(target, key, headers, wanted)
 
-    def _read(
+    def _read_wanting(
         self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None
     ) -> Awaitable[StoreReply]:
         if wanted is None or any(map(self._pending_writes.find, keys)):
@@ -74,7 +74,10 @@ class Lookup:
         """Read the key of a URL that does not vary, as far as is known."""
         pending_writes, groups = self._pending_writes, target.all_groups
         pending = pending_writes.find(key)
-        reply = await self._read((key,), groups, wanted)
+        if wanted is None:
+            reply = await self._store.read((key,), groups)
+        else:
+            reply = await self._read_wanting((key,), groups, wanted)
         if pending is None and pending_writes.find(key) is None:
             if reply.values[0] is None:
                 tokens = dict(zip(groups, reply.tokens, strict=True))
@@ -92,7 +95,7 @@ class Lookup:
         pending_writes, groups = self._pending_writes, target.all_groups
         guess = selected_key(key, target, headers)
         pending = pending_writes.find(guess)
-        reply = await self._read((guess, key), groups, wanted)
+        reply = await self._read_wanting((guess, key), groups, wanted)
         value = pending_writes.value(guess, reply.values[0], pending)
         index = pending_writes.value(key, reply.values[1], None)
         tokens = dict(zip(groups, reply.tokens, strict=True))
