@@ -5,6 +5,7 @@ import tracemalloc
 import pytest
 
 from maxage import CacheSettings
+from maxage.cache.bounded_memo import BoundedMemo
 from maxage.cache.target import Target
 from maxage.cache.targets import Targets
 from maxage.rfc9111.message import Headers
@@ -80,3 +81,14 @@ def test_all_queries_of_a_path_share_what_it_said_of_them(queries: tuple[str, ..
     assert find(known, "", path="/y").search is not first.search
     asked = known.find(http_scope("QUERY", "/x", query="a=1"), HEADERS)
     assert asked.search is not first.search
+
+
+def test_a_key_that_is_remembered_again_takes_its_room_once() -> None:
+    """Else the memo forgets more and more, until it holds nothing."""
+    memo = BoundedMemo[int]()
+    for n in range(10):
+        assert memo.remember(("a",), n, most=3) == []
+    assert memo.remember(("b",), 0, most=3) == []
+    assert memo == {("a",): 9, ("b",): 0}
+    memo.remember(("c",), 0, most=3)
+    assert memo.remember(("d",), 0, most=3) == [(("a",), 9)]

@@ -27,8 +27,9 @@ class BoundedMemo(OrderedDict[Key, Value]):
             most: the sum of the keys' weights for which there is room.
         """
         forgotten: list[tuple[Key, Value]] = []
+        if key not in self:
+            self._total += _weight(key)
         self[key] = value
-        self._total += _weight(key)
         while self._total > most and self:
             oldest = self.popitem(last=False)
             self._total -= _weight(oldest[0])
