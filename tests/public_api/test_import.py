@@ -1,0 +1,75 @@
+"""`import maxage`: it brings nothing of an extra, and costs little over Starlette and redis-py."""
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BASE = "import redis, redis.asyncio, starlette.applications, pydantic_settings, msgspec"
+# As the child sees it, in seconds of its CPU: other processes hardly change its minimum.
+TIMED = f"""
+import time
+{BASE}
+before = time.process_time()
+import maxage
+print(time.process_time() - before)
+"""
+BLOCKED = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import maxage, maxage.redis, maxage.testing
+from maxage.lint import lint
+"""
+
+
+def child(code: str) -> str:
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def modules_of_extras() -> set[str]:
+    """The modules that an extra brings, and no requirement of the library itself."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core = {Requirement(text).name for text in project["dependencies"]} | {"maxage"}
+    lines = [text for extra in project["optional-dependencies"].values() for text in extra]
+    extras = {Requirement(text).name.lower() for text in lines} - core - {"typing-extensions"}
+    return {
+        module
+        for module, brought_by in packages_distributions().items()
+        if extras & {name.lower().replace("_", "-") for name in brought_by}
+    }
+
+
+def test_nothing_of_an_extra_is_needed() -> None:
+    """The library imports where no extra is installed."""
+    names = modules_of_extras()
+    assert {"fastapi", "jinja2", "prometheus_client", "sqlalchemy", "typer", "uvicorn"} <= names
+    child(BLOCKED.format(names=names))
+
+
+def test_nothing_of_an_extra_is_imported() -> None:
+    """An extra that is installed costs nothing until its package is imported.
+
+    redis-py imports OpenTelemetry by itself where it is installed.
+    """
+    code = f"{BASE}\nimport sys\nbefore = set(sys.modules)\nimport maxage\n"
+    loaded = child(code + "print(*(set(sys.modules) - before))").split()
+    assert "maxage.middleware" in loaded
+    assert {name.partition(".")[0] for name in loaded} & modules_of_extras() == set()
+
+
+def test_the_import_is_quick() -> None:
+    """At most 150 ms over what it needs on a quiet machine; twice that here, which may be busy."""
+    assert min(float(child(TIMED)) for _ in range(5)) < 0.300
