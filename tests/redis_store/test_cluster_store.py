@@ -15,6 +15,7 @@ from maxage.redis_store.servers.node import UNMET, Node
 from maxage.redis_store.servers.ping import ping_server
 from maxage.store.base import CLAIM_ENDED, StoreReply, StoreWrite
 from maxage.store.tokens import HIDDEN_HISTORY, NAMESPACE_GROUP, softened, token_key
+from maxage.store.wanted_claim import WantedClaim
 from tests.store.test_store_contract import eventually_read, fresh_settings, tokens_of
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, start_cluster
@@ -82,6 +83,23 @@ async def test_soft_purges_and_claims_lie_on_any_master(store: RedisStore) -> No
         assert await store.claim(key, b"other", keep_for=60) == b"mine"
         assert await store.write_all([StoreWrite([(b"%d" % number, b"v")], 60, {}, ended=key)])
         assert await store.claim(key, b"other", keep_for=60) == CLAIM_ENDED
+
+
+async def test_a_lookup_is_answered_though_a_full_master_refuses_its_claim(
+    store: RedisStore, shared_cluster: RedisCluster
+) -> None:
+    """A full server refuses writes, and still answers reads: a claim is a write."""
+    groups = [f"g:{number}" for number in range(9)]
+    expected = [token or b"" for token in (await store.read([], groups)).tokens]
+    try:
+        for master in shared_cluster.masters:
+            master.call("CONFIG", "SET", "maxmemory", "1")
+        wanted = WantedClaim(b"key", groups, b"ours", expected=expected)
+        assert (await store.read([b"key"], groups, wanted)).tokens == expected
+        assert wanted.present is None
+    finally:
+        for master in shared_cluster.masters:
+            master.call("CONFIG", "SET", "maxmemory", "0")
 
 
 async def test_each_token_names_the_history_of_its_own_master(

@@ -19,7 +19,7 @@ from maxage.redis_store.servers.commands import (
     creation,
 )
 from maxage.redis_store.servers.node import Node
-from maxage.redis_store.servers.packet import UNANSWERED, Check, Packet, Rounds
+from maxage.redis_store.servers.packet import UNANSWERED, Packet, Rounds
 from maxage.redis_store.servers.topology import Cluster
 from maxage.store.tokens import belongs
 
@@ -51,7 +51,7 @@ def reading(
     for claim in claims:
         commands += (claim_command(claim), ("GET", claim[0]))
     answers = yield from _asked(
-        cluster, [command[1] for command in commands], lambda i, _: commands[i], check=_check_gets
+        cluster, [command[1] for command in commands], lambda i, _: commands[i], reads=len(reads)
     )
     found = [(history, _string(answer)) for history, answer in answers[: len(reads)]]
     values = [value for _, value in found[: len(keys)]]
@@ -101,13 +101,21 @@ def creating(
 
 
 def _asked(
-    cluster: Cluster, keys: Sequence[bytes], plan: Plan, *, check: Check | None = None
+    cluster: Cluster, keys: Sequence[bytes], plan: Plan, *, reads: int = 0
 ) -> Rounds[_Answers]:
-    """Ask the master of each key, and once more the server that a redirection names."""
+    """Ask the master of each key, and once more the server that a redirection names.
+
+    Args:
+        cluster: the masters.
+        keys: of the commands.
+        plan: gives the command for each position.
+        reads: how many commands at the beginning are GETs whose answers tell a broken server. A
+            full one refuses the claims behind them, and still answers reads.
+    """
     told: _Answers = [(b"", UNANSWERED)] * len(keys)
     places = _grouped((cluster.node_for(key), False, i) for i, key in enumerate(keys))
     for is_last in (False, True):
-        packets = [_packet(node, asking, at, plan, check) for (node, asking), at in places.items()]
+        packets = [_packet(node, asking, at, plan, reads) for (node, asking), at in places.items()]
         yield packets
         moved: list[tuple[Node | None, bool, int]] = []
         for packet, ((_, asking), positions) in zip(packets, places.items(), strict=True):
@@ -124,7 +132,7 @@ def _asked(
 
 
 def _packet(
-    node: Node, asking: bool, positions: Sequence[int], plan: Plan, check: Check | None
+    node: Node, asking: bool, positions: Sequence[int], plan: Plan, reads: int
 ) -> Packet:
     """Return the packet of a server for some positions of a plan.
 
@@ -135,7 +143,12 @@ def _packet(
         planned = [plan(position, history) for position in positions]
         return [each for one in planned for each in (_ASKING, one)] if asking else planned
 
-    return Packet(node, commands, check)
+    def check(answers: list[Any]) -> list[Any]:
+        told = zip(positions, answers[asking :: 1 + asking], strict=False)
+        _check_gets([answer for position, answer in told if position < reads])
+        return answers
+
+    return Packet(node, commands, check if reads else None)
 
 
 def _grouped(
@@ -148,12 +161,11 @@ def _grouped(
     return groups
 
 
-def _check_gets(answers: list[Any]) -> list[Any]:
-    """Return the answers; raise the first one that shows a broken server."""
+def _check_gets(answers: Sequence[Any]) -> None:
+    """Raise the first answer that shows a broken server."""
     for answer in answers:
         if not isinstance(answer, bytes | AskError | None) and not _is_foreign(answer):
             raise answer if isinstance(answer, ResponseError) else InvalidResponse("no value")
-    return answers
 
 
 def _is_foreign(answer: object) -> bool:
