@@ -131,9 +131,7 @@ def _asked(
     return told
 
 
-def _packet(
-    node: Node, asking: bool, positions: Sequence[int], plan: Plan, reads: int
-) -> Packet:
+def _packet(node: Node, asking: bool, positions: Sequence[int], plan: Plan, reads: int) -> Packet:
     """Return the packet of a server for some positions of a plan.
 
     Where the server only takes the keys over (`asking`), each command follows an ASKING.
