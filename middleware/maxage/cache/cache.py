@@ -202,11 +202,22 @@ class Cache:
         expected = [token for token in tokens if token is not None]
         return expected if len(expected) == len(tokens) else None
 
-    def note_lookup(self, target: Target, found: LookupResult, wanted: WantedClaim) -> None:
-        """Note what a lookup found, so that the next one knows what to expect."""
-        if found.entry is not None and wanted.claim_key is not None:
+    def note_lookup(
+        self, target: Target, found: LookupResult, wanted: WantedClaim, *, forwards: bool
+    ) -> None:
+        """Note what a lookup found, so that the next one knows what to expect.
+
+        Args:
+            target: of the request.
+            found: the result of its lookup.
+            wanted: the claim that left with the lookup.
+            forwards: whether the application is asked; then the claim is of use.
+        """
+        is_used = forwards and found.collapse_key == wanted.key
+        if found.entry is not None and wanted.claim_key is not None and not is_used:
             # The expectation was wrong: another process has stored a response.
-            self.background.spawn(self.store.delete((wanted.claim_key,)))
+            if wanted.present == wanted.value:
+                self.background.spawn(self.store.delete((wanted.claim_key,)))
             wanted.claim_key = None
         if found.key == target.plain_key:
             target.last_tokens, target.looked_up_after = found.tokens, self.purger.serial

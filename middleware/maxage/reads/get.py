@@ -112,10 +112,10 @@ async def _answer_known(  # noqa: PLR0917 - as ASGI calls an application
             reading.target = target
             await reading.bypass(Bypass.STORE_AWAY)
             return
-        if wanted is not None:
-            cache.note_lookup(target, found, wanted)
         prepared = fast_path.prepared(known, found, headers)
         if prepared is not None:
+            if wanted is not None:
+                cache.note_lookup(target, found, wanted, forwards=False)
             target.counts.hits += 1
             if target.routed is not None:
                 set_route(scope, target.routed)
@@ -170,7 +170,8 @@ class GetResponder(ReadResponder):
                 return
             decision = self.decide()
             if self.wanted is not None:
-                self.cache.note_lookup(self.target, self.found, self.wanted)
+                forwards = isinstance(decision, Forward) and decision.reason != "request"
+                self.cache.note_lookup(self.target, self.found, self.wanted, forwards=forwards)
         if learns and self.found.entry is not None:
             self.learn()
         await self._answer(decision)
