@@ -25,6 +25,42 @@ from tests.support.redis_topology import (
 )
 from tests.support.workers import Workers
 
+HERE = Path(__file__).parent
+# What `--quick` collects: the tests that start no worker and wait for no outage.
+QUICK = {
+    "asgi",
+    "cache",
+    "explain",
+    "fastapi",
+    "insight",
+    "invalidation",
+    "lint",
+    "observe",
+    "reads",
+    "rfc9111",
+    "routing",
+    "store",
+    "test_house.py",
+    "test_redis_url.py",
+    "test_route_map.py",
+    "test_settings.py",
+    "typed",
+    "wire",
+    "writes",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the quick run: `./test --quick`."""
+    parser.addoption("--quick", action="store_true", help="only the tests of a minute")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out of a quick run what lies here and is not named above."""
+    if not config.getoption("quick") or collection_path.parent != HERE:
+        return None
+    return collection_path.name not in QUICK or None
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the hypothesis profile, and clean up also when the run is terminated."""
@@ -37,7 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     settings.register_profile("maxage", common, max_examples=100)
     settings.register_profile("long", common, max_examples=5_000)
-    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "maxage")
+    settings.register_profile("quick", common, max_examples=20)
+    usual = "quick" if config.getoption("quick") else "maxage"
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or usual)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
 
