@@ -1,16 +1,18 @@
 """URLs whose responses say that they must not be stored are not looked up again and again."""
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
 
-from maxage import CacheMiddleware, MemoryStore
+from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
 from maxage.cache.target import UNCACHEABLE_SECONDS
 from maxage.store.base import StoreReply
 from tests.support.asgi import CounterApp, Exchange, call, http_scope, routed
 from tests.support.caching import background_done, cache_of, status_of
 from tests.support.clock import ManualClock
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -145,3 +147,34 @@ async def test_without_a_default_lifetime_requests_wait_once_a_response_gave_its
     await eventually(lambda: app.runs == 2, within=1)
     app.gate.set()
     assert {(await exchange.finish()).body for exchange in exchanges} == {b"run 2"}
+
+
+async def test_a_near_copy_ends_with_an_answer_that_must_not_be_stored(
+    redis_url: str, redis_server: RedisServer
+) -> None:
+    """It may outlive its entry in the store, and would go on answering."""
+    namespace = f"t{uuid.uuid4().hex[:12]}"
+    settings = CacheSettings(
+        redis_url=redis_url,
+        cache_namespace=namespace,
+        cache_read_budget=5.0,
+        cache_near_bytes=10**7,
+    )
+    app = CounterApp(headers={"cache-control": "max-age=300"})
+    middleware = CacheMiddleware(app, settings, store=RedisStore(redis_url, settings))
+    await call(middleware)
+    await background_done(middleware)
+    assert middleware.cache is not None
+    near = middleware.cache.store.near
+    assert near is not None
+    async with asyncio.timeout(10):
+        while not len(near):
+            await call(middleware)
+            await asyncio.sleep(0.01)
+    for key in redis_server.call("KEYS", f"{namespace}:e:*"):
+        redis_server.call("DEL", key)
+    app.headers = {"cache-control": "no-store"}
+    reloaded = await call(middleware, headers={"cache-control": "no-cache"})
+    assert b"no-store" in status_of(reloaded)
+    assert (await call(middleware)).body == b"run %d" % app.runs != reloaded.body
+    await middleware.aclose()

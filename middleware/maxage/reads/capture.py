@@ -187,6 +187,9 @@ class Capture:
         nothing_stored = answer.found.entry is None and answer.found.index is None
         said = verdict.reason in _SAID_ITSELF and nothing_stored
         control = answer.response.headers.get_all(b"cache-control")
+        if said:
+            # A near copy may be there all the same: the store has evicted its entry.
+            self._cache.forget_copies(answer.found.key)
         self._not_shareable(control if said else (), verdict.reason)
 
     def _not_shareable(
