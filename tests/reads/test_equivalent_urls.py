@@ -1,13 +1,14 @@
 """No-Vary-Search on its way through: URLs that a response calls equivalent share it, no others."""
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
 
 from maxage import CacheMiddleware, CacheSettings, RedisStore
 from tests.support.asgi import Receive, Scope, Send, call, read_body
-from tests.support.caching import cache_of
+from tests.support.caching import background_done, cache_of
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -222,3 +223,33 @@ async def test_it_works_through_redis_once_a_worker_knows_the_path(redis_url: st
     assert await ask(other, "q=9") == b"q=9 1"
     assert await ask(other, "q=1&utm=b") == b"q=1&utm=a 1"
     await other.aclose()
+
+
+@pytest.mark.parametrize("fields", [(None, b'params=("utm")'), (b'params=("utm")', None)])
+async def test_a_near_copy_ends_when_its_url_is_stored_under_what_the_path_now_says(
+    redis_url: str, fields: tuple[bytes | None, bytes | None]
+) -> None:
+    """A client that reloads sees no older answer afterwards."""
+    app = Search(fields[0])
+    settings = CacheSettings(
+        redis_url=redis_url,
+        cache_namespace=f"t{uuid.uuid4().hex[:12]}",
+        cache_read_budget=5.0,
+        cache_near_bytes=10**7,
+    )
+    middleware = CacheMiddleware(app, settings, store=RedisStore(redis_url, settings))
+    await ask(middleware, "q=1")
+    await background_done(middleware)
+    assert middleware.cache is not None
+    near = middleware.cache.store.near
+    assert near is not None
+    async with asyncio.timeout(10):
+        while not len(near):
+            await ask(middleware, "q=1")
+            await asyncio.sleep(0.01)
+    await ask(middleware, "q=1")
+    app.field = fields[1]
+    reloaded = await ask(middleware, "q=1", headers={"cache-control": "no-cache"})
+    await background_done(middleware)
+    assert await ask(middleware, "q=1") == reloaded
+    await middleware.aclose()

@@ -166,6 +166,7 @@ def store_response(
         The entry, or the reason why it is not stored.
     """
     target, found = fill.target, fill.found
+    looked_up = found.key
     late = dependencies.tags.difference(fill.groups)
     if dependencies.unprotected:
         return Reason.OTHER_STORE
@@ -198,8 +199,8 @@ def store_response(
     target.counts.stored += 1
     target.counts.stored_bytes += len(body)
     cache.pending_writes.add(entry)
-    # Near copies under these keys are older.
-    cache.forget_copies(key, found.key)
+    # Near copies under these keys are older. A known request may ask for one by the key of before.
+    cache.forget_copies(key, found.key, looked_up)
     cache.pending_writes.write(entry, fill, claim)
     return entry
 
