@@ -22,7 +22,10 @@ class Effect(Flag):
 _LONGEST_REMEMBERED: Final = 4096
 """Characters of a text whose effect is remembered."""
 
-_LITERAL: Final = re.compile(r"'[^']*'")
+_OPAQUE: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--[^\n]*|/\*(?!!).*?\*/""", re.DOTALL)
+"""Literals, quoted names and comments: each may have the marks of another one in it."""
+_UNCLEAR: Final = re.compile(r"\\|\$(?!\d)|#|--(?!\s)|/\*(?:(?!\*/).)*/\*", re.DOTALL)
+"""What ends a literal or begins a comment in some dialects only."""
 _LEADING: Final = re.compile(r"(?:\s+|\(|--[^\n]*(?:\n|$)|/\*(?!!).*?\*/)*", re.DOTALL)
 _WORD: Final = re.compile(r"[a-z]+")
 _PING: Final = re.compile(r"select\s+\d+\s*")
@@ -62,13 +65,16 @@ def _remembered(sql: str) -> Effect:
 
 def _effect(sql: str) -> Effect:
     text = sql.lower()
-    if "\\" not in text:
-        # With a backslash it is unknown where a literal ends.
-        text = _LITERAL.sub("''", text)
+    if not _UNCLEAR.search(text):
+        text = _OPAQUE.sub(_without_words, text)
     effect = Effect.NOTHING
     for statement in text.split(";"):
         effect |= _effect_of_one(statement)
     return effect
+
+
+def _without_words(opaque: re.Match[str]) -> str:
+    return "''" if opaque[0][0] in "'\"`" else " "
 
 
 def _effect_of_one(statement: str) -> Effect:
