@@ -75,6 +75,15 @@ class Shop:
         def gone() -> Response:
             return Response(self.state, status_code=200 if self.state == "new" else 404)
 
+        @app.get("/hidden")
+        @cached(ttl=10, isolated=True)
+        def hidden() -> Response:
+            return Response(
+                "1",
+                status_code=200 if self.state == "new" else 503,
+                headers={"cache-control": "max-age=10, stale-if-error=600"},
+            )
+
         @app.get("/failing")
         @cached(ttl=60, isolated=True)
         def failing() -> Response:
@@ -229,6 +238,18 @@ async def test_answers_are_the_handlers_and_the_cache_fills(cache: CacheMiddlewa
     answers = [await call(cache, path="/clock") for _ in range(2)]
     assert [one.body for one in answers] == [b'{"now":1}', b'{"now":2}']
     assert status_of(answers[1]).startswith(b"maxage; fwd=bypass")
+
+
+async def test_a_failure_is_the_handlers_too(shop: Shop) -> None:
+    """No stale response hides it, also where the response permits that."""
+    clock = ManualClock()
+    cache = cache_of(shop.app, clock, cache_shadow=True)
+    await call(cache, path="/hidden")
+    clock.advance(20)
+    shop.state = "broken"
+    answer = await call(cache, path="/hidden")
+    assert answer.status == 503
+    assert status_of(answer).startswith(b"maxage; fwd=stale")
 
 
 async def test_conditions_of_clients_are_no_difference(cache: CacheMiddleware) -> None:

@@ -143,7 +143,8 @@ async def _ask(reading: GetResponder, observations: list[Observation], copy: "_C
     if isinstance(decision, OnlyIfCached):
         await reading.run(reading.found, learns=False)
         return
-    forward = decision if isinstance(decision, Forward) else Forward(reason="bypass")
+    # Without the conditions of a stored response, which may answer in the application's place.
+    forward = Forward(reason=decision.reason if isinstance(decision, Forward) else "bypass")
     target.counts.forwards[forward.reason] += 1
     exchange = Exchange(reading, forward, None)
     await exchange.run()
