@@ -481,8 +481,26 @@ def vouching_by_memory_alone(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     patch.setattr(Watching, "lost", lambda *args: None)
 
 
+def memory_of_looks_that_lie_close(patch: pytest.MonkeyPatch, trace: Trace) -> None:
+    patch.setattr(Watching, "_note_pause", lambda self, seconds: None)
+
+
+def _registry_lost_while_its_watcher_was_idle(trace: Trace) -> None:
+    _let_watch(trace, 2)
+    trace.pass_time(seconds=3.0)
+    trace.put()
+    trace.break_link(worker=0, fault="cut")
+    trace.flush()
+    trace.look(worker=2)
+    trace.get(2)
+    trace.put()
+    trace.wait(6, (2,))
+    trace.get(2)
+
+
 def memory_without_a_pause(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     patch.setattr(LeaseManager, "_rest", lambda self: None)
+    memory_of_looks_that_lie_close(patch, trace)
 
 
 def _registry_lost_while_its_watcher_rested(trace: Trace) -> None:
@@ -520,6 +538,7 @@ def _watcher_that_vouches_and_steps_back(trace: Trace) -> None:
 
 def vouching_for_the_own_watch_alone(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     patch.setattr(Watch, "term", property(lambda self: self.epoch))
+    memory_of_looks_that_lie_close(patch, trace)
 
 
 def _registry_lost_after_another_process_watched(trace: Trace) -> None:
@@ -588,6 +607,7 @@ NEEDED: list[tuple[Mutant, Callable[[Trace], None]]] = [
     (epochs_that_are_compared, _registry_lost_and_begun_anew_by_a_new_process),
     (suspicion_of_a_lost_registry, _registry_lost_with_its_watcher),
     (vouching_by_memory_alone, _registry_lost_with_its_watcher),
+    (memory_of_looks_that_lie_close, _registry_lost_while_its_watcher_was_idle),
     (memory_without_a_pause, _registry_lost_while_its_watcher_rested),
     (missing_leases_are_written_anew, _watcher_that_vouches_and_steps_back),
     (vouching_for_the_own_watch_alone, _registry_lost_after_another_process_watched),

@@ -226,6 +226,18 @@ def test_the_watcher_vouches_for_an_epoch_that_ended(me: Looking) -> None:
     assert me.vouched(None, vouched) == {}
 
 
+def test_an_idle_watcher_vouches_for_nothing(me: Looking) -> None:
+    """A lease may begin, and be lost with the registry, between two looks that lie far apart."""
+    for seconds, vouches in ((WATCH_SECONDS, True), (WATCH_SECONDS + 0.001, False)):
+        mine = me.look(None)
+        me.watching.compare_clocks(server_now=me.server_now, asked_at=me.clock())
+        me.advance(seconds)
+        me.watching.compare_clocks(server_now=me.server_now, asked_at=me.clock())
+        assert mine is not None
+        assert bool(me.vouched(None)) is vouches
+        assert me.lost(None) == (None if vouches else mine.term)
+
+
 @pytest.mark.parametrize("pause", ["rest", "leave"])
 def test_who_has_not_looked_all_the_time_vouches_for_nothing(me: Looking, pause: str) -> None:
     """A lease may have begun unseen."""

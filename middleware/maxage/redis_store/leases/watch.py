@@ -134,7 +134,7 @@ class Watching:
         )
 
     def compare_clocks(self, *, server_now: int, asked_at: float) -> None:
-        """Note whether the server's clock was set back since the last look.
+        """Note whether the server's clock was set back since the last look, or that was long ago.
 
         The ends of leases in the registry are then too late. A process that remembers all of them
         has their ends by its own clock; any other one has to purge.
@@ -144,6 +144,12 @@ class Watching:
             elapsed = asked_at - last[0]
             least = elapsed - _UNCERTAIN_SECONDS - _UNCERTAIN_SHARE * abs(elapsed)
             self.doubts = self.doubts or server_now - last[1] < least * 1000
+            self._note_pause(elapsed)
+
+    def _note_pause(self, seconds: float) -> None:
+        """Remember not all leases after a long pause: one may have begun and been lost in it."""
+        if seconds > WATCH_SECONDS:
+            self.remembered = None
 
     def follow(self, watch: Watch) -> None:
         """Note that the watch stands for a look of this process."""
