@@ -1,5 +1,6 @@
 """Views and triggers: the database says what the metadata does not."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 from sqlalchemy import column, event, insert, select, table, text, update
 from sqlalchemy.orm import Session
 
+from maxage import MemoryStore
+from maxage.invalidation.dependencies import Dependencies, current_dependencies
 from tests.sqlalchemy.shop import Customer, Ledger, Line, Order, Shop
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +43,34 @@ async def test_what_was_read_from_a_view_ends_with_any_write(tmp_path: Path) -> 
     path = await stored_view(shop)
     shop.write(lambda s: s.execute(update(Order).where(Order.id == 1).values(total=1)))
     assert not await shop.is_hit(path)
+
+
+async def test_a_view_is_known_while_another_connection_reads_the_catalog(tmp_path: Path) -> None:
+    """The second one does not go on without it."""
+    shop = with_catalog(tmp_path, VIEW)
+    nested: list[Any] = []
+    read = select(BIG_ORDERS.c.id)
+
+    @event.listens_for(shop.engine, "before_cursor_execute")
+    def within(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+        if "sqlite_master" in sql and not nested:
+            nested.append(None)
+            groups = shop.in_session(lambda s: _groups_of(lambda: s.scalars(read)))
+            nested.append(groups())
+
+    await stored_view(shop)
+    assert "g:sql:shop.db:*" in nested[1]
+
+
+def _groups_of(read: Callable[[], Any]) -> set[str]:
+    """Return the groups of what a request reads."""
+    request = Dependencies(mutating=False, store=MemoryStore())
+    token = current_dependencies.set(request)
+    try:
+        read()
+    finally:
+        current_dependencies.reset(token)
+    return set(request.tags)
 
 
 async def test_a_view_that_this_process_makes_is_known(tmp_path: Path) -> None:

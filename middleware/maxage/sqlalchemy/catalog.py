@@ -56,16 +56,21 @@ class Catalog:
         self._triggered: frozenset[str] = frozenset()
         self.version = 0
         """Changes when the catalog has been read."""
-        self.is_read = self._query is None
+        self._wanted, self._read = 0, -1
+        """How often there was DDL, by now and when the catalog was read."""
+
+    @property
+    def is_read(self) -> bool:
         """Whether it need not be read; not after DDL."""
+        return self._query is None or self._read == self._wanted
 
     def forget(self) -> None:
         """Read the catalog again before the next statement: there was DDL."""
-        self.is_read = self._query is None
+        self._wanted += 1
 
     def read(self, connection: Connection) -> None:
-        """Read the catalog."""
-        self.is_read = True
+        """Read the catalog; until that is done, others who need it read it too."""
+        wanted = self._wanted
         found: dict[str, set[str]] = {"v": set(), "t": set()}
         try:
             rows = connection.exec_driver_sql(
@@ -81,6 +86,7 @@ class Catalog:
             )
         self._views, self._triggered = frozenset(found["v"]), frozenset(found["t"])
         self.version += 1
+        self._read = wanted
 
     def is_plain(self, relation: Any) -> bool:
         """Return whether the rows of a relation are its own."""
