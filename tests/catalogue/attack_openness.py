@@ -10,7 +10,7 @@ from tests.support.raw_http import HeaderInput
 
 AREA = "Openness"
 COMMANDS = frozenset({
-    "AUTH", "CLIENT", "EXPIRE", "GET", "HDEL", "HELLO", "HGETALL", "HSET", "INFO", "LRANGE",
+    "AUTH", "CLIENT", "EXPIRE", "GET", "HDEL", "HELLO", "HGET", "HGETALL", "HSET", "INFO", "LRANGE",
     "LREM", "MGET", "PING", "PTTL", "RPUSH", "SELECT", "SET", "SETRANGE", "TIME", "UNLINK", "WAIT",
 })  # fmt: skip
 """All commands that the library sends; docs/security.md gives an ACL of exactly these."""

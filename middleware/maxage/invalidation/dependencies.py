@@ -24,6 +24,8 @@ class Dependencies:
     one's does. Threads need no lock: each note is one step of a set or a dictionary.
     """
 
+    foreseen: Mapping[str, bytes | None] = MappingProxyType({})
+    """The groups whose tokens were read by the lookup, before the handler ran."""
     read: Mapping[str, bytes] = MappingProxyType({})
     """Each group that was read, with its token from before the read."""
     purged: set[str] | frozenset[str] = frozenset()

@@ -61,6 +61,7 @@ class Exchange:
         self.cache: Final = reading.cache
         self.decision = decision
         self.dependencies: Final = reading.noting(mutating=False)
+        self.dependencies.foreseen = reading.found.tokens
         self.capture: Final = Capture(reading, flight, self.dependencies)
         self.body_read = False
         """Whether the application has received the request's body to its end."""

@@ -18,7 +18,7 @@ from maxage.sqlalchemy.catalog import Catalog
 from maxage.sqlalchemy.commit_purge import CommitPurge
 from maxage.sqlalchemy.database_groups import DatabaseGroups, database_name
 from maxage.sqlalchemy.isolation import is_autocommit, shows_latest
-from maxage.sqlalchemy.reading import note_old_rows, note_read, note_rows
+from maxage.sqlalchemy.reading import note_old_rows, note_read, note_rows, note_tables
 from maxage.sqlalchemy.statement_groups import Groups, groups_of
 from maxage.sqlalchemy.statement_tables import record_tables
 from maxage.sqlalchemy.transaction import Transaction, transaction_of
@@ -133,12 +133,18 @@ class _Hooks:
         """Let the response of a request belong to what a statement reads."""
         # The answer to a write may be stored as that of a GET.
         read = (*groups.read, *groups.changed) if request.mutating else groups.read
-        if groups.rows and not request.mutating:
-            is_told = not transaction.is_begun or (
-                shows_latest(connection) and not transaction.has_own_isolation
-            )
-            if is_told and note_rows(request, groups.rows):
+        shows_committed = not transaction.is_begun or (
+            shows_latest(connection) and not transaction.has_own_isolation
+        )
+        if shows_committed and not request.mutating:
+            if groups.rows and note_rows(request, groups.rows):
                 read = groups.around_rows
+            noted = note_tables(request, read)
+            transaction.captured |= noted
+        else:
+            # Its later statements show nothing older than its first.
+            noted = transaction.captured.intersection(request.read)
+        read = [table for table in read if table not in noted]
         note_read(request, self.database, read)
         if transaction.began_before(request) and not is_autocommit(connection):
             note_old_rows(request, transaction)

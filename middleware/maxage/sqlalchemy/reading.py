@@ -1,10 +1,10 @@
 """What a statement means for the responses of the current request.
 
-The tokens of a response's tables are those of its lookup, which is before its handler runs. So a
-table that the lookup did not foresee keeps the response from being stored; its route foresees it
-the next time. And rows of a transaction that began before the lookup may be older than the tokens.
-
-The tokens of rows are read before the statement, where that shows what is committed by then.
+The tokens of a response's tables are those of its lookup, which is before its handler runs. The
+tokens of tables that the lookup did not foresee, and of rows, are read before the statement, where
+that shows what is committed by then. Where it may show what was there before, an unforeseen table
+keeps the response from being stored; its route foresees it the next time. And rows of a transaction
+that began before the lookup may be older than the tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,6 +41,26 @@ def note_read(request: Dependencies, database: DatabaseGroups, groups: Sequence[
             outer.unprotected = True
 
 
+def note_tables(request: Dependencies, tables: Sequence[str]) -> frozenset[str]:
+    """Let the response of a request belong to tables that its lookup did not foresee.
+
+    Their tokens are read now. The caller then runs the statement, which must not show what was
+    there before.
+
+    Returns:
+        The tables whose tokens this request has read; the others are still to be noted.
+    """
+    new = [
+        table
+        for table in tables
+        if not (table in request.foreseen or table in request.tags or table in request.read)
+    ]
+    known = sum(map(is_table_group, request.tags)) + sum(map(is_table_group, request.read))
+    if len(new) + known <= MOST_TABLES and new:
+        _note_with_tokens(request, new)
+    return frozenset(request.read).intersection(tables)
+
+
 def note_rows(request: Dependencies, rows: Sequence[str]) -> bool:
     """Let the response of a request belong to rows, whose tokens are read now; return whether so.
 
@@ -49,6 +69,10 @@ def note_rows(request: Dependencies, rows: Sequence[str]) -> bool:
     new = [row for row in rows if row not in request.read]
     if len(new) + sum(map(is_row_group, request.read)) > MOST_ROWS:
         return False
+    return _note_with_tokens(request, new)
+
+
+def _note_with_tokens(request: Dependencies, new: Sequence[str]) -> bool:
     store = request.store
     try:
         if in_greenlet() and store.shared:
@@ -60,8 +84,8 @@ def note_rows(request: Dependencies, rows: Sequence[str]) -> bool:
     except SettingsError:
         # A store that can only be awaited.
         return False
-    for row, token in zip(new, tokens, strict=True):
-        request.depend(row, token)
+    for group, token in zip(new, tokens, strict=True):
+        request.depend(group, token)
     return True
 
 

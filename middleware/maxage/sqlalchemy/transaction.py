@@ -14,8 +14,8 @@ class Transaction:
     """The transaction of one connection, with its savepoints."""
 
     __slots__ = (
-        "_levels", "_purge", "_reader", "committed", "has_own_isolation", "is_begun",
-        "is_unseen", "unseen_users",
+        "_levels", "_purge", "_reader", "captured", "committed", "has_own_isolation",
+        "is_begun", "is_unseen", "unseen_users",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -25,6 +25,8 @@ class Transaction:
         """Whether a statement has run: the database may show what was there then."""
         self._reader: Dependencies | None = None
         """The request in which the first statement ran."""
+        self.captured: frozenset[str] = frozenset()
+        """The tables whose tokens its reader read before all that it can show of them."""
         self._purge: CommitPurge | None = None
         """The purge of the statement that runs, if that commits."""
         self.committed: tuple[str, ...] = ()
@@ -58,6 +60,7 @@ class Transaction:
         """Forget all: it was committed or rolled back."""
         self._levels = [("", {})]
         self._reader, self.is_begun, self.committed = None, False, ()
+        self.captured = frozenset()
 
     # statements that commit
 

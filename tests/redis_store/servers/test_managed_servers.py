@@ -179,8 +179,8 @@ async def test_no_more_is_asked_of_a_server_than_is_needed(fault_proxy: FaultPro
     assert await asyncio.to_thread(typed.set, 1, 5)
     assert await asyncio.to_thread(typed.get, 1) == 5
     allowed = {
-        "EXPIRE", "GET", "HDEL", "HGETALL", "HSET", "INFO", "MGET", "PING", "SET", "SETRANGE",
-        "TIME", "UNLINK", "PTTL",
+        "EXPIRE", "GET", "HDEL", "HGET", "HGETALL", "HSET", "INFO", "MGET", "PING", "SET",
+        "SETRANGE", "TIME", "UNLINK", "PTTL",
     }  # fmt: skip
     assert set(fault_proxy.seen) <= allowed
     blocking.close()
