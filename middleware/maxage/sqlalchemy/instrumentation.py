@@ -144,8 +144,7 @@ class _Hooks:
         else:
             # Its later statements show nothing older than its first.
             noted = transaction.captured.intersection(request.read)
-        read = [table for table in read if table not in noted]
-        note_read(request, self.database, read)
+        note_read(request, self.database, [table for table in read if table not in noted])
         if transaction.began_before(request) and not is_autocommit(connection):
             note_old_rows(request, transaction)
 
