@@ -17,9 +17,11 @@ from maxage import (
     invalidates_only,
     uncached,
 )
+from maxage.errors import StoreUnavailableError
 from maxage.shadow import ShadowReport
 from maxage.shadow.publisher import read_reports
 from maxage.shadow.shadow import Shadow, _shadows
+from maxage.shadow.writes import Writes
 from tests.support.asgi import call, lifespan
 from tests.support.caching import background_done, cache_of, status_of
 from tests.support.clock import ManualClock
@@ -250,6 +252,23 @@ async def test_a_failure_is_the_handlers_too(shop: Shop) -> None:
     answer = await call(cache, path="/hidden")
     assert answer.status == 503
     assert status_of(answer).startswith(b"maxage; fwd=stale")
+
+
+async def test_a_comparison_that_fails_is_no_failure_of_the_request(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer was sent before it."""
+    cache = cache_of(shop.app, cache_shadow=True)
+    await call(cache, path="/clock")
+
+    async def since(*_: object) -> None:
+        raise StoreUnavailableError("the server is away")
+
+    monkeypatch.setattr(Writes, "since", since)
+    assert (await call(cache, path="/clock")).body == b'{"now":2}'
+    assert [one.levelname for one in caplog.records if "not be compared" in one.message] == [
+        "ERROR"
+    ]
 
 
 async def test_conditions_of_clients_are_no_difference(cache: CacheMiddleware) -> None:

@@ -4,6 +4,7 @@
 of this module runs.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
@@ -20,6 +21,8 @@ from maxage.reads.get import GetResponder, answer_get
 from maxage.reads.known_request import KnownRequest
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
 from maxage.rfc9111.message import Headers
+
+logger = logging.getLogger("maxage")
 
 AnswerGet = Callable[
     [FastPath, KnownRequest | None, Scope, Receive, Send, bytes | None], Awaitable[None]
@@ -153,7 +156,10 @@ async def _ask(reading: GetResponder, observations: list[Observation], copy: "_C
         status=copy.status, headers=copy.headers, body=copy.body,
     )  # fmt: skip
     for observation in observations:
-        await observation.answered(answered)
+        try:
+            await observation.answered(answered)
+        except Exception:
+            logger.exception("A request could not be compared: its answer was sent, and is right.")
 
 
 class _Copy:
