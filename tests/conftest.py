@@ -26,7 +26,7 @@ from tests.support.redis_topology import (
 from tests.support.workers import Workers
 
 HERE = Path(__file__).parent
-# What `--quick` collects: the tests that start no worker and wait for no outage.
+# What `--quick` collects: the rules, the routes, reads and writes; no outage, no tool, no extra.
 QUICK = {
     "asgi",
     "cache",
