@@ -33,7 +33,7 @@ class Server:
             raise StoreUnavailableError("away")
         return Read(list(keys), [group.encode() for group in groups], {})
 
-    async def create(self, lacking: Sequence[Lacking], claims: Claims) -> Created:
+    async def create(self, lacking: Sequence[Lacking], claims: Claims, due: float) -> Created:
         raise AssertionError("nothing is missing")
 
 

@@ -44,3 +44,17 @@ async def test_two_reads_of_one_request_cost_little_more_than_one_budget(
         with pytest.raises(StoreUnavailableError):
             await store.read((b"key",), ("n",))
     assert time.monotonic() - began < 0.7
+
+
+async def test_both_round_trips_of_a_lookup_share_the_read_budget(fault_proxy: FaultProxy) -> None:
+    """The second one, which creates tokens, has what the first one left."""
+    settings = CacheSettings(redis_url=fault_proxy.url, cache_read_budget=0.8)
+    store = RedisStore(fault_proxy.url, settings)
+    await store.read((b"key",), ("n",))
+    fault_proxy.delay(0.6)
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        await store.read((b"key",), ("g:new",))
+    assert time.monotonic() - began < 1.1
+    fault_proxy.pass_through()
+    await store.close()

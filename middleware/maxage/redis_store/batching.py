@@ -21,8 +21,8 @@ logger = logging.getLogger("maxage")
 
 Fetch = Callable[[Sequence[bytes], Sequence[str], Sequence[Claim]], Awaitable[Read]]
 """Reads the values of distinct keys and the tokens of distinct groups, and makes claims."""
-Create = Callable[[Sequence[Lacking], Claims], Awaitable[Created]]
-"""Creates distinct tokens, and makes claims."""
+Create = Callable[[Sequence[Lacking], Claims, float], Awaitable[Created]]
+"""Creates distinct tokens, and makes claims, until a time (monotonic seconds)."""
 _Lookup = tuple[tuple[bytes, ...], tuple[str, ...]]
 """The keys and groups of one lookup."""
 
@@ -35,8 +35,8 @@ class Reply(StoreReply):
     """The tokens that are still to be created, by their position."""
 
 
-_Incomplete = tuple[Reply, Sequence[str], WantedClaim | None]
-"""A reply, its groups, and the claim that its request wants."""
+_Incomplete = tuple[Reply, Sequence[str], WantedClaim | None, float]
+"""A reply, its groups, the claim that its request wants, and when its read budget ends."""
 
 
 @final
@@ -70,10 +70,17 @@ class LookupBatcher:
         return self._turn.ask((tuple(keys), tuple(groups)))
 
     def complete(
-        self, reply: Reply, groups: Sequence[str], wanted: WantedClaim | None
+        self, reply: Reply, groups: Sequence[str], wanted: WantedClaim | None, due: float
     ) -> "asyncio.Future[None]":
-        """Return a future that ends when the reply has all tokens, and the claim is made."""
-        return self._second.ask((reply, groups, wanted))
+        """Return a future that ends when the reply has all tokens, and the claim is made.
+
+        Args:
+            reply: of `read`.
+            groups: of the lookup.
+            wanted: the claim to make.
+            due: when its read budget ends (monotonic seconds).
+        """
+        return self._second.ask((reply, groups, wanted, due))
 
     async def _answered(self, lookups: list[_Lookup]) -> list[Reply]:
         """Read each key and group once, however many lookups need it."""
@@ -111,7 +118,7 @@ class LookupBatcher:
         """Create each token once, however many lookups lack it, and make their claims."""
         lacking: dict[str, Lacking] = {}
         claiming = Claiming(self._namespace)
-        for reply, groups, wanted in asked:
+        for reply, groups, wanted, _ in asked:
             lacking |= {groups[i]: one for i, one in (reply.lacking or {}).items()}
             if wanted is not None:
                 claiming.add(wanted, dict(zip(groups, reply.tokens, strict=True)))
@@ -119,13 +126,14 @@ class LookupBatcher:
         def claims(drawn: Sequence[bytes]) -> Sequence[Claim]:
             return claiming.claims(dict(zip(lacking, drawn, strict=True)))
 
+        due = min(ends for *_, ends in asked)
         try:
-            tokens, claimed = await self._create(tuple(lacking.values()), claims)
+            tokens, claimed = await self._create(tuple(lacking.values()), claims, due)
         except Exception as error:
             raise _failed(error) from error
         created = dict(zip(lacking, tokens, strict=True))
         claiming.answered(claimed, created)
-        for reply, groups, _ in asked:
+        for reply, groups, _, _ in asked:
             if reply.lacking:
                 reply.tokens = [
                     created[groups[i]] if i in reply.lacking else token

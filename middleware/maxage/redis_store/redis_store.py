@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import ceil
 from time import monotonic
 from typing import Any, Final, cast, final
@@ -134,15 +134,18 @@ class RedisStore:
         Raises:
             StoreUnavailableError: no trustworthy answer within the read budget.
         """
-        side = self._sides.get()
+        side, began = self._sides.get(), monotonic()
         reply = await side.lookups.read(keys, groups, wanted)
         if wanted is not None and wanted.claim_key is not None:
             _check(wanted, dict(zip(groups, reply.tokens, strict=True)))
-        if reply.lacking:
-            await side.lookups.complete(reply, groups, wanted)
-        elif wanted is not None and wanted.claim_key is None and not any(reply.values):
-            with suppress(StoreUnavailableError):
-                await side.lookups.complete(reply, groups, wanted)
+        is_claimed = wanted is None or wanted.claim_key is not None or any(reply.values)
+        if reply.lacking or not is_claimed:
+            due = max(began, side.connections.ready_at) + self.settings.cache_read_budget
+            try:
+                await side.lookups.complete(reply, groups, wanted, due)
+            except StoreUnavailableError:
+                if reply.lacking:
+                    raise
         return reply
 
     async def write(
@@ -261,22 +264,25 @@ class RedisStore:
     ) -> Read:
         """Read what all lookups of a turn need."""
         state = self.redis_state
-        if not state.trustworthy and not await self._joined(self.settings.cache_read_budget):
-            raise StoreUnavailableError("a purge is owed")
+        connections = self._sides.get().connections
+        if not state.trustworthy:
+            if not await self._joined(self.settings.cache_read_budget):
+                raise StoreUnavailableError("a purge is owed")
+            connections.ready_at = monotonic()
         token_keys = [token_key(self._namespace, group) for group in groups]
-        read = await self._sides.get().connections.read(keys, token_keys, claims)
+        read = await connections.read(keys, token_keys, claims)
         if not state.trustworthy:
             # A purge came to be owed before the answer arrived.
             raise StoreUnavailableError("a purge is owed")
         return read
 
-    async def _create(self, lacking: Sequence[Lacking], claims: Claims) -> Created:
+    async def _create(self, lacking: Sequence[Lacking], claims: Claims, due: float) -> Created:
         """Create the tokens that all lookups of a turn lack, and make the claims that they want."""
         state = self.redis_state
         if not state.trustworthy:
             raise StoreUnavailableError("a purge is owed")
         connections = self._sides.get().connections
-        created = await connections.create(lacking, state.lifetimes.beginning, claims)
+        created = await connections.create(lacking, state.lifetimes.beginning, claims, due)
         if not state.trustworthy:
             raise StoreUnavailableError("a purge is owed")
         return created

@@ -57,6 +57,8 @@ class Connections:
         self._per_node: Final = PerNode(
             topology, lambda node: NodeConnections(node, self._connect_budget)
         )
+        self.ready_at = 0.0
+        """When (monotonic) a request last waited for what comes before its first question."""
 
     async def connect(self) -> None:
         """Connect to every server that answers within the connect budget."""
@@ -90,14 +92,17 @@ class Connections:
         connections = self._per_node[node]
         if connections.is_new:
             await connections.connect()
+            self.ready_at = monotonic()
         packet = lookup(node, keys, token_keys, claims)
         await connections.send(packet, seconds, replicated=False)
         return read_of(packet, keys, token_keys)
 
-    async def create(self, lacking: Sequence[Lacking], begin: Begin, claims: Claims) -> Created:
-        """Create tokens and make claims within the read budget; see `creating`."""
+    async def create(
+        self, lacking: Sequence[Lacking], begin: Begin, claims: Claims, due: float
+    ) -> Created:
+        """Create tokens and make claims until `due` (monotonic seconds); see `creating`."""
         rounds = creating(self._topology, lacking, begin, claims)
-        return await self._driven(rounds, self._read_budget)
+        return await self._driven(rounds, due - monotonic())
 
     async def run(
         self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False
@@ -125,7 +130,8 @@ class Connections:
         ends = monotonic() + seconds
         if self._topology.is_untried:
             await self._learn(self._connect_budget)
-            ends = monotonic() + seconds
+            self.ready_at = monotonic()
+            ends = self.ready_at + seconds
         elif self._per_node.served is not self._topology.nodes:
             await self._learn(seconds)
         try:
@@ -154,7 +160,8 @@ class Connections:
             return 0.0
         began = monotonic()
         await asyncio.gather(*(connections.connect() for connections in new))
-        return monotonic() - began
+        self.ready_at = monotonic()
+        return self.ready_at - began
 
     async def _learn(self, seconds: float) -> None:
         """Learn the masters before the first question; the background thread keeps them current."""
