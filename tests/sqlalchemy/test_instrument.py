@@ -96,12 +96,16 @@ def test_the_name_is_that_of_the_database(url: str, name: str) -> None:
 
 
 def test_in_mysql_a_schema_is_a_database() -> None:
-    """A table of another one has the groups that this one has for it."""
+    """A table of another one has the groups that this one has for it, and those of its engine: a
+    text of the engine may read and change tables of any schema."""
     there = Table("orders", MetaData(), schema="shop")
     here = Table("orders", MetaData())
-    mysql = DatabaseGroups("other", "mysql")
-    assert mysql.read([there]) == DatabaseGroups("shop", "mysql").read([here])
-    assert mysql.read([there]) != mysql.read([here])
+    mysql, shop = DatabaseGroups("other", "mysql"), DatabaseGroups("shop", "mysql")
+    assert set(mysql.read([there])) == {*shop.read([here]), mysql.whole}
+    assert set(mysql.read_around_rows(there)) == {*shop.read_around_rows(here), mysql.whole}
+    assert set(mysql.changed([there])) >= set(shop.changed([here]))
+    assert set(mysql.changed([there])) & set(mysql.unknown_read)
+    assert not set(mysql.changed([here])) & set(shop.unknown_read)
 
 
 @pytest.mark.parametrize("dialect", ["postgresql", "sqlite"])

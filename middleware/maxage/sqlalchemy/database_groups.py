@@ -41,14 +41,13 @@ class DatabaseGroups:
         """Return the groups of a response that read these tables."""
         found: dict[str, None] = {}
         for table in tables:
-            database = self._database_of(table)
-            found |= {_group(database): None, _group(database, table.name): None}
+            names = (*self._around(table), _group(self._database_of(table), table.name))
+            found |= dict.fromkeys(names)
         return tuple(found)
 
     def read_around_rows(self, table: Any) -> tuple[str, ...]:
         """Return the groups of a response that read rows of a table, besides those of the rows."""
-        database = self._database_of(table)
-        return _group(database), _group(database, table.name, "*")
+        return *self._around(table), _group(self._database_of(table), table.name, "*")
 
     def row(self, table: Any, key: str) -> str:
         """Return the group of a row."""
@@ -65,7 +64,14 @@ class DatabaseGroups:
     def changed_around_rows(self, table: Any) -> tuple[str, ...]:
         """Return the groups that a change of rows of a table purges, besides those of the rows."""
         database = self._database_of(table)
-        return _group(database, table.name), _group(database, "*")
+        # A text of this engine may have read a table of another schema.
+        unknown = dict.fromkeys((_group(database, "*"), _group(self.name, "*")))
+        return _group(database, table.name), *unknown
+
+    def _around(self, table: Any) -> tuple[str, ...]:
+        """Return the groups of the databases whose unknown writes may have changed a table."""
+        # A text of this engine may write to a table of another schema.
+        return tuple(dict.fromkeys((_group(self._database_of(table)), self.whole)))
 
     def _database_of(self, table: Any) -> str:
         schema = getattr(table, "schema", None)

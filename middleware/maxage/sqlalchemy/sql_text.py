@@ -31,6 +31,8 @@ _WORD: Final = re.compile(r"[a-z]+")
 _PING: Final = re.compile(r"select\s+\d+\s*")
 _LOCKING: Final = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b")
 _WRITING: Final = re.compile(r"\b(?:insert|update|delete|merge|replace|truncate|into)\b(?!\s*\()")
+_FOLLOWED: Final = re.compile(rf"{_WRITING.pattern}|\b(?:autocommit|call|commit|exec|execute)\b")
+"""What makes a harmless first word no harmless statement: SQL Server needs no semicolons."""
 _NAMING: Final = re.compile(
     r"\b(?:select|from|join|table|into|update|insert|delete|merge|with|using|call|exec)\b"
 )
@@ -89,9 +91,9 @@ def _effect_of_one(statement: str) -> Effect:
         return Effect.READS | Effect.WRITES if writes else Effect.READS
     if word in _CHANGING:
         return Effect.READS | Effect.WRITES
-    if word in _HARMLESS and "autocommit" not in rest:
+    if word in _HARMLESS and not _FOLLOWED.search(rest):
         return Effect.NOTHING
-    if word in _ENDING:
+    if word in _ENDING and "prepared" not in rest:
         return Effect.COMMITS
-    # It is DDL, a procedure, or unknown.
+    # It is DDL, the commit of another connection's changes, a procedure, or unknown.
     return Effect.READS | Effect.WRITES | Effect.COMMITS
