@@ -176,8 +176,15 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 
 @pytest.fixture(autouse=True)
 def _no_settings_outlive_their_test() -> Iterator[None]:
-    """End what the middlewares of a test said for its process, and what its `.env` said."""
+    """End what a test said for its process: by middlewares, by `.env`, and by the environment.
+
+    `maxage serve` writes settings into the environment of its process.
+    """
+    environment = dict(os.environ)
     yield
+    if os.environ != environment:
+        os.environ.clear()
+        os.environ.update(environment)
     _middlewares.clear()
     _dotenv_of.clear()
 
