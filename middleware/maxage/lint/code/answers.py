@@ -28,7 +28,7 @@ class Answers(NamedTuple):
     lifetime: bool
     """Whether they state a lifetime themselves."""
     shared: bool
-    """Whether they say that they are for all, whoever asks."""
+    """Whether they say that they are for all clients."""
     varied: frozenset[str] | None
     """The headers that their `Vary` names, in lower case; None: some that are not known."""
 
