@@ -19,6 +19,7 @@ from maxage.reads.fast_path import FastPath
 from maxage.reads.trial import Answered
 from maxage.rfc9111.directives import parse_cache_control
 from maxage.rfc9111.stored_response import is_shareable
+from maxage.settings import CacheSettings
 
 logger = logging.getLogger("maxage")
 
@@ -43,17 +44,17 @@ class Auditor:
         self.report: Final = Report()
         self._ignored: Final = tuple(ignored)
         self._by_setting: Final = by_setting
-        self._judges: Final[dict[int, Judge]] = {}
+        self._judges: Final[dict[CacheSettings, Judge]] = {}
 
     def begin(self, fast_path: FastPath, scope: Scope) -> "_Audited | None":
         """Return the observation of a request; None: it is not audited, or already is."""
         settings = fast_path.service.settings
         if isinstance(scope, NotedScope) or (self._by_setting and not settings.cache_audit):
             return None
-        judge = self._judges.get(id(settings))
+        judge = self._judges.get(settings)
         if judge is None:
             ignored = (*settings.cache_audit_ignored, *self._ignored)
-            judge = self._judges[id(settings)] = Judge(settings, ignored)
+            judge = self._judges[settings] = Judge(settings, ignored)
         return _Audited(self, judge, fast_path, scope)
 
     def add(self, finding: Finding) -> None:
