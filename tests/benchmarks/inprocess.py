@@ -49,8 +49,9 @@ async def _measured(app: Any, asked: argparse.Namespace) -> None:
     await _ask(app, asked, 2_000)
     if asked.profile:
         profile = Profile()
-        print(profile.table(await _timed(app, asked)))
+        microseconds = await _timed(app, asked)
         profile.end()
+        print(profile.table(microseconds))
         return
     best = min([await _timed(app, asked) for _ in range(5)])
     print(f"{best:.2f} us")
