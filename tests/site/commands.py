@@ -48,7 +48,7 @@ def wrong_name(program: str, name: str) -> str | None:
     """What is wrong with the name of a task or command, or None."""
     if program == "poe":
         return _poe([name])
-    return None if name in _maxage_commands() else f"there is no command {name}"
+    return None if name in maxage_commands() else f"there is no command {name}"
 
 
 def _pip(words: list[str]) -> str | None:
@@ -69,11 +69,12 @@ def _python(words: list[str]) -> str | None:
 
 
 def _maxage(words: list[str]) -> str | None:
-    command = _maxage_commands().get(words[0])
+    command = maxage_commands().get(words[0])
     return _parsed(command, words) if command else f"there is no command {words[0]}"
 
 
-def _maxage_commands() -> dict[str, click.Command]:
+def maxage_commands() -> dict[str, click.Command]:
+    """The commands of `maxage` by their names."""
     from maxage.cli.commands import program
 
     group: Any = typer.main.get_command(program)

@@ -17,7 +17,7 @@ import pytest
 import maxage
 from maxage import CacheSettings
 from tests.site.__main__ import ELSEWHERE, build
-from tests.site.commands import commands, wrong, wrong_name
+from tests.site.commands import commands, maxage_commands, wrong, wrong_name
 from tests.site.written import written
 from tests.support.documents import ROOT, Block, blocks, page, pages
 
@@ -93,6 +93,13 @@ def test_the_commands_in_the_text_exist() -> None:
     text = "\n".join(map(page, pages()))
     named = re.findall(r"`((?:poe|maxage) [a-z-]+)[ `]", text)
     assert [said for one in sorted(set(named)) if (said := wrong_name(*one.split()))] == []
+
+
+def test_operations_has_each_command() -> None:
+    """A person at night finds all of them in one table."""
+    table = page("docs/operations.md").partition("## The command line")[2]
+    listed = re.findall(r"^\| `maxage ([a-z]+)", table, re.MULTILINE)
+    assert sorted(listed) == sorted(maxage_commands())
 
 
 def test_each_block_says_what_it_is() -> None:
