@@ -1,15 +1,16 @@
 """docs/messages.md has every log line and error of the library, with its mend."""
 
 import re
+from collections import Counter
 
 from tests.site.messages import messages
 from tests.support.documents import page
 
 
-def listed() -> set[str]:
+def listed() -> list[str]:
     """The messages that the page shows, each in the first cell of its row."""
     rows = re.findall(r"^\| `(.+?)` \| .+ \|$", page("docs/messages.md"), re.MULTILINE)
-    return {row.replace("\\|", "|") for row in rows}
+    return [row.replace("\\|", "|") for row in rows]
 
 
 def test_no_message_is_missing() -> None:
@@ -21,4 +22,9 @@ def test_no_message_is_missing() -> None:
 
 def test_no_message_is_out_of_date() -> None:
     """The page shows no message that the library does not have."""
-    assert listed() - {one.text for one in messages()} == set()
+    assert set(listed()) - {one.text for one in messages()} == set()
+
+
+def test_no_message_is_listed_twice() -> None:
+    """Each has one row, and one mend."""
+    assert [text for text, rows in Counter(listed()).items() if rows > 1] == []
