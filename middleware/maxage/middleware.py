@@ -115,7 +115,7 @@ class CacheMiddleware:
                 wall, monotonic = clocks.wall_clock, clocks.monotonic_clock
                 self.cache = Cache(settings, chosen, tally=tally, clock=wall, monotonic=monotonic)
                 if settings.cache_insight:
-                    app = watched(app, settings, targets, chosen)
+                    app = watched(app, self.cache, targets)
                 if settings.cache_shadow or settings.cache_verify:
                     app = shadowed(app, self.cache, targets)
                 if settings.cache_audit:

@@ -195,7 +195,8 @@ class CacheSettings(BaseSettings):
 
     cache_insight: bool = False
     """Whether each worker counts its most asked URLs and their cost, and publishes its figures in
-    Redis every 5 seconds: for `maxage stats`, `maxage top` and the page."""
+    Redis every 5 seconds, with its last requests: for `maxage stats`, `top`, `simulate` and the
+    page."""
 
     # Before it is switched on.
 

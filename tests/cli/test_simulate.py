@@ -159,7 +159,7 @@ def test_the_plot_is_an_svg_with_a_line_for_each_route(log: Path, command: Comma
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "no log is named. The figures that workers publish (CACHE_INSIGHT) hold counts"),
+        ([], "no server is named, and an embedded store is seen by its own process alone; set"),
         (["/nowhere.log"], "the log '/nowhere.log' cannot be read: No such file or directory."),
         (["access.log", "--size", "big"], "--size got 'big'; it takes bytes, or a number with KB"),
         (["access.log", "--app", "simulated_shop"], "'simulated_shop' names no application"),

@@ -1,12 +1,15 @@
-"""`maxage stats` and `maxage top`: the figures of all workers."""
+"""`maxage stats`, `top` and `simulate`: the figures of all workers, and their last requests."""
 
 import json
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from maxage import CacheSettings
-from maxage.insight import read_overview
+from maxage.insight import WorkerRecord, read_overview, read_requests
+from maxage.insight.publisher import insight_key
 from tests.cli.conftest import Command
 from tests.support.raw_http import get
 from tests.support.redis_server import RedisServer
@@ -57,6 +60,9 @@ def test_the_figures_of_two_workers_are_shown_together(
         told = json.loads(command("stats", *asked, "--json").out)
         top = command("top", *asked, "-n", "1")
         listed = json.loads(command("top", *asked, "--json").out)
+        wait_until(lambda: len(read_requests(settings).requests) == 30, "all is known", timeout=20)
+        simulated = command("simulate", *asked)
+        predicted = json.loads(command("simulate", *asked, "--json").out)
     assert (text.code, text.err) == (0, "")
     assert "2 workers, 30 requests since they began" in text.out
     assert "/items" in text.out
@@ -70,9 +76,19 @@ def test_the_figures_of_two_workers_are_shown_together(
         "GET /items?page=1", "GET /slow", "GET /private",
     }  # fmt: skip
     assert listed["costly"][0]["url"] == "GET /slow"
+    assert (simulated.code, simulated.err) == (0, "")
+    assert "30 requests from 20" in simulated.out
+    assert "Recorded by 2 workers; the cache answered " in simulated.out
+    assert "Header fields of requests are not recorded" in simulated.out
+    assert (predicted["workers"], predicted["requests"]) == (2, 30)
+    # Of three URLs, one is never stored.
+    assert predicted["total"]["now"]["hit_rate"] == 18 / 30
+    assert 16 / 30 <= predicted["measured_hit_rate"] <= 18 / 30
+    assert predicted["begins"] > 1_700_000_000
+    assert predicted["seconds"] > 0
 
 
-@pytest.mark.parametrize("name", ["stats", "top"])
+@pytest.mark.parametrize("name", ["stats", "top", "simulate"])
 def test_without_figures_it_says_how_to_get_them(
     name: str, command: Command, redis: RedisServer
 ) -> None:
@@ -81,10 +97,27 @@ def test_without_figures_it_says_how_to_get_them(
     assert ran.code == 1
     assert ran.err.startswith("maxage: no worker has published its figures within 20 s; set CACHE_")
     assert ("keys" in ran.out) == (name == "stats")
-    assert json.loads(command(name, "--redis-url", redis.url, "--json").out) is not None
+    if name != "simulate":
+        assert json.loads(command(name, "--redis-url", redis.url, "--json").out) is not None
 
 
-@pytest.mark.parametrize("name", ["stats", "top"])
+def test_workers_that_have_published_no_request_are_told_apart(
+    command: Command, redis: RedisServer
+) -> None:
+    """Such as those of another version."""
+    settings = CacheSettings(redis_url=redis.url)
+    record = WorkerRecord(worker="w", machine="m", pid=1, started=0.0, at=time.time())
+    key = insight_key(settings.cache_namespace)
+    redis.call("HSET", key, "w", msgspec.json.encode(record))
+    redis.call("HSET", key + b":w", 0, b"of another version")
+    ran = command("simulate", "--redis-url", redis.url)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith(
+        "maxage: the workers have published no requests; they do so every 5 s"
+    )
+
+
+@pytest.mark.parametrize("name", ["stats", "top", "simulate"])
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -14,10 +14,13 @@ from fastapi.security import APIKeyHeader
 from app.main import create_app
 from app.settings import AppSettings
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, Rule, cached, uncached
+from maxage.insight import read_requests
 from maxage.simulate import LogReader, Outcome, Simulation
+from maxage.simulate.recorded import logged
 from maxage.testing.isolation import IsolatedCache
 from tests.simulate.replay import Measured, Planned, shop_traffic
 from tests.support.asgi import call
+from tests.support.waiting import wait_until
 from tests.support.workers import Workers
 
 pytestmark = pytest.mark.anyio
@@ -162,10 +165,13 @@ async def test_a_store_that_is_too_small_for_all(tmp_path: Path) -> None:
 def test_a_real_server_on_a_real_redis(
     tmp_path: Path, workers: Workers, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As fast as it answers, with a lifetime of a second."""
+    """As fast as it answers, with a lifetime of a second: from its log, and from its own record."""
     monkeypatch.chdir(tmp_path)
     database = f"sqlite:///{tmp_path}/a.db"
-    told = {"REDIS_URL": redis_url, "CACHE_EXPIRATION": "1", "DATABASE_URL": database}
+    told = {
+        "REDIS_URL": redis_url, "CACHE_EXPIRATION": "1", "DATABASE_URL": database,
+        "CACHE_INSIGHT": "true",
+    }  # fmt: skip
     worker = workers.start("app.main:app", env=told)
     measured, begun = Measured(), time.monotonic()
     with httpx.Client(base_url=worker.url) as client:
@@ -184,3 +190,13 @@ def test_a_real_server_on_a_real_redis(
     app = create_app(AppSettings(database_url=database), settings)
     outcome = predicted(measured.objects, tmp_path, app)
     assert abs(outcome.total.now.hit_rate - measured.hit_rate) < POINTS
+
+    server = CacheSettings(redis_url=redis_url)
+    made = len(measured.objects)
+    wait_until(lambda: len(read_requests(server).requests) == made, "all is recorded", timeout=30)
+    recent, simulation = read_requests(server), Simulation(app)
+    assert recent.hit_rate == measured.hit_rate
+    simulation.run(logged(recent.requests))
+    told_by_itself = simulation.outcome()
+    assert told_by_itself.requests == measured.reads
+    assert abs(told_by_itself.total.now.hit_rate - measured.hit_rate) < POINTS

@@ -27,11 +27,15 @@ class Identification:
 
     def has_credentials(self, scope: Scope, headers: Headers, target: Target) -> bool:
         """Return whether a request for the target carries credentials."""
-        if self.is_in(scope) or self._fields.kind_in(headers) is not None:
+        if self.carries(scope, headers):
             return True
         route = target.route
         # A hit would skip the check of such a route, so that every request counts.
         return route is not None and route.has_security and not self._authorization_only
+
+    def carries(self, scope: Scope, headers: Headers) -> bool:
+        """Return whether a request carries credentials, whatever its route is."""
+        return self.is_in(scope) or self._fields.kind_in(headers) is not None
 
     def kind_in(self, scope: Scope, headers: Headers) -> Reason:
         """Return which kind of credentials a request with credentials carries."""

@@ -1,7 +1,7 @@
 """Labels of URLs, for people: without secrets, and bounded in length."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -11,7 +11,6 @@ LONGEST_VALUE: Final = 40
 """Bytes of a query's value that are shown."""
 LONGEST_LABEL: Final = 200
 """Characters of a label."""
-_HIDDEN: Final = b"***"
 _CUT: Final = b"..."
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
 
@@ -25,31 +24,45 @@ def label_of(scope: Mapping[str, Any], secret_names: Collection[bytes] = ()) -> 
             for secrets; lower case, with hyphens.
     """
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
-    path = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
-    query = scope.get("query_string", b"")
-    if query:
-        path += b"?" + _shown(query, secret_names)
-    shown = _UNSAFE.sub("_", path.decode("latin-1"))
+    target = target_of(scope, secret_names, lambda _: b"***", LONGEST_VALUE)
+    shown = _UNSAFE.sub("_", target.decode("latin-1"))
     if len(shown) > LONGEST_LABEL:
         shown = shown[:LONGEST_LABEL] + _CUT.decode()
     return f"{method} {shown}"
 
 
-def _shown(query: bytes, secret_names: Collection[bytes]) -> bytes:
-    pieces = re.split(rb"([&;])", query)
+def target_of(
+    scope: Mapping[str, Any],
+    secret_names: Collection[bytes],
+    hide: Callable[[bytes], bytes],
+    longest: int,
+) -> bytes:
+    """Return path and query of a request.
+
+    Args:
+        scope: of the request.
+        secret_names: as for `label_of`.
+        hide: returns what stands for a secret.
+        longest: bytes of any other value that are kept.
+    """
+    path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
+    query: bytes = scope.get("query_string", b"")
+    if not query:
+        return path
     hides_code = carries_secret(query)
-    return b"".join(
-        piece if piece in (b"&", b";") else _parameter(piece, secret_names, hides_code)
-        for piece in pieces
-    )
+
+    def shown(piece: bytes) -> bytes:
+        name, equals, value = piece.partition(b"=")
+        plain = unquote_to_bytes(name).lower().replace(b"_", b"-")
+        if not equals:
+            return _cut(name, longest)
+        if plain in secret_names or carries_secret(piece) or (hides_code and plain == b"code"):
+            return name + equals + hide(value)
+        return name + equals + _cut(value, longest)
+
+    pieces = re.split(rb"([&;])", query)
+    return path + b"?" + b"".join(one if one in (b"&", b";") else shown(one) for one in pieces)
 
 
-def _parameter(piece: bytes, secret_names: Collection[bytes], hides_code: bool) -> bytes:
-    name, equals, value = piece.partition(b"=")
-    plain = unquote_to_bytes(name).lower().replace(b"_", b"-")
-    if not equals:
-        return name[:LONGEST_VALUE] + (_CUT if len(name) > LONGEST_VALUE else b"")
-    if plain in secret_names or carries_secret(piece) or (hides_code and plain == b"code"):
-        return name + equals + _HIDDEN
-    cut = _CUT if len(value) > LONGEST_VALUE else b""
-    return name + equals + value[:LONGEST_VALUE] + cut
+def _cut(value: bytes, longest: int) -> bytes:
+    return value if len(value) <= longest else value[:longest] + _CUT

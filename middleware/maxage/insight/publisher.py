@@ -4,16 +4,18 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Final, Protocol, final
 
 import msgspec
 
 from maxage.errors import StoreUnavailableError
 from maxage.insight.record import INTERVAL_SECONDS, WorkerRecord
+from maxage.insight.requests import PendingRequests, pack
 from maxage.redis_store.leases.process_identity import process_identity
 from maxage.redis_store.observer import Observer
 from maxage.redis_store.servers.commands import Command
-from maxage.redis_store.servers.node import describe
+from maxage.redis_store.servers.node import Node, describe
 from maxage.redis_url import server_url
 from maxage.settings import CacheSettings
 
@@ -21,6 +23,8 @@ logger = logging.getLogger("maxage")
 
 HASH_SECONDS: Final = 60
 """Lifetime of the hash with all records in seconds, from the last record on."""
+REQUESTS_BYTES: Final = 1_000_000
+"""Bytes that the published requests of a worker take at most."""
 FORGOTTEN_SECONDS: Final = 60.0
 """Seconds after which the record of a worker that publishes no more is removed."""
 _TIMEOUT: Final = 1.0
@@ -35,6 +39,11 @@ class Watched(Protocol):
         """The settings of its middleware."""
         ...
 
+    @property
+    def requests(self) -> PendingRequests:
+        """Its requests that are not published yet."""
+        ...
+
     def record(self, now: float) -> WorkerRecord:
         """Return its state."""
         ...
@@ -43,6 +52,11 @@ class Watched(Protocol):
 def insight_key(namespace: str) -> bytes:
     """Return the key of the hash with the records of all workers."""
     return namespace.encode() + b":insight"
+
+
+def requests_key(namespace: str, worker: str) -> bytes:
+    """Return the key of the hash with the last requests of a worker, in chunks."""
+    return insight_key(namespace) + b":" + worker.encode()
 
 
 @final
@@ -55,6 +69,8 @@ class Publisher:
         self._key: Final = insight_key(watched.settings.cache_namespace)
         self.pid = 0
         """The process whose thread runs."""
+        self._chunks: Final[dict[int, int]] = {}
+        """Bytes of the published chunks, by the number of their first request."""
         self._named = (0, "")
         self._failed = False
 
@@ -103,9 +119,43 @@ class Publisher:
         ended = [one.worker for one in records_in(present) if now - one.at > FORGOTTEN_SECONDS]
         if ended:
             commands.append(("HDEL", self._key, *ended))
-        for answer in observer.ask(node, commands):
-            if isinstance(answer, Exception):
-                raise answer
+        _ask(observer, node, commands)
+        self._publish_requests(observer, now - time.time())
+
+    def _publish_requests(self, observer: Observer, ahead: float) -> None:
+        """Write the requests since the last time, and remove the oldest ones beyond the bound."""
+        key = requests_key(self._watched.settings.cache_namespace, self.name)
+        commands: list[Command] = [("EXPIRE", key, HASH_SECONDS)]
+        chunk = self._watched.requests.chunk(ahead)
+        if chunk.requests:
+            packed = pack(chunk)
+            self._chunks[chunk.first] = len(packed)
+            commands.insert(0, ("HSET", key, chunk.first, packed))
+        oldest = self._oldest_chunks()
+        if oldest:
+            commands.append(("HDEL", key, *oldest))
+        _ask(observer, observer.node_for(key), commands)
+        self._watched.requests.published(chunk)
+        for first in oldest:
+            del self._chunks[first]
+
+    def _oldest_chunks(self) -> list[int]:
+        """Return the chunks that are beyond the bound."""
+        left = sum(self._chunks.values())
+        oldest: list[int] = []
+        for first, taken in self._chunks.items():
+            if left <= REQUESTS_BYTES:
+                break
+            left -= taken
+            oldest.append(first)
+        return oldest
+
+
+def _ask(observer: Observer, node: Node, commands: Sequence[Command]) -> None:
+    """Ask a server; an answer that is an error is raised."""
+    for answer in observer.ask(node, commands):
+        if isinstance(answer, Exception):
+            raise answer
 
 
 def server_seconds(answer: Any) -> float:

@@ -4,15 +4,21 @@ Nothing of it exists where `CACHE_INSIGHT` is off. Where it is on, each URL coun
 object in the place of its route's counts.
 """
 
+import asyncio
 import socket
 import time
 from collections import deque
 from collections.abc import Mapping
-from time import perf_counter
 from typing import Any, Final, cast, final
 
-from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from msgspec import Struct
+
+from maxage.asgi.identity import Identification
+from maxage.asgi.types import ASGIApp, Receive, Scope, Send
+from maxage.background import Background
+from maxage.cache.cache import Cache
 from maxage.cache.targets import Targets
+from maxage.insight.call import TimedCall
 from maxage.insight.label import label_of
 from maxage.insight.publisher import Publisher
 from maxage.insight.record import (
@@ -23,12 +29,20 @@ from maxage.insight.record import (
     TopUrl,
     WorkerRecord,
 )
+from maxage.insight.requests import (
+    PendingRequests,
+    RecordedRequest,
+    recorded_target,
+    said_by,
+)
 from maxage.insight.space_saving import SpaceSaving
 from maxage.observe import latency
 from maxage.observe.counters import UNKNOWN_ROUTE, RouteCounts, Tally, total
 from maxage.observe.words import MISSES, Outcome
 from maxage.redis_store.redis_store import RedisStore
+from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
+from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.settings import CacheSettings
 from maxage.store.base import Store
 
@@ -42,23 +56,32 @@ PUBLISHED: Final = 40
 class _UrlCounts:
     """The counts of a route, for one of its URLs: each hit is counted for the URL too."""
 
-    __slots__ = ("_label", "_route", "_watch")
+    __slots__ = ("_route", "_url", "_watch")
 
-    _label: str
     _route: RouteCounts
+    _url: "_Url"
     _watch: "Watch"
 
-    def __init__(self, route: RouteCounts, label: str, watch: "Watch") -> None:
-        for name, value in (("_route", route), ("_label", label), ("_watch", watch)):
+    def __init__(self, route: RouteCounts, url: "_Url", watch: "Watch") -> None:
+        for name, value in (("_route", route), ("_url", url), ("_watch", watch)):
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._route, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "hits":
-            self._watch.hit(self._label)
+        if name in {"hits", "collapsed"}:
+            self._watch.answered(self._url, hit=name == "hits")
         setattr(self._route, name, value)
+
+
+class _Url(Struct, frozen=True, gc=False):
+    """A URL that the cache answers."""
+
+    label: str
+    method: str
+    host: str
+    target: str
 
 
 @final
@@ -79,16 +102,27 @@ class Watch:
         self._last = Interval(begins=0)
         self._started: Final = time.time()
         self._store: Store | None = None
+        self._identification: Final = Identification(settings)
+        self.requests: Final = PendingRequests()
+        self._publishes: Final = server_url(settings.redis_url) is not None
         self._publisher: Final = Publisher(self)
 
     def count_url(self, counts: RouteCounts, scope: Mapping[str, Any]) -> RouteCounts:
         """Return the counts of a URL, given those of its route."""
-        return cast("RouteCounts", _UrlCounts(counts, label_of(scope, self._secret_names), self))
+        url = _Url(
+            label=label_of(scope, self._secret_names),
+            method="QUERY" if scope["method"] == "QUERY" else "GET",
+            host=_host(Headers.of(tuple(map(tuple, scope["headers"])))),
+            target=recorded_target(scope, self._secret_names),
+        )
+        return cast("RouteCounts", _UrlCounts(counts, url, self))
 
-    def hit(self, label: str) -> None:
-        """Count a hit."""
+    def answered(self, url: _Url, *, hit: bool) -> None:
+        """Count a request that the cache answered, by a stored response or another request's."""
         self._publisher.start()
-        self._asked.offer(label, 1).hits += 1
+        self._asked.offer(url.label, 1).hits += hit
+        if self._publishes:
+            self.requests.note(RecordedRequest(time.time(), url.method, url.host, url.target))
 
     def added_latency(self, kind: str, seconds: float) -> None:
         """Count the seconds that the cache added to a request."""
@@ -96,41 +130,61 @@ class Watch:
         self._timed[0] += 1
         self._timed[1] += seconds
 
-    def around(self, app: ASGIApp, targets: Targets) -> ASGIApp:
-        """Return the application, with its calls counted and timed."""
+    def around(self, app: ASGIApp, targets: Targets, background: Background) -> ASGIApp:
+        """Return the application, with its calls counted and timed.
+
+        Args:
+            app: the application behind a middleware.
+            targets: of the middleware.
+            background: of the middleware; it runs the calls for which no client waits.
+        """
 
         async def timed(scope: Scope, receive: Receive, send: Send) -> None:
             self._publisher.start()
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            waited = 0.0
-
-            async def sending(message: Message) -> None:
-                nonlocal waited
-                began = perf_counter()
-                await send(message)
-                waited += perf_counter() - began
-
             # Layers of the application change the scope.
-            asked, began = dict(scope), perf_counter()
+            call = TimedCall(dict(scope), send)
             try:
-                await app(scope, receive, sending)
+                await app(scope, receive, call.send)
             finally:
-                self._called(targets, asked, perf_counter() - began - waited)
+                call.end()
+                headers = Headers.of(tuple(map(tuple, call.scope.get("headers", ()))))
+                self._called(targets, call, headers)
+                if self._publishes and asyncio.current_task() not in background.tasks:
+                    self._record(call, headers)
 
         return timed
 
-    def _called(self, targets: Targets, scope: Scope, seconds: float) -> None:
-        label = label_of(scope, self._secret_names)
+    def _called(self, targets: Targets, call: TimedCall, headers: Headers) -> None:
+        label, seconds = label_of(call.scope, self._secret_names), call.seconds
         for entry in (self._asked.offer(label, 1), self._costly.offer(label, seconds)):
             entry.calls += 1
             entry.seconds += seconds
-        match = targets.match(scope, Headers.of(tuple(map(tuple, scope["headers"]))))
+        match = targets.match(call.scope, headers)
         route = UNKNOWN_ROUTE if match is None else match.route.template
         sums = self._calls.setdefault(route, [0, 0.0])
         sums[0] += 1
         sums[1] += seconds
+
+    def _record(self, call: TimedCall, headers: Headers) -> None:
+        """Note a request that the application answered."""
+        method = call.scope["method"]
+        self.requests.note(
+            RecordedRequest(
+                # A write purges what reads before it have stored.
+                time=time.time() if is_unsafe(method) else call.at,
+                method=method,
+                host=_host(headers),
+                target=recorded_target(call.scope, self._secret_names),
+                status=call.status,
+                size=call.size,
+                seconds=round(call.seconds, 6),
+                has_user=self._identification.carries(call.scope, headers),
+                said=said_by(call.headers),
+            )
+        )
 
     def belongs_to(self, store: Store) -> None:
         """Note the store whose state is published."""
@@ -204,7 +258,7 @@ class Watch:
         return Interval(
             begins=0,
             hits=added.hits,
-            collapsed=added.forwards[Outcome.COLLAPSED],
+            collapsed=added.collapsed,
             misses=sum(added.forwards[word] for word in MISSES),
             bypasses=added.bypasses.total(),
             writes=added.forwards[Outcome.METHOD],
@@ -226,6 +280,10 @@ def _top(url: str, entry: Any) -> TopUrl:
     )
 
 
+def _host(headers: Headers) -> str:
+    return (headers.first(b"host") or b"").decode("latin-1")
+
+
 _watches: Final[dict[tuple[str | None, str], Watch]] = {}
 
 
@@ -244,16 +302,15 @@ def watch_in_process(settings: CacheSettings) -> Watch | None:
     return _watches.get((settings.redis_url, settings.cache_namespace))
 
 
-def watched(app: ASGIApp, settings: CacheSettings, targets: Targets, store: Store) -> ASGIApp:
+def watched(app: ASGIApp, cache: Cache, targets: Targets) -> ASGIApp:
     """Let the watch of this process count a middleware's requests; return its application, timed.
 
     Args:
         app: the application behind the middleware.
-        settings: of the middleware.
+        cache: of the middleware.
         targets: of the middleware.
-        store: of the middleware.
     """
-    watch = watch_for(settings)
-    watch.belongs_to(store)
+    watch = watch_for(cache.settings)
+    watch.belongs_to(cache.store)
     targets.count_url = watch.count_url
-    return watch.around(app, targets)
+    return watch.around(app, targets, cache.background)

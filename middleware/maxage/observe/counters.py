@@ -25,14 +25,15 @@ class RouteCounts:
     """Counts the requests of one route, and the responses to them, in one middleware."""
 
     __slots__ = (
-        "bypasses", "compared", "different", "forwards", "hits", "not_stored", "refreshes",
-        "stale", "stored", "stored_bytes",
+        "bypasses", "collapsed", "compared", "different", "forwards", "hits", "not_stored",
+        "refreshes", "stale", "stored", "stored_bytes",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.hits = 0
+        self.collapsed = 0
         self.forwards: Final[Counter[str]] = Counter()
-        """The outcomes of all requests that were looked up and are no hits, and of writes."""
+        """The outcomes of all other requests that were looked up, and of writes."""
         self.bypasses: Final[Counter[str]] = Counter()
         self.stale = 0
         self.refreshes = 0
@@ -47,6 +48,7 @@ class RouteCounts:
         """Add the counts of the same route in another middleware."""
         # Copies: another thread may count meanwhile.
         self.hits += other.hits
+        self.collapsed += other.collapsed
         self.stale += other.stale
         self.refreshes += other.refreshes
         self.stored += other.stored
@@ -61,6 +63,7 @@ class RouteCounts:
         """Return how many requests ended in which way, by the words of `Outcome`."""
         found = Counter(dict(self.forwards))
         found[Outcome.HIT] += self.hits
+        found[Outcome.COLLAPSED] += self.collapsed
         found[Outcome.BYPASS] += self.bypasses.total()
         return {word: found[word] for word in Outcome if found[word]}
 
@@ -205,7 +208,7 @@ def counters_of(tally: Tally) -> Counters:
         routes.add(counts)
     return Counters(
         hits=routes.hits,
-        collapsed=routes.forwards[Outcome.COLLAPSED],
+        collapsed=routes.collapsed,
         misses=sum(routes.forwards[word] for word in MISSES),
         bypasses=dict.fromkeys(BYPASSES, 0) | dict(routes.bypasses),
         stale=routes.stale,

@@ -215,7 +215,7 @@ class GetResponder(ReadResponder):
         if self.waited is None:
             self.target.counts.hits += 1
         else:
-            self.target.counts.forwards[Outcome.COLLAPSED] += 1
+            self.target.counts.collapsed += 1
             fwd = self.forwarded(self.waited, ttl=decision.ttl)
         await self.serve(decision, fwd=fwd)
 

@@ -72,8 +72,10 @@ class Outcome:
     writes: int
     others: int
     """Requests with other methods, which the cache passes on."""
+    begins: float
+    """When the first request came, in POSIX seconds."""
     seconds: float
-    """From the first line of the log to the last."""
+    """From the first request to the last."""
     lifetimes: tuple[float, ...]
     sizes: tuple[int, ...]
     total: RouteOutcome
@@ -103,6 +105,7 @@ def outcome_of(
     *,
     writes: int,
     others: int,
+    begins: float,
     seconds: float,
     has_routes: bool,
 ) -> Outcome:
@@ -116,6 +119,7 @@ def outcome_of(
         requests=total.requests,
         writes=writes,
         others=others,
+        begins=begins,
         seconds=seconds,
         lifetimes=lifetimes,
         sizes=sizes,

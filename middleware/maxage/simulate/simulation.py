@@ -56,6 +56,7 @@ class Simulation:
             raise middleware.mistake
         self._targets: Final[Targets] = middleware.targets
         self._settings: Final[CacheSettings] = middleware.service.settings
+        self._identification: Final = middleware.service.identification
         self._root_path: Final = str(getattr(self._holder, "root_path", "") or "")
         self._lifetimes: Final = tuple(lifetimes)
         self._stays: Final = Stays(lifetimes)
@@ -105,7 +106,8 @@ class Simulation:
             total.add(one)
         return outcome_of(
             figures, total, self._stores, self._lifetimes, self._settings,
-            writes=self.writes, others=self.others, seconds=self._now - self._first,
+            writes=self.writes, others=self.others, begins=self._first,
+            seconds=self._now - self._first,
             has_routes=self._has_routes,
         )  # fmt: skip
 
@@ -114,11 +116,14 @@ class Simulation:
         target = self._targets.find(scope, headers)
         figures = self._figures_of(target, scope["path"])
         bypass = self._bypass(target, logged, scope, headers)
-        stays, reason = self._stays.of(target, logged, has_routes=self._has_routes)
+        carries = target.policy.vary_by is None and (
+            logged.has_user or self._identification.has_credentials(scope, headers, target)
+        )
+        stays, reason = self._stays.of(target, logged, carries=carries, has_routes=self._has_routes)
         purged = self._purges.last(target.groups)
         figures.note(logged, reason=bypass or reason, purgeable=purged >= 0)
         figures.at_most |= not target.is_plain
-        if bypass:
+        if bypass or reason == "credentials":
             return
         # The end of a key is a digest of all of it.
         key = target.plain_key[-40:]

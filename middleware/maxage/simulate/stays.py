@@ -15,8 +15,6 @@ from maxage.rfc9111.verdicts import MayStore
 from maxage.simulate.logged import LoggedRequest
 from maxage.simulate.store_model import Stay
 
-_CREDENTIALS: Final = frozenset({b"authorization", b"cookie"})
-
 
 @final
 class Stays:
@@ -30,13 +28,14 @@ class Stays:
         self._lifetimes: Final = tuple(lifetimes)
 
     def of(
-        self, target: Target, logged: LoggedRequest, *, has_routes: bool
+        self, target: Target, logged: LoggedRequest, *, carries: bool, has_routes: bool
     ) -> tuple[tuple[Stay, ...] | None, str]:
         """Return the stays of an answer, the first one as it is set up now.
 
         Args:
             target: of the request.
             logged: the request, and its answer.
+            carries: whether it carried credentials.
             has_routes: whether the application's routes are known.
 
         Returns:
@@ -46,7 +45,6 @@ class Stays:
         route, restriction = target.route, target.terms.restriction
         is_known = (route is not None and not route.opaque) or not has_routes
         rules = target.rules if is_known else target.explicit_rules
-        carries = logged.has_user or any(n in _CREDENTIALS for n, _ in logged.request_headers)
         stays, reason = _stays(
             rules,
             (restriction is None and is_known) or rules.lifetime_is_declared,

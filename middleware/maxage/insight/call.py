@@ -1,0 +1,46 @@
+"""One call of the application: how long it took, and what it answered."""
+
+import time
+from time import perf_counter
+from typing import Final, final
+
+from maxage.asgi.types import Message, Scope, Send
+from maxage.rfc9111.message import Headers
+
+
+@final
+class TimedCall:
+    """Times a call, and sees its answer pass.
+
+    Args:
+        scope: of the request, as it was before the call.
+        send: of the client.
+    """
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.scope: Final = scope
+        self.at: Final = time.time()
+        self.status = 500
+        """Of the answer; a server makes a 500 of a call without one."""
+        self.headers = Headers()
+        self.size = 0
+        self.seconds = 0.0
+        """Without the time in which the client took the answer."""
+        self._send: Final = send
+        self._began: Final = perf_counter()
+        self._waited = 0.0
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = Headers.of(tuple(map(tuple, message.get("headers", ()))))
+        elif message["type"] == "http.response.body":
+            self.size += len(message.get("body", b""))
+        began = perf_counter()
+        await self._send(message)
+        self._waited += perf_counter() - began
+
+    def end(self) -> None:
+        """Note that the call has returned."""
+        self.seconds = perf_counter() - self._began - self._waited
