@@ -72,9 +72,10 @@ class Database:
         """
         try:
             async with self._alone() as connection:
+                had_items = await connection.run_sync(lambda sync: inspect(sync).has_table("items"))
+                await connection.run_sync(Base.metadata.create_all)
                 # Only together with the table: an operator who deletes all items wants none.
-                if not await connection.run_sync(lambda sync: inspect(sync).has_table("items")):
-                    await connection.run_sync(Base.metadata.create_all)
+                if not had_items:
                     await connection.execute(insert(Item), seed_items())
         except SQLAlchemyError as error:
             raise self._unavailable(error) from error

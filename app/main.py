@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import items
+from app import imports, items
 from app.database import Database, DatabaseUnavailableError
 from app.home import home_page
 from app.settings import AppSettings
@@ -62,6 +62,7 @@ def create_app(settings: AppSettings | None = None, cache: CacheSettings | None 
     )
     app.state.database = database
     app.include_router(items.router, prefix=PREFIX)
+    app.include_router(imports.router, prefix=PREFIX)
     app.include_router(health_router(cache, message=f"{TITLE} is running"), prefix=PREFIX)
     app.include_router(metrics_router())
     links = LINKS

@@ -63,3 +63,15 @@ class Item(Base):
     enabled: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Import(Base):
+    """How far an import of items is."""
+
+    __tablename__ = "imports"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    total: Mapped[int]
+    done: Mapped[int]
+    missing: Mapped[int]

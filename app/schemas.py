@@ -1,7 +1,7 @@
 """What the API takes and answers."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
@@ -86,3 +86,31 @@ class ItemBatch(BaseModel):
 
     items: list[ItemOut]
     missing: list[int] = Field(description="Ids which no item has.")
+
+
+class ImportedItem(ItemIn):
+    """An item of an import."""
+
+    id: int | None = Field(
+        default=None, ge=1, le=2**63 - 1, description="That of the item it replaces, if any."
+    )
+
+    def values(self) -> dict[str, Any]:
+        """Return the columns that it writes."""
+        return self.model_dump(exclude={"id"})
+
+
+class ImportIn(BaseModel):
+    """Items to be added, or with an id to be replaced."""
+
+    items: list[ImportedItem] = Field(min_length=1, max_length=10_000)
+
+
+class ImportOut(Identified):
+    """How far an import is."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    total: int = Field(description="How many items were sent.")
+    done: int = Field(description="How many of them are written, or missing.")
+    missing: int = Field(description="How many had an id which no item has.")

@@ -452,6 +452,8 @@ class TestPages:
             "/api/v1/items",
             "/api/v1/items/batch",
             "/api/v1/items/{item_id}",
+            "/api/v1/imports",
+            "/api/v1/imports/{import_id}",
             "/api/v1/health",
             "/api/v1/health/live",
             "/api/v1/health/ready",
