@@ -13,6 +13,8 @@ from maxage import CacheSettings, SettingsError, __version__
 
 GRACE = 10
 """Seconds that requests under way get when the server is to end."""
+WORKER_START = 60
+"""Seconds until uvicorn takes a worker that does not answer it for dead, also one that starts."""
 
 
 def main() -> int:
@@ -46,6 +48,8 @@ def main() -> int:
         date_header=not cache_dates,
         # Else a client that never finishes keeps the worker until it is killed, unsigned.
         timeout_graceful_shutdown=GRACE,
+        # With uvicorn's own 5 seconds a busy machine would begin to start its workers for ever.
+        timeout_worker_healthcheck=WORKER_START,
     )
     return 0
 
