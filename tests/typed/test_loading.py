@@ -100,11 +100,15 @@ async def test_threads_and_event_loops_share_one_load(items: RedisCache[Item]) -
     def in_another_loop() -> Any:
         return asyncio.run(items.aget_or_set(5, load.soon))
 
-    given = await asyncio.gather(
-        *(items.aget_or_set(5, load.soon) for _ in range(10)),
-        *(asyncio.to_thread(items.get_or_set, 5, load) for _ in range(3)),
-        *(asyncio.to_thread(in_another_loop) for _ in range(3)),
-    )
+    # Threads of their own: the loop's threads, six on two cores, must not all wait for a load that
+    # needs one of them.
+    with ThreadPoolExecutor(6) as pool:
+        run = asyncio.get_running_loop().run_in_executor
+        given = await asyncio.gather(
+            *(items.aget_or_set(5, load.soon) for _ in range(10)),
+            *(run(pool, items.get_or_set, 5, load) for _ in range(3)),
+            *(run(pool, in_another_loop) for _ in range(3)),
+        )
     assert load.count == 1
     assert given == [load.value] * 16
 
@@ -187,6 +191,22 @@ async def test_no_caller_gets_a_value_from_before_a_purge(items: RedisCache[Item
     assert await items.aget_or_set(5, new.soon) == Item(id=2)
     assert await leader == Item(id=1)
     assert await items.aget(5) != Item(id=1)
+
+
+async def test_no_caller_gets_a_value_from_before_a_purge_that_redis_did_not_get(
+    own_redis: RedisServer,
+) -> None:
+    """Nothing tells the loads of before from those of after, so that no call waits for another."""
+    settings = CacheSettings(redis_url=own_redis.url)
+    items = RedisCache[Item](Item, prefix="item", settings=settings)
+    own_redis.stop()
+    old, new = Loads(Item(id=1), seconds=0.6), Loads(Item(id=2), seconds=0)
+    leader = asyncio.create_task(items.aget_or_set(5, old.soon))
+    await asyncio.to_thread(old.began.wait, 5)
+    assert await items.adelete(5) is False
+    assert await items.aget_or_set(5, new.soon) == Item(id=2)
+    assert await asyncio.to_thread(items.get_or_set, 5, new) == Item(id=2)
+    assert await leader == Item(id=1)
 
 
 async def test_a_load_may_ask_for_the_same_object(items: RedisCache[Item]) -> None:

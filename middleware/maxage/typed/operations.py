@@ -62,14 +62,15 @@ class Operations(Generic[Model]):
         return confirmed
 
     async def look(self, ids: Sequence[Id]) -> tuple[dict[Id, Model], Tokens]:
-        """Return the values that are stored, and the tokens of their groups."""
+        """Return the values that are stored, and the tokens of their groups; None: not known."""
         groups = [NAMESPACE_GROUP, *map(self._values.group, ids)]
         try:
             reply = await self._store.read(self._values.keys(self._namespace, ids), groups)
         except StoreUnavailableError:
-            self._depend(dict.fromkeys(groups))
+            unknown: Tokens = dict.fromkeys(groups)
+            self._depend(unknown)
             self._note_missed(groups)
-            return {}, {}
+            return {}, unknown
         tokens = dict(zip(groups, reply.tokens, strict=True))
         # The response depends on a value that is missing too: what the handler does next does.
         self._depend(tokens)
