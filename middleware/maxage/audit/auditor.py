@@ -1,4 +1,4 @@
-"""Auditor: an observer that notes what answers depend on, and compares it with their keys."""
+"""Auditor: an observer that notes the inputs of answers, and compares them with their keys."""
 
 import logging
 from collections.abc import Generator, Iterable
@@ -28,7 +28,7 @@ _MOST_LOGGED: Final = 100
 _STORED_NEXT: Final = frozenset({
     Reason.LATE_TAG, Reason.PURGED, Reason.REPLICA_LAG, Reason.NO_ROOM, Reason.DISCONNECT,
 })  # fmt: skip
-"""Reasons not to store that may not be there at the next request."""
+"""Reasons not to store that the next request may not have."""
 
 
 @final
@@ -66,7 +66,7 @@ class Auditor:
 
 @final
 class _Audited:
-    """One request, and what is read of it."""
+    """One request, and its inputs that are read."""
 
     def __init__(self, auditor: Auditor, judge: Judge, fast_path: FastPath, scope: Scope) -> None:
         self._auditor: Final = auditor
@@ -83,7 +83,7 @@ class _Audited:
         self._notes.is_keying = False
 
     def sent(self) -> None:
-        """Note nothing more: what is read after the answer makes no difference to it."""
+        """Note nothing more: reads after the answer make no difference to it."""
         self._notes.is_silent = True
 
     async def answered(self, answered: Answered) -> None:
@@ -112,7 +112,7 @@ class _Audited:
                 self._auditor.add(Finding(route=route, input=name, place=place, mend=mend))
 
     def close(self) -> None:
-        """Give the layers outside what the application has set in the scope."""
+        """Give the layers outside the entries that the application has set in the scope."""
         self._auditor.report.asked += 1
         self._notes.is_silent = True
         self._noted.give_back(self._outer)
@@ -123,9 +123,9 @@ def _is_of_a_layer(name: str, chain: Chain, answered: Answered) -> bool:
     if not is_layer(chain[0].code):
         return False
     if name == "header:origin":
-        # The key tells requests with an Origin from those without.
+        # Requests with and without an Origin have different keys.
         return b"origin" not in answered.reading.headers
-    # A client that takes codings takes an answer without one.
+    # A client that accepts codings also accepts an answer without one.
     return name == "header:accept-encoding" and b"content-encoding" not in answered.headers
 
 
@@ -135,7 +135,7 @@ def _module_of(thing: Any) -> str:
 
 @contextmanager
 def audit(ignored: Iterable[str] = ()) -> Generator[Report]:
-    """Audit all requests of this process: note what each answer depends on besides its key.
+    """Audit all requests of this process: note the inputs of each answer that are not in its key.
 
     The handlers answer every request meanwhile, and the cache is filled.
 

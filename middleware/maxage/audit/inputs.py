@@ -1,4 +1,4 @@
-"""Inputs: which of those that were read a stored answer may be wrong for, and how to mend it."""
+"""Inputs: those that were read and are not in the key, and how to mend each."""
 
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
@@ -31,7 +31,7 @@ _IDENTITY: Final = frozenset({"user", "auth", "session"})
 
 
 class Judge:
-    """Tells which inputs make a finding.
+    """Decides which inputs make a finding.
 
     Args:
         settings: of the middleware.
@@ -67,7 +67,7 @@ class Judge:
         known = {*keyed, *(f"header:{name.decode('latin-1')}" for name in chosen)}
         if "header:cookie" in known:
             known.add(COOKIES)
-        # Without `vary_by`, a request with credentials gets only what is shareable.
+        # Without `vary_by`, a request with credentials gets only shareable responses.
         is_guarded = target.policy.vary_by is None and not shareable
         return [one for one in read if not self._is_chosen(one, known, is_guarded=is_guarded)]
 
@@ -88,7 +88,7 @@ class Judge:
         return self._cookies_count and not listed
 
     def _is_told_by(self, slot: str, keyed: Collection[str]) -> bool:
-        """Return whether `vary_by` looked at what the slot is made from."""
+        """Return whether `vary_by` read the input that the slot is made from."""
         from_cookies = any(one.startswith("cookie") for one in keyed)
         if slot == "session":
             return from_cookies
@@ -105,7 +105,7 @@ def spelled(name: str) -> str:
 
 
 def mend_for(one: str) -> str:
-    """Return what takes away a finding about an input."""
+    """Return the mend of a finding about an input."""
     kind, _, name = one.partition(":")
     if kind == "header" and name != "cookie":
         return (

@@ -1,6 +1,6 @@
-"""Noted values: a scope, and what lies in it, that note what the application reads of them.
+"""Noted values: a scope, and its entries, that note the application's reads.
 
-Each is of the kind of the value that it replaces. A header's name notes with what it is compared:
+Each is of the kind of the value that it replaces. A header's name notes each comparison:
 so a header that is asked for and absent is known too. Starlette's way to the cookies of a request
 is replaced while there is an audit.
 """
@@ -79,7 +79,7 @@ class NotedLines(list[tuple[bytes, bytes]]):
 
 @final
 class NotedState(dict[str, Any]):
-    """The state of a scope, which notes reads of what a layer around the cache put there."""
+    """The state of a scope, which notes reads of values that layers around the cache have set."""
 
     def __init__(self, state: dict[str, Any], notes: Notes, given: Collection[str]) -> None:
         super().__init__(state)
@@ -161,7 +161,7 @@ class NotedCookies(dict[str, str]):
 
 @final
 class NotedScope(dict[str, Any]):
-    """The scope of one request, which notes what is read of it.
+    """The scope of one request, which notes reads of its entries.
 
     Args:
         scope: as it arrived.
@@ -207,7 +207,7 @@ class NotedScope(dict[str, Any]):
         return super().get(key, default)
 
     def give_back(self, scope: Scope) -> None:
-        """Write what the application has set into the scope that the layers outside have."""
+        """Write the entries that the application has set into the scope of the layers outside."""
         for key, value in self.items():
             if key not in _REPLACED:
                 scope[key] = value
@@ -216,7 +216,7 @@ class NotedScope(dict[str, Any]):
 
 
 def _is_shared(key: str, value: object, lifespan: Scope) -> bool:
-    """Return whether a value of the state says nothing of its request: a session of a database."""
+    """Return whether a value of the state is a tool, such as a session of a database."""
     package = type(value).__module__.partition(".")[0]
     return package in _RESOURCES or (key in lifespan and lifespan[key] is value)
 
@@ -236,7 +236,7 @@ _cookies: Final[Any] = HTTPConnection.cookies
 
 
 def _noted_cookies(connection: HTTPConnection[Any]) -> dict[str, str]:
-    """Return the cookies of a request, which note what is read of them."""
+    """Return the cookies of a request, which note their reads."""
     notes = notes_in(connection.scope)
     if notes is None:
         plain: dict[str, str] = _cookies.fget(connection)

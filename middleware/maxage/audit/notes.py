@@ -1,6 +1,6 @@
 """Notes: the inputs of one request that the application reads, each with the line that read it.
 
-`maxage.audit.noted` has the values that note what is asked of them.
+`maxage.audit.noted` has the values that note their reads.
 """
 
 from collections.abc import Collection
@@ -23,7 +23,7 @@ Read = tuple[str, Chain]
 
 @final
 class Notes:
-    """What the application reads while it answers one request.
+    """The reads of the application while it answers one request.
 
     Args:
         packages: see `places`.

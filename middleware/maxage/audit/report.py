@@ -34,7 +34,7 @@ def told(finding: Finding, routes: list[str]) -> str:
 
 
 class Report:
-    """What an audit has found so far. `str()` gives a text for people."""
+    """The findings of an audit so far. `str()` gives a text for people."""
 
     def __init__(self) -> None:
         self._findings: dict[tuple[str, str, str], Finding] = {}

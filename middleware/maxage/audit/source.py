@@ -84,7 +84,7 @@ def is_load(node: ast.AST, name: str) -> bool:
 
 
 def called(call: ast.Call) -> str:
-    """Return the name of the function or method that is called, without what is in front of it."""
+    """Return the last part of the name of the function or method that is called."""
     function = call.func
     if isinstance(function, ast.Attribute):
         return function.attr

@@ -1,4 +1,4 @@
-"""Usage: whether a line does no more with what it reads than to log or count it.
+"""Usage: whether a line only logs or counts the value that it reads.
 
 The source is looked at, one statement at a time. A read that only a log sees changes no answer.
 """
@@ -60,7 +60,7 @@ def _use_at(file: str, line: int) -> _Use:
 
 
 def _use_of(statement: ast.stmt) -> _Use:
-    """Return what a statement does with all that it reads."""
+    """Return how a statement uses all that it reads."""
     if isinstance(statement, ast.Return):
         return _Use.RETURNED
     if isinstance(statement, ast.Expr):
@@ -72,7 +72,7 @@ def _use_of(statement: ast.stmt) -> _Use:
 
 
 def _use_by(statement: ast.stmt, name: str) -> _Use:
-    """Return what a statement does with a name."""
+    """Return how a statement uses a name."""
     if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
         # It puts something into the object, which is looked at by its other uses.
         only = ast.unparse(statement.targets[0].value) == name

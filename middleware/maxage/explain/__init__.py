@@ -1,4 +1,4 @@
-"""Explain: why a request is a hit, a miss or a bypass, and what would change that."""
+"""Explain: why a request is a hit, a miss or a bypass, and how to change that."""
 
 from maxage.explain.explain import aexplain, explain
 from maxage.explain.explanation import (

@@ -1,4 +1,4 @@
-"""Sentences: what each reason means, and what to change."""
+"""Sentences: the meaning of each reason, and the change that mends it."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -57,7 +57,7 @@ _NOT_STORED: Final[dict[str, str]] = {
 
 
 def advice_for(forwarded: str, detail: str) -> tuple[str, ...]:
-    """Return what the words `fwd` and `detail` of Cache-Status mean, and what would change it."""
+    """Return the meaning of the words `fwd` and `detail` of Cache-Status, and their mend."""
     outcome = "" if detail in _DETAILS and forwarded == "bypass" else forwarded
     said = {outcome: _OUTCOMES.get(outcome, ""), detail: _DETAILS.get(detail, "")}
     changes = (_CHANGES.get(forwarded), _CHANGES.get(detail), _NOT_STORED.get(detail))
@@ -79,7 +79,7 @@ def sentence_for(reason: str, known: Explanation) -> str:
 def changes_for(
     known: Explanation, settings: CacheSettings, scope: dict[str, Any]
 ) -> tuple[str, ...]:
-    """Return what would make the next such request a hit, and what else to know."""
+    """Return the changes that would make the next such request a hit, and other hints."""
     return tuple(dict.fromkeys(_changes(known, settings, scope)))
 
 

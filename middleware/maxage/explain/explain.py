@@ -20,7 +20,7 @@ def explain(app: Any, request: str, headers: HeaderInput = ()) -> Explanation:
 
 
 async def aexplain(app: Any, request: str, headers: HeaderInput = ()) -> Explanation:
-    """Return why a request would be a hit, a miss or a bypass, or what it would purge.
+    """Return why a request would be a hit, a miss or a bypass, or the groups that it would purge.
 
     The code that answers requests is asked, on a store that can only be read: no token is created
     and nothing counted. No handler runs, but the route's `vary_by` does, as at every hit. Layers

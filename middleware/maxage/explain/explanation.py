@@ -62,14 +62,14 @@ class StoredShown:
     vary: tuple[str, ...]
     """Names of the request headers that select it."""
     variants: int
-    """Variants of the URL that are stored, as far as the index tells; 0: it does not vary."""
+    """Variants of the URL that are stored, by its index; 0: it does not vary."""
     valid: bool
     """Whether all its tokens are current."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prospect:
-    """A response that the application might give to this request, and what became of it."""
+    """A possible response of the application to this request, and whether it would be stored."""
 
     response: str
     stored_for: float | None
@@ -80,7 +80,7 @@ class Prospect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Why a request would be a hit, a miss or a bypass, or what it would purge."""
+    """Why a request would be a hit, a miss or a bypass, or the groups that it would purge."""
 
     request: str
     """Method and URL."""
@@ -93,7 +93,7 @@ class Explanation:
     policy: tuple[Part, ...] = ()
     key: str = ""
     key_parts: tuple[Part, ...] = ()
-    """What distinguishes the request besides its URL."""
+    """The parts of the key besides the URL."""
     credentials: str = ""
     """The kind of credentials that the request carries; empty: none."""
     groups: tuple[GroupState, ...] = ()
@@ -106,7 +106,7 @@ class Explanation:
     purged_reads: tuple[str, ...] = ()
     """The templates of the reads that it purges."""
     changes: tuple[str, ...] = ()
-    """What would make the next such request a hit, or what else to know."""
+    """Changes that would make the next such request a hit, and other hints."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the explanation as values that JSON knows."""

@@ -51,7 +51,7 @@ def policy_parts(terms: Terms, settings: CacheSettings) -> tuple[Part, ...]:
 
 
 def source_of(terms: Terms, name: str) -> str:
-    """Return who names a path or tag as one that mutating requests purge."""
+    """Return the decorator or rule by which mutating requests purge a path or tag."""
     return _first(terms, lambda policy: name in policy.invalidates) or "the response"
 
 

@@ -56,7 +56,7 @@ async def explain_read(service: Service, store: Store, scope: dict[str, Any]) ->
 
 
 def _of_target(reading: GetResponder, target: Target | None) -> Explanation:
-    """Return what is known before a lookup; a URL that is too long has no target."""
+    """Return the facts that are known before a lookup; a URL that is too long has no target."""
     known = Explanation(
         request=request_line(reading.scope), outcome="bypass", reason="", because="", route=None
     )
@@ -193,7 +193,7 @@ def _prospect(
 
 
 def _key_parts(reading: GetResponder) -> tuple[Part, ...]:
-    """Return what distinguishes the request besides its URL."""
+    """Return the parts of the key besides the URL."""
     parts, shown = list(reading.request.key_parts), list[Part]()
     if parts[:1] == [b"ORIGIN"]:
         shown.append(Part(name="Origin", value="present", source="the request has an Origin"))

@@ -47,7 +47,7 @@ def scope_of_request(request: str, headers: HeaderInput = (), **entries: Any) ->
 
 
 def sent_as(target: str) -> bytes:
-    """Return path and query as clients send them: what is no visible ASCII is percent-encoded."""
+    """Return path and query as clients send them: all but visible ASCII is percent-encoded."""
     return _quoted(target, _VISIBLE)
 
 

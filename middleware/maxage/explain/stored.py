@@ -1,4 +1,4 @@
-"""What is stored: the responses of a URL, and those in a group. Nothing is changed by looking."""
+"""Stored responses: those of a URL, and those in a group. A look changes nothing."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Explain a request that may change something: what it purges, and why."""
+"""Explain a request that may change something: the groups that it purges, and why."""
 
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ _ALSO_PURGED: Final = (
 
 
 def explain_write(service: Service, scope: dict[str, Any]) -> Explanation:
-    """Explain what a mutating request would purge; no handler runs."""
+    """Explain the purges of a mutating request; no handler runs."""
     headers = Headers.of(tuple(scope["headers"]))
     targets = service.targets
     touched, terms = targets.touched(scope, headers), targets.terms_of(scope, headers)

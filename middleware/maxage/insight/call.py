@@ -1,4 +1,4 @@
-"""One call of the application: how long it took, and what it answered."""
+"""One call of the application: its duration, and its answer."""
 
 import time
 from time import perf_counter

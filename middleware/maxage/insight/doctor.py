@@ -1,4 +1,4 @@
-"""Doctor: whether a server suits the cache, and what to change where it does not."""
+"""Doctor: whether a server suits the cache, and how to mend it if not."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ class Check:
     state: State
     found: str
     change: str = ""
-    """What to change, and why; empty where nothing is."""
+    """The mend and its reason; empty if nothing is wrong."""
 
 
 def diagnose(settings: CacheSettings, observer: Observer) -> Iterator[Check]:

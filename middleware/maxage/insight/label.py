@@ -42,7 +42,7 @@ def target_of(
     Args:
         scope: of the request.
         secret_names: as for `label_of`.
-        hide: returns what stands for a secret.
+        hide: returns the substitute for a secret.
         longest: bytes of any other value that are kept.
     """
     path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")

@@ -45,7 +45,7 @@ def read_requests(settings: CacheSettings) -> RecentRequests:
     records = records_in(present)
     keys = [requests_key(settings.cache_namespace, one.worker) for one in records]
     told = observer.run([("HGETALL", one) for one in keys])
-    # Those that have ended tell no more.
+    # Those that have ended publish no more.
     until = min((one.at for one in records if now - one.at <= FRESH_SECONDS), default=now)
     return together([_chunks(answer) for answer in told], until)
 

@@ -1,11 +1,11 @@
-"""What a worker publishes: its counts, its most asked URLs, and sums of the last intervals."""
+"""The record of a worker: its counts, its most asked URLs, and sums of the last intervals."""
 
 from msgspec import Struct, field
 
 INTERVAL_SECONDS = 5
 """Seconds between two records of a worker, and of one point of a chart."""
 MOST_INTERVALS = 120
-"""Intervals that a worker tells of: ten minutes."""
+"""Intervals in a record: ten minutes."""
 
 
 class RouteRecord(Struct, kw_only=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""Facts about the servers of a store, as they tell them."""
+"""Facts about the servers of a store, as they report them."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,7 +24,7 @@ class ServerFacts:
     max_memory: int
     """0: there is no limit."""
     policy: str
-    """What it drops when it is full."""
+    """Its `maxmemory-policy`."""
     evicted_keys: int
     replicas: int
 
@@ -61,7 +61,7 @@ def _facts(observer: Observer, node: Node) -> ServerFacts:
 
 
 def facts_in(info: dict[str, str], keys: Any) -> ServerFacts:
-    """Return the facts that the fields of INFO and the answer to DBSIZE tell."""
+    """Return the facts in the fields of INFO and the answer to DBSIZE."""
     is_valkey = "valkey_version" in info
     return ServerFacts(
         product="valkey" if is_valkey else "redis",

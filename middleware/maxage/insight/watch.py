@@ -173,7 +173,7 @@ class Watch:
         method = call.scope["method"]
         self.requests.note(
             RecordedRequest(
-                # A write purges what reads before it have stored.
+                # A write purges the responses of earlier reads.
                 time=time.time() if is_unsafe(method) else call.at,
                 method=method,
                 host=_host(headers),
@@ -238,7 +238,7 @@ class Watch:
         )
 
     def _end_interval(self, tally: Tally, now: float) -> None:
-        """Put what was counted since the last record into the interval of now."""
+        """Put the counts since the last record into the current interval."""
         sums, last = self._sums(tally), self._last
         begins = int(now // INTERVAL_SECONDS) * INTERVAL_SECONDS
         part = Interval(begins=begins)

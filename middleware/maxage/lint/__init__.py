@@ -1,4 +1,4 @@
-"""Lint: what a cache would break in an application, found in its routes and their source."""
+"""Lint: find in routes and source which parts of an application a cache would break."""
 
 from maxage.lint.codes import Code
 from maxage.lint.finding import Finding

@@ -44,7 +44,7 @@ class Route:
     Args:
         info: the route.
         method: the one that is looked at.
-        terms: what holds for its URLs.
+        terms: policy and rules of its URLs.
     """
 
     def __init__(self, info: RouteInfo, method: str, terms: Terms) -> None:
@@ -89,12 +89,12 @@ class Route:
 
     @cached_property
     def answers(self) -> Answers:
-        """What the endpoint says of its responses."""
+        """The known facts about the responses of the endpoint."""
         return answers(self.scopes, self.dependency_scopes)
 
     @cached_property
     def effects(self) -> tuple[Place, ...]:
-        """What the endpoint changes."""
+        """The changes that the endpoint makes."""
         return tuple(effects(self.scopes))
 
     def report(self, code: Code, reason: str, mend: str, *functions: Function) -> Iterator[Finding]:
@@ -145,7 +145,7 @@ class Application:
         return unreadable_in(self.cache.service.app)
 
     def has_rule(self, route: RouteInfo) -> bool:
-        """Return whether a `Rule` says what holds for the paths of a route."""
+        """Return whether a `Rule` covers the paths of a route."""
         return bool(sample_terms(self.cache.targets, route, "GET").matching)
 
     @cached_property
@@ -166,7 +166,7 @@ class Application:
         return tuple(found.values())
 
     def mapped(self, write: Route) -> MappedWrite | None:
-        """Return what the route map says of a write."""
+        """Return the entry of a write in the route map."""
         for one in self.map.writes:
             if one.path == write.template and write.method in one.methods:
                 return one

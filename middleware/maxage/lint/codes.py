@@ -8,7 +8,7 @@ class Code(StrEnum):
     """The kinds of findings. The first digit is their subject."""
 
     summary: str
-    """What is wrong, in a few words."""
+    """The fault, in a few words."""
 
     def __new__(cls, value: str, summary: str) -> Self:
         """Make a code with its summary."""

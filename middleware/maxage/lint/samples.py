@@ -43,7 +43,7 @@ def _made(annotation: Any, depth: int) -> Iterator[Any]:
 
 
 def _raw(annotation: Any, depth: int) -> Iterator[Any]:
-    """Yield what may be validated as a value of a type."""
+    """Yield candidates for values of a type, before they are validated."""
     annotation = getattr(annotation, "__value__", annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:

@@ -13,7 +13,7 @@ _FILL: Final[dict[str, Any]] = {
 
 
 def text_of(found: Sequence[Finding]) -> str:
-    """Return the findings in lines of about 100 characters; each reason and mend is told once."""
+    """Return the findings in lines of about 100 characters; each reason and mend comes once."""
     return "\n".join(_lines(found))
 
 

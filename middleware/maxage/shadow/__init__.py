@@ -1,4 +1,4 @@
-"""Shadow: what the cache would have answered, beside what the handlers do (`CACHE_SHADOW`)."""
+"""Shadow: compare handlers' answers with the responses of the cache (`CACHE_SHADOW`)."""
 
 from maxage.shadow.report import Difference, RouteComparison, ShadowReport
 from maxage.shadow.shadow import report, shadowed

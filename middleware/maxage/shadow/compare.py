@@ -1,4 +1,4 @@
-"""Compare: in what a stored response differs from the answer of the handler. Pure."""
+"""Compare: the differences between a stored response and the answer of the handler. Pure."""
 
 import re
 import zlib
@@ -12,7 +12,7 @@ from maxage.rfc9111.message import Headers
 _Object = Mapping[str, Any]
 
 _SHOWN: Final = 5
-"""Paths in JSON that are told of one pair of bodies."""
+"""Paths in JSON that are named for one pair of bodies."""
 _OF_ONE_ANSWER: Final = frozenset({
     b"age", b"cache-status", b"connection", b"content-length", b"date", b"etag", b"expires",
     b"keep-alive", b"server", b"transfer-encoding", b"via",
@@ -31,7 +31,7 @@ def differences(
     fresh: tuple[int, Headers, bytes | None],
     ignored: frozenset[bytes],
 ) -> tuple[str, ...]:
-    """Return in what two answers differ: `status 200 -> 404`, `header NAME`, `body`, `body $.path`.
+    """Return the differences: `status 200 -> 404`, `header NAME`, `body`, `body $.path`.
 
     Args:
         stored: status, headers and body of the stored response.

@@ -1,4 +1,4 @@
-"""Inputs of a request that are not in its URL, as numbers that tell whether two are equal."""
+"""Inputs of a request that are not in its URL, as hashes: equal inputs have equal hashes."""
 
 from collections.abc import Collection
 from fnmatch import translate
@@ -29,7 +29,7 @@ class Called(Struct, frozen=True):
 
 
 def url_of(scope: Scope) -> tuple[bytes, ...]:
-    """Return what names the URL of a request."""
+    """Return the parts that name the URL of a request."""
     host = next((value for name, value in scope["headers"] if name == b"host"), b"")
     path = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogatepass")
     return host, path, scope.get("query_string", b"")

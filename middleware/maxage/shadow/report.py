@@ -1,4 +1,4 @@
-"""Report: how often the cache would have answered otherwise than the handlers, and in what."""
+"""Report: how often the cache would have answered otherwise than the handlers, and how."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import Struct, field
 
 _MOST: Final = 1000
-"""Differences that are told apart."""
+"""Differences that are counted separately."""
 _SUSPECTS_SHOWN: Final = 3
 _NEARLY_ALL: Final = 0.9
 _MORE_OFTEN: Final = 1.5
@@ -15,7 +15,7 @@ _ENOUGH: Final = 3
 
 
 class Difference(Struct, kw_only=True):
-    """One thing in which answers of one route differ."""
+    """One difference between answers of a route."""
 
     route: str
     """Template of the route."""
@@ -30,13 +30,13 @@ class Difference(Struct, kw_only=True):
     inputs: dict[str, int] = field(default_factory=dict[str, int])
     """Inputs outside of the key by which the requests differed from those that filled the cache."""
     known: int = 0
-    """How often it is known in which inputs the requests differed."""
+    """How often the inputs of both requests were known."""
     sole: int = 0
-    """How often the answers differed in nothing else."""
+    """How often this was the only difference."""
     same: int = 0
-    """Comparisons since the first difference in which the answers did not differ in this."""
+    """Comparisons without this difference, since it came up first."""
     innocent: dict[str, int] = field(default_factory=dict[str, int])
-    """How often there was one of these writes or inputs then."""
+    """How often each of these writes or inputs was there in those comparisons."""
 
     @property
     def suspects(self) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ class Difference(Struct, kw_only=True):
         return tuple(found)
 
     def _tells(self, name: str, count: int) -> bool:
-        """Return whether a write or input is there more often when the answers differ."""
+        """Return whether a write or input is more frequent when the answers differ."""
         here = (self.writes.get(name, 0) + self.inputs.get(name, 0)) / count
         there = self.innocent.get(name, 0)
         return self.same < _ENOUGH or here > _MORE_OFTEN * there / self.same
@@ -98,7 +98,7 @@ class Difference(Struct, kw_only=True):
                 mine[name] = mine.get(name, 0) + count
 
     def see(self, seen: "Circumstances", *, differs: bool) -> None:
-        """Count a comparison, and what may have caused the difference."""
+        """Count a comparison, with the suspects of a difference."""
         if not differs:
             self.same += 1
             for name in seen.names:
@@ -118,7 +118,7 @@ class Difference(Struct, kw_only=True):
 
 
 class Circumstances(Struct, frozen=True, kw_only=True):
-    """What may be the cause where two answers differ."""
+    """The possible causes of one difference."""
 
     write: str | None
     """Route of the last write since the response was stored; None: there was none."""
@@ -176,7 +176,7 @@ class ShadowReport(Struct, kw_only=True):
         return counted
 
     def withdraw(self, route: str, what: str) -> None:
-        """Take back a difference that turned out to be one of every two answers."""
+        """Remove a difference that comes up between any two answers."""
         for known in [d for d in self.differences if (d.route, d.what) == (route, what)]:
             self.differences.remove(known)
             self.routes[route].different -= known.sole

@@ -1,4 +1,4 @@
-"""Shadow: the handlers answer, and the cache says what it would have answered.
+"""Shadow: the handlers answer, and the cache compares the response that it would serve.
 
 With `CACHE_SHADOW` every GET is compared, with `CACHE_VERIFY` a share of them.
 """
@@ -40,7 +40,7 @@ _OF_A_CONDITION: Final = frozenset({206, 304, 412, 416})
 
 @final
 class Shadow:
-    """Compares the answers of one middleware with what its cache would have said."""
+    """Compares the answers of one middleware with the responses that its cache would serve."""
 
     def __init__(self, cache: Cache, targets: Targets) -> None:
         self.report: Final = ShadowReport()
@@ -133,7 +133,7 @@ class Shadow:
         self.cache.background.spawn(publish(self.cache, self.report))
 
     def _differences(self, answered: Answered, entry: Entry) -> tuple[str, ...] | None:
-        """Return in what the answers differ; None: they cannot be compared."""
+        """Return the differences of the answers; None: they cannot be compared."""
         stored, fresh = entry.stored, answered.capture.entry
         if answered.reading.request.method == "HEAD" or answered.reading.found.softened:
             return None
@@ -143,7 +143,7 @@ class Shadow:
         elif status in _OF_A_CONDITION:
             return None
         if status in (0, 429) or status >= 500:
-            # A failure of the moment, in which a stored response helps.
+            # A failure of the moment, which a stored response would hide.
             self.report.overtaken += 1
             return None
         return differences(
@@ -155,7 +155,7 @@ class Shadow:
     async def _judge(
         self, answered: Answered, entry: Entry, found: tuple[str, ...], others: list[str] | None
     ) -> None:
-        """Count a comparison, with what may have caused a difference."""
+        """Count a comparison, with the suspects of a difference."""
         target, scope = answered.reading.target, answered.reading.scope
         route = UNKNOWN_ROUTE if target.route is None else target.route.template
         found = self._volatile.without(route, found, entry.stored.headers, answered.headers)

@@ -27,7 +27,7 @@ class Volatile:
 
         Args:
             route: of the answers.
-            found: the differences, as `compare.differences` tells them.
+            found: the differences, as `compare.differences` names them.
             stored: the headers of the stored response.
             fresh: those of the handler's answer.
         """
@@ -45,7 +45,7 @@ class Volatile:
         return len(self._values.get((route, what), ())) >= _ENOUGH
 
     def is_settled(self, route: str, what: str) -> bool:
-        """Return whether the difference is none of a header, or of one that is not volatile."""
+        """Return whether it is no header's difference, or the header is known to be steady."""
         return not what.startswith("header ") or (route, what) in self._steady
 
     def _see(self, key: tuple[str, str], *seen: tuple[bytes, ...]) -> None:

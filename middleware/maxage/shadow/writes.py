@@ -1,4 +1,4 @@
-"""Writes: the requests of late that may have changed something, and those under way."""
+"""Writes: recent requests that may have changed something, and those under way."""
 
 import asyncio
 from collections import deque
@@ -17,7 +17,7 @@ _WAIT_SECONDS: Final = 2.0
 """Longest wait for writes that are under way."""
 _POLL_SECONDS: Final = 0.01
 _OTHERS_SECONDS: Final = 0.25
-"""A write of another worker purges so soon after it has changed something, as a rule."""
+"""Seconds within which a write of another worker usually purges after its change."""
 
 
 class Write(msgspec.Struct, frozen=True, array_like=True):
@@ -33,7 +33,7 @@ class Write(msgspec.Struct, frozen=True, array_like=True):
 
 @final
 class Writes:
-    """The writes of late that reach one cache, those of other workers included."""
+    """The recent writes that reach one cache, those of other workers included."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache: Final = cache

@@ -1,4 +1,4 @@
-"""Simulations: what the cache would have answered of a log's requests."""
+"""Simulations: which requests of a log the cache would have answered."""
 
 from maxage.simulate.outcome import Cell, Outcome, Proposal, RouteOutcome
 from maxage.simulate.reading import LogReader

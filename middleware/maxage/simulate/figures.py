@@ -28,7 +28,7 @@ class Figures:
         self.purgeable = 0
         """Requests for URLs that a write had purged before."""
         self.at_most = False
-        """Whether keys depend on what a log does not tell."""
+        """Whether keys depend on inputs that a log does not have."""
         self.reasons: Final[Counter[str]] = Counter()
         """Why answers are not stored as the application is set up now."""
         self.hits: Final = [[0] * lifetimes for _ in range(sizes)]

@@ -45,10 +45,10 @@ Fields = Mapping[str, Any]
 
 
 def parse_json(line: str) -> LoggedRequest:
-    """Return the request that a line tells of.
+    """Return the request of a line.
 
     Raises:
-        MalformedLineError: it tells of none.
+        MalformedLineError: the line holds none.
     """
     fields = _fields(line)
     asked = fields.get("request")

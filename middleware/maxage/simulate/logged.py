@@ -1,4 +1,4 @@
-"""A request as an access log tells of it."""
+"""A request in an access log."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -18,7 +18,7 @@ _MONTHS: Final = {
 
 @final
 class MalformedLineError(ValueError):
-    """Raised for a line that tells of no request; the message names what it lacks."""
+    """Raised for a line without a request; the message names the missing part."""
 
 
 @final
@@ -35,13 +35,13 @@ class LoggedRequest(Struct, frozen=True, kw_only=True, gc=False):
     size: int = 0
     """Bytes of the answer."""
     seconds: float | None = None
-    """How long the answer took; None: the log does not tell."""
+    """How long the answer took; None: the log does not have it."""
     host: str = ""
-    """Empty: the log does not tell."""
+    """Empty: the log does not have it."""
     has_user: bool = False
     """Whether the log names a user, so that the request had credentials."""
     request_headers: HeaderList = ()
-    """Those that the log tells; names in lower case."""
+    """Those in the log; names in lower case."""
     response_headers: HeaderList = ()
 
 

@@ -18,19 +18,19 @@ _NEAR: Final = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """What the cache answers for one lifetime, in a store of one size."""
+    """The answers of the cache for one lifetime, in a store of one size."""
 
     hit_rate: float
     """Of all GET and HEAD requests, from 0 to 1."""
     saved_bytes: int
     """Of answers that the application does not make."""
     saved_seconds: float | None
-    """Of application calls; None: the log does not tell how long they take."""
+    """Of application calls; None: the log does not have their durations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteOutcome:
-    """What the cache answers on one route, in a store without a limit and in smaller ones.
+    """The answers of the cache on one route, in a store without a limit and in smaller ones.
 
     The memory of a process (the embedded store, or a near cache) takes more bytes for each response
     than Redis.
@@ -49,8 +49,8 @@ class RouteOutcome:
     purged: bool
     """Whether a write in the log purges URLs of this route."""
     at_most: bool
-    """Whether keys depend on what a log does not tell (`vary_by`, declared headers): then the hit
-    rates are too high."""
+    """Whether keys depend on inputs that a log does not have (`vary_by`, declared headers): then
+    the hit rates are too high."""
     not_stored: Mapping[str, int]
     """Answers that are not stored as it is set up now, by the word of Cache-Status."""
 

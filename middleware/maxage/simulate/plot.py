@@ -13,7 +13,7 @@ _HEIGHT: Final = 320
 _LEFT: Final = 56
 _TOP: Final = 56
 _LEGEND: Final = 300
-"""Units of the drawing, and what is around it."""
+"""Units of the drawing, and of its margins."""
 _COLOURS: Final = (
     "#2f6fdb", "#c4564a", "#2a9d6f", "#b58900", "#7b5bc9", "#d0679d", "#3a9fb8", "#8a8f98",
 )  # fmt: skip

@@ -15,7 +15,7 @@ class Purges:
     def __init__(self) -> None:
         self._last: Final[OrderedDict[str, int]] = OrderedDict()
         self._before = -1
-        """The number of a write; what was stored before it counts as purged."""
+        """The number of a write; responses that were stored before it count as purged."""
 
     def purge(self, groups: Iterable[str], serial: int) -> None:
         """Note that a write has purged groups."""

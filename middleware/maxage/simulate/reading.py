@@ -24,11 +24,11 @@ Progress = Callable[[int], object]
 
 @final
 class LogReader:
-    """Reads logs, and counts the lines that tell of no request.
+    """Reads logs, and counts the lines without a request.
 
     Args:
         names: of files; `-` is stdin.
-        progress: is told how far it is.
+        progress: is called with the position.
     """
 
     def __init__(self, names: list[str], progress: Progress | None = None) -> None:
@@ -44,7 +44,7 @@ class LogReader:
 
     @property
     def size(self) -> int | None:
-        """The bytes of all files; None: stdin does not tell."""
+        """The bytes of all files; None: it reads stdin."""
         if "-" in self._names:
             return None
         return sum(_size(name) for name in self._names)

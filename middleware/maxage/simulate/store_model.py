@@ -1,4 +1,4 @@
-"""A store of a size, for several lifetimes at once: what it would have kept at each request.
+"""A model of a store of one size, for several lifetimes: the responses in it at each request.
 
 The least recently used response makes room, as in the embedded store and in a Redis with
 `allkeys-lru`. Each lifetime has its own answers, but all share one order of use: under each of them
@@ -42,7 +42,7 @@ class _Kept:
 
 @final
 class StoreModel:
-    """What a store of this size keeps.
+    """The responses in a store of this size.
 
     Args:
         max_bytes: the size; None: no limit.

@@ -21,13 +21,13 @@ _ESCAPED: Final = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)")
 
 
 def parse_text(line: str) -> LoggedRequest:
-    """Return the request that a line tells of.
+    """Return the request of a line.
 
     A number behind the fields of the combined format is how long the answer took: seconds if it
     has a decimal point (nginx), microseconds if not (`%D` of Apache and gunicorn).
 
     Raises:
-        MalformedLineError: it tells of none.
+        MalformedLineError: the line holds none.
     """
     found = _LINE.match(line)
     if found is None:

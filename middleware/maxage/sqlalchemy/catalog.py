@@ -1,4 +1,4 @@
-"""What the database's catalog says: which names are no plain tables, which tables have triggers.
+"""The database's catalog: which names are no plain tables, which tables have triggers.
 
 A statement names a view, and the rows lie in other tables. A write to a table with a trigger may
 change any other. The metadata of SQLAlchemy tells neither.
@@ -40,7 +40,7 @@ _QUERIES: Final = {
 
 @final
 class Catalog:
-    """What is known of the relations of one database.
+    """The known relations of one database.
 
     Args:
         dialect: the name of its dialect. Of some, the catalog is not read.
@@ -69,7 +69,7 @@ class Catalog:
         self._wanted += 1
 
     def read(self, connection: Connection) -> None:
-        """Read the catalog; until that is done, others who need it read it too."""
+        """Read the catalog; until that is done, other connections that need it read it too."""
         wanted = self._wanted
         found: dict[str, set[str]] = {"v": set(), "t": set()}
         try:

@@ -1,4 +1,4 @@
-"""The purge of what a commit changes: announced before it, made before the committer continues.
+"""The purge of a commit's changes: announced before it, made before the committer continues.
 
 Where SQLAlchemy runs on asyncio, its connections run in greenlets, in which plain functions can
 wait without blocking the event loop. Elsewhere the thread is blocked, for the budgets at most.

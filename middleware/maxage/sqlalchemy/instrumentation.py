@@ -1,4 +1,4 @@
-"""Hooks into one engine: they note what each statement reads and changes, and purge after commits.
+"""Hooks into one engine: they note the tables of each statement, and purge after commits.
 
 All statements pass the engine's cursor events: those of sessions, lazy loads and flushes, of Core,
 and text. The ends of transactions are methods of the dialect, since no event follows a commit.
@@ -75,7 +75,7 @@ class _Hooks:
         self.database: Final = database
         self._catalog: Final = catalog
         record_tables(engine.dialect)
-        # Statements that were compiled before do not tell their tables.
+        # Statements that were compiled before have no note of their tables.
         engine.clear_compiled_cache()
         event.listen(engine, "before_cursor_execute", self._begins)
         event.listen(engine, "after_cursor_execute", self._ended)
@@ -86,7 +86,7 @@ class _Hooks:
         TransactionEnds(engine.dialect, database).wrap()
 
     def _begins(self, connection: Connection, _cursor: Any, sql: str, *rest: Any) -> None:
-        """Note what a statement reads and changes, before it runs."""
+        """Note the groups that a statement reads and changes, before it runs."""
         _parameters, context, _many = rest
         transaction = transaction_of(connection.info)
         if transaction.is_unseen:
@@ -130,7 +130,7 @@ class _Hooks:
         transaction: Transaction,
         groups: Groups,
     ) -> None:
-        """Let the response of a request belong to what a statement reads."""
+        """Let the response of a request belong to the groups that a statement reads."""
         # The answer to a write may be stored as that of a GET.
         read = (*groups.read, *groups.changed) if request.mutating else groups.read
         shows_committed = not transaction.is_begun or (

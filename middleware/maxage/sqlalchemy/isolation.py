@@ -1,4 +1,4 @@
-"""What a connection's isolation level means for its statements."""
+"""The isolation of a connection, and its effect on statements."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def is_autocommit(connection: Connection) -> bool:
 
 
 def shows_latest(connection: Connection) -> bool:
-    """Return whether each statement shows what is committed when it begins."""
+    """Return whether each statement shows the state that is committed when it begins."""
     level = _chosen_level(connection) or connection.default_isolation_level
     return level == "READ COMMITTED" or is_autocommit(connection)
 

@@ -1,4 +1,4 @@
-"""What a statement means for the responses of the current request.
+"""Reading: the groups that a statement adds to the response of the current request.
 
 The tokens of a response's tables are those of its lookup, which is before its handler runs. The
 tokens of tables that the lookup did not foresee, and of rows, are read before the statement, where
@@ -90,7 +90,7 @@ def _note_with_tokens(request: Dependencies, new: Sequence[str]) -> bool:
 
 
 def note_old_rows(request: Dependencies, transaction: Transaction) -> None:
-    """Let nothing be stored of a request whose rows may be older than the tokens of its lookup."""
+    """Store no response of a request whose rows may be older than the tokens of its lookup."""
     request.unprotected = True
     for _, outer in _nested(request):
         if not transaction.began_before(outer):
@@ -99,7 +99,7 @@ def note_old_rows(request: Dependencies, transaction: Transaction) -> None:
 
 
 def note_rollback(request: Dependencies) -> None:
-    """Let nothing be stored of a request that may have read what is rolled back."""
+    """Store no response of a request that may have read rows that are rolled back."""
     request.unprotected = True
     for _, outer in _nested(request):
         outer.unprotected = True

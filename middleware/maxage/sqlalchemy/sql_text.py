@@ -1,4 +1,4 @@
-"""What SQL text does, as far as its words tell.
+"""The effect of SQL text, as far as its words show it.
 
 The text is not parsed. Where a word may mean a write, it counts as one: that only purges more.
 """
@@ -10,13 +10,13 @@ from typing import Final
 
 
 class Effect(Flag):
-    """What a statement may do."""
+    """The possible effect of a statement."""
 
     NOTHING = 0
     READS = auto()
     WRITES = auto()
     COMMITS = auto()
-    """It commits what was written before it, as COMMIT does, or MySQL before an ALTER TABLE."""
+    """It commits earlier writes, as COMMIT does, or MySQL before an ALTER TABLE."""
 
 
 _LONGEST_REMEMBERED: Final = 4096
@@ -25,14 +25,14 @@ _LONGEST_REMEMBERED: Final = 4096
 _OPAQUE: Final = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--[^\n]*|/\*(?!!).*?\*/""", re.DOTALL)
 """Literals, quoted names and comments: each may have the marks of another one in it."""
 _UNCLEAR: Final = re.compile(r"\\|\$(?!\d)|#|--(?!\s)|/\*(?:(?!\*/).)*/\*", re.DOTALL)
-"""What ends a literal or begins a comment in some dialects only."""
+"""Marks that end a literal or begin a comment in some dialects only."""
 _LEADING: Final = re.compile(r"(?:\s+|\(|--[^\n]*(?:\n|$)|/\*(?!!).*?\*/)*", re.DOTALL)
 _WORD: Final = re.compile(r"[a-z]+")
 _PING: Final = re.compile(r"select\s+\d+\s*")
 _LOCKING: Final = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b")
 _WRITING: Final = re.compile(r"\b(?:insert|update|delete|merge|replace|truncate|into)\b(?!\s*\()")
 _FOLLOWED: Final = re.compile(rf"{_WRITING.pattern}|\b(?:autocommit|call|commit|exec|execute)\b")
-"""What makes a harmless first word no harmless statement: SQL Server needs no semicolons."""
+"""Words that may begin a second statement behind a harmless one: SQL Server needs no semicolons."""
 _NAMING: Final = re.compile(
     r"\b(?:select|from|join|table|into|update|insert|delete|merge|with|using|call|exec)\b"
 )
@@ -51,7 +51,7 @@ _ENDING: Final = frozenset({"commit", "end", "begin", "start"})
 
 
 def effect_of_text(sql: str) -> Effect:
-    """Return what a text of one or more statements may do."""
+    """Return the possible effect of a text of one or more statements."""
     return _remembered(sql) if len(sql) <= _LONGEST_REMEMBERED else _effect(sql)
 
 

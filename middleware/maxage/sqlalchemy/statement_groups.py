@@ -1,4 +1,4 @@
-"""The groups of what one statement reads and changes."""
+"""The groups that one statement reads and changes."""
 
 from typing import Any, Final, NamedTuple
 
@@ -12,27 +12,27 @@ from maxage.sqlalchemy.statement_tables import RecordingCompiler, cascades
 
 
 class Groups(NamedTuple):
-    """The groups of what one execution of a statement reads and changes."""
+    """The groups that one execution of a statement reads and changes."""
 
     read: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     commits: bool = False
-    """Whether it may commit what was changed before."""
+    """Whether it may commit earlier changes."""
     rows: tuple[str, ...] = ()
     """The rows that it reads, where it reads nothing else; their tokens have to be read first."""
     around_rows: tuple[str, ...] = ()
-    """What it reads besides these rows."""
+    """The groups that it reads besides these rows."""
 
 
 class _Plan(NamedTuple):
-    """What is the same for each execution of a compiled statement."""
+    """The facts that are the same for each execution of a compiled statement."""
 
     version: int
     """Of the catalog."""
     groups: Groups
     place: RowPlace | None = None
     changed_around: tuple[str, ...] = ()
-    """What it changes besides its rows, if it changes them."""
+    """The groups that it changes besides its rows, if it changes rows."""
 
 
 _NOTHING: Final = Groups()

@@ -1,7 +1,7 @@
-"""The tables of a compiled statement: the compiler tells each one that it writes into the SQL.
+"""The tables of a compiled statement: the compiler notes each one that it writes into the SQL.
 
-The compiler sees what no walk over a statement finds: joins of inheritance and eager loading,
-subqueries of column properties, and CTEs that change something.
+The compiler sees tables that no walk over a statement finds: joins of inheritance and eager
+loading, subqueries of column properties, and CTEs that change something.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -109,7 +109,7 @@ def _untyped(compiler: Any) -> Any:
 
 
 def record_tables(dialect: Dialect) -> None:
-    """Let all statements that the dialect compiles from now on tell their tables."""
+    """Note the tables of all statements that the dialect compiles from now on."""
     own: Any = dialect
     base = cast("type[SQLCompiler]", own.statement_compiler)
     if not issubclass(base, RecordingCompiler):

@@ -1,4 +1,4 @@
-"""What one connection of the pool has read and changed since its last commit or rollback."""
+"""The reads and changes of one pooled connection since its last commit or rollback."""
 
 from collections.abc import Iterable, MutableMapping
 from typing import Any, Final, final
@@ -22,7 +22,7 @@ class Transaction:
         self._levels: list[tuple[str, dict[str, None]]] = [("", {})]
         """The groups that were changed since the beginning, and since each open savepoint."""
         self.is_begun = False
-        """Whether a statement has run: the database may show what was there then."""
+        """Whether a statement has run: the database may show the state of that moment."""
         self._reader: Dependencies | None = None
         """The request in which the first statement ran."""
         self.captured: frozenset[str] = frozenset()
@@ -82,12 +82,12 @@ class Transaction:
         self._levels.append((name, {}))
 
     def release(self, name: str) -> None:
-        """End a savepoint, with those inside; what was changed since belongs to what is around."""
+        """End a savepoint, with those inside; its changes belong to the one around it."""
         for group in self._cut(name):
             self._levels[-1][1][group] = None
 
     def roll_back_to(self, name: str) -> tuple[str, ...]:
-        """Forget what was changed since a savepoint; return it."""
+        """Forget the changes since a savepoint; return their groups."""
         return tuple(self._cut(name))
 
     def _cut(self, name: str) -> dict[str, None]:

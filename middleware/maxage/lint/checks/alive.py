@@ -1,4 +1,4 @@
-"""Default lifetimes on what changes by itself: the state of this moment, or one user's own."""
+"""Default lifetimes on responses that change by themselves, or that are one user's own."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _MOMENT: Final = frozenset({
     "today", "feed", "stream", "poll", "logs", "telemetry", "countdown", "ticker",
     "shuffle", "dice", "lottery", "nonce", "otp", "captcha", "csrf", "uuid", "queue",
 })  # fmt: skip
-"""Words for what changes without a write to this application."""
+"""Words for things that change without a write to this application."""
 _FIRST: Final = frozenset({"csrf", "current", "live", "random", "realtime"})
 """The same where a word follows: `random-quote`."""
 _LAST: Final = _MOMENT - {"time", "current", "queue", "online", "poll", "clock", "stream", "today"}
@@ -28,7 +28,7 @@ _FROM_ELSEWHERE: Final = frozenset({
     "balance", "exchange-rates", "forecast", "latest", "rates", "temperature", "ticker", "traffic",
     "weather",
 })  # fmt: skip
-"""Words for what another system changes, where no write of this application reaches the read."""
+"""Words for things of other systems, if no write of this application reaches the read."""
 _OF_THE_USER: Final = frozenset({"me", "my", "mine", "myself", "self"})
 _PERSONAL: Final = frozenset({
     "me", "my", "mine", "myself", "self", "cart", "basket", "wishlist", "checkout", "inbox",
@@ -71,7 +71,7 @@ def _cause(read: Route, written: set[str], *, has_writes: bool) -> str:
 
 
 def moment_word(template: str) -> str:
-    """Return the segment of a path that names what changes by itself; empty: none does."""
+    """Return the segment of a path that names a thing that changes by itself; empty: none does."""
     segments = split(template)
     words = [segment for segment in segments if not is_parameter(segment)]
     # One parameter may follow: `/status/{job}`.

@@ -1,4 +1,4 @@
-"""Who asks: credentials, sessions and other inputs of a request that are not in the key."""
+"""Identity: credentials, sessions and other inputs of a request that are not in the key."""
 
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase

@@ -27,7 +27,7 @@ def check_get_writes(app: Application) -> Iterator[Finding]:
     """Yield the reads that change something, unless they purge by hand."""
     for read in app.reads:
         if unsafe_methods(read.info) or read.answers.streams:
-            # What one function for two methods writes, it writes at the other one; and a stream
+            # A function for two methods writes at the other one; and a stream
             # notes its listeners.
             continue
         found = list(read.effects)

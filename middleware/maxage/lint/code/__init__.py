@@ -1,1 +1,1 @@
-"""What the source of an application's functions says; nothing of it is called."""
+"""Reads the source of an application's functions; none of them is called."""

@@ -1,4 +1,4 @@
-"""Answers: what a handler says about its own responses."""
+"""Answers: the cache-related headers that a handler sets on its responses."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ _SETS: Final = frozenset({"append", "setdefault"})
 
 
 class Answers(NamedTuple):
-    """What is known of the responses of a handler."""
+    """The known facts about the responses of a handler."""
 
     forbidden: bool
     """Whether they are never stored: `no-store`, a cookie, an event stream, or a redirect."""
@@ -34,7 +34,7 @@ class Answers(NamedTuple):
 
 
 def answers(endpoint: Iterable[Scope], dependencies: Iterable[Scope] = ()) -> Answers:
-    """Return what these functions say of their responses."""
+    """Return the facts about the responses of these functions."""
     own = list(endpoint)
     seen = [*own, *dependencies]
     controls = [text for scope in seen for text in _controls(scope)]

@@ -1,4 +1,4 @@
-"""Effects: what a handler changes, in a database, in objects of its module, or in files."""
+"""Effects: the changes of a handler in a database, in objects of its module, or in files."""
 
 import ast
 import re
@@ -46,12 +46,12 @@ _MUTATES: Final = frozenset({
 })  # fmt: skip
 _FILE_WRITES: Final = frozenset({"rmdir", "rmtree", "unlink", "write_bytes", "write_text"})
 _HARMLESS: Final = re.compile(r"(?i)cache|memo|lock|lru|temp|tmp")
-"""Names of what is kept for speed or for a moment."""
+"""Names of objects that are kept for speed or for a moment."""
 _CONTAINERS: Final = (MutableMapping, MutableSequence, MutableSet)
 
 
 def effects(scopes: Iterable[Scope]) -> Iterator[Place]:
-    """Yield what these functions change."""
+    """Yield the changes that these functions make."""
     for scope in scopes:
         filled = _filled_once(scope)
         for node in scope.walk():

@@ -1,4 +1,4 @@
-"""The source of one function: its syntax tree, its lines, and what its names stand for."""
+"""The source of one function: its syntax tree, its lines, and the values of its names."""
 
 import ast
 import inspect
@@ -156,7 +156,7 @@ def head_of(definition: "Function | type[Any]") -> list[str]:
 
 
 def _names_of(call: Any) -> Mapping[str, Any]:
-    """Return what the free names of a function stand for: of its closure and of its module."""
+    """Return the values of the free names of a function: of its closure and of its module."""
     names: dict[str, Any] = dict(call.__globals__)
     for name, cell in zip(call.__code__.co_freevars, call.__closure__ or (), strict=True):
         try:

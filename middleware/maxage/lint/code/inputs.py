@@ -1,4 +1,4 @@
-"""Inputs: what a handler reads of its request besides method, URL and declared parameters."""
+"""Inputs: the reads of a handler from its request besides method, URL and declared parameters."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ class Input(NamedTuple):
 
 
 def inputs(scopes: Iterable[Scope]) -> Iterator[Input]:
-    """Yield what these functions read of the request, but for what they only log."""
+    """Yield the reads of these functions from the request, except those for a log only."""
     for scope in scopes:
         function = scope.function
         if not any(parameter for parameter in function.parameters):
@@ -52,7 +52,7 @@ def stored_state(scopes: Iterable[Scope]) -> set[str]:
 
 
 def _kind(scope: Scope, node: ast.AST) -> InputKind | None:
-    """Return what an expression is of the request, such as `request.headers`; None: nothing."""
+    """Return the part of the request that an expression is, such as `request.headers`, or None."""
     match node:
         case ast.Attribute(value=inner, attr=name) if name in _KINDS:
             return _KINDS[name] if scope.value(inner).kind == "request" else None
@@ -67,7 +67,7 @@ def _kind(scope: Scope, node: ast.AST) -> InputKind | None:
 def _read(
     scope: Scope, node: ast.AST, parents: dict[ast.AST, ast.AST], kind: InputKind
 ) -> tuple[str, ast.AST]:
-    """Return the name of what is read, and the whole expression that reads it."""
+    """Return the name that is read, and the whole expression that reads it."""
     above = parents.get(node)
     if kind in {"client", "identity"}:
         return getattr(node, "attr", ""), node

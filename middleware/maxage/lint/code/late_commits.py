@@ -45,7 +45,7 @@ def _is_generator(function: Function) -> bool:
 
 
 def _around(function: Function, yields: list[ast.Yield]) -> Iterator[ast.expr]:
-    """Yield what stands in the `with` statements around a `yield`."""
+    """Yield the context expressions of the `with` statements around a `yield`."""
     for node in function.walk():
         if isinstance(node, ast.With | ast.AsyncWith):
             inner = {each for statement in node.body for each in ast.walk(statement)}

@@ -24,13 +24,13 @@ _RANDOM: Final = frozenset({
 })  # fmt: skip
 _SOURCES: Final = frozenset({"random", "secrets", "uuid", "os", "numpy.random"})
 _SENSORS: Final = ("arq", "celery", "dramatiq", "huey", "psutil", "rq")
-"""Packages that tell the state of jobs, or of the machine."""
+"""Packages that return the state of jobs, or of the machine."""
 _TIMING: Final = re.compile(r"(?i)start|begin|began|t0|elapsed|duration|request_?id|trace_?id")
 """Names that get a moment for measuring or for a log."""
 
 
 def moments(scopes: Iterable[Scope]) -> Iterator[Place]:
-    """Yield where these functions ask for something of this moment, but for logs."""
+    """Yield the places where these functions read a value of the moment, except for a log."""
     for scope in scopes:
         function = scope.function
         parents = parents_of(function)

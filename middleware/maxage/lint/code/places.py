@@ -14,7 +14,7 @@ _LOGGED_BY: Final = frozenset({
 
 
 class Place(NamedTuple):
-    """A line of the application, with what it does."""
+    """A line of the application, with the expression of interest."""
 
     what: str
     """Such as `session.commit()`."""

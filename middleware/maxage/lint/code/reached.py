@@ -1,4 +1,4 @@
-"""What a request runs: the functions of its route, and those that they call."""
+"""Reached: the functions of a route, and those that they call."""
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping

@@ -22,7 +22,7 @@ from maxage.lint.code.values import (
 
 _BUILTINS: Final[Mapping[str, Any]] = vars(builtins)
 _GIVES_PARTS: Final = frozenset({"get", "items", "values"})
-"""Methods of containers that give what lies in them."""
+"""Methods of containers that return their elements."""
 
 
 @final
@@ -55,7 +55,7 @@ class Scope:
                     self._names[name] = known
 
     def walk(self) -> Iterator[ast.AST]:
-        """Yield the parts of the function that run, as far as constant arguments tell."""
+        """Yield the parts of the function that run, as far as constant arguments decide it."""
         waiting: list[ast.AST] = list(reversed(self.function.node.body))
         while waiting:
             node = waiting.pop()
@@ -79,7 +79,7 @@ class Scope:
         return name in self._names
 
     def value(self, node: ast.AST | None) -> Value:
-        """Return what an expression stands for."""
+        """Return the value of an expression."""
         value = UNKNOWN
         match node:
             case ast.Name(id=name):
@@ -146,7 +146,7 @@ def _default(function: Function, name: str) -> Any:
 
 
 def _imported(name: str) -> Value:
-    """Return what an import inside a function gives, of modules that are loaded already."""
+    """Return the values that an import inside a function binds, of modules loaded already."""
     module, _, inner = name.partition(":")
     found: Any = sys.modules.get(module)
     if found is None:
@@ -155,7 +155,7 @@ def _imported(name: str) -> Value:
 
 
 def _bindings(function: Function) -> Iterator[tuple[str, ast.expr | str | None]]:
-    """Yield each name that a function binds, with what it gets.
+    """Yield each name that a function binds, with its value.
 
     That is an expression, a starred one for the elements of a container, the text `module:name` of
     an import, or None: unknown.

@@ -1,4 +1,4 @@
-"""Values: what an expression stands for, as far as the source tells."""
+"""Values: the object behind an expression, as far as the source shows it."""
 
 import ast
 import inspect
@@ -13,7 +13,7 @@ from maxage.lint.code.function import Function, function_of
 
 
 class Value(NamedTuple):
-    """What an expression stands for."""
+    """The object behind an expression."""
 
     kind: Literal["object", "part", "instance", "request", "unknown"]
     """`object`: this very object of the module, `part`: something in such an object, `instance`: an
@@ -22,7 +22,7 @@ class Value(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A method, with what is known of its object."""
+    """A method, with its object as far as that is known."""
 
     function: Any
     of: Value
@@ -93,7 +93,7 @@ def is_shared(value: Value) -> bool:
 
 
 def attribute(of: Value, name: str) -> Value:
-    """Return what an attribute of a value stands for."""
+    """Return the value of an attribute."""
     if of.kind == "object" and isinstance(of.thing, (ModuleType, type)):
         # A lazy module may raise anything.
         try:
@@ -106,7 +106,7 @@ def attribute(of: Value, name: str) -> Value:
 
 
 def _declared(of: Value, name: str) -> Value:
-    """Return what the class of a value says of an attribute."""
+    """Return the value of an attribute by the class of its object."""
     kind = _class_of(of)
     found: Any = inspect.getattr_static(kind, name, None)
     if isinstance(found, (staticmethod, classmethod)):
@@ -118,7 +118,7 @@ def _declared(of: Value, name: str) -> Value:
 
 
 def returned(called: Value) -> Value:
-    """Return what a call gives: an object of the class, or of the annotated one."""
+    """Return the value of a call: an object of the class, or of the annotated one."""
     if called.kind != "object":
         return UNKNOWN
     thing = called.thing.function if isinstance(called.thing, Method) else called.thing
@@ -135,7 +135,7 @@ def returned(called: Value) -> Value:
     if isinstance(annotation, str):
         function = function_of(thing)
         annotation = None if function is None else function.annotation("return")
-    # What a generator yields is what its caller gets.
+    # The caller of a generator gets the values that it yields.
     arguments = get_args(annotation)
     yields = arguments and "Generator" in str(get_origin(annotation))
     kind = plain_class(arguments[0] if yields else annotation)
