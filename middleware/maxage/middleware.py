@@ -23,11 +23,9 @@ from maxage.asgi.server_info import (
 )
 from maxage.asgi.service import Service
 from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
-from maxage.audit import audit_process
 from maxage.cache.cache import Cache
 from maxage.cache.targets import Targets
 from maxage.errors import SettingsError
-from maxage.insight.watch import watched
 from maxage.observe import latency
 from maxage.reads import trial
 from maxage.reads.fast_path import FastPath
@@ -37,7 +35,6 @@ from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.routing.route_policy import Rule
 from maxage.settings import CacheSettings
 from maxage.settings_in_force import register, settings_for, unregister
-from maxage.shadow import shadowed
 from maxage.store.base import Store
 from maxage.store_factory import given_settings, store_of_middleware, switch_off_beside
 from maxage.writes.mutation import MutationResponder
@@ -114,12 +111,7 @@ class CacheMiddleware:
                 chosen, tally = store_of_middleware(store, settings), targets.tally
                 wall, monotonic = clocks.wall_clock, clocks.monotonic_clock
                 self.cache = Cache(settings, chosen, tally=tally, clock=wall, monotonic=monotonic)
-                if settings.cache_insight:
-                    app = watched(app, self.cache, targets)
-                if settings.cache_shadow or settings.cache_verify:
-                    app = shadowed(app, self.cache, targets)
-                if settings.cache_audit:
-                    audit_process()
+                app = _looked_at(app, self.cache, targets)
         except SettingsError as mistake:
             # Starlette builds middleware inside the server's first call, where an exception would
             # be taken for "no lifespan here". The lifespan reports it.
@@ -239,3 +231,24 @@ class CacheMiddleware:
             return
         if switch_off_beside(worker_count(receive), cache.store):
             self.cache = self.fast_path = None
+
+
+def _looked_at(app: ASGIApp, cache: Cache, targets: Targets) -> ASGIApp:
+    """Return the application, with what the settings ask to be looked at.
+
+    Most processes ask for none of it, so that none of its modules is imported at the start.
+    """
+    settings = cache.settings
+    if settings.cache_insight:
+        from maxage.insight.watch import watched  # noqa: PLC0415 - see above
+
+        app = watched(app, cache, targets)
+    if settings.cache_shadow or settings.cache_verify:
+        from maxage.shadow import shadowed  # noqa: PLC0415 - see above
+
+        app = shadowed(app, cache, targets)
+    if settings.cache_audit:
+        from maxage.audit import audit_process  # noqa: PLC0415 - see above
+
+        audit_process()
+    return app

@@ -1,7 +1,6 @@
 """How many workers the server of this process has, without a word from the server itself."""
 
 import ast
-import multiprocessing
 import os
 import shlex
 import sys
@@ -104,6 +103,8 @@ def _from_environment() -> int:
 
 def _from_supervisor() -> int:
     """Return what the configuration says that uvicorn and hypercorn start each worker with."""
-    arguments = getattr(multiprocessing.current_process(), "_kwargs", {})
+    # A process that multiprocessing has started has imported it.
+    processes = sys.modules.get("multiprocessing.process")
+    arguments = getattr(processes.current_process(), "_kwargs", {}) if processes else {}
     workers = getattr(arguments.get("config"), "workers", 1)
     return workers if isinstance(workers, int) else 1
