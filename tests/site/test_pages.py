@@ -187,6 +187,9 @@ def test_the_site_can_be_built(tmp_path: Path) -> None:
         )
         missing = [link for link in links if not (path.parent / unquote(link)).exists()]
         assert missing == [], path
+        # A list or table needs an empty line above it.
+        paragraphs = re.findall(r"<p>(.*?)</p>", text, re.DOTALL)
+        assert [one for one in paragraphs if re.search(r"\n *(?:[-|]|\d+\.) ", one)] == [], path
     assert 'id="maxage.CacheMiddleware"' in (html / "reference.html").read_text()
 
 
