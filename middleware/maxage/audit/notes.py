@@ -9,6 +9,7 @@ from typing import Final, final
 
 from maxage.audit.lookups import looked_up
 from maxage.audit.place import Place, places, reads_itself
+from maxage.observe.failures import tell_of_failure
 
 HEADERS: Final = "headers"
 """The input of an application that reads all headers at once."""
@@ -65,7 +66,14 @@ class Notes:
 
     def _chain(self, name: str) -> Chain | None:
         """Return the line that reads; None: no code of the application does, or it makes a key."""
-        if self.is_silent or not (chain := places(self._packages)):
+        if self.is_silent:
+            return None
+        try:
+            chain = places(self._packages)
+        except Exception as error:  # noqa: BLE001 - the application only asked for a header
+            tell_of_failure(error)
+            return None
+        if not chain:
             return None
         if self.is_keying:
             self.in_key.add(name)

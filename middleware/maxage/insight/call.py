@@ -5,7 +5,6 @@ from time import perf_counter
 from typing import Final, final
 
 from maxage.asgi.types import Message, Scope, Send
-from maxage.rfc9111.message import Headers
 
 
 @final
@@ -22,7 +21,8 @@ class TimedCall:
         self.at: Final = time.time()
         self.status = 500
         """Of the answer; a server makes a 500 of a call without one."""
-        self.headers = Headers()
+        self.lines: list[tuple[bytes, bytes]] = []
+        """Its headers."""
         self.size = 0
         self.seconds = 0.0
         """Without the time in which the client took the answer."""
@@ -33,10 +33,12 @@ class TimedCall:
     async def send(self, message: Message) -> None:
         """Pass a message on."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.headers = Headers.of(tuple(map(tuple, message.get("headers", ()))))
+            # An application may give an iterator.
+            lines = [*message.get("headers", ())]
+            self.status, self.lines = message.get("status", 0), lines
+            message = {**message, "headers": lines}
         elif message["type"] == "http.response.body":
-            self.size += len(message.get("body", b""))
+            self.size += len(message.get("body") or b"")
         began = perf_counter()
         await self._send(message)
         self._waited += perf_counter() - began

@@ -38,6 +38,7 @@ from maxage.insight.requests import (
 from maxage.insight.space_saving import SpaceSaving
 from maxage.observe import latency
 from maxage.observe.counters import UNKNOWN_ROUTE, RouteCounts, Tally, total
+from maxage.observe.failures import tell_of_failure
 from maxage.observe.words import MISSES, Outcome
 from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_url import server_url
@@ -71,7 +72,10 @@ class _UrlCounts:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in {"hits", "collapsed"}:
-            self._watch.answered(self._url, hit=name == "hits")
+            try:
+                self._watch.answered(self._url, hit=name == "hits")
+            except Exception as error:  # noqa: BLE001 - the request is answered all the same
+                tell_of_failure(error)
         setattr(self._route, name, value)
 
 
@@ -109,13 +113,20 @@ class Watch:
 
     def count_url(self, counts: RouteCounts, scope: Mapping[str, Any]) -> RouteCounts:
         """Return the counts of a URL, given those of its route."""
-        url = _Url(
+        try:
+            url = self._url(scope)
+        except Exception as error:  # noqa: BLE001 - its requests are answered all the same
+            tell_of_failure(error)
+            return counts
+        return cast("RouteCounts", _UrlCounts(counts, url, self))
+
+    def _url(self, scope: Mapping[str, Any]) -> "_Url":
+        return _Url(
             label=label_of(scope, self._secret_names),
             method="QUERY" if scope["method"] == "QUERY" else "GET",
             host=_host(Headers.of(tuple(map(tuple, scope["headers"])))),
             target=recorded_target(scope, self._secret_names),
         )
-        return cast("RouteCounts", _UrlCounts(counts, url, self))
 
     def answered(self, url: _Url, *, hit: bool) -> None:
         """Count a request that the cache answered, by a stored response or another request's."""
@@ -150,14 +161,16 @@ class Watch:
                 await app(scope, receive, call.send)
             finally:
                 call.end()
-                headers = Headers.of(tuple(map(tuple, call.scope.get("headers", ()))))
-                self._called(targets, call, headers)
-                if self._publishes and asyncio.current_task() not in background.tasks:
-                    self._record(call, headers)
+                is_request = asyncio.current_task() not in background.tasks
+                try:
+                    self._called(targets, call, is_request=is_request)
+                except Exception as error:  # noqa: BLE001 - the answer was sent
+                    tell_of_failure(error)
 
         return timed
 
-    def _called(self, targets: Targets, call: TimedCall, headers: Headers) -> None:
+    def _called(self, targets: Targets, call: TimedCall, *, is_request: bool) -> None:
+        headers = Headers.of(tuple(map(tuple, call.scope.get("headers", ()))))
         label, seconds = label_of(call.scope, self._secret_names), call.seconds
         for entry in (self._asked.offer(label, 1), self._costly.offer(label, seconds)):
             entry.calls += 1
@@ -167,6 +180,8 @@ class Watch:
         sums = self._calls.setdefault(route, [0, 0.0])
         sums[0] += 1
         sums[1] += seconds
+        if self._publishes and is_request:
+            self._record(call, headers)
 
     def _record(self, call: TimedCall, headers: Headers) -> None:
         """Note a request that the application answered."""
@@ -182,7 +197,7 @@ class Watch:
                 size=call.size,
                 seconds=round(call.seconds, 6),
                 has_user=self._identification.carries(call.scope, headers),
-                said=said_by(call.headers),
+                said=said_by(Headers(call.lines)),
             )
         )
 

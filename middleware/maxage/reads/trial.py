@@ -4,14 +4,15 @@
 of this module runs.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 from msgspec import Struct
 
 from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.errors import StoreUnavailableError
+from maxage.observe.failures import tell_of_failure
 from maxage.observe.words import Bypass
 from maxage.reads.admission import admit
 from maxage.reads.capture import Capture
@@ -22,7 +23,7 @@ from maxage.reads.known_request import KnownRequest
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
 from maxage.rfc9111.message import Headers
 
-logger = logging.getLogger("maxage")
+Result = TypeVar("Result")
 
 AnswerGet = Callable[
     [FastPath, KnownRequest | None, Scope, Receive, Send, bytes | None], Awaitable[None]
@@ -109,7 +110,7 @@ async def _answer_on_trial(  # noqa: PLR0917 - in the place of answer_get
     observations: list[Observation] = []
     for observer in _observers:
         seen = observations[-1].scope if observations else scope
-        if (observation := observer.begin(fast_path, seen)) is not None:
+        if (observation := _guarded(partial(observer.begin, fast_path, seen))) is not None:
             observations.append(observation)
     if not observations:
         await answer_get(fast_path, known, scope, receive, send, content)
@@ -121,14 +122,23 @@ async def _answer_on_trial(  # noqa: PLR0917 - in the place of answer_get
         await _ask(reading, observations, copy)
     finally:
         for observation in reversed(observations):
-            observation.close()
+            _guarded(observation.close)
+
+
+def _guarded(call: Callable[[], Result]) -> Result | None:
+    """Call an observer, whose failure breaks no answer."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - it is told of
+        tell_of_failure(error)
+        return None
 
 
 async def _ask(reading: GetResponder, observations: list[Observation], copy: "_Copy") -> None:
     """Look a request up, call the application whatever is stored, and tell the observers."""
     reason = await admit(reading)
     for observation in observations:
-        observation.admitted()
+        _guarded(observation.admitted)
     if reason is not None:
         await reading.bypass(reason)
         return
@@ -158,8 +168,8 @@ async def _ask(reading: GetResponder, observations: list[Observation], copy: "_C
     for observation in observations:
         try:
             await observation.answered(answered)
-        except Exception:
-            logger.exception("A request could not be compared: its answer was sent, and is right.")
+        except Exception as error:  # noqa: BLE001 - its answer was sent
+            tell_of_failure(error)
 
 
 class _Copy:
@@ -193,7 +203,7 @@ class _Copy:
             self._add(bytes(message.get("body", b"")))
             if not message.get("more_body", False):
                 for end in self._at_end:
-                    end()
+                    _guarded(end)
         await self._send(message)
 
     def _add(self, piece: bytes) -> None:

@@ -4,6 +4,8 @@ With `CACHE_SHADOW` every GET is compared, with `CACHE_VERIFY` a share of them.
 """
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Final, final
 from weakref import WeakValueDictionary
 
@@ -15,6 +17,7 @@ from maxage.cache.targets import Targets
 from maxage.errors import StoreUnavailableError
 from maxage.insight.label import label_of
 from maxage.observe.counters import UNKNOWN_ROUTE
+from maxage.observe.failures import tell_of_failure
 from maxage.reads import trial
 from maxage.reads.fast_path import FastPath
 from maxage.reads.trial import Answered
@@ -70,9 +73,7 @@ class Shadow:
         """Return the application, with its writes noted."""
 
         async def noting(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or not is_unsafe(scope["method"]):
-                if scope["type"] == "http":
-                    self._note_call(scope)
+            if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
             status = 500
@@ -80,19 +81,38 @@ class Shadow:
             async def sending(message: Message) -> None:
                 nonlocal status
                 if message["type"] == "http.response.start":
-                    status = message["status"]
+                    status = message.get("status", 0)
                 await send(message)
 
-            label, mark = label_of(scope, self.secret_names), self.writes.begin()
-            headers = Headers.of(tuple(map(tuple, scope["headers"])))
-            match = self._targets.match(scope, headers)
+            ended = self._begun(scope)
             try:
-                await app(scope, receive, sending)
+                await app(scope, receive, send if ended is None else sending)
             finally:
-                route = None if match is None else match.route.template
-                self.writes.end(mark, route, label, status)
+                if ended is not None:
+                    ended(status)
 
         return noting
+
+    def _begun(self, scope: Scope) -> Callable[[int], None] | None:
+        """Note a call of the application; return what takes the status of a write at its end."""
+        try:
+            if not is_unsafe(scope["method"]):
+                self._note_call(scope)
+                return None
+            label = label_of(scope, self.secret_names)
+            headers = Headers.of(tuple(map(tuple, scope["headers"])))
+            match = self._targets.match(scope, headers)
+        except Exception as error:  # noqa: BLE001 - the application answers all the same
+            tell_of_failure(error)
+            return None
+        route = None if match is None else match.route.template
+        return partial(self._ended, self.writes.begin(), route, label)
+
+    def _ended(self, mark: object, route: str | None, label: str, status: int) -> None:
+        try:
+            self.writes.end(mark, route, label, status)
+        except Exception as error:  # noqa: BLE001 - the write was answered
+            tell_of_failure(error)
 
     # the comparison
 
