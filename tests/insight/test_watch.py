@@ -89,7 +89,7 @@ async def test_the_latency_that_the_cache_adds_is_measured_for_some_requests() -
         await call(app, path=f"/slow/{n % 3}")
     told = read_overview(settings)
     assert told.timed >= 1
-    assert 0 < told.added / told.timed < 0.01
+    assert 0 < told.added / told.timed < 0.1
     assert sum(one.timed for one in told.intervals) == told.timed
 
 
