@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from maxage import zstd
 from maxage.errors import SettingsError
 from maxage.redis_url import SCHEMES, check_store_url, mask_password, redis_py_url
 from maxage.settings import CacheSettings, settings_from_environment
@@ -394,6 +395,17 @@ def test_a_variable_that_is_no_setting_is_ignored(monkeypatch: pytest.MonkeyPatc
     """The environment belongs to others too."""
     monkeypatch.setenv("CACHE_EXPIRATON", "5")
     assert CacheSettings().cache_expiration == 300
+
+
+def test_compression_without_zstd_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the start, and not when the first response is stored."""
+    assert CacheSettings(cache_compress=True).cache_compress
+    monkeypatch.setattr(zstd, "_library", lambda: None)
+    assert not CacheSettings(cache_compress=False).cache_compress
+    with pytest.raises(SettingsError, match=r"^CACHE_COMPRESS needs .*'maxage\[zstd\]'\.$"):
+        CacheSettings(cache_compress=True)
 
 
 def test_standards_does_what_rfc_9111_allows() -> None:

@@ -21,6 +21,7 @@ from pydantic_settings import (
 from maxage.errors import SettingsError
 from maxage.redis_options import RedisCredentials
 from maxage.redis_url import check_store_url, mask_password
+from maxage.zstd import is_available
 
 NameList = Annotated[tuple[str, ...], NoDecode]
 """Header or cookie names; in the environment separated by commas."""
@@ -174,6 +175,9 @@ class CacheSettings(BaseSettings):
     """Release tag: responses of other releases are not found. Purges reach all releases."""
     cache_secret: SecretStr | None = None
     """Secret key of the checksum of stored responses: without it, none can be planted in Redis."""
+    cache_compress: bool = False
+    """Whether bodies of 1 KB and more lie compressed in the store (zstd), and are sent like that to
+    clients that accept it. It needs Python 3.14 or the extra `zstd`."""
     cache_read_budget: float = Field(default=0.05, gt=0, le=10)
     """Seconds for all reads of one request together."""
     cache_connect_budget: float = Field(default=0.5, gt=0, le=10)
@@ -299,6 +303,15 @@ class CacheSettings(BaseSettings):
         if iscoroutinefunction(value) or not isinstance(value, Hashable):
             got, takes = type(value).__name__, _TAKES["redis_credentials"]
             raise SettingsError(f"REDIS_CREDENTIALS got {got}; it takes {takes}.")
+        return value
+
+    @field_validator("cache_compress", mode="after")
+    @classmethod
+    def _has_zstd(cls, value: bool) -> bool:
+        if value and not is_available():
+            raise SettingsError(
+                "CACHE_COMPRESS needs Python 3.14, or a package: pip install 'maxage[zstd]'."
+            )
         return value
 
     @field_validator(

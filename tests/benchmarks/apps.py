@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-from tests.benchmarks.content import ITEMS, ITEMS_BODY, LARGE, MODIFIED, item
+from tests.benchmarks.content import ITEMS, ITEMS_BODY, LARGE, MODIFIED, item, page
 
 REDIS_URL = os.environ.get("REDIS_URL", "")
 
@@ -176,6 +176,11 @@ def bare(*, modelled: bool = True) -> FastAPI:
     async def large(request: Request) -> Response:
         headers = {"cache-control": "public, max-age=3600"}
         return Response(LARGE[request.url.path], media_type="application/json", headers=headers)
+
+    @app.get("/page/{number}")
+    async def one_page(number: int) -> Response:
+        headers = {"cache-control": "public, max-age=3600"}
+        return Response(page(number), media_type="application/json", headers=headers)
 
     @app.get("/slow/{name}")
     async def slow(name: str, response: Response) -> dict[str, Any]:

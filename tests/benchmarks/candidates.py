@@ -107,6 +107,13 @@ CANDIDATES = {
         ),
         Candidate(name="maxage-redis", kind="ours", title="maxage on Redis", app="wrapped"),
         Candidate(
+            name="maxage-compress",
+            kind="ours",
+            title="maxage on Redis, `CACHE_COMPRESS`",
+            app="wrapped",
+            env={"CACHE_COMPRESS": "true"},
+        ),
+        Candidate(
             name="maxage-added",
             kind="ours",
             title="maxage on Redis, `add_middleware`",

@@ -128,6 +128,18 @@ WORKLOADS = {
             hit=True,
             fill=True,
         ),
+        *(
+            Workload(
+                name=f"page-{coding}",
+                title=f"Hits of a JSON page of 32 KB, `Accept-Encoding: {coding}`, 32 connections",
+                candidates=("maxage-redis", "maxage-compress"),
+                baseline="maxage-redis",
+                paths=_always("/page/1"),
+                headers={"accept-encoding": coding},
+                hit=True,
+            )
+            for coding in ("zstd", "gzip")
+        ),
         Workload(
             name="304",
             title="Answers 304 to If-None-Match, 32 connections",
@@ -209,6 +221,7 @@ BUDGETS = (
     Budget(workload="hit-1k", candidate="maxage-exact", against="raw-like-a-hit", at_most=1.25),
     Budget(workload="hit-1k", candidate="maxage-redis", against="redis-get", at_most=0.55),
     Budget(workload="hit-1k-1", candidate="maxage-redis", against="redis-get", at_most=1.15),
+    Budget(workload="page-zstd", candidate="maxage-compress", against="maxage-redis", at_most=1.00),
     Budget(workload="hit-1m", candidate="maxage-redis", against="redis-get", at_most=1.10),
     Budget(workload="options", candidate="maxage-redis", against="fastapi", at_most=1.03),
     Budget(workload="post", candidate="maxage-redis", against="fastapi", at_most=1.30),

@@ -6,8 +6,12 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+from msgspec.structs import replace
+
+from maxage import zstd
 from maxage.store.codec import Codec
-from maxage.store.entry import VariantIndex
+from maxage.store.entry import Entry, VariantIndex
 from tests.catalogue.bench import Bench
 from tests.catalogue.case import Case, get, script
 
@@ -75,6 +79,17 @@ def flipped(frame: bytes, source: random.Random) -> list[bytes]:
 def cut(frame: bytes, source: random.Random) -> list[bytes]:
     """The value without its end."""
     return [frame[:length] for length in (1, 4, 20, 24, 25, len(frame) // 2, len(frame) - 1)]
+
+
+def bombs(frame: bytes, source: random.Random) -> list[bytes]:
+    """The value with a compressed body of 32 MB, that says so, and that says 8 KB."""
+    end = 25 + int.from_bytes(frame[21:25], "big")
+    key = msgspec.msgpack.decode(frame[25:end])[0]
+    entry = Codec().decode(frame, key)
+    assert isinstance(entry, Entry)
+    body, codec = zstd.compress(bytes(32 * 1024 * 1024)), Codec(keeps_compressed=True)
+    stored = [replace(entry.stored, body=body, plain_length=n) for n in (8192, 32 * 1024 * 1024)]
+    return [codec.encode(replace(entry, stored=one)) for one in stored]
 
 
 def of_type(kind: str, *words: str) -> Case:
@@ -231,6 +246,7 @@ CASES: list[Case] = [
         "JSON, as other caches write it",
         lambda frame, source: [b'{"status": 200, "body": "evil"}'],
     ),
+    changed("bomb", "a compressed body of 32 MB, which says so, or says 8 KB", bombs),
     of_type("list", "RPUSH", "x"),
     of_type("hash", "HSET", "a", "b"),
     of_type("set", "SADD", "x"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
@@ -71,6 +72,20 @@ def test_a_strict_hold_makes_late_commits_harmless() -> None:
     app.include_router(router)
     app.add_middleware(CacheMiddleware, settings=CacheSettings(cache_strict_hold=True))
     assert "MX203" not in {code for code, _ in codes(app)}
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("is_outside", [False, True])
+def test_compression_stands_inside_unless_the_cache_compresses(
+    compress: bool, is_outside: bool
+) -> None:
+    app = FastAPI()
+    settings = CacheSettings(cache_compress=compress)
+    app.add_middleware(GZipMiddleware)
+    app.add_middleware(CacheMiddleware, settings=settings)
+    if is_outside:
+        app.user_middleware.reverse()
+    assert codes(app) == ([("MX302", "*")] if is_outside is not compress else [])
 
 
 def test_two_caches_are_one_too_many() -> None:

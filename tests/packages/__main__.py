@@ -18,6 +18,7 @@ USES = {
     "otel": ["maxage.otel"],
     "page": ["maxage.fastapi"],
     "sqlalchemy": ["maxage.sqlalchemy"],
+    "zstd": ["maxage.zstd"],
     "app": ["maxage.cli", "maxage.fastapi", "maxage.metrics", "maxage.uvicorn"],
 }
 

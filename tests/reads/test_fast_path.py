@@ -41,7 +41,7 @@ class App:
         if scope["path"].startswith("/tagged"):
             headers += [(b"etag", b'"tag"'), (b"set-x", b"1"), (b"set-x", b"2")]
         await send(start(*headers))
-        await send(piece(b"run %d" % self.runs))
+        await send(piece(b"run %d" % self.runs * (500 if scope["path"].endswith("/long") else 1)))
 
 
 HEADERS = st.lists(
@@ -50,6 +50,8 @@ HEADERS = st.lists(
             ("accept-encoding", "gzip"),
             ("accept-encoding", "gzip;q=1, br"),
             ("accept-encoding", "br"),
+            ("accept-encoding", "br, zstd"),
+            ("accept-encoding", "zstd;q=0.3, identity"),
             ("user-agent", "test"),
             ("if-none-match", '"tag"'),
             ("if-none-match", '"other"'),
@@ -75,7 +77,18 @@ HEADERS = st.lists(
 REQUESTS = st.lists(
     st.tuples(
         st.sampled_from(["GET", "GET", "HEAD"]),
-        st.sampled_from(["/plain", "/vary", "/tagged", "/never", "/plain?a=1", "/pl%61in"]),
+        st.sampled_from(
+            [
+                "/plain",
+                "/vary",
+                "/tagged",
+                "/never",
+                "/plain?a=1",
+                "/pl%61in",
+                "/tagged/long",
+                "/vary/long",
+            ]
+        ),
         HEADERS,
         st.sampled_from([0.0, 0.0, 0.3, 0.999, 1.0, 7.0]),
     ),
@@ -142,9 +155,15 @@ def store_of(kind: type[MemoryStore], clock: ManualClock) -> MemoryStore:
 STORES = st.sampled_from([MemoryStore, FarStore, CopyingStore])
 
 
-@given(requests=REQUESTS, cache_status_key=st.booleans(), store=STORES)
+@given(
+    requests=REQUESTS,
+    options=st.fixed_dictionaries(
+        {"cache_status_key": st.booleans(), "cache_compress": st.booleans()}
+    ),
+    store=STORES,
+)
 def test_both_ways_give_the_same_answers(
-    requests: list[Any], cache_status_key: bool, store: type[MemoryStore]
+    requests: list[Any], options: dict[str, bool], store: type[MemoryStore]
 ) -> None:
     """Status, headers in their order, and body: two caches that differ in nothing but this.
 
@@ -154,8 +173,7 @@ def test_both_ways_give_the_same_answers(
     async def play() -> None:
         clocks = ManualClock(), ManualClock()
         short, ordinary = (
-            cache_of(App(), clock, store=store_of(store, clock), cache_status_key=cache_status_key)
-            for clock in clocks
+            cache_of(App(), clock, store=store_of(store, clock), **options) for clock in clocks
         )
         cast("Any", ordinary.fast_path).learn = lambda *_: None
         for method, target, headers, seconds in requests:
@@ -170,6 +188,42 @@ def test_both_ways_give_the_same_answers(
             assert answers[0] == answers[1]
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("kind", [MemoryStore, FarStore, CopyingStore])
+@pytest.mark.parametrize("coding", ["zstd", "gzip"])
+async def test_a_known_request_for_either_representation_goes_the_short_way(
+    kind: type[MemoryStore], coding: str
+) -> None:
+    """Though it depends on Accept-Encoding which one it is: the other's client changes nothing."""
+    clock = ManualClock()
+    middleware = cache_of(App(), clock, store=store_of(kind, clock), cache_compress=True)
+    ways = Ways(middleware)
+    for number in range(4):
+        for accepted in ("gzip", "zstd"):
+            ways.ordinary = 0
+            answer = await call(
+                middleware, path="/tagged/long", headers={"accept-encoding": accepted}
+            )
+            await background_done(middleware)
+            if number > 1 and accepted == coding:
+                assert ways.ordinary == 0
+                assert (answer.header("content-encoding") == b"zstd") is (accepted == "zstd")
+
+
+class Ways:
+    """Counts the requests that take the ordinary way."""
+
+    def __init__(self, middleware: CacheMiddleware) -> None:
+        assert middleware.fast_path is not None
+        self.ordinary = 0
+        self._known = middleware.fast_path.known
+        cast("Any", middleware.fast_path).known = self._counted
+
+    def _counted(self, scope: Scope) -> Any:
+        known = self._known(scope)
+        self.ordinary += known is None
+        return known
 
 
 class Counting:
@@ -427,7 +481,7 @@ async def test_conditions_that_clients_make_up_are_not_all_remembered(
         fast_path.learn(asking, target)
         known = fast_path.known(asking)
         assert known is not None
-        assert known.form == ("GET", condition)
+        assert known.form == ("GET", condition, False)
         assert fast_path.prepared(known, found, Headers(lines)) is not None
         fast_path.near(known, lines)
     assert len(found.prepared) <= 4

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from maxage import zstd
+from maxage.rfc9111.content_coding import compressed, marked
 from maxage.rfc9111.message import Headers, StoredResponse
-from maxage.store.codec import Codec
+from maxage.store.codec import Codec, tokens_at
 from maxage.store.entry import Entry, VariantIndex
 
 _lines = st.lists(st.tuples(st.binary(max_size=30), st.binary(max_size=60)), max_size=12)
@@ -78,6 +80,23 @@ ENTRY = Entry(
     tokens=(("n", b"h-1"), ("p:/items", b"h-2")),
 )
 INDEX = VariantIndex(key=b"k", names=(b"accept",))
+TEXT = b"A line that is worth compressing.\n" * 100
+
+
+def packed(entry: Entry, body: bytes = TEXT) -> Entry:
+    """The entry with a body that lies compressed."""
+    stored = replace(entry.stored, headers=Headers(), status=200, body=body)
+    return replace(entry, stored=compressed(marked(stored)))
+
+
+KEEPING = {
+    "plain": Codec(keeps_compressed=True),
+    "keyed": Codec(b"secret", keeps_compressed=True),
+}
+EACH = pytest.mark.parametrize(
+    "codec", [Codec(), Codec(b"secret"), *KEEPING.values()],
+    ids=["plain", "keyed", "plain-keeping", "keyed-keeping"],
+)  # fmt: skip
 
 
 @given(_entries | _indexes, _codecs)
@@ -142,8 +161,10 @@ _MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [
 ]  # fmt: skip
 
 
-@BOTH
-@pytest.mark.parametrize("value", [ENTRY, INDEX], ids=["entry", "index"])
+@EACH
+@pytest.mark.parametrize(
+    "value", [ENTRY, INDEX, packed(ENTRY)], ids=["entry", "index", "compressed"]
+)
 def test_no_mutation_gives_a_wrong_value_or_raises(codec: Codec, value: Entry) -> None:
     """2,000 damaged frames: each is a miss, unless the damage left the frame as it was."""
     chance = random.Random(20261123)
@@ -225,7 +246,7 @@ def _planted(kind: bytes, head: bytes, body: bytes = b"") -> bytes:
     ],
     ids=["empty", "nil", "short", "map", "type", "long", "cut", "text", "deep"],
 )
-@pytest.mark.parametrize("kind", [b"V", b"R", b"X"])
+@pytest.mark.parametrize("kind", [b"V", b"R", b"Z", b"X"])
 def test_a_head_of_the_wrong_shape_is_nothing(head: bytes, kind: bytes) -> None:
     """A right checksum does not make a right entry, and nothing is raised for it."""
     assert Codec().decode(_planted(kind, head), b"k") is None
@@ -272,3 +293,90 @@ def test_an_empty_body_and_no_headers_are_kept() -> None:
     """The smallest response is a response."""
     empty = replace(ENTRY, stored=replace(ENTRY.stored, body=b"", headers=Headers()))
     assert Codec().decode(Codec().encode(empty), ENTRY.key) == empty
+
+
+# --- Compressed bodies --------------------------------------------------------------------------
+
+
+@given(_entries, st.binary(min_size=1, max_size=20), st.sampled_from([*KEEPING]))
+def test_a_compressed_body_is_decoded_the_same(entry: Entry, text: bytes, kind: str) -> None:
+    """It stays compressed for a worker with the setting, with every other field."""
+    entry, codec = packed(entry, text * 2000), KEEPING[kind]
+    assert entry.stored.is_compressed
+    frame = codec.encode(entry)
+    assert codec.decode(frame, entry.key) == entry
+    assert codec.decode(frame, entry.key + b"x") is None
+    assert tokens_at(frame) == entry.tokens
+
+
+@given(_entries, st.binary(min_size=1, max_size=20))
+def test_a_worker_without_the_setting_reads_the_plain_body(entry: Entry, text: bytes) -> None:
+    """It does not look at Accept-Encoding, and answers as if nothing had been compressed."""
+    entry = packed(entry, text * 2000)
+    found = Codec().decode(KEEPING["plain"].encode(entry), entry.key)
+    assert isinstance(found, Entry)
+    plain = replace(entry.stored, body=text * 2000, plain_length=None)
+    assert found == replace(entry, stored=plain)
+
+
+@given(_entries, _codecs)
+def test_a_plain_body_has_the_frame_of_before(entry: Entry, codec: Codec) -> None:
+    """Whatever the setting: what is not compressed is read by earlier versions too."""
+    frame = codec.encode(entry)
+    stored = replace(entry.stored, plain_length=len(entry.stored.body))
+    assert frame[4:5] == b"R"
+    assert codec.encode(replace(entry, stored=stored)) == frame
+
+
+def test_without_zstd_a_compressed_body_is_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of an earlier Python without the extra, beside one with it."""
+    frame = KEEPING["plain"].encode(packed(ENTRY))
+    assert Codec().decode(frame, ENTRY.key) is not None
+    monkeypatch.setattr(zstd, "_library", lambda: None)
+    assert Codec().decode(frame, ENTRY.key) is None
+
+
+def _declaring(length: int, body: bytes) -> bytes:
+    """A frame with a right checksum whose body says that it is so long before compression."""
+    entry = packed(ENTRY)
+    frame = KEEPING["plain"].encode(entry)
+    end = 25 + int.from_bytes(frame[21:25], "big")
+    before = msgspec.msgpack.encode(entry.stored.plain_length)
+    assert frame[:end].endswith(before)
+    return _planted(b"Z", frame[25 : end - len(before)] + msgspec.msgpack.encode(length), body)
+
+
+@pytest.mark.parametrize(
+    ("length", "body"),
+    [
+        (len(TEXT) - 1, zstd.compress(TEXT)),
+        (len(TEXT) + 1, zstd.compress(TEXT)),
+        (-1, zstd.compress(TEXT)),
+        (0, b""),
+        (len(zstd.compress(TEXT)), zstd.compress(TEXT)),
+        (2048, zstd.compress(bytes(32 * 1024 * 1024))),
+        (32 * 1024 * 1024, zstd.compress(bytes(32 * 1024 * 1024))),
+        (2**62, zstd.compress(bytes(32 * 1024 * 1024))),
+        (len(TEXT), b"not zstd"),
+        (len(TEXT), zstd.compress(TEXT)[:-1]),
+        (len(TEXT), zstd.compress(TEXT) + b"\0"),
+        (2048, b"\x28\xb5\x2f\xfd"),
+    ],
+    ids=[
+        "shorter", "longer", "negative", "empty", "no-shorter", "bomb", "large-bomb",
+        "astronomic", "foreign", "cut", "more", "magic",
+    ],
+)  # fmt: skip
+def test_a_planted_body_is_nothing(length: int, body: bytes) -> None:
+    """Neither a bomb nor any other body that does not fit its declared length."""
+    assert Codec().decode(_declaring(len(TEXT), zstd.compress(TEXT)), ENTRY.key) is not None
+    assert Codec().decode(_declaring(length, body), ENTRY.key) is None
+
+
+@pytest.mark.parametrize(("longest", "is_read"), [(len(TEXT), True), (len(TEXT) - 1, False)])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_the_longest_body_bounds_what_is_declared(longest: int, is_read: bool, keeps: bool) -> None:
+    """Also for a worker that decompresses only when a client asks for the plain body."""
+    codec = Codec(keeps_compressed=keeps, longest=longest)
+    found = codec.decode(codec.encode(packed(ENTRY)), ENTRY.key)
+    assert (found is not None) is is_read

@@ -133,6 +133,7 @@ LINES = st.lists(
         [
             "Accept-Encoding: gzip",
             "accept-encoding: br, gzip;q=0.5",
+            "Accept-Encoding: gzip, zstd",
             'If-None-Match: "tag"',
             'If-None-Match: "x", "tag"',
             "If-Modified-Since: Wed, 21 Oct 2065 07:28:00 GMT",
@@ -176,9 +177,10 @@ def shown(transport: Transport) -> tuple[bytes, bool]:
 @given(
     rounds=st.lists(
         st.tuples(REQUESTS, st.integers(1, 9), st.sampled_from([0, 0.4, 3])), max_size=5
-    )
+    ),
+    compress=st.booleans(),
 )
-def test_it_sends_what_the_ordinary_way_sends(rounds: list[Any]) -> None:
+def test_it_sends_what_the_ordinary_way_sends(rounds: list[Any], compress: bool) -> None:
     """The same requests to two servers that differ in nothing else.
 
     Pipelined and in pieces, and one after the other, several times.
@@ -186,7 +188,7 @@ def test_it_sends_what_the_ordinary_way_sends(rounds: list[Any]) -> None:
 
     async def play() -> None:
         clocks = ManualClock(), ManualClock()
-        caches = [cache_of(App(), clock) for clock in clocks]
+        caches = [cache_of(App(), clock, cache_compress=compress) for clock in clocks]
         fast = Server(caches[0], FastLaneProtocol)
         ordinary = Server(caches[1], HttpToolsProtocol)
         for path in ("/plain", "/vary", "/tagged", "/large", "/missing") * 3:

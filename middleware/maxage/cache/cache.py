@@ -34,6 +34,7 @@ from maxage.store.claims import Claim, Claims, claim_key, new_value
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
 from maxage.store.wanted_claim import WantedClaim
+from maxage.zstd import DamagedBodyError
 
 logger = logging.getLogger("maxage")
 
@@ -120,6 +121,10 @@ class Cache:
         if found.entry is None and target.rules.language_select:
             return await self.lookups.in_language(target, headers, found)
         if near is not None and found.entry is not None and not found.softened:
+            stored = found.entry.stored
+            if stored.plain_length is not None and not stored.is_compressed:
+                # It is not written yet, and will be compressed.
+                return found
             fresh_for = self._fresh_for(found.entry)
             if fresh_for > 0:
                 near.keep(found.entry, since=since, ends=self.monotonic() + fresh_for)
@@ -135,7 +140,12 @@ class Cache:
         """Return whether the stored response answers, or what to ask the application."""
         stored = found.entry.stored if found.entry is not None else None
         now = self.clock()
-        decision = decide(request, stored, now=now, policy=target.rules, vary_miss=found.vary_miss)
+        rules, vary_miss = target.rules, found.vary_miss
+        try:
+            decision = decide(request, stored, now=now, policy=rules, vary_miss=vary_miss)
+        except DamagedBodyError:
+            self.tally.unreadable += 1
+            return decide(request, None, now=now, policy=rules)
         if found.softened and isinstance(decision, Serve):
             # The one exception to the rule that no purged response is served: a soft purge asks it.
             return replace(decision, refresh=True)

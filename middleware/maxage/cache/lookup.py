@@ -25,6 +25,8 @@ _MOST_RECENT: Final = 64
 """Replies of which the result is remembered."""
 _LARGEST_RECENT: Final = 16_384
 """Bytes of the value in such a reply."""
+_LONGEST_RECENT: Final = 65_536
+"""Bytes of the body before compression: a prepared response may hold it."""
 _MOST_IN_LANGUAGE: Final = 8
 """Stored variants of one URL whose language is compared, the newest first."""
 
@@ -134,7 +136,10 @@ class Lookup:
 
     def _remember(self, key: bytes, groups: tuple[str, ...], reply: StoreReply) -> None:
         value = reply.values[0]
+        entry = None if reply.result is None else reply.result.entry
         if not isinstance(value, bytes) or len(value) > _LARGEST_RECENT:
+            return
+        if entry is not None and entry.stored.length > _LONGEST_RECENT:
             return
         if key not in self._recent and len(self._recent) >= _MOST_RECENT:
             del self._recent[next(iter(self._recent))]

@@ -7,10 +7,13 @@ from functools import partial
 from typing import Final, Protocol, final
 from weakref import WeakKeyDictionary
 
+from msgspec.structs import replace
+
 from maxage.background import Background
 from maxage.cache.fill import Fill
 from maxage.cache.key import entry_prefix
 from maxage.observe.counters import Tally
+from maxage.rfc9111.content_coding import compressed
 from maxage.settings import CacheSettings
 from maxage.store.base import Store, StoreWrite, Value
 from maxage.store.claims import Claim
@@ -18,6 +21,9 @@ from maxage.store.codec import Codec
 from maxage.store.entry import Entry, VariantIndex
 
 logger = logging.getLogger("maxage")
+
+_COMPRESSED_AT_ONCE: Final = 65_536
+"""Bytes of a body that is compressed in the event loop; a thread does it for a longer one."""
 
 _Turn = list[tuple[Entry, Fill, Claim | None]]
 """Entries that are written together: each with its fill and the claim it ends."""
@@ -56,7 +62,11 @@ class PendingWrites:
         self._background: Final = background
         self.store: Final = store
         secret = settings.cache_secret
-        self._codec: Final = Codec(secret.get_secret_value().encode() if secret else None)
+        self._codec: Final = Codec(
+            secret.get_secret_value().encode() if secret else None,
+            keeps_compressed=settings.cache_compress,
+            longest=settings.cache_max_body_bytes,
+        )
         self._entries: dict[bytes, Entry] = {}
         self.reserved_bytes = 0
         """Bytes of bodies that are being copied or wait to be written."""
@@ -165,10 +175,11 @@ class PendingWrites:
     async def _write_together(self, loop: asyncio.AbstractEventLoop, turn: "_Turn") -> None:
         """Write the entries of one turn; later entries begin another turn."""
         del self._turns[loop]
+        kept = [await _as_kept(entry) for entry, _, _ in turn]
         writes = [
             StoreWrite(values, fill.verdict.keep_for, dict(entry.tokens), claim and claim.key)
-            for entry, fill, claim in turn
-            if self._waits(entry) and (values := self._encoded(entry, fill))
+            for (entry, fill, claim), it in zip(turn, kept, strict=True)
+            if self._waits(entry) and (values := self._encoded(it, fill))
         ]
         await self.store.write_all(writes)
         await self._delete_dropped([entry.key for entry, _, _ in turn])
@@ -228,3 +239,13 @@ class PendingWrites:
 
     def _framed(self, value: Entry | VariantIndex) -> Value:
         return value if self.store.keeps_objects else self._codec.encode(value)
+
+
+async def _as_kept(entry: Entry) -> Entry:
+    """Return an entry as it lies in the store: with its body compressed, where it is marked."""
+    stored = entry.stored
+    if stored.plain_length is None or stored.is_compressed:
+        return entry
+    if stored.plain_length > _COMPRESSED_AT_ONCE:
+        return replace(entry, stored=await asyncio.to_thread(compressed, stored))
+    return replace(entry, stored=compressed(stored))

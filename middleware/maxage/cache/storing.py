@@ -17,6 +17,7 @@ from maxage.invalidation.group_names import tag_group
 from maxage.observe.words import Reason
 from maxage.rfc9111 import freshening
 from maxage.rfc9111.arrival import Arrival
+from maxage.rfc9111.content_coding import marked
 from maxage.rfc9111.message import Request, Response, StoredResponse
 from maxage.rfc9111.no_vary_search import NO_VARY_SEARCH, SearchVariance, search_variance
 from maxage.rfc9111.policy import Policy
@@ -173,6 +174,8 @@ def store_response(
     if late and not _captured(cache, target, found, late):
         return Reason.LATE_TAG
     stored = _with_all_names(completed(fill.verdict.stored, body), fill)
+    if cache.settings.cache_compress:
+        stored = marked(stored)
     names, variance = stored.vary_names, _search_variance(fill, stored)
     primary = target.key_under(variance, fill.request.all_parts)
     if primary != found.key:

@@ -160,7 +160,7 @@ def _stored(
         key=entry.key.decode(),
         status=stored.status,
         headers=tuple((n.decode("latin-1"), v.decode("latin-1")) for n, v in stored.headers.raw),
-        body_bytes=len(stored.body),
+        body_bytes=stored.length,
         age=age,
         lifetime=stored.freshness_lifetime,
         ttl=stored.freshness_lifetime - age,

@@ -97,7 +97,7 @@ def stored_at(shelf: Shelf, settings: CacheSettings, url: str) -> Iterator[Store
     """
     wanted, prefix = _Wanted(url), entry_prefix(settings)
     secret = settings.cache_secret
-    codec = Codec(secret.get_secret_value().encode() if secret else None)
+    codec = Codec(secret.get_secret_value().encode() if secret else None, keeps_compressed=True)
     for found in shelf.keys(wanted.pattern(prefix), prefix):
         keys = [key for key in found if wanted.has(key)]
         for key, (value, ends_in, size) in zip(keys, shelf.values(keys), strict=True):
@@ -216,7 +216,7 @@ def _shown(
         readable=True,
         status=stored.status,
         headers=tuple((_text(name), _text(value)) for name, value in stored.headers.raw),
-        body_bytes=len(stored.body),
+        body_bytes=stored.length,
         age=current_age(stored, now=wall_clock()),
         lifetime=stored.freshness_lifetime,
         selected_by=tuple(

@@ -24,7 +24,7 @@ class Code(StrEnum):
     PURGES_NOTHING = "MX202", "a write that purges no read"
     LATE_COMMIT = "MX203", "commits after the answer"
     CORS_INSIDE = "MX301", "CORS inside of the cache"
-    COMPRESSION_OUTSIDE = "MX302", "compression outside of the cache"
+    COMPRESSION = "MX302", "compression on the wrong side of the cache"
     SESSION_INSIDE = "MX303", "sessions inside of the cache"
     AUTHENTICATION_INSIDE = "MX304", "authentication inside of the cache"
     RATE_LIMIT_INSIDE = "MX305", "a rate limit inside of the cache"

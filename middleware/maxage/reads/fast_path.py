@@ -21,8 +21,9 @@ from maxage.cache.lookup import result_of_copy, result_of_own_copy
 from maxage.cache.target import Target
 from maxage.cache.terms import Terms
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.reads.known_request import KnownRequest, Line, PlainRoute
+from maxage.reads.known_request import KnownRequest, Line, PlainRoute, Wishes
 from maxage.rfc9111.age import current_age
+from maxage.rfc9111.content_coding import takes_zstd
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.routing.route_table import Routed
@@ -47,8 +48,8 @@ _LONGEST: Final = 1024
 """Bytes of host, path, query and condition of a request that is remembered."""
 _ROUNDING: Final = 1e-6
 """Seconds by which a prepared response ends too early rather than too late."""
-_Plain = tuple[bytes, bytes | None, tuple[bytes, ...]]
-"""Host, If-None-Match and the parts of the key."""
+_Plain = tuple[bytes, Wishes, tuple[bytes, ...]]
+"""Host, wishes and the parts of the key."""
 _Site = tuple[bytes, tuple[bytes, ...], str, str, str]
 """Host, parts of the key, scheme, root path, and the overrides with which routes were read."""
 _Identity = tuple[str, bytes | None, bytes, _Plain]
@@ -64,9 +65,9 @@ class FastPath:
         self.service: Final = service
         self.cache: Final = cache
         self._routes: Final = service.targets.routes
-        self._weighty: Final = _WEIGHTY | {
-            n.lower().encode() for n in settings.cache_credential_headers
-        }
+        self._weighty = _WEIGHTY | {n.lower().encode() for n in settings.cache_credential_headers}
+        if settings.cache_compress:
+            self._weighty |= {b"accept-encoding"}
         self._known: dict[_Identity, KnownRequest] = {}
         self._before: dict[_Identity, KnownRequest] = {}
         """The generation before; a request that comes again moves on into the new one."""
@@ -112,24 +113,24 @@ class FastPath:
         raw_path: bytes | None = scope.get("raw_path")
         if plain is None or raw_path is None or not _is_plain(target):
             return
-        (host, condition, parts), query = plain, scope.get("query_string", b"")
-        if len(host) + len(raw_path) + len(query) + len(condition or b"") <= _LONGEST:
+        (host, wishes, parts), query = plain, scope.get("query_string", b"")
+        if len(host) + len(raw_path) + len(query) + len((wishes and wishes[0]) or b"") <= _LONGEST:
             route, key, near = self._route_of(target), target.key(parts), self.cache.store.near
             only_url = not target.vary_names and target.search.variance is None
             short: bytes | None = None
             if near is not None and only_url and scope["method"] == "GET":
                 short = near.introduce(key, route)
             if short is not None and self._digest_is_enough:
-                known = KnownRequest(scope, route, short, condition, parts, None)
+                known = KnownRequest(scope, route, short, wishes, parts, None)
             else:
-                known = KnownRequest(scope, route, key, condition, parts, target)
+                known = KnownRequest(scope, route, key, wishes, parts, target)
             target.work_out_routed()
             known.routed = target.routed
             self._remember((scope["method"], raw_path, query, plain), known)
 
     def _plain(self, headers: list[Line]) -> _Plain | None:
         """Return what a plain request has besides its URL and the selecting fields."""
-        host = condition = None
+        host = condition = coding = None
         parts: tuple[bytes, ...] = ()
         for name, value in headers:
             lower = name.lower()
@@ -140,9 +141,18 @@ class FastPath:
                     condition = value
                 elif lower == b"origin":
                     parts = CROSS_ORIGIN
+                elif lower == b"accept-encoding" and coding is None:
+                    coding = value
                 else:
                     return None
-        return (host, condition, parts) if host else None
+        if not host:
+            return None
+        wishes: Wishes = None
+        if coding is not None and takes_zstd((coding,)):
+            wishes = (condition, True)
+        elif condition is not None:
+            wishes = (condition, False)
+        return host, wishes, parts
 
     def _remember(self, identity: _Identity, known: KnownRequest) -> None:
         near = self.cache.store.near
@@ -170,7 +180,7 @@ class FastPath:
             or not path.isascii()
         ):
             return None
-        host, condition, parts = plain
+        host, wishes, parts = plain
         site = (
             host, parts, scope.get("scheme", "http"), scope.get("root_path", ""),
             self._routes.overrides.name,
@@ -186,7 +196,7 @@ class FastPath:
             return None
         if not self._is_current(route.generation, scope):
             return None
-        known = KnownRequest(scope, route, key, condition, parts, None)
+        known = KnownRequest(scope, route, key, wishes, parts, None)
         known.is_remembered = False
         return known
 

@@ -20,11 +20,13 @@ from maxage.observe.words import Reason
 from maxage.reads.capture import Capture
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.combining import completed_by
+from maxage.rfc9111.content_coding import may_be_coded, varied
 from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Forward
 from maxage.rfc9111.message import HeaderList, Headers, Response
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
 from maxage.store.entry import Entry
+from maxage.zstd import DamagedBodyError
 
 logger = logging.getLogger("maxage")
 
@@ -188,12 +190,21 @@ class Exchange:
         """Return the headers of a response as they leave, without our member of Cache-Status."""
         reading = self.reading
         headers = reading.service.outgoing(response.headers.raw, now=self.cache.clock())
+        if self._is_compressed_later(response):
+            headers = list(varied(tuple(headers)))
         added = reading.service.downstream
         if added and has_our_lifetime(
             reading.request, response, now=self.capture.asked_at, policy=self.capture.rules
         ):
             headers += added
         return headers
+
+    def _is_compressed_later(self, response: Response) -> bool:
+        """Return whether a client may get the stored response compressed."""
+        capture = self.capture
+        if not (self.cache.settings.cache_compress and capture.copies):
+            return False
+        return may_be_coded(response.status, response.headers, capture.declared)
 
     async def _send_start(self, start: Message) -> None:
         """Send the start with our member of Cache-Status."""
@@ -264,7 +275,11 @@ class Exchange:
             self._state = State.USELESS
             return
         reading = self.reading
-        decision = answer(reading.request, stored, now=self.cache.clock(), validated=True)
+        try:
+            decision = answer(reading.request, stored, now=self.cache.clock(), validated=True)
+        except DamagedBodyError:
+            self._state = State.USELESS
+            return
         status = reading.forwarded(
             self.decision.reason,
             fwd_status=304,

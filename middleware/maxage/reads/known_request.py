@@ -15,7 +15,10 @@ from maxage.store.prepared import Form, Owner
 
 Line = tuple[bytes, bytes]
 
-_FORMS: Final[dict[str, Form]] = {method: (method, None) for method in ("GET", "HEAD")}
+Wishes = tuple[bytes | None, bool] | None
+"""If-None-Match, and whether zstd is accepted; None: neither."""
+
+_FORMS: Final[dict[str, Form]] = {method: (method, None, False) for method in ("GET", "HEAD")}
 _NO_KEYS: Final[dict[tuple[Line, ...], bytes]] = {}
 """Never changed: a request with selecting fields gets a dictionary of its own."""
 _MOST_VARIANTS: Final = 16
@@ -44,8 +47,8 @@ class PlainRoute(Owner):
 
 @final
 class KnownRequest:
-    """Route and key of all requests with the same method, URL and If-None-Match, and all
-    with or all without an Origin."""
+    """Route and key of all requests with the same method, URL and wishes, and all with or all
+    without an Origin."""
 
     __slots__ = (
         "_keys", "_names", "form", "is_remembered", "key", "key_parts", "path", "purges",
@@ -57,7 +60,7 @@ class KnownRequest:
         scope: Scope,
         route: PlainRoute,
         key: bytes,
-        condition: bytes | None,
+        wishes: Wishes,
         key_parts: tuple[bytes, ...],
         target: Target | None,
     ) -> None:
@@ -76,7 +79,7 @@ class KnownRequest:
         self.variance: Final = None if target is None else target.search.variance
         """The No-Vary-Search by which the key was made."""
         method = scope["method"]
-        self.form: Final[Form] = _FORMS[method] if condition is None else (method, condition)
+        self.form: Final[Form] = _FORMS[method] if wishes is None else (method, *wishes)
         self.path: Final[str] = scope["path"]
         self.scheme: Final[str] = scope.get("scheme", "http")
         self.root_path: Final[str] = scope.get("root_path", "")

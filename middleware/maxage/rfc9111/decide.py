@@ -6,6 +6,7 @@ from typing import Final, final
 
 from maxage.rfc9111.age import current_age, headers_with_age
 from maxage.rfc9111.combining import completing_fields
+from maxage.rfc9111.content_coding import represented
 from maxage.rfc9111.credentials import bypasses
 from maxage.rfc9111.decisions import Decision, Forward, ForwardReason, OnlyIfCached, Serve
 from maxage.rfc9111.directives import Directives, parse_cache_control
@@ -235,21 +236,26 @@ def _serve(
     refresh: bool = False,
     validated: bool = False,
 ) -> Serve:
-    status, body = stored.status, stored.body
+    status, body, asked = stored.status, stored.body, request.headers
     headers = headers_with_age(stored, age, validated=validated)
-    asked = request.headers
-    if status == 200 and asked.has_any(_CONDITIONS_AND_RANGES):
-        if (b"if-none-match" in asked or b"if-modified-since" in asked) and is_not_modified(
-            request, stored.headers, response_time=stored.response_time
-        ):
-            status, headers, body = 304, not_modified_headers(Headers(headers)), b""
-        elif b"range" in asked and request.method == "GET":
-            # RFC 9110 section 14.2: "A server MUST ignore a Range header field received with a
-            # request method that is unrecognized or for which range handling is not defined. For
-            # this specification, GET is the only method for which range handling is defined."
-            part = partial_response(asked, headers, body, now=stored.response_time)
-            if part is not None:
-                status, headers, body = part.status, part.headers, part.body
+    is_special = status == 200 and asked.has_any(_CONDITIONS_AND_RANGES)
+    unmodified = (
+        is_special
+        and (b"if-none-match" in asked or b"if-modified-since" in asked)
+        and is_not_modified(request, stored.headers, response_time=stored.response_time)
+    )
+    if stored.plain_length is not None:
+        sends_body = not unmodified and request.method != "HEAD"
+        headers, body = represented(request, stored, headers, sends_body=sends_body)
+    if unmodified:
+        status, headers, body = 304, not_modified_headers(Headers(headers)), b""
+    elif is_special and b"range" in asked and request.method == "GET":
+        # RFC 9110 section 14.2: "A server MUST ignore a Range header field received with a
+        # request method that is unrecognized or for which range handling is not defined. For
+        # this specification, GET is the only method for which range handling is defined."
+        part = partial_response(asked, headers, body, now=stored.response_time)
+        if part is not None:
+            status, headers, body = part.status, part.headers, part.body
     return Serve(
         status=status,
         headers=headers,

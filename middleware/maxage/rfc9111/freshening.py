@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from maxage.observe.words import Reason
 from maxage.rfc9111.arrival import Arrival
+from maxage.rfc9111.content_coding import still_coded
 from maxage.rfc9111.directives import governing
 from maxage.rfc9111.freshness import lifetime_of
 from maxage.rfc9111.message import Headers, Response, StoredResponse
@@ -13,6 +14,7 @@ from maxage.rfc9111.stored_response import as_stored, hop_by_hop
 from maxage.rfc9111.storing import objection, verdict
 from maxage.rfc9111.validation import compare_validators
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, NotFreshened
+from maxage.zstd import DamagedBodyError
 
 _VALIDATORS: Final = (b"etag", b"last-modified")
 
@@ -68,18 +70,24 @@ def _same_length(stored: StoredResponse, head: Headers) -> bool:
     # Section 4.3.5: "if the HEAD response has a Content-Length header field, the value of
     # Content-Length matches that of the stored response".
     length = head.first(b"content-length")
-    return length is None or length.strip() == b"%d" % len(stored.body)
+    return length is None or length.strip() == b"%d" % stored.length
 
 
 # --- Updating stored header fields (section 3.2) ------------------------------------------------
 
 
-def _updated(stored: StoredResponse, update: Arrival) -> MayStore | MayNotStore:
+def _updated(stored: StoredResponse, update: Arrival) -> MayStore | MayNotStore | NotFreshened:
     headers = merged(stored.headers, update.response.headers)
     arrival = replace(update, response=Response(status=stored.status, headers=headers))
     control = governing(headers, arrival.policy.cache_targets)
     lifetime = lifetime_of(arrival, control)
-    freshened = replace(as_stored(arrival, control, lifetime), body=stored.body)
+    freshened = replace(
+        as_stored(arrival, control, lifetime), body=stored.body, plain_length=stored.plain_length
+    )
+    try:
+        freshened = still_coded(freshened)
+    except DamagedBodyError:
+        return NotFreshened.MISMATCH
     reason = objection(arrival, control, lifetime)
     if reason is not None:
         return MayNotStore(reason=reason, freshened=freshened)

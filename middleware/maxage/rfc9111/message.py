@@ -162,3 +162,15 @@ class StoredResponse(Struct, frozen=True, kw_only=True, gc=False):
     """Lower-case names of the selecting header fields, sorted, without duplicates."""
     selecting: tuple[bytes | None, ...] = ()
     """The normalised values of the request's selecting fields, aligned with `vary_names`."""
+    plain_length: int | None = None
+    """Length of the body before compression, where it is kept compressed; None: it is not."""
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether `body` is compressed; where it is to be, its length tells whether it is yet."""
+        return self.plain_length is not None and len(self.body) < self.plain_length
+
+    @property
+    def length(self) -> int:
+        """Length of the body as the application sent it."""
+        return len(self.body) if self.plain_length is None else self.plain_length

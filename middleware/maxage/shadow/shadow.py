@@ -21,6 +21,7 @@ from maxage.observe.failures import tell_of_failure
 from maxage.reads import trial
 from maxage.reads.fast_path import FastPath
 from maxage.reads.trial import Answered
+from maxage.rfc9111.content_coding import plain_body
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.unsafe_methods import is_unsafe
@@ -159,7 +160,11 @@ class Shadow:
             return None
         status, headers, body = answered.status, answered.headers, answered.body
         if fresh is not None:
-            status, headers, body = fresh.stored.status, fresh.stored.headers, fresh.stored.body
+            status, headers, body = (
+                fresh.stored.status,
+                fresh.stored.headers,
+                plain_body(fresh.stored),
+            )
         elif status in _OF_A_CONDITION:
             return None
         if status in (0, 429) or status >= 500:
@@ -167,7 +172,7 @@ class Shadow:
             self.report.overtaken += 1
             return None
         return differences(
-            (stored.status, stored.headers, stored.body),
+            (stored.status, stored.headers, plain_body(stored)),
             (status, headers, body),
             answered.reading.target.rules.exchange_fields,
         )

@@ -11,14 +11,19 @@ import zlib
 from typing import final
 
 import msgspec
+from msgspec.structs import replace
 from typing_extensions import Buffer
 
+from maxage.rfc9111.content_coding import plain_body
 from maxage.rfc9111.message import HeaderList, Headers, StoredResponse
 from maxage.store.entry import Entry, VariantIndex
+from maxage.zstd import DamagedBodyError
 
 _MAGIC = b"mxa1"
 _PREFIX = struct.Struct(">4sc16sI")
 _RESPONSE = b"R"
+_COMPRESSED = b"Z"
+"""A response whose body is compressed; earlier versions take it for a miss."""
 _VARIANTS = b"V"
 
 
@@ -39,6 +44,10 @@ class _EntryHead(msgspec.Struct, array_like=True):
     tokens: tuple[tuple[str, bytes], ...]
 
 
+class _CompressedHead(_EntryHead, array_like=True):
+    plain_length: int
+
+
 class _VariantsHead(msgspec.Struct, array_like=True):
     key: bytes
     names: tuple[bytes, ...]
@@ -47,18 +56,32 @@ class _VariantsHead(msgspec.Struct, array_like=True):
 _OURS, _VALIDATE, _NEVER_STALE, _SHAREABLE, _ANONYMOUS = 1, 2, 4, 8, 16
 _encode = msgspec.msgpack.Encoder().encode
 _decode_entry = msgspec.msgpack.Decoder(_EntryHead).decode
+_decode_compressed = msgspec.msgpack.Decoder(_CompressedHead).decode
 _decode_variants = msgspec.msgpack.Decoder(_VariantsHead).decode
 
 
 @final
 class Codec:
-    """Encodes and verifies frames; a secret makes the checksum a keyed one."""
+    """Encodes and verifies frames; a secret makes the checksum a keyed one.
 
-    __slots__ = ("_secret",)
+    Args:
+        secret: of `CACHE_SECRET`; None: a plain checksum against accidents.
+        keeps_compressed: whether compressed bodies stay so when they are decoded.
+        longest: bytes of the longest body before compression that is decoded.
+    """
 
-    def __init__(self, secret: bytes | None = None) -> None:
-        """Use the secret of `CACHE_SECRET`; None: a plain checksum against accidents."""
+    __slots__ = ("_keeps_compressed", "_longest", "_secret")
+
+    def __init__(
+        self,
+        secret: bytes | None = None,
+        *,
+        keeps_compressed: bool = False,
+        longest: int = 8 * 1024 * 1024,
+    ) -> None:
         self._secret = None if secret is None else hashlib.blake2b(secret, digest_size=32).digest()
+        self._keeps_compressed = keeps_compressed
+        self._longest = longest
 
     def _checksum(self, kind: bytes, head: Buffer, body: Buffer) -> bytes:
         if self._secret is None:
@@ -77,7 +100,11 @@ class Codec:
         if isinstance(value, VariantIndex):
             head = _encode(_VariantsHead(value.key, value.names))
             return self._frame(_VARIANTS, head, b"")
-        return self._frame(_RESPONSE, _encode(_entry_head(value)), value.stored.body)
+        fields, stored = _entry_head(value), value.stored
+        if stored.is_compressed:
+            packed = _encode((*msgspec.structs.astuple(fields), stored.plain_length))
+            return self._frame(_COMPRESSED, packed, stored.body)
+        return self._frame(_RESPONSE, _encode(fields), stored.body)
 
     def decode(self, frame: bytes, key: bytes) -> Entry | VariantIndex | None:
         """Return the value in the frame; None where it fails verification as the value of `key`."""
@@ -92,9 +119,23 @@ class Codec:
         if not hmac.compare_digest(self._checksum(kind, head, body), checksum):
             return None
         try:
+            if kind == _COMPRESSED:
+                return self._compressed_entry(_decode_compressed(head), body, key)
             return _read_head(kind, head, body, key)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, RecursionError, DamagedBodyError):
             return None
+
+    def _compressed_entry(
+        self, head: _CompressedHead, body: memoryview, key: bytes
+    ) -> Entry | None:
+        if head.key != key or not len(body) < head.plain_length <= self._longest:
+            return None
+        entry = _entry(head, body, head.plain_length)
+        if self._keeps_compressed:
+            return entry
+        # This worker does not look at Accept-Encoding.
+        plain = replace(entry.stored, body=plain_body(entry.stored), plain_length=None)
+        return replace(entry, stored=plain)
 
 
 def tokens_at(frame: bytes) -> tuple[tuple[str, bytes], ...] | None:
@@ -106,7 +147,7 @@ def tokens_at(frame: bytes) -> tuple[tuple[str, bytes], ...] | None:
         return None
     magic, kind, _, length = _PREFIX.unpack_from(frame)
     head = frame[_PREFIX.size : _PREFIX.size + length]
-    if magic != _MAGIC or kind != _RESPONSE or len(head) < length:
+    if magic != _MAGIC or kind not in {_RESPONSE, _COMPRESSED} or len(head) < length:
         return None
     try:
         return _decode_entry(head).tokens
@@ -151,7 +192,7 @@ def _entry_head(entry: Entry) -> _EntryHead:
     )
 
 
-def _entry(head: _EntryHead, body: memoryview) -> Entry:
+def _entry(head: _EntryHead, body: memoryview, plain_length: int | None = None) -> Entry:
     stored = StoredResponse(
         status=head.status,
         headers=Headers.of(head.headers),
@@ -170,5 +211,6 @@ def _entry(head: _EntryHead, body: memoryview) -> Entry:
         anonymous=bool(head.flags & _ANONYMOUS),
         vary_names=head.vary_names,
         selecting=head.selecting,
+        plain_length=plain_length,
     )
     return Entry(key=head.key, stored=stored, tokens=head.tokens)

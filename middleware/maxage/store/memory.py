@@ -221,6 +221,9 @@ class MemoryStore(TokenAuthority):
 
     def keep_prepared(self, copy: Copy, form: Form, prepared: PreparedResponse) -> None:
         """Keep a response that was prepared from a copy, for the next request of that form."""
+        if isinstance(copy, KeptEntry) and len(prepared.body) > len(copy.value.stored.body):
+            # A body that was decompressed would take room that is not counted.
+            return
         with self._lock:
             if copy.kept:
                 if copy.prepared is None or len(copy.prepared) >= MOST_FORMS:

@@ -6,8 +6,9 @@ from typing import Final, final
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import HeaderList
 
-Form = tuple[str, bytes | None]
-"""Method and If-None-Match: they tell apart the responses that one stored response gives."""
+Form = tuple[str, bytes | None, bool]
+"""Method, If-None-Match, and whether zstd is accepted: they tell apart the responses that one
+stored response gives."""
 
 MOST_FORMS: Final = 4
 """Forms of one stored response that are prepared at the same time: GET, HEAD and 304."""

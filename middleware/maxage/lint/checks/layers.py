@@ -6,7 +6,7 @@ from typing import Any, Final
 from maxage.lint.application import Application
 from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
-from maxage.lint.layers import LayerKind
+from maxage.lint.layers import Layer, LayerKind
 
 _UNREAD: Final = "responses get no default lifetime, and writes purge by their paths alone."
 _OUTSIDE: Final = "Add it after the cache: Starlette runs the middleware that was added last first."
@@ -51,10 +51,21 @@ def check_layers(app: Application) -> Iterator[Finding]:
             yield _of_app(
                 code, f"{layer.name} stands inside of the cache: {reason}", mend, layer.where
             )
-        elif position < cache and layer.kind == "compression":
-            reason = f"{layer.name} stands outside of the cache: it compresses each hit again."
-            mend = "Add it before the cache, which then stores what is compressed."
-            yield _of_app(Code.COMPRESSION_OUTSIDE, reason, mend, layer.where)
+        elif layer.kind == "compression":
+            yield from _compression(app, layer, is_outside=position < cache)
+
+
+def _compression(app: Application, layer: Layer, *, is_outside: bool) -> Iterator[Finding]:
+    """Yield a layer that compresses what the cache has compressed, or the other way round."""
+    if is_outside is app.settings.cache_compress:
+        return
+    if is_outside:
+        reason = "stands outside of the cache: it compresses each hit again."
+        mend = "Add it before the cache, which then stores what is compressed."
+    else:
+        reason = "stands inside of the cache, and leaves nothing for CACHE_COMPRESS to compress."
+        mend = "Leave it out, or add it after the cache for clients that take gzip alone."
+    yield _of_app(Code.COMPRESSION, f"{layer.name} {reason}", mend, layer.where)
 
 
 def check_readable(app: Application) -> Iterator[Finding]:

@@ -48,6 +48,7 @@ class _Own(msgspec.Struct, array_like=True, gc=False):
     corrected_initial_age: float
     values: tuple[bytes, ...]
     tokens: Tokens
+    plain_length: int | None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -126,8 +127,12 @@ class CompactCopy:
 
     @property
     def prepared_size(self) -> int:
-        """The bytes that responses prepared from it take; a large body is not copied."""
-        return _PREPARED_BYTES + (len(self._parts) if isinstance(self._parts, bytes) else 0)
+        """The bytes that responses prepared from it take; a large body is not copied, unless it is
+        decompressed."""
+        size = _PREPARED_BYTES + (len(self._parts) if isinstance(self._parts, bytes) else 0)
+        if self.kind.stored.plain_length is not None:
+            size += _decode(self._split()[0]).plain_length or 0
+        return size
 
     @property
     def own_tokens(self) -> Tokens:
@@ -160,6 +165,7 @@ class CompactCopy:
             request_time=own.request_time,
             response_time=own.response_time,
             corrected_initial_age=own.corrected_initial_age,
+            plain_length=own.plain_length,
         )
         return Entry(key=key, stored=stored, tokens=kind.tokens + own.tokens)
 
@@ -191,6 +197,7 @@ def split(entry: Entry, own_tokens: Tokens, *, shares: bool) -> tuple[KindKey, b
         request_time=0.0,
         response_time=0.0,
         corrected_initial_age=0.0,
+        plain_length=None if stored.plain_length is None else 0,
     )
     own = _Own(
         stored.request_time,
@@ -198,6 +205,7 @@ def split(entry: Entry, own_tokens: Tokens, *, shares: bool) -> tuple[KindKey, b
         stored.corrected_initial_age,
         tuple([raw[place][1] for place in places]),
         own_tokens,
+        stored.plain_length,
     )
     tokens = tuple([token for token in entry.tokens if token not in own_tokens])
     return (common, places, tokens), _encode(own)

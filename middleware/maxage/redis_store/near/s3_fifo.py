@@ -134,7 +134,7 @@ class Copies:
     def keep_prepared(self, copy: CompactCopy, form: Form, prepared: PreparedResponse) -> None:
         """Keep a response that was prepared from a copy, while few others are prepared."""
         with self._lock:
-            if not copy.kept:
+            if not copy.kept or copy.prepared_size > self._max_bytes // _LARGEST_PART:
                 return
             if copy.prepared is None or len(copy.prepared) >= MOST_FORMS:
                 copy.prepared = {}
