@@ -14,6 +14,7 @@ from maxage.redis_store.leases.registry import registry_key
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.shared_state import RedisState
 from tests.support.clock import ManualClock
+from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 
 A_FEW_HUNDRED = 400
@@ -193,3 +194,33 @@ def test_a_process_that_wakes_looks_before_it_trusts_anything(
     assert awaited.done()
     assert watcher.ask()
     assert redis_server.call("GET", f"{namespace}:t:n") != purges
+
+
+def test_requests_are_patient_again_once_a_look_succeeds(
+    fault_proxy: FaultProxy, namespace: str, clock: ManualClock
+) -> None:
+    """A look that failed leaves them a small part of their budgets, and one that does not, all."""
+    for process in _started(fault_proxy.url, namespace, clock):
+        whole = process.state.patience(1.0)
+        fault_proxy.error("NOPERM", commands={"HGET", "HGETALL"})
+        process.ask()
+        assert not process.beat()
+        assert process.state.patience(1.0) < whole / 10
+        fault_proxy.pass_through()
+        process.ask()
+        assert process.beat()
+        assert process.state.patience(1.0) == whole
+
+
+def test_a_look_makes_no_good_what_a_request_met(
+    fault_proxy: FaultProxy, namespace: str, clock: ManualClock
+) -> None:
+    """A server that is too slow for requests alone is left alone after three of them."""
+    for process in _started(fault_proxy.url, namespace, clock):
+        assert process.state.node is not None
+        for _ in range(2):
+            process.state.node.failed(TimeoutError())
+            process.ask()
+            assert process.beat()
+        process.state.node.failed(TimeoutError())
+        assert process.state.node.breaker.open

@@ -167,12 +167,17 @@ class LeaseManager:
         # A request that begins later is not seen by this look: its future is the next one's.
         awaited = self._awaited
         try:
-            return self._look_once()
+            succeeded = self._look_once()
         except Exception as error:  # noqa: BLE001 - an invalid reply makes redis-py raise anything
             if self._pool is not None:
                 self._pool.node.failed(error)
             self._hang_up()
             return False
+        else:
+            if self._has_failed and self._pool is not None:
+                # The failure of the last look is over: requests wait as long as ever.
+                self._pool.node.succeeded()
+            return succeeded
         finally:
             if awaited is not None:
                 with self._lock:
