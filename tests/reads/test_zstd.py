@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -123,6 +125,8 @@ async def ask(middleware: Any, takes: str = "zstd", method: str = "GET", **lines
 def text_of(answer: Recorded) -> bytes:
     """The body as a client reads it, if the headers fit it."""
     length = answer.header("content-length")
+    if not answer.body:
+        return b""
     assert length is None or length == b"%d" % len(answer.body)
     if answer.header("content-encoding") == b"zstd":
         return zstd.decompress(answer.body, len(PAGE))
@@ -480,6 +484,69 @@ async def test_a_planted_body_that_cannot_be_decompressed_is_a_miss(
         assert app.conditions == ([None, b'"v1"', None] if is_stale else [None, None])
         assert text_of(await ask(middleware)) == PAGE
     await middleware.aclose()
+
+
+# --- Beside a cache that compresses nothing -----------------------------------------------------
+
+FIELDS = st.lists(
+    st.sampled_from([
+        ("accept-encoding", "zstd"), ("accept-encoding", "gzip, br;q=0.5, zstd;q=0.1"),
+        ("accept-encoding", "zstd;q=0"), ("accept-encoding", "*"), ("accept-encoding", "gzip"),
+        ("if-none-match", '"v1"'), ("if-none-match", 'W/"v1"'), ("if-none-match", '"v0"'),
+        ("if-modified-since", "Wed, 21 Oct 2065 07:28:00 GMT"), ("range", "bytes=10-19"),
+        ("range", "bytes=0-0,-3"), ("range", "bytes=99999-"), ("if-range", '"v1"'),
+        ("if-range", 'W/"v1"'), ("cache-control", "no-cache"), ("cache-control", "no-transform"),
+        ("cache-control", "max-stale"), ("cookie", "a=b"),
+    ]),
+    max_size=3,
+)  # fmt: skip
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["GET", "GET", "GET", "HEAD", "PUT"]), FIELDS,
+        st.sampled_from([0.0, 0.0, 1.0, 40.0, 70.0]),
+    ),
+    max_size=12,
+)  # fmt: skip
+ANOTHER = {b"content-encoding", b"content-length", b"etag", b"vary", b"accept-ranges"}
+
+
+def meaning(answer: Recorded) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """Status, plain body, and the headers that are the same for both representations."""
+    headers = [line for line in answer.headers if line[0] not in ANOTHER]
+    return answer.status, text_of(answer), headers
+
+
+@given(steps=STEPS, line=st.sampled_from([b'"v1"', b'W/"v1"', b""]))
+def test_a_client_reads_what_it_would_have_read_without_the_setting(
+    steps: list[Any], line: bytes
+) -> None:
+    """Whatever it asks, at whatever age of the response; and only who takes zstd gets it."""
+
+    async def play() -> None:
+        clocks = ManualClock(), ManualClock()
+        lines = ((b"etag", line),) if line else ((b"x-tag", b""),)
+        compressing, other = (
+            cache_of(App(*lines), clock, cache_compress=clock is clocks[0]) for clock in clocks
+        )
+        for method, fields, seconds in steps:
+            answers = []
+            for middleware, clock in zip((compressing, other), clocks, strict=True):
+                clock.advance(seconds)
+                answers.append(await call(middleware, method, "/items", headers=fields))
+                await background_done(middleware)
+            ours, plain = answers
+            assert meaning(ours) == meaning(plain)
+            if ours.header("content-encoding") is not None:
+                assert any("zstd" in value and value != "zstd;q=0" for _, value in fields)
+                assert ours.header("etag") == b"W/" + (plain.header("etag") or b"").removeprefix(
+                    b"W/"
+                )
+            else:
+                assert ours.header("content-length") == plain.header("content-length")
+                if ours.status != 304:
+                    assert ours.header("etag") == plain.header("etag")
+
+    asyncio.run(play())
 
 
 # --- Bounds, and without the setting ------------------------------------------------------------
