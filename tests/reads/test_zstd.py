@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from starlette.middleware.gzip import GZipMiddleware
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, zstd
+from maxage.explain.stored import StoredEntry, shelf_of, stored_at, stored_in
 from maxage.redis_store.near.near_cache import NearCache
 from maxage.rfc9111 import content_coding
 from maxage.store.codec import Codec
@@ -408,6 +409,27 @@ async def test_a_page_of_json_takes_at_most_a_quarter_in_redis(
     assert 0 < taken[0] * 4 <= taken[1]
 
 
+async def test_it_is_inspected_without_being_decompressed(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the tool runs there need not be zstd: it shows both lengths, and the groups."""
+    middleware = await filled(redis_url, App())
+    assert middleware.cache is not None
+    settings = middleware.cache.settings
+    monkeypatch.setattr(zstd, "_library", lambda: None)
+
+    def inspected() -> tuple[list[StoredEntry], list[str]]:
+        shelf = shelf_of(settings)
+        found = list(stored_at(shelf, settings, "/items"))
+        return found, list(stored_in(shelf, settings, ["p:/items"]))
+
+    (entry,), in_group = await asyncio.to_thread(inspected)
+    assert (entry.readable, entry.body_bytes) == (True, len(PAGE))
+    assert entry.stored_bytes * 4 < len(PAGE)
+    assert in_group == [entry.key]
+    await middleware.aclose()
+
+
 async def test_a_worker_without_the_setting_reads_it_plain(redis_url: str) -> None:
     """As if nothing were compressed; and one with the setting reads what that one stored."""
     settings = settings_for(redis_url)
@@ -584,6 +606,45 @@ async def test_plain_answers_count_in_the_near_cache(
     assert copy.prepared_size >= len(PAGE)
     near.copies.drop([key_of(redis_server, middleware)])
     assert near.copies._prepared_bytes == 0
+    await middleware.aclose()
+
+
+async def test_a_long_plain_answer_evicts_no_copies(
+    redis_url: str, redis_server: RedisServer
+) -> None:
+    """One that would take a quarter of the near cache is made anew for each client."""
+    long = PAGE * 8
+    settings = settings_for(redis_url, "prompt", cache_near_bytes=2 * len(long))
+    middleware = CacheMiddleware(App(body=long), settings)
+    assert middleware.cache is not None
+    await middleware.cache.open()
+    near = middleware.cache.store.near
+    assert isinstance(near, NearCache)
+    await eventually(lambda: near._usable(near._clock()))
+    await ask(middleware)
+    await background_done(middleware)
+    key = key_of(redis_server, middleware)
+    async with asyncio.timeout(20):
+        while not len(near):
+            await ask(middleware)
+    for _ in range(3):
+        assert (await ask(middleware, "plain")).body == long
+    assert near.copies.find(key) is not None
+    assert not near.copies._prepared
+    await middleware.aclose()
+
+
+@pytest.mark.parametrize(("times", "is_remembered"), [(1, True), (8, False)])
+async def test_results_with_long_plain_bodies_are_not_remembered(
+    redis_url: str, times: int, is_remembered: bool
+) -> None:
+    """However short they are in Redis: their prepared answers would hold the plain bodies."""
+    middleware = CacheMiddleware(App(body=PAGE * times), settings_for(redis_url))
+    for _ in range(3):
+        await ask(middleware, "plain")
+        await background_done(middleware)
+    assert middleware.cache is not None
+    assert bool(middleware.cache.lookups._recent) is is_remembered
     await middleware.aclose()
 
 
