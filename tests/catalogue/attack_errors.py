@@ -37,7 +37,7 @@ def without_freshness(status: int) -> Case:
         f"plain-{status}",
         f"an answer of {status} that says nothing of freshness",
         "not stored",
-        "RFC 9111 section 4.2.2; design section 4",
+        "RFC 9111 section 4.2.2; [what is stored](storing.md)",
         get(f"/{{run}}/says?status={status}", status=status, stored=False),
         get(f"/{{run}}/says?status={status}", status=status, hit=False),
     )
@@ -92,7 +92,7 @@ def hangs_up(name: str, what: str, play: Play) -> Case:
         area=AREA,
         what=f"a client that hangs up {what}",
         expected="the next client gets the whole, at once",
-        reference="RFC 9111 section 3.3; design section 8",
+        reference="RFC 9111 section 3.3",
         play=play,
     )
 
@@ -223,7 +223,7 @@ CASES: list[Case] = [
         "long-url",
         "a URL of 9,000 bytes",
         "passed on and not stored",
-        "design section 8",
+        "[limits of security](security.md#limits)",
         get("/{run}/url?" + "a" * 9000, status=(200, *REFUSED), stored=False),
         get("/{run}/url", shows="/url"),
     ),
@@ -255,7 +255,7 @@ CASES: list[Case] = [
         area=AREA,
         what="a stream of two seconds",
         expected="its first byte is not held back",
-        reference="design section 2",
+        reference="[streams](howto/streaming.md)",
         play=stream_is_not_held,
     ),
 ]

@@ -90,7 +90,7 @@ CASES: list[Case] = [
             f"no-route-{number}",
             f"`{method} {target}` where no route was mounted",
             "there is no such route, and nothing is purged",
-            "design section 4; CWE-306",
+            "[openness](security.md#openness); CWE-306",
             get("/{run}/url", stored=True),
             Send(target=target, method=method, status=(400, 404, 405)),
             get("/{run}/url", hit=True),
@@ -114,7 +114,7 @@ CASES: list[Case] = [
         area=AREA,
         what="`purge_router()` without a token or a dependency, or with an empty or short token",
         expected="refused when the application starts; the error says how to add one",
-        reference="design section 4; CWE-306",
+        reference="[openness](security.md#openness); CWE-306",
         play=unguarded,
     ),
     case(
@@ -156,7 +156,7 @@ CASES: list[Case] = [
         "purge-with-token",
         "a purge with the token",
         "no client gets what was stored before",
-        "design section 5",
+        "[the protocol](architecture.md#the-protocol)",
         get("/{run}/url", stored=True),
         get("/{run}/url", hit=True),
         Send(
@@ -215,7 +215,7 @@ CASES: list[Case] = [
         area=AREA,
         what="keys that stay for ever",
         expected="each has an expiry of at most a day, unless its response says more",
-        reference="design section 4",
+        reference="[what is stored](security.md#what-is-stored)",
         play=nothing_lives_for_ever,
     ),
 ]

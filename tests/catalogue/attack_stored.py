@@ -16,7 +16,10 @@ from tests.catalogue.bench import Bench
 from tests.catalogue.case import Case, get, script
 
 AREA = "Stored values"
-CODEC = "design section 4: what does not verify is a miss, and overwritten"
+CODEC = (
+    "[what is stored](security.md#what-is-stored): a value that does not verify is a miss, "
+    "and overwritten"
+)
 
 
 def only_entry(bench: Bench) -> tuple[bytes, bytes]:
@@ -193,7 +196,8 @@ def token_of(what: str, value: Callable[[Bench, bytes], None]) -> Case:
 
     return Case(
         id=f"token-{what.replace(' ', '-')}", area=AREA, what=f"{what} where a token was",
-        expected="counts as missing: a miss", reference="design section 5", play=play,
+        expected="counts as missing: a miss",
+        reference="[the protocol](architecture.md#the-protocol)", play=play,
     )  # fmt: skip
 
 
@@ -282,7 +286,7 @@ CASES: list[Case] = [
         area=AREA,
         what="another value under the key of a typed object",
         expected="a miss: its seal does not fit",
-        reference="design section 6",
+        reference="[the typed cache](typed-cache.md)",
         play=typed_value,
     ),
     Case(
@@ -290,7 +294,7 @@ CASES: list[Case] = [
         area=AREA,
         what="with `CACHE_SECRET`: a valid entry made without the secret",
         expected="a miss",
-        reference="design section 4; CWE-345",
+        reference="[what is stored](security.md#what-is-stored); CWE-345",
         play=script(
             get("/plain/{run}/url", stored=True),
             get("/plain/{run}/url", hit=True),

@@ -23,7 +23,7 @@ class Case:
     expected: str
     """What must come of it, for the table."""
     reference: str
-    """RFC clause, CVE, paper or design section that says why."""
+    """RFC clause, CVE, paper or page that says why."""
     play: Play
     nodes: int = 1
     """How many nodes it takes at least."""

@@ -27,7 +27,7 @@ from tests.catalogue.figures import (
 from tests.support.raw_http import CutResponseError, RawConnection, request_bytes
 
 AREA = "Figures"
-ISSUE = "design section 8"
+ISSUE = "[when Redis is away](limits.md#when-redis-is-away)"
 LONG = GENEROUS == 1
 """Whether this is `poe faults`, which takes its time."""
 CLIENTS = 20

@@ -212,7 +212,7 @@ CASES: list[Case] = [
         area=AREA,
         what="a process that forks after it used the cache (`--preload`)",
         expected="parent and child go on, each with connections of its own",
-        reference="fork(2); design section 8",
+        reference="fork(2)",
         play=forked("connected"),
     ),
     Case(
@@ -221,7 +221,7 @@ CASES: list[Case] = [
         what="two servers forked from a process that has loaded and used the application"
         " (`--preload`), while Redis hangs for a moment",
         expected="both answer, see each other's writes, have hits again, and end in good order",
-        reference="fork(2); design section 8",
+        reference="fork(2)",
         play=preloaded,
     ),
     Case(
@@ -229,7 +229,7 @@ CASES: list[Case] = [
         area=AREA,
         what="a process that forks after it found that Redis hangs",
         expected="the child finds the way back by itself, though it only reads",
-        reference="fork(2), which copies no thread; design section 8",
+        reference="fork(2), which copies no thread",
         play=forked("open"),
     ),
     Case(
@@ -237,7 +237,7 @@ CASES: list[Case] = [
         area=AREA,
         what="four threads in plain functions and three event loops, through six kinds of faults",
         expected="every answer is the right one, and no exception",
-        reference="design section 8",
+        reference="[failure](architecture.md#failure)",
         play=threads,
     ),
 ]

@@ -15,7 +15,10 @@ from tests.support.workers import Workers
 
 AREA = "Redis breaks"
 NOTHING = "every request is answered as without a cache, and writes are seen"
-BUDGET = "design section 8: a request costs at most the budget more, then nothing"
+BUDGET = (
+    "[when Redis is away](limits.md#when-redis-is-away): a request costs at most the budget more, "
+    "then nothing"
+)
 Strike = Callable[[Bench], None]
 WRITES = ("SET", "UNLINK", "EXPIRE")
 
@@ -134,7 +137,7 @@ def restarts(name: str, what: str, strike: Strike, then: Strike | None = None) -
     return Case(
         id=f"redis-{name}", area=AREA, what=what,
         expected="no answer from before a write, no error, hits within a second",
-        reference="design section 5", play=play,
+        reference="[the protocol](architecture.md#the-protocol)", play=play,
     )  # fmt: skip
 
 
@@ -261,7 +264,7 @@ CASES: list[Case] = [
     Case(
         id="redis-failover", area=AREA, what="the primary dies, and Sentinel promotes its replica",
         expected=f"{NOTHING}; hits are back within a second of the promotion",
-        reference="design section 5", play=failover,
+        reference="[the protocol](architecture.md#the-protocol)", play=failover,
     ),
     resolver("hangs"),
     resolver("knows nothing"),

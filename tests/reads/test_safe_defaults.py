@@ -1,4 +1,4 @@
-"""What is stored by default: design section 4, row by row."""
+"""The defaults of docs/storing.md, row by row."""
 
 from collections.abc import Callable
 from typing import Annotated, Any

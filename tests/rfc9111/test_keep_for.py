@@ -1,4 +1,4 @@
-"""How long a stored response can be of use (design section 5: every key has an expiry)."""
+"""How long a stored response can be of use: every key has an expiry."""
 
 import pytest
 from hypothesis import given

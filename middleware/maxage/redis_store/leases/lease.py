@@ -1,4 +1,4 @@
-"""The rules of leases: workers notice that another worker can no longer purge (design section 5).
+"""The rules of leases: workers notice that another worker can no longer purge.
 
 Each process that acknowledges writes has a record in a registry, one hash for a namespace: the end
 of its lease, by the server's clock. It renews the lease only while it owes no purge. A worker with
