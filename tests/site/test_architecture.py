@@ -1,6 +1,7 @@
 """docs/architecture.md leads a newcomer to files and names that are there."""
 
 import re
+import tomllib
 
 from tests.support.documents import ROOT, page
 
@@ -38,6 +39,17 @@ def test_its_classes_and_functions_are_there() -> None:
     names |= {call.partition("(")[0] for call in named(r"\w+\([a-z, ]+\)")}
     assert {"Cache.lookup", "decide"} <= names
     assert {name for name in names if not defined(name)} == set()
+
+
+def test_it_names_the_modules_without_a_layer() -> None:
+    """All others have their place among the layers of import-linter."""
+    contracts = tomllib.loads(page("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    (layers,) = [one["layers"] for one in contracts if one["id"] == "layers"]
+    placed = set(re.findall(r"maxage\.(\w+)", " ".join(layers))) - {"observe"}
+    modules = {path.stem for path in LIBRARY.glob("*.py") if not path.stem.startswith("__")}
+    sentence = PAGE.partition("pictures/layers.svg)")[2].partition("belong to no layer")[0]
+    named = set(re.findall(r"`(\w+)`", sentence)) - {"figures"}
+    assert named == (modules | {"observe"}) - placed
 
 
 def test_each_package_has_a_row() -> None:
