@@ -117,8 +117,9 @@ class Lookup:
         result = await self._chosen(tokens, target, key, headers, value, None)
         if isinstance(value, Entry) and result.entry is value and not value.stored.vary_names:
             reply.result = result
-            if tokens.keys() <= set(groups):
-                # Only if no other group was read: a later equal reply does not cover those.
+            if self._store.near is None and tokens.keys() <= set(groups):
+                # A near copy would answer instead. Only if no other group was read: a later equal
+                # reply does not cover those.
                 self._remember(key, groups, reply)
         return result
 

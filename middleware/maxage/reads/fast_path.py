@@ -250,8 +250,9 @@ class FastPath:
         if copy is None:
             return None
         now = self.cache.clock()
-        if copy.prepared is not None:
-            prepared = copy.prepared.get(known.form)
+        forms = copy.prepared
+        if forms is not None:
+            prepared = forms.get(known.form)
             if prepared is not None and prepared.suits(known.route, now):
                 return prepared
         headers = Headers.of(tuple(map(pair, lines)))

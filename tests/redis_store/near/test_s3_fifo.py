@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from maxage.redis_store.near.compact_copy import CompactCopy
 from maxage.redis_store.near.s3_fifo import Copies
@@ -83,6 +84,24 @@ def test_what_was_put_is_found() -> None:
     assert found(copies, b"a").entry(b"a") == entry(b"a")
     assert copies.find(b"b") is None
     assert len(copies) == 1
+
+
+@pytest.mark.parametrize("length", [b"1000", b"01000", b"999", b""])
+@pytest.mark.parametrize(
+    "date", [b"Thu, 01 Jan 1970 00:00:01 GMT", b"Thu, 01 Jan 1970 00:00:02 GMT"]
+)
+@pytest.mark.parametrize("token", [b"h-own", b"hh-own", b"other-own"])
+def test_what_a_copy_leaves_out_comes_back(length: bytes, date: bytes, token: bytes) -> None:
+    """A length and a date that follow from the rest, and the history of a token; no other ones."""
+    copies = room(100_000)
+    for number in range(5):
+        # The tokens that they share become those of a kind.
+        put(copies, b"%d" % number)
+    lines = ((b"Content-Length", length), (b"Date", date), *HEADERS)
+    made = entry(b"a", headers=lines)
+    made = replace(made, tokens=(*made.tokens[:-1], ("p:/items/a", token)))
+    assert copies.put(made, ends=1e12, since=copies.serial)
+    assert found(copies, b"a").entry(b"a") == made
 
 
 def test_a_second_copy_replaces_the_first() -> None:

@@ -10,6 +10,7 @@ from typing import Final, final
 import msgspec
 from msgspec.structs import replace
 
+from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.store.entry import Entry
 from maxage.store.prepared import Form, Owner, PreparedResponse
@@ -27,7 +28,7 @@ _JOINED: Final = 4096
 prepared, which takes less time than all else about it."""
 _LENGTH_BYTES: Final = 4
 """Bytes of the length of the own parts."""
-_COPY_BYTES: Final = 345
+_COPY_BYTES: Final = 280
 """Bytes of a copy besides its body and its own parts: the objects, its key, and the places of both
 in the table and in the queue."""
 _PREPARED_BYTES: Final = 1300
@@ -46,8 +47,10 @@ class _Own(msgspec.Struct, array_like=True, gc=False):
     request_time: float
     response_time: float
     corrected_initial_age: float
-    values: tuple[bytes, ...]
+    values: tuple[bytes | None, ...]
+    """Of the fields that are its own; None: the value follows from the rest (`_usual`)."""
     tokens: Tokens
+    """Without the history of the kind's tokens."""
     plain_length: int | None
 
 
@@ -59,7 +62,7 @@ _decode = msgspec.msgpack.Decoder(_Own).decode
 class Kind:
     """All that the copies of a kind have in common."""
 
-    __slots__ = ("kept", "places", "stored", "tokens", "users")
+    __slots__ = ("history", "kept", "places", "stored", "tokens", "users")
 
     def __init__(self, stored: StoredResponse, places: tuple[int, ...], tokens: Tokens) -> None:
         self.stored: Final = stored
@@ -68,6 +71,7 @@ class Kind:
         """The header lines whose values are a copy's own."""
         self.tokens: Final = tokens
         """The tokens that its copies share."""
+        self.history: Final = _history(tokens)
         self.users = 0
         """The number of its copies."""
         self.kept = True
@@ -100,7 +104,9 @@ class CompactCopy:
     def __init__(self, kind: Kind, own: bytes, body: bytes, *, ends: float) -> None:
         self.kind: Final = kind
         self._parts: Final = (
-            (own, body) if len(body) > _JOINED else len(own).to_bytes(_LENGTH_BYTES) + own + body
+            (own, body)
+            if len(body) > _JOINED
+            else b"".join((len(own).to_bytes(_LENGTH_BYTES), own, body))
         )
         """The own parts and a large body, or the length of the own parts, these, and a body."""
         self.ends: Final = ends
@@ -135,9 +141,9 @@ class CompactCopy:
         return size
 
     @property
-    def own_tokens(self) -> Tokens:
-        """The tokens that it shares with few copies or none."""
-        return _decode(self._split()[0]).tokens
+    def own_groups(self) -> list[str]:
+        """The groups of the tokens that it shares with few copies or none."""
+        return [group for group, _ in _decode(self._split()[0]).tokens]
 
     def _split(self) -> tuple[memoryview | bytes, bytes]:
         """Return the own parts and the body."""
@@ -156,7 +162,11 @@ class CompactCopy:
         if kind.places:
             lines = list(raw)
             for place, value in zip(kind.places, own.values, strict=True):
-                lines[place] = (lines[place][0], value)
+                name = lines[place][0]
+                if value is None:
+                    lines[place] = (name, _usual(name.lower(), body, own.response_time) or b"")
+                else:
+                    lines[place] = (name, value)
             raw = tuple(lines)
         stored = replace(
             kind.stored,
@@ -167,7 +177,8 @@ class CompactCopy:
             corrected_initial_age=own.corrected_initial_age,
             plain_length=own.plain_length,
         )
-        return Entry(key=key, stored=stored, tokens=kind.tokens + own.tokens)
+        tokens = tuple([(group, _whole(token, kind.history)) for group, token in own.tokens])
+        return Entry(key=key, stored=stored, tokens=kind.tokens + tokens)
 
 
 KindKey = tuple[StoredResponse, tuple[int, ...], Tokens]
@@ -199,13 +210,42 @@ def split(entry: Entry, own_tokens: Tokens, *, shares: bool) -> tuple[KindKey, b
         corrected_initial_age=0.0,
         plain_length=None if stored.plain_length is None else 0,
     )
+    tokens = tuple([token for token in entry.tokens if token not in own_tokens])
+    history = _history(tokens)
     own = _Own(
         stored.request_time,
         stored.response_time,
         stored.corrected_initial_age,
-        tuple([raw[place][1] for place in places]),
-        own_tokens,
+        tuple([_own_value(*raw[place], stored) for place in places]),
+        tuple([(group, _short(token, history)) for group, token in own_tokens]),
         stored.plain_length,
     )
-    tokens = tuple([token for token in entry.tokens if token not in own_tokens])
     return (common, places, tokens), _encode(own)
+
+
+def _own_value(name: bytes, value: bytes, stored: StoredResponse) -> bytes | None:
+    """Return the value of a field as it is kept."""
+    usual = _usual(name.lower(), stored.body, stored.response_time)
+    return None if value == usual else value
+
+
+def _usual(name: bytes, body: bytes, response_time: float) -> bytes | None:
+    """Return the value that follows from the rest for a field (lower case); None: none does."""
+    if name == b"content-length":
+        return b"%d" % len(body)
+    return format_http_date(response_time) if name == b"date" else None
+
+
+def _history(tokens: Tokens) -> bytes:
+    """Return the history of the first token; empty where there is none."""
+    return tokens[0][1].partition(b"-")[0] if tokens else b""
+
+
+def _short(token: bytes, history: bytes) -> bytes:
+    """Return a token without this history, if it is of it: then it begins with `-`."""
+    return token.removeprefix(history) if token.startswith(history + b"-") else token
+
+
+def _whole(token: bytes, history: bytes) -> bytes:
+    """Return the token that `_short` was given."""
+    return history + token if token.startswith(b"-") else token

@@ -5,9 +5,9 @@ from typing import Final, final
 
 _FEWEST: Final = 256
 """Places of the smallest table; always a power of two."""
-_BYTES: Final = 8
-"""Bytes of a place."""
-_WORD: Final = 2**64 - 1
+_PLACE: Final = "I"
+"""The type of a place: an unsigned number of four bytes."""
+_WORD: Final = 2**32 - 1
 
 
 @final
@@ -18,25 +18,24 @@ class Ghosts:
     """
 
     def __init__(self) -> None:
-        self._table = array("Q", bytes(_FEWEST * _BYTES))
+        self._table = _empty(_FEWEST)
 
     @property
     def used_bytes(self) -> int:
         """The bytes that it takes."""
-        return len(self._table) * _BYTES
+        return len(self._table) * self._table.itemsize
 
-    def add(self, key: bytes) -> None:
-        """Remember a key."""
+    def add(self, key: bytes, copies: int) -> None:
+        """Remember a key, and make room for as many as there are copies."""
+        if copies > len(self._table):
+            self._grow()
         ghost = hash(key) & _WORD
         self._table[ghost & (len(self._table) - 1)] = ghost
 
-    def fit(self, copies: int) -> None:
-        """Make room for as many keys as there are copies."""
-        table = self._table
-        if copies > len(table):
-            self._table = array("Q", bytes(2 * len(table) * _BYTES))
-            for ghost in filter(None, table):
-                self._table[ghost & (len(self._table) - 1)] = ghost
+    def _grow(self) -> None:
+        table, self._table = self._table, _empty(2 * len(self._table))
+        for ghost in filter(None, table):
+            self._table[ghost & (len(self._table) - 1)] = ghost
 
     def take(self, key: bytes) -> bool:
         """Return whether a key is remembered, and forget it."""
@@ -49,4 +48,8 @@ class Ghosts:
 
     def clear(self) -> None:
         """Forget all keys."""
-        self._table = array("Q", bytes(_FEWEST * _BYTES))
+        self._table = _empty(_FEWEST)
+
+
+def _empty(places: int) -> "array[int]":
+    return array(_PLACE, [0]) * places

@@ -6,7 +6,6 @@ when it is their turn to be evicted.
 """
 
 from collections.abc import Callable, Iterable
-from math import floor
 from typing import Final, final
 
 from maxage.redis_store.near.compact_copy import CompactCopy, Kind, KindKey, Tokens, split
@@ -18,8 +17,6 @@ _MOST_KINDS: Final = 256
 """Kinds that there may be in addition to one for so many copies; with more, headers are not shared:
 they hold values that differ from response to response."""
 _COPIES_OF_A_KIND: Final = 8
-_PARTS_OF_A_SECOND: Final = 128
-_MOST_ENDS: Final = 64
 _TWO_DIGITS: Final = 2**60 - 1
 """The largest integer that Python keeps in two digits."""
 _PLACE_BYTES: Final = 110
@@ -41,7 +38,6 @@ class Kinds:
         """The keys of the copies of which a token is their own, by the hash of the token's key."""
         self._by_token: Final[dict[int, set[Kind]]] = {}
         """The kinds that share a token, by the hash of its key."""
-        self._ends: Final[dict[float, float]] = {}
         self._copies = 0
         self._bytes = 0
         self.outdated = 0
@@ -67,18 +63,11 @@ class Kinds:
         for name in map(_name, self.names(own)):
             keys = self._keys_of(name)
             self._keys[name] = (*keys, key) if keys else key
-        return CompactCopy(kind, parts, entry.stored.body, ends=self._shared(ends))
-
-    def _shared(self, ends: float) -> float:
-        """Return an end, rounded down, as one object for all copies that have the same."""
-        ends = floor(ends * _PARTS_OF_A_SECOND) / _PARTS_OF_A_SECOND
-        if len(self._ends) >= _MOST_ENDS:
-            self._ends.clear()
-        return self._ends.setdefault(ends, ends)
+        return CompactCopy(kind, parts, entry.stored.body, ends=ends)
 
     def leave(self, copy: CompactCopy, key: bytes) -> None:
         """Forget a copy that was kept under a key."""
-        for name in map(_name, self.names(copy.own_tokens)):
+        for name in map(_name, map(self._token_key, copy.own_groups)):
             keys = [other for other in self._keys_of(name) if other != key]
             if keys:
                 self._keys[name] = tuple(keys) if len(keys) > 1 else keys[0]

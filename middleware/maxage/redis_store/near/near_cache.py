@@ -7,6 +7,7 @@ does not answer, after another server took over, or while a purge is owed.
 
 from collections.abc import Iterable
 from functools import partial
+from math import floor, log2
 from typing import Final, Literal, final
 
 from maxage.clock import Clock, monotonic_clock
@@ -29,6 +30,10 @@ and a lost connection leaves no copy."""
 _KNOWN: Final = 128
 """Requests that are remembered, in addition to one for so many copies."""
 _COPIES_OF_A_KNOWN: Final = 32
+_PARTS_OF_A_LIFE: Final = 64
+"""A copy ends too early by at most one part in so many, so that many end together."""
+_SHORTEST_PART: Final = 2.0**-7
+_MOST_ENDS: Final = 64
 
 
 @final
@@ -62,6 +67,7 @@ class NearCache:
         self._clock: Final = clock
         self._good_until = float("-inf")
         """The end (monotonic) of the last check's result."""
+        self._ends: Final[dict[float, float]] = {}
         redis_state.watch_purges(self)
 
     def __len__(self) -> int:
@@ -128,8 +134,17 @@ class NearCache:
         It may be if since the first byte of the lookup a message about its tokens came, listening
         began or ended, or this process purged: the answer may have overtaken any of them.
         """
-        if self._usable(self._clock()):
-            self.copies.put(entry, ends=ends, since=since)
+        now = self._clock()
+        if self._usable(now):
+            self.copies.put(entry, ends=self._shared(ends, now), since=since)
+
+    def _shared(self, ends: float, now: float) -> float:
+        """Return an end, rounded down, as one object for all copies that end then."""
+        part = 2.0 ** floor(log2(max(_SHORTEST_PART, (ends - now) / _PARTS_OF_A_LIFE)))
+        ends = floor(ends / part) * part
+        if len(self._ends) >= _MOST_ENDS:
+            self._ends.clear()
+        return self._ends.setdefault(ends, ends)
 
     def keep_prepared(self, copy: Copy, form: Form, prepared: PreparedResponse) -> None:
         """Keep a response that was prepared from a copy, while few others are prepared."""

@@ -186,7 +186,6 @@ class Copies:
     def _insert(self, key: bytes, copy: CompactCopy, before: CompactCopy | None) -> None:
         self._by_key[key] = copy
         self._bytes += copy.size
-        self._ghosts.fit(len(self._by_key))
         # A key that lately left was evicted too early.
         copy.in_main = self._ghosts.take(key) if before is None else before.in_main
         if not copy.in_main:
@@ -242,7 +241,7 @@ class Copies:
             self._main.append(key)
         else:
             self._evict(key)
-            self._ghosts.add(key)
+            self._ghosts.add(key, len(self._by_key))
 
     def _leave_main(self) -> None:
         key = self._main.popleft()
