@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import create_engine, event, select, text, update
 from sqlalchemy.orm import Session
 
+from maxage.sqlalchemy import instrument
 from tests.sqlalchemy.shop import Order, Shop
 from tests.support.asgi import call
 from tests.support.redis_server import RedisServer
@@ -79,3 +80,47 @@ async def test_a_purge_is_owed_while_redis_is_away(tmp_path: Path, own_redis: Re
     own_redis.resume()
     for _ in range(4):
         assert b"987" in (await call(shop.middleware, "GET", path)).body
+
+
+FAILURES: dict[str, tuple[str, ...]] = {
+    "before it": ("before_cursor_execute", "handle_error"),
+    "after it": ("after_cursor_execute", "handle_error"),
+}
+"""When a listener of the user's fails, and to which events it listens."""
+
+
+@pytest.mark.parametrize("when", FAILURES)
+@pytest.mark.parametrize("ends", ["close", "rollback", "invalidate", "execute"])
+def test_a_statement_whose_end_is_not_told_holds_a_lease_no_longer_than_its_connection(
+    when: str, ends: str, tmp_path: Path, redis_url: str
+) -> None:
+    """Listeners of the user's may be called before the cache's, and keep it from being called."""
+    shop = Shop(tmp_path, redis_url=redis_url, **PATIENT)
+    store = shop.middleware.cache.store
+    lease, fails = store.redis_state.lease_manager.lease, False
+    held: list[bool] = []
+    engine = create_engine(shop.url, isolation_level="AUTOCOMMIT")
+
+    def listener(*_: object) -> None:
+        if fails:
+            held.append(not lease.idle)
+            raise ValueError(when)
+
+    before, *others = FAILURES[when]
+    for name in others if before == "before_cursor_execute" else FAILURES[when]:
+        event.listen(engine, name, listener)
+    instrument(engine)
+    if before == "before_cursor_execute":
+        event.listen(engine, before, listener)
+    connection = engine.connect()
+    connection.execute(text("UPDATE orders SET total = 6"))
+    fails = True
+    with pytest.raises(ValueError, match=when):
+        connection.execute(text("UPDATE orders SET total = 7"))
+    assert all(held)
+    fails = False
+    getattr(connection, ends)(*([text("SELECT 1")] if ends == "execute" else []))
+    assert lease.idle
+    connection.close()
+    engine.dispose()
+    assert lease.idle

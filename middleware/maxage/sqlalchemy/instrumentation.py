@@ -83,6 +83,7 @@ class _Hooks:
         event.listen(engine, "engine_connect", _adopted)
         event.listen(engine.pool, "checkout", _checked_out)
         event.listen(engine.pool, "checkin", self._checked_in)
+        event.listen(engine.pool, "invalidate", _invalidated)
         TransactionEnds(engine.dialect, database).wrap()
 
     def _begins(self, connection: Connection, _cursor: Any, sql: str, *rest: Any) -> None:
@@ -91,6 +92,7 @@ class _Hooks:
         transaction = transaction_of(connection.info)
         if transaction.is_unseen:
             return
+        transaction.close_purge()
         groups = groups_of(self.database, self._catalog, sql, context)
         if not self._catalog.is_read and (groups.read or groups.changed):
             # Not before a SET TRANSACTION, which has to come first.
@@ -158,11 +160,12 @@ class _Hooks:
         if connection is not None and not connection.closed and not connection.invalidated:
             transaction_of(connection.info).close_purge()
 
-    # connections without a Connection, whose statements are not seen
+    # ends of connections, also of those without a Connection, whose statements are not seen
 
     def _checked_in(self, _dbapi_connection: Any, record: Any) -> None:
         """Let a connection of the driver count as one that has read and changed anything."""
         transaction = transaction_of(record.info)
+        transaction.close_purge()
         if transaction.unseen_users:
             transaction.unseen_users -= 1
             request = current_dependencies.get()
@@ -175,6 +178,10 @@ class _Hooks:
 def _checked_out(_dbapi_connection: Any, record: Any, _proxy: Any) -> None:
     info: MutableMapping[Any, Any] = record.info
     transaction_of(info).unseen_users += 1
+
+
+def _invalidated(_dbapi_connection: Any, record: Any, *_: Any) -> None:
+    transaction_of(record.info).close_purge()
 
 
 def _adopted(connection: Connection, *_: Any) -> None:

@@ -58,6 +58,7 @@ class Transaction:
 
     def end(self) -> None:
         """Forget all: it was committed or rolled back."""
+        self.close_purge()
         self._levels = [("", {})]
         self._reader, self.is_begun, self.committed = None, False, ()
         self.captured = frozenset()
@@ -70,7 +71,11 @@ class Transaction:
         purge.__enter__()
 
     def close_purge(self) -> None:
-        """Make that purge: the statement has run, or failed."""
+        """Make that purge, if there is one: the statement has run, or failed.
+
+        A listener of the user's may keep the hooks from being told so. Then the next statement does
+        it, or the end of the transaction or of the connection.
+        """
         purge, self._purge = self._purge, None
         if purge is not None:
             purge.__exit__()
