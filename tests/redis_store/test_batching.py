@@ -9,6 +9,7 @@ import pytest
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.batching import CommandBatcher, LookupBatcher
 from maxage.redis_store.servers.commands import Claim, Claims, Command, Created, Lacking, Read
+from maxage.store.wanted_claim import WantedClaim
 from tests.support.cancelling import answered_rightly
 
 pytestmark = pytest.mark.anyio
@@ -108,6 +109,20 @@ async def test_every_caller_gets_an_error_of_its_own_when_a_reading_fails() -> N
     )
     assert all(isinstance(error, StoreUnavailableError) for error in errors)
     assert len(set(map(id, errors))) == 3
+
+
+async def test_the_claims_of_a_cancelled_turn_leave_with_no_later_one() -> None:
+    """Their requests are gone. `Server.fetch` takes no claims."""
+    server = Server()
+    batcher = batcher_of(server)
+    wanted = WantedClaim(b"a", ("g",), b"value", expected=[b"h-token"])
+    asked = batcher.read((b"a",), ("g",), wanted)
+    for task in batcher._turn._tasks:
+        task.cancel()
+    await asyncio.wait([asked])
+    assert asked.cancelled()
+    reply = await batcher.read((b"b",), ("g",))
+    assert list(reply.values) == [b"b"]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -25,6 +25,8 @@ Create = Callable[[Sequence[Lacking], Claims, float], Awaitable[Created]]
 """Creates distinct tokens, and makes claims, until a time (monotonic seconds)."""
 _Lookup = tuple[tuple[bytes, ...], tuple[str, ...]]
 """The keys and groups of one lookup."""
+_Asked = tuple[tuple[bytes, ...], tuple[str, ...], WantedClaim | None]
+"""The same, with the claim that leaves with it."""
 
 
 @dataclass(slots=True)
@@ -55,8 +57,6 @@ class LookupBatcher:
         self._create: Final = create
         self._turn: Final = Turn(self._answered)
         self._second: Final = Turn(self._completed)
-        self._early: list[WantedClaim] = []
-        """The claims that leave with the lookups of this turn."""
 
     def read(
         self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None = None
@@ -65,9 +65,8 @@ class LookupBatcher:
 
         Equal lookups of one turn share one reply.
         """
-        if wanted is not None and wanted.expected is not None:
-            self._early.append(wanted)
-        return self._turn.ask((tuple(keys), tuple(groups)))
+        early = wanted if wanted is not None and wanted.expected is not None else None
+        return self._turn.ask((tuple(keys), tuple(groups), early))
 
     def complete(
         self, reply: Reply, groups: Sequence[str], wanted: WantedClaim | None, due: float
@@ -82,14 +81,15 @@ class LookupBatcher:
         """
         return self._second.ask((reply, groups, wanted, due))
 
-    async def _answered(self, lookups: list[_Lookup]) -> list[Reply]:
+    async def _answered(self, asked: list[_Asked]) -> list[Reply]:
         """Read each key and group once, however many lookups need it."""
+        lookups: list[_Lookup] = [each[:2] for each in asked]
         distinct = dict.fromkeys(lookups) if len(lookups) > 1 else lookups
         keys, groups = lookups[0]
         if len(distinct) > 1:
             keys = tuple(dict.fromkeys(key for each, _ in distinct for key in each))
             groups = tuple(dict.fromkeys(group for _, each in distinct for group in each))
-        early, self._early = self._early, []
+        early = [wanted for *_, wanted in asked if wanted is not None]
         claiming = Claiming(self._namespace)
         claims = claiming.expected(early) if early else ()
         try:

@@ -88,7 +88,8 @@ class RedisStore:
         )
         self.redis_state.replica_lag = self.settings.cache_replica_lag
         self._sides: Final = PerLoop(self._new_side, self._close_side, _abandon)
-        self._near: NearCache | None = None
+        self.near: NearCache | None = None
+        """The near cache, if any. It belongs to the first event loop that used the store."""
 
     def __repr__(self) -> str:
         return f"RedisStore(namespace={self._namespace!r})"
@@ -107,11 +108,6 @@ class RedisStore:
     def keeps_objects(self) -> bool:
         """Never: values are sent to the server."""
         return False
-
-    @property
-    def near(self) -> NearCache | None:
-        """The near cache, if any. It belongs to the first event loop that used the store."""
-        return self._near
 
     async def open(self) -> None:
         """Take part in the leases, and connect, if the server answers."""
@@ -290,15 +286,15 @@ class RedisStore:
     def _listen(self, connections: Connections) -> None:
         """Start a near cache, unless there is one whose event loop still runs."""
         settings = self.settings
-        if not settings.cache_near_bytes or (self._near and self._near.listeners.alive):
+        if not settings.cache_near_bytes or (self.near and self.near.listeners.alive):
             return
-        self._near = NearCache(
+        self.near = NearCache(
             self.redis_state,
             mode=settings.cache_near,
             max_bytes=settings.cache_near_bytes,
             confirm_within=settings.cache_read_budget,
         )
-        self._near.listeners.start(connections.connection_to)
+        self.near.listeners.start(connections.connection_to)
 
     def _new_side(self) -> _LoopSide:
         connections = Connections(self.redis_state.topology, self.settings)
@@ -306,9 +302,9 @@ class RedisStore:
         return _LoopSide(connections, LookupBatcher(self._namespace, self._fetch, self._create))
 
     async def _close_side(self, side: _LoopSide) -> None:
-        near = self._near
+        near = self.near
         if near is not None and near.listeners.belong_to(asyncio.get_running_loop()):
-            self._near = None
+            self.near = None
             await near.listeners.stop()
         await side.connections.close()
 

@@ -1,8 +1,8 @@
-"""The PINGs of a listening connection: how many there are while no copy is used."""
+"""The PINGs of a listening connection: how many there are, and how long an answer may take."""
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -64,4 +64,52 @@ async def test_an_unused_connection_is_pinged_seldom_and_after_a_minute_not_at_a
     monkeypatch.undo()
     before = transport.written
     await eventually(lambda: transport.written > before)
+    pinger.end()
+
+
+async def test_one_timer_is_enough_for_the_answers_of_many_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A timer for each turn would cost more than the rest of a hit."""
+    loop, timers = asyncio.get_running_loop(), 0
+    call_at = loop.call_at
+
+    def counted(*args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+        nonlocal timers
+        timers += 1
+        return call_at(*args, **kwargs)
+
+    pinger = Pinger(lambda error: None, ManualClock())
+    pinger.begin(cast("asyncio.Transport", Transport()), PING, b"PING")
+    pinger.answered(b"PONG")
+    monkeypatch.setattr(loop, "call_at", counted)
+    for _ in range(100):
+        asked = pinger.ask(lambda: 30.0)
+        assert asked is not None
+        await asyncio.sleep(0)
+        while pinger._pending:
+            pinger.answered(b"PONG")
+        assert await asked
+    # And one for the next PING of its own.
+    assert timers <= 3
+    pinger.end()
+
+
+async def test_each_answer_has_its_own_time() -> None:
+    """One that is due sooner than an earlier one is not waited for any longer."""
+    errors: list[Exception] = []
+    pinger = Pinger(errors.append, ManualClock())
+    pinger.begin(cast("asyncio.Transport", Transport()), PING, b"PING")
+    asked: list[asyncio.Future[bool] | None] = []
+    for seconds in (60.0, 0.02, 0.04):
+        asked.append(pinger.ask(lambda seconds=seconds: seconds))
+        await asyncio.sleep(0)
+    patient, second, third = filter(None, asked)
+    assert not await second
+    assert not await third
+    assert len(errors) == 2
+    assert not patient.done()
+    while pinger._pending:
+        pinger.answered(b"PONG")
+    assert await patient
     pinger.end()

@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NamedTuple, final
+from math import inf
+from typing import Final, final
 
 from redis.exceptions import InvalidResponse
 
@@ -34,12 +35,17 @@ PING: Final = Ping(command=(b"PING",), pong=b"PONG")
 Waiters = list["asyncio.Future[bool]"]
 
 
-class PendingPing(NamedTuple):
+@dataclass(slots=True)
+class PendingPing:
     """A PING under way."""
 
     sent_at: float
     """Monotonic seconds."""
     waiters: Waiters
+    due: float
+    """When the waiting ends, by the event loop's clock."""
+    within: float
+    """The seconds that its answer may take."""
 
 
 @final
@@ -70,6 +76,8 @@ class Pinger:
         self._used_at = float("-inf")
         self._idle = False
         self._timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
+        """The next look whether an answer is overdue; None: none is waited for."""
 
     def begin(self, transport: asyncio.Transport, ping: Ping, packed: bytes) -> None:
         """Ping over a new connection from now on; `packed` are the bytes of the ping."""
@@ -82,8 +90,10 @@ class Pinger:
     def end(self) -> None:
         """Close the connection; tell all waiters that there is no answer."""
         self._heard_at = float("-inf")
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._look):
+            if timer is not None:
+                timer.cancel()
+        self._look = None
         self.abort()
         self._transport = None
         while self._pending:
@@ -131,8 +141,9 @@ class Pinger:
         """
         if answer != self._ping.pong or not self._pending:
             raise InvalidResponse("the answer is not that to the PING")
-        self._heard_at, waiters = self._pending.popleft()
-        _resolve(waiters, answered=True)
+        ping = self._pending.popleft()
+        self._heard_at = ping.sent_at
+        _resolve(ping.waiters, answered=True)
 
     def _send(self, patience: Callable[[], float]) -> None:
         waiters, self._turn = self._turn or [], None
@@ -140,26 +151,42 @@ class Pinger:
         if self._transport is None or self._loop is None:
             _resolve(waiters, answered=False)
             return
-        self._write(waiters)
-        self._loop.call_later(seconds, self._give_up, waiters, self._clock() + seconds, seconds)
+        due = self._loop.time() + seconds
+        self._write(waiters, due, seconds)
+        if self._look is None or due < self._look.when():
+            self._look_at(due)
 
-    def _write(self, waiters: Waiters) -> None:
+    def _write(self, waiters: Waiters, due: float = inf, within: float = inf) -> None:
         if self._transport is not None:
-            self._pending.append(PendingPing(self._clock(), waiters))
+            self._pending.append(PendingPing(self._clock(), waiters, due, within))
             # uvloop raises it on a closed transport. The loss of the connection ends the waiting.
             with suppress(RuntimeError):
                 self._transport.write(self._packed)
 
-    def _give_up(self, waiters: Waiters, due: float, seconds: float) -> None:
-        """End the waiting without an answer, unless the event loop itself was late."""
-        if all(future.done() for future in waiters):
-            return
-        if self._loop is not None and self._clock() - due > seconds / 2:
-            due = self._clock() + seconds
-            self._loop.call_later(seconds, self._give_up, waiters, due, seconds)
-            return
-        self._failed(TimeoutError("no answer on the listening connection"))
-        _resolve(waiters, answered=False)
+    def _look_at(self, due: float) -> None:
+        """Look for overdue answers then; one timer serves all PINGs."""
+        if self._look is not None:
+            self._look.cancel()
+        self._look = None
+        if self._loop is not None and due < inf:
+            self._look = self._loop.call_at(due, self._give_up)
+
+    def _give_up(self) -> None:
+        """End the waiting for overdue answers, unless the event loop itself was late."""
+        self._look = None
+        now = inf if self._loop is None else self._loop.time()
+        for ping in tuple(self._pending):
+            if ping.due > now:
+                continue
+            if now - ping.due > ping.within / 2:
+                ping.due = now + ping.within
+                continue
+            ping.due = inf
+            if not all(future.done() for future in ping.waiters):
+                self._failed(TimeoutError("no answer on the listening connection"))
+                _resolve(ping.waiters, answered=False)
+        if self._look is None:
+            self._look_at(min((ping.due for ping in self._pending), default=inf))
 
     def _wake(self) -> None:
         """Ping often again; may be called from any thread."""
