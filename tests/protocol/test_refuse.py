@@ -19,7 +19,7 @@ from tests.support.asgi import Exchange, Recorded, call, http_scope
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import wait_acknowledging, wait_replicating
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -360,6 +360,9 @@ async def test_a_replica_that_comes_later_is_waited_for(own_redis: RedisServer) 
                 while not node.has_replicas:  # noqa: ASYNC110 - a thread sets it
                     await asyncio.sleep(0.02)
             wait_replicating(replica)
+            # The first replica may give the server another history, after which it purges.
+            await eventually(lambda: node.is_still(own_redis.call("INFO", "replication")))
+            await ready(middleware)
             replica.pause()
             assert_fate_unknown(await put(middleware))
             replica.resume()
