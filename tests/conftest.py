@@ -1,6 +1,7 @@
 """What all tests share: the Redis server, the hypothesis profiles, one event loop backend."""
 
 import gc
+import itertools
 import os
 import signal
 import threading
@@ -23,9 +24,10 @@ from tests.support.redis_topology import (
     start_cluster,
     start_sentinel,
 )
-from tests.support.workers import Workers
+from tests.support.workers import BUDGETS, Workers
 
 HERE = Path(__file__).parent
+_namespaces = itertools.count(1)
 # What `--quick` collects: the rules, the routes, reads and writes; no outage, no tool, no extra.
 QUICK = {
     "asgi",
@@ -117,8 +119,27 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def redis_url(redis_server: RedisServer) -> str:
-    """The URL of the shared server, running and empty."""
+def own_namespace(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The prefix of all keys by default, which no other test has: here, and in started processes.
+
+    A store or process that outlives its test remembers the leases that a flush removes. It would
+    empty the cache of its namespace again and again, since a worker may owe purges.
+    """
+    namespace = f"test{next(_namespaces)}"
+    monkeypatch.setenv("CACHE_NAMESPACE", namespace)
+    return namespace
+
+
+@pytest.fixture
+def generous_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budgets by default, here and in started processes: a busy machine is no lost server."""
+    for name in BUDGETS:
+        monkeypatch.setenv(name, "10")
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer, own_namespace: str, generous_budgets: None) -> str:
+    """The URL of the shared server, running and empty; its keys begin with `own_namespace`."""
     redis_server.ensure_running()
     redis_server.flush()
     return redis_server.url
@@ -132,7 +153,7 @@ def shared_cluster() -> Iterator[RedisCluster]:
 
 
 @pytest.fixture
-def cluster_url(shared_cluster: RedisCluster) -> str:
+def cluster_url(shared_cluster: RedisCluster, own_namespace: str, generous_budgets: None) -> str:
     """The URL of the shared cluster, running and empty."""
     shared_cluster.flush()
     return shared_cluster.url
@@ -146,7 +167,7 @@ def shared_sentinel() -> Iterator[SentinelGroup]:
 
 
 @pytest.fixture
-def sentinel_url(shared_sentinel: SentinelGroup) -> str:
+def sentinel_url(shared_sentinel: SentinelGroup, own_namespace: str, generous_budgets: None) -> str:
     """The URL of the shared sentinel, whose primary is empty."""
     shared_sentinel.primary.flush()
     return shared_sentinel.url
@@ -160,8 +181,15 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def fault_proxy(redis_server: RedisServer, redis_url: str) -> Iterator[FaultProxy]:
-    """A proxy in front of the shared server, which is empty; it passes until told to fail."""
+def fault_proxy(
+    redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultProxy]:
+    """A proxy in front of the shared server, which is empty; it passes until told to fail.
+
+    The budgets are the usual ones again, since such a test waits for what fails.
+    """
+    for name in BUDGETS:
+        monkeypatch.delenv(name)
     with FaultProxy(redis_server.port) as proxy:
         yield proxy
 

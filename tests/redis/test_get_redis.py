@@ -72,11 +72,9 @@ def away(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 @pytest.fixture
 def here(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment names the shared server, and gives a busy machine time to ask it."""
+    """The environment names the shared server."""
     monkeypatch.delenv("USE_REDIS_CACHE", raising=False)
     monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("CACHE_READ_BUDGET", "0.5")
-    monkeypatch.setenv("CACHE_WRITE_BUDGET", "0.5")
 
 
 @pytest.mark.usefixtures("away")

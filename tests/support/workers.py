@@ -24,6 +24,9 @@ _FOREIGN = (
     "CACHE_", "DATABASE_", "GRANIAN_", "MAXAGE_", "REDIS_", "USE_REDIS_", "UVICORN_",
     "WEB_CONCURRENCY",
 )  # fmt: skip
+BUDGETS = ("CACHE_READ_BUDGET", "CACHE_CONNECT_BUDGET", "CACHE_WRITE_BUDGET")
+_OWN = {"CACHE_NAMESPACE", *BUDGETS}
+"""What the fixtures of a test say for all its processes."""
 _START_ATTEMPTS = 3
 UNCONFIRMED = "was not confirmed by Redis"
 """In the log of a worker that owes a purge."""
@@ -220,7 +223,7 @@ class Worker(Closing):
         )
 
     def _environment(self) -> dict[str, str]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN) or k in _OWN}
         roots = os.pathsep.join(map(str, (self._folder, *_IMPORT_ROOTS)))
         return {**clean, "PYTHONPATH": roots, "PYTHONUNBUFFERED": "1", **self._env}
 

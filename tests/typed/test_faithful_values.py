@@ -436,7 +436,7 @@ def test_a_value_that_would_come_back_as_another_is_not_stored(
 
 
 async def test_nothing_is_left_under_the_key_of_a_value_that_is_not_stored(
-    redis_server: RedisServer, redis_url: str
+    redis_server: RedisServer, redis_url: str, own_namespace: str
 ) -> None:
     """An older value is not read as the current one, by any reader."""
     settings = CacheSettings(redis_url=redis_url, cache_read_budget=5, cache_write_budget=5)
@@ -444,10 +444,10 @@ async def test_nothing_is_left_under_the_key_of_a_value_that_is_not_stored(
     good, bad = Rounded(price=1.5), Rounded(price=1.23)
     assert cache.set_many({1: good, 2: good}) is True
     assert cache.set_many({1: bad, 2: Rounded(price=2.5)}) is False
-    assert redis_server.call("EXISTS", "r:1", "maxage:s:r:1") == 0
+    assert redis_server.call("EXISTS", "r:1", f"{own_namespace}:s:r:1") == 0
     assert cache.get_many([1, 2]) == {2: Rounded(price=2.5)}
     assert await cache.aset(2, bad) is False
-    assert redis_server.call("EXISTS", "r:2", "maxage:s:r:2") == 0
+    assert redis_server.call("EXISTS", "r:2", f"{own_namespace}:s:r:2") == 0
     assert cache.set(3, good, ttl=60) is True
     assert cache.set(3, good, ttl=0) is False
     assert redis_server.call("EXISTS", "r:3") == 0
@@ -521,16 +521,19 @@ def test_a_field_renamed_under_its_alias_is_a_miss(settings: CacheSettings) -> N
     assert RedisCache[New](New, prefix="v", settings=settings).get(1) is None
 
 
-def test_a_value_of_an_earlier_release_is_a_miss(redis_server: RedisServer, redis_url: str) -> None:
+def test_a_value_of_an_earlier_release_is_a_miss(
+    redis_server: RedisServer, redis_url: str, own_namespace: str
+) -> None:
     """Its seal says nothing of its type."""
     settings = CacheSettings(redis_url=redis_url)
     cache = RedisCache[Before](Before, prefix="v", settings=settings)
     cache.set(1, Before(id=1))
-    seal: bytes = redis_server.call("GET", "maxage:s:v:1")
+    key = f"{own_namespace}:s:v:1"
+    seal: bytes = redis_server.call("GET", key)
     from hashlib import blake2b
 
     old = blake2b(redis_server.call("GET", "v:1"), digest_size=16).hexdigest().encode()
-    redis_server.call("SET", "maxage:s:v:1", b" ".join([old, *seal.split(b" ")[1:]]))
+    redis_server.call("SET", key, b" ".join([old, *seal.split(b" ")[1:]]))
     assert cache.get(1) is None
 
 

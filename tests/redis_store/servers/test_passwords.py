@@ -63,9 +63,9 @@ def patient(url: str, credentials: Callable[[], Any]) -> CacheSettings:
         redis_url=url,
         redis_credentials=credentials,
         cache_namespace=secrets.token_hex(4),
-        cache_read_budget=2,
-        cache_write_budget=2,
-        cache_connect_budget=2,
+        cache_read_budget=10,
+        cache_write_budget=10,
+        cache_connect_budget=10,
     )
 
 

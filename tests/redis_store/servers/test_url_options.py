@@ -37,21 +37,9 @@ def url(request: pytest.FixtureRequest) -> str:
     return f"{plain}?{OPTIONS.format(db=2)}"
 
 
-def patient(url: str) -> CacheSettings:
-    """Settings for a machine that is busy."""
-    return CacheSettings(redis_url=url, cache_read_budget=2, cache_write_budget=2)
-
-
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setenv("CACHE_READ_BUDGET", "2")
-    monkeypatch.setenv("CACHE_WRITE_BUDGET", "2")
-    return monkeypatch
-
-
 async def works(url: str) -> None:
     """What one store writes the other reads, and both clients and the health check answer."""
-    settings = patient(url)
+    settings = CacheSettings(redis_url=url)
     store, blocking = RedisStore(url, settings), SyncRedisStore(url, settings)
     await store.open()
     (token,) = (await store.read((b"k",), ("n",))).tokens
@@ -73,10 +61,10 @@ async def test_the_stores_work_with_every_option(url: str) -> None:
 
 
 async def test_clients_and_typed_cache_work_with_every_option(
-    url: str, environment: pytest.MonkeyPatch
+    url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`decode_responses` and `encoding` are those of the clients."""
-    environment.setenv("REDIS_URL", url)
+    monkeypatch.setenv("REDIS_URL", url)
 
     def blocking() -> object:
         client = get_redis()
@@ -124,11 +112,11 @@ def tls(redis_server: RedisServer, redis_url: str) -> Iterator[TlsProxy]:
 
 
 async def test_tls_with_an_authority_of_ones_own(
-    tls: TlsProxy, environment: pytest.MonkeyPatch
+    tls: TlsProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stores, clients, health check."""
     await works(tls.url)
-    environment.setenv("REDIS_URL", tls.url)
+    monkeypatch.setenv("REDIS_URL", tls.url)
     assert await asyncio.to_thread(lambda: get_redis().set("tls", 1))
     twin = get_async_redis()
     assert await twin.get("tls") == b"1"
@@ -152,6 +140,7 @@ async def test_options_of_tls(tls: TlsProxy, options: str, scheme: str) -> None:
     await works(f"{scheme}://127.0.0.1:{tls.port}?{options}")
 
 
+@pytest.mark.usefixtures("redis_url")
 async def test_a_server_may_ask_for_a_certificate(redis_server: RedisServer) -> None:
     """Mutual TLS."""
     with TlsProxy(redis_server.port, asks_client=True) as proxy:
@@ -161,7 +150,7 @@ async def test_a_server_may_ask_for_a_certificate(redis_server: RedisServer) -> 
 async def test_an_unknown_authority_is_no_server(tls: TlsProxy) -> None:
     """Nothing is read from it or written to it."""
     url = f"rediss://localhost:{tls.port}"
-    store = RedisStore(url, patient(url))
+    store = RedisStore(url, CacheSettings(redis_url=url))
     await store.open()
     with pytest.raises(StoreUnavailableError):
         await store.read((b"k",), ("n",))
