@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -16,9 +17,11 @@ from msgspec.structs import replace
 from starlette.middleware.gzip import GZipMiddleware
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, zstd
+from maxage.cache import pending_writes
 from maxage.explain.stored import StoredEntry, shelf_of, stored_at, stored_in
 from maxage.redis_store.near.near_cache import NearCache
 from maxage.rfc9111 import content_coding
+from maxage.rfc9111.message import StoredResponse
 from maxage.store.codec import Codec
 from maxage.store.entry import Entry
 from tests.support.asgi import Receive, Recorded, Scope, Send, call, read_body
@@ -251,6 +254,30 @@ async def test_a_long_body_is_compressed_outside_of_the_event_loop(
     assert answer.header("content-encoding") == b"zstd"
     assert zstd.decompress(answer.body, len(long)) == long
     assert app.runs == 1
+
+
+async def test_a_body_that_is_replaced_while_it_is_compressed_is_forgotten(
+    site: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later response stays, which was written meanwhile."""
+    goes_on = threading.Event()
+
+    def slowly(stored: StoredResponse) -> StoredResponse:
+        assert goes_on.wait(20)
+        return content_coding.compressed(stored)
+
+    monkeypatch.setattr(pending_writes, "compressed", slowly)
+    app = App((b"x-version", b"1"), body=PAGE * 8)
+    middleware = await site(app)
+    await ask(middleware)
+    app.body = b"the later one"
+    await ask(middleware, cache_control="no-cache")
+    assert middleware.cache is not None
+    await eventually(lambda: not len(middleware.cache.pending_writes))
+    goes_on.set()
+    await background_done(middleware)
+    answer = await ask(middleware)
+    assert (answer.body, app.runs) == (b"the later one", 2)
 
 
 async def test_a_variant_of_the_applications_own_is_compressed_too(

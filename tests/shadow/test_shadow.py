@@ -23,8 +23,8 @@ from maxage.shadow import ShadowReport
 from maxage.shadow.publisher import read_reports
 from maxage.shadow.shadow import Shadow, _shadows
 from maxage.shadow.writes import Writes
-from tests.support.asgi import call, lifespan
-from tests.support.caching import background_done, cache_of, status_of
+from tests.support.asgi import Receive, Scope, Send, call, lifespan
+from tests.support.caching import background_done, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
 
 
@@ -427,6 +427,25 @@ def test_the_embedded_store_needs_no_background() -> None:
     for _ in range(2):
         asyncio.run(call(cache, path="/clock"))
     assert shadow_of(cache).report.different == 1
+
+
+@pytest.mark.parametrize("length", [None, b"2000"], ids=["stored", "too-short"])
+async def test_compressed_responses_are_compared_by_what_they_mean(length: bytes | None) -> None:
+    """Their plain bodies; and their headers, also where the handler's answer is not stored."""
+    lengths = iter((None, length, length))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        declared = next(lengths)
+        lines = [] if declared is None else [(b"content-length", declared)]
+        await send(start((b"cache-control", b"max-age=60"), *lines))
+        await send(piece(b"word " * 300))
+
+    cache = cache_of(app, cache_shadow=True, cache_compress=True)
+    for _ in range(3):
+        await call(cache, path="/x", headers={"accept-encoding": "zstd"})
+        await background_done(cache)
+    report = shadow_of(cache).report
+    assert (report.misses, report.compared, report.different) == (1, 2, 0)
 
 
 async def test_near_copies_are_compared_too(redis_url: str) -> None:

@@ -176,13 +176,15 @@ class PendingWrites:
         """Write the entries of one turn; later entries begin another turn."""
         del self._turns[loop]
         kept = [await _as_kept(entry) for entry, _, _ in turn]
+        waiting = [(*one, it) for one, it in zip(turn, kept, strict=True) if self._waits(one[0])]
         writes = [
             StoreWrite(values, fill.verdict.keep_for, dict(entry.tokens), claim and claim.key)
-            for (entry, fill, claim), it in zip(turn, kept, strict=True)
-            if self._waits(entry) and (values := self._encoded(it, fill))
+            for entry, fill, claim, it in waiting
+            if (values := self._encoded(it, fill))
         ]
         await self.store.write_all(writes)
-        await self._delete_dropped([entry.key for entry, _, _ in turn])
+        # One that was replaced while it was compressed has a successor there, which stays.
+        await self._delete_dropped([entry.key for entry, _, _, _ in waiting])
         listed = [(entry, fill) for entry, fill, _ in turn if fill.listed_under is not None]
         if listed:
             await asyncio.gather(*(self._enlist(entry, fill) for entry, fill in listed))

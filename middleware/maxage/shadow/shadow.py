@@ -21,7 +21,7 @@ from maxage.observe.failures import tell_of_failure
 from maxage.reads import trial
 from maxage.reads.fast_path import FastPath
 from maxage.reads.trial import Answered
-from maxage.rfc9111.content_coding import plain_body
+from maxage.rfc9111.content_coding import plain_body, varied
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.unsafe_methods import is_unsafe
@@ -160,11 +160,8 @@ class Shadow:
             return None
         status, headers, body = answered.status, answered.headers, answered.body
         if fresh is not None:
-            status, headers, body = (
-                fresh.stored.status,
-                fresh.stored.headers,
-                plain_body(fresh.stored),
-            )
+            kept = fresh.stored
+            status, headers, body = kept.status, kept.headers, plain_body(kept)
         elif status in _OF_A_CONDITION:
             return None
         if status in (0, 429) or status >= 500:
@@ -172,10 +169,14 @@ class Shadow:
             self.report.overtaken += 1
             return None
         return differences(
-            (stored.status, stored.headers, plain_body(stored)),
-            (status, headers, body),
+            (stored.status, self._as_sent(stored.headers), plain_body(stored)),
+            (status, self._as_sent(headers), body),
             answered.reading.target.rules.exchange_fields,
         )
+
+    def _as_sent(self, headers: Headers) -> Headers:
+        """Return headers with the Vary that a handler's answer has where it may be compressed."""
+        return Headers.of(varied(headers.raw)) if self.cache.settings.cache_compress else headers
 
     async def _judge(
         self, answered: Answered, entry: Entry, found: tuple[str, ...], others: list[str] | None
