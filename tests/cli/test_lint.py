@@ -10,15 +10,25 @@ from tests.cli.conftest import Command
 def test_findings_are_told_by_code_with_exit_code_1(command: Command) -> None:
     ran = command("lint", "tests.lint.planted:app", "--ignore", "MX101")
     assert (ran.code, ran.err) == (1, "")
-    assert ran.out.startswith("MX102 reads session, user or cookies, without vary_by (docs/lint.md")
-    assert ran.out.endswith(" findings\n")
+    assert ran.out.startswith("MX103 reads what is not in the key (docs/lint.md")
+    assert "Note: MX102 reads session, user or cookies, without vary_by (docs/lint.md" in ran.out
+    assert ran.out.endswith(" findings, 3 notes\n")
 
 
 def test_json_has_all_of_a_finding(command: Command) -> None:
     ran = command("lint", "tests.lint.planted:app", "--json")
     told = json.loads(ran.out)
     assert ran.code == 1
-    assert told[0].keys() == {"code", "summary", "route", "reason", "mend", "source", "page"}
+    assert told[0].keys() == {
+        "code",
+        "summary",
+        "route",
+        "reason",
+        "mend",
+        "source",
+        "page",
+        "is_note",
+    }
     assert {one["code"] for one in told} >= {"MX101", "MX203", "MX601"}
 
 

@@ -3,9 +3,11 @@
 from collections import defaultdict
 
 import pytest
+from fastapi import FastAPI, Security
+from fastapi.security import APIKeyHeader
 
-from maxage import SettingsError
-from maxage.lint import Code, Finding, lint
+from maxage import CacheMiddleware, SettingsError
+from maxage.lint import Code, Finding, lint, text_of
 from maxage.testing import assert_lint_clean
 from tests.lint.clean import clean
 from tests.lint.planted import planted
@@ -80,7 +82,31 @@ def test_an_unknown_code_is_named() -> None:
         lint(clean(), ignore=["MX999"])
 
 
-def test_the_assertion_tells_all_findings() -> None:
+def test_a_route_without_hits_is_a_note_unless_hits_are_asked_for(
+    found: tuple[Finding, ...],
+) -> None:
+    """Its answers are right; a stated lifetime without effect is a fault."""
+    faults = {one.route.partition(" ")[2] for one in found if one.code == "MX101"} - {
+        one.route.partition(" ")[2] for one in found if one.code == "MX101" and one.is_note
+    }
+    assert faults == {"/secured-for-a-minute"}
+    assert {one.code for one in found if one.is_note} == {Code.SECURITY, Code.SESSION}
+
+
+def test_the_assertion_tells_all_findings_but_notes() -> None:
     assert_lint_clean(clean())
     with pytest.raises(AssertionError, match=r"findings:\ntests/lint/planted.py:\d+: MX101 GET"):
         assert_lint_clean(planted())
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/secured", dependencies=[Security(APIKeyHeader(name="x-key"))])
+    async def secured() -> int:
+        return 1
+
+    app.add_middleware(CacheMiddleware)
+    # Typed caches of other tests have models with findings of their own.
+    (note,) = lint(app, ignore=["MX501"])
+    assert note.is_note
+    assert_lint_clean(app, ignore=["MX501"])
+    assert text_of([note]).startswith("Note: MX101 checks credentials")
+    assert text_of([note]).endswith("0 findings, 1 note")

@@ -97,13 +97,18 @@ class Route:
         """The changes that the endpoint makes."""
         return tuple(effects(self.scopes))
 
-    def report(self, code: Code, reason: str, mend: str, *functions: Function) -> Iterator[Finding]:
+    def report(
+        self, code: Code, reason: str, mend: str, *functions: Function, is_note: bool = False
+    ) -> Iterator[Finding]:
         """Yield a finding, unless a comment at the endpoint or at these functions silences it."""
         endpoint: Any = self.info.endpoint
         classes = [endpoint] if isinstance(endpoint, type) else []
         if code not in ignored_codes(*self.handlers, *classes, *functions):
             source = place_of(self.handlers[0].call if self.handlers else endpoint)
-            yield Finding(code=code, route=self.title, reason=reason, mend=mend, source=source)
+            yield Finding(
+                code=code, route=self.title, reason=reason, mend=mend, source=source,
+                is_note=is_note,
+            )  # fmt: skip
 
 
 @final

@@ -17,6 +17,8 @@ class Finding:
     mend: str
     source: str
     """File and line of the endpoint; empty where it is not known."""
+    is_note: bool = False
+    """Whether nothing breaks: the answers are right, and only hits are missing."""
 
     @property
     def page(self) -> str:

@@ -21,7 +21,7 @@ _CHECKS: Final[tuple[Callable[[Application], Iterator[Finding]], ...]] = (
 
 
 def lint(app: Any, *, ignore: Iterable[str] = ()) -> tuple[Finding, ...]:
-    """Return the findings for an application, by code and route.
+    """Return the findings for an application, by code and route, notes included.
 
     Routes, policies and what writes purge are those that the cache itself reads. What handlers do
     is read from their source, and from that of the application's own functions that they call. An

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from maxage.insight.units import counted
 from maxage.lint.finding import Finding
 
 _FILL: Final[dict[str, Any]] = {
@@ -13,13 +14,19 @@ _FILL: Final[dict[str, Any]] = {
 
 
 def text_of(found: Sequence[Finding]) -> str:
-    """Return the findings in lines of about 100 characters; each reason and mend comes once."""
-    return "\n".join(_lines(found))
+    """Return the findings in lines of about 100 characters, notes last.
+
+    Each reason and mend comes once.
+    """
+    notes = [one for one in found if one.is_note]
+    faults = [one for one in found if not one.is_note]
+    counts = counted(len(faults), "finding") + (f", {counted(len(notes), 'note')}" if notes else "")
+    return "\n".join([*_lines(faults, ""), *_lines(notes, "Note: "), counts])
 
 
-def _lines(found: Sequence[Finding]) -> Iterator[str]:
+def _lines(found: Sequence[Finding], begin: str) -> Iterator[str]:
     for code, of_code in groupby(found, key=lambda one: one.code):
-        yield f"{code} {code.summary} ({code.page})"
+        yield f"{begin}{code} {code.summary} ({code.page})"
         by_mend: dict[str, dict[str, list[Finding]]] = {}
         for one in of_code:
             by_mend.setdefault(one.mend, {}).setdefault(one.reason, []).append(one)
@@ -33,7 +40,6 @@ def _lines(found: Sequence[Finding]) -> Iterator[str]:
                 mend, initial_indent="    -> ", subsequent_indent="       ", **_FILL
             )
         yield ""
-    yield f"{len(found)} finding{'' if len(found) == 1 else 's'}"
 
 
 def _where(one: Finding) -> str:

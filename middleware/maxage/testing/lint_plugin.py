@@ -34,7 +34,8 @@ class LintPlugin:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Let the run fail."""
-        if self._found and session.exitstatus in {
+        faults = [one for one in self._found if not one.is_note]
+        if faults and session.exitstatus in {
             pytest.ExitCode.OK,
             pytest.ExitCode.NO_TESTS_COLLECTED,
         }:

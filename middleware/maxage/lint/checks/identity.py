@@ -42,15 +42,20 @@ def check_identity(app: Application) -> Iterator[Finding]:
             yield from _unkeyed(read, found, app.settings, state)
 
 
+def _is_note(read: Route) -> bool:
+    """Return whether a read without vary_by is as it should be: no one has asked for its hits."""
+    return not read.terms.policy.lifetime_is_declared
+
+
 def _security(read: Route) -> Iterator[Finding]:
-    if read.terms.policy.lifetime_is_declared:
+    if not _is_note(read):
         reason = "It checks credentials, and has no vary_by: its ttl= has no effect."
     else:
         reason = (
             "It checks credentials, and has no vary_by: no response is stored, since a hit would "
             "skip the check."
         )
-    yield from read.report(Code.SECURITY, reason, _BY_KEY)
+    yield from read.report(Code.SECURITY, reason, _BY_KEY, is_note=_is_note(read))
 
 
 def _by_hand(read: Route, found: Iterable[Input], settings: CacheSettings) -> Iterator[Finding]:
@@ -65,7 +70,7 @@ def _by_hand(read: Route, found: Iterable[Input], settings: CacheSettings) -> It
             f"It reads credentials, {place}, and has no vary_by: a request with them is never "
             "answered from the store."
         )
-        yield from read.report(Code.SECURITY, reason, _BY_KEY)
+        yield from read.report(Code.SECURITY, reason, _BY_KEY, is_note=_is_note(read))
 
 
 def _identity(read: Route, found: Iterable[Input], settings: CacheSettings) -> Iterator[Finding]:
@@ -84,7 +89,7 @@ def _identity(read: Route, found: Iterable[Input], settings: CacheSettings) -> I
             f"It reads who asks, {place}, and has no vary_by: a request with a session, a user or "
             "cookies is never answered from the store."
         )
-        yield from read.report(Code.SESSION, reason, _BY_KEY)
+        yield from read.report(Code.SESSION, reason, _BY_KEY, is_note=_is_note(read))
 
 
 def _asks_for_permission(endpoint: Any) -> bool:
