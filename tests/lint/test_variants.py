@@ -220,6 +220,15 @@ def notes_its_listeners(app: FastAPI) -> None:
         return StreamingResponse(iter(()), media_type="text/event-stream")
 
 
+def declares_that_it_streams(app: FastAPI) -> None:
+    class Events(StreamingResponse):
+        media_type = "text/event-stream"
+
+    @app.get("/orders/live", response_class=Events)
+    def live() -> Any:
+        yield b"data: 1"
+
+
 def shared_by_its_answer(app: FastAPI) -> None:
     @app.get("/a", dependencies=[Depends(APIKeyHeader(name="x-key"))])
     def a(response: Response) -> None:
@@ -252,7 +261,8 @@ def early_commit(app: FastAPI) -> None:
     "routes",
     [
         read_only_call, fills_once, form, local_objects, forbidden_by_a_dependency,
-        makes_the_file_that_it_sends, notes_its_listeners, shared_by_its_answer,
+        makes_the_file_that_it_sends, notes_its_listeners, declares_that_it_streams,
+        shared_by_its_answer,
         text_that_says_private, tag_of_a_response, early_commit,
     ],
 )  # fmt: skip

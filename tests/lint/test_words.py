@@ -22,7 +22,7 @@ def test_a_moment(path: str) -> None:
     [
         "/", "/items", "/{now}", "/time-zones", "/reading-time", "/orders/{id}/items",
         "/status/{id}/items/{name}", "/feeds", "/statuses", "/events", "/timeline/{id}/{file}",
-        "/delivery", "/olive", "/knowledge", "/lively",
+        "/delivery", "/olive", "/knowledge", "/lively", "/items/stream",
     ],
 )  # fmt: skip
 def test_no_moment(path: str) -> None:

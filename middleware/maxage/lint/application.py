@@ -90,7 +90,12 @@ class Route:
     @cached_property
     def answers(self) -> Answers:
         """The known facts about the responses of the endpoint."""
-        return answers(self.scopes, self.dependency_scopes)
+        found = answers(self.scopes, self.dependency_scopes)
+        declared: Any = getattr(self.info.origin, "response_class", None)
+        declared = getattr(declared, "value", declared)
+        if getattr(declared, "media_type", None) == "text/event-stream":
+            return found._replace(forbidden=True, streams=True)
+        return found
 
     @cached_property
     def effects(self) -> tuple[Place, ...]:

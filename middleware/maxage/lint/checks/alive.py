@@ -15,13 +15,13 @@ from maxage.routing.template import is_parameter, split
 _MOMENT: Final = frozenset({
     "now", "live", "realtime", "status", "random", "progress", "uptime", "time", "clock",
     "timestamp", "online", "presence", "heartbeat", "health", "healthz", "healthcheck", "current",
-    "today", "feed", "stream", "poll", "logs", "telemetry", "countdown", "ticker",
+    "today", "feed", "poll", "logs", "telemetry", "countdown", "ticker",
     "shuffle", "dice", "lottery", "nonce", "otp", "captcha", "csrf", "uuid", "queue",
 })  # fmt: skip
 """Words for things that change without a write to this application."""
 _FIRST: Final = frozenset({"csrf", "current", "live", "random", "realtime"})
 """The same where a word follows: `random-quote`."""
-_LAST: Final = _MOMENT - {"time", "current", "queue", "online", "poll", "clock", "stream", "today"}
+_LAST: Final = _MOMENT - {"time", "current", "queue", "online", "poll", "clock", "today"}
 """The same behind a word: `server-status`; `reading-time` and `message-queue` are none."""
 _ANYWHERE: Final = frozenset({"now", "live", "realtime", "random"})
 _FROM_ELSEWHERE: Final = frozenset({
