@@ -18,14 +18,19 @@ class Background:
     """Runs tasks: holds a reference to each, and logs its error."""
 
     def __init__(self) -> None:
-        self.tasks: Final[set[asyncio.Task[Any]]] = set()
+        self.tasks: Final[set[asyncio.Future[Any]]] = set()
+        """The tasks, and the futures of other work, that have not ended."""
 
     def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Run work in a task of the current event loop until the cache is closed."""
         task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self._done)
+        self.await_at_close(task)
         return task
+
+    def await_at_close(self, work: "asyncio.Future[Any]") -> None:
+        """Let `close` wait for the work, and cancel it if it takes too long; log its error."""
+        self.tasks.add(work)
+        work.add_done_callback(self._done)
 
     def shielded(self, work: Coroutine[Any, Any, Result]) -> asyncio.Future[Result]:
         """Run work to its end, even if the caller that awaits it is cancelled."""
@@ -40,7 +45,7 @@ class Background:
         """Call a function after so many seconds, unless the event loop ends before."""
         asyncio.get_running_loop().call_later(seconds, call)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _done(self, task: "asyncio.Future[Any]") -> None:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("A background task of the cache failed.", exc_info=error)

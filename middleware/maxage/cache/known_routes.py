@@ -121,8 +121,9 @@ class KnownRoutes:
         if len(read) != 1 + len(self._others) or read[0][0] is not self._router:
             return False
         for router, routes, count in read:
-            now = routes_in(router) or ()
-            if now is not routes or len(now) != count:
+            # Each mutating request asks: the list's type was looked at when it was read.
+            now = getattr(router, "routes", None) or ()
+            if now is not routes or len(routes) != count:
                 return False
         return self.overrides.hold()
 

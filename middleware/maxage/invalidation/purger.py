@@ -14,6 +14,7 @@ from maxage.background import Background
 from maxage.invalidation.dependencies import Dependencies
 from maxage.observe.counters import Tally
 from maxage.observe.words import PurgeCause
+from maxage.redis_store.redis_store import RedisStore
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
 from maxage.store.seal import SealedValue
@@ -39,6 +40,7 @@ class Purger:
     def __init__(self, store: Store, background: Background, tally: Tally) -> None:
         self._store: Final = store
         self._embedded: Final = store if isinstance(store, MemoryStore) else None
+        self._redis: Final = store if isinstance(store, RedisStore) else None
         self._background: Final = background
         self._tally: Final = tally
         self._turn: _Turn | None = None
@@ -114,22 +116,57 @@ class Purger:
 
     def _purge_with_turn(self, groups: Collection[str]) -> "asyncio.Future[bool]":
         loop, turn = asyncio.get_running_loop(), self._turn
-        if turn is None or turn.loop is not loop or turn.is_cancelled:
+        if turn is None or turn.loop is not loop or turn.ended.cancelled():
             turn = self._turn = _Turn(loop)
-        future = turn.add(groups)
-        if len(turn.waiting) == 1:
-            # The groups were added before: some event loops begin a task at once.
-            turn.task = self._background.spawn(self._send(turn))
-            turn.task.add_done_callback(partial(self._sent, turn))
-        return future
+            self._background.await_at_close(turn.ended)
+            turn.ended.add_done_callback(partial(self._ended, turn))
+            loop.call_soon(self._send, turn)
+        return turn.add(groups)
 
-    async def _send(self, turn: "_Turn") -> frozenset[str]:
-        """Purge what the turn has gathered; return the groups that are not confirmed."""
-        self._close(turn)
+    def _send(self, turn: "_Turn") -> None:
+        """Purge what the turn has gathered."""
+        if self._turn is turn:
+            # Purges that are requested from now on belong to another turn.
+            self._turn = None
+        if turn.ended.done():
+            return
         groups = tuple(turn.groups)
-        tokens = await self._store.renew(groups)
-        self._remember(groups, tokens)
-        return frozenset(g for g, token in zip(groups, tokens, strict=True) if token is None)
+        try:
+            renewal = None if self._redis is None else self._redis.renew_at_once(groups)
+            renewal = renewal or self._background.spawn(self._store.renew(groups))
+        except Exception as error:  # noqa: BLE001 - raised where the purges are awaited
+            self._store.authority.owe(groups)
+            turn.fail(error)
+        else:
+            renewal.add_done_callback(partial(self._answered, turn, groups))
+
+    def _answered(
+        self,
+        turn: "_Turn",
+        groups: Sequence[str],
+        renewal: "asyncio.Future[Sequence[bytes | None]]",
+    ) -> None:
+        """Tell each caller of the turn whether its purge is confirmed."""
+        if renewal.cancelled():
+            self._abandon(turn)
+        elif (error := renewal.exception()) is not None:
+            turn.fail(error)
+        else:
+            tokens = renewal.result()
+            self._remember(groups, tokens)
+            self._confirm(turn, {g for g, token in zip(groups, tokens, strict=True) if not token})
+
+    def _ended(self, turn: "_Turn", ended: "asyncio.Future[None]") -> None:
+        if ended.cancelled():
+            # The cache is closed.
+            self._abandon(turn)
+
+    def _abandon(self, turn: "_Turn") -> None:
+        """Owe the purges of a turn that was cancelled, perhaps before it was sent."""
+        self._store.authority.owe(tuple(turn.groups))
+        for future, _ in turn.waiting:
+            future.cancel()
+        turn.end()
 
     def _remember(self, groups: Sequence[str], tokens: Sequence[bytes | None]) -> None:
         self.serial += 1
@@ -144,35 +181,16 @@ class Purger:
         token, serial = self._renewed.get(group, _NEVER)
         return token if serial > since else None
 
-    def _close(self, turn: "_Turn") -> None:
-        """Begin another turn for the purges that are requested from now on."""
-        if self._turn is turn:
-            self._turn = None
-
-    def _sent(self, turn: "_Turn", task: "asyncio.Task[frozenset[str]]") -> None:
-        """Tell each caller of the turn whether its purge is confirmed."""
-        # A task that was cancelled before it began has not closed the turn.
-        self._close(turn)
-        if task.cancelled():
-            self._owe_if_cancelled(tuple(turn.groups), task)
-            for future, _ in turn.waiting:
-                future.cancel()
-        elif (error := task.exception()) is not None:
-            for future, _ in turn.waiting:
-                if not future.done():
-                    future.set_exception(error)
-        else:
-            self._confirm(turn, task.result())
-
-    def _confirm(self, turn: "_Turn", lost: frozenset[str]) -> None:
+    def _confirm(self, turn: "_Turn", lost: Collection[str]) -> None:
         """Tell each caller whether none of its groups is among those that are not confirmed."""
         unconfirmed = 0
         for future, groups in turn.waiting:
-            confirmed = not lost or lost.isdisjoint(groups)
+            confirmed = not lost or not any(group in lost for group in groups)
             unconfirmed += not confirmed
             if not future.done():
                 future.set_result(confirmed)
         self._tally.count_purges(PurgeCause.WRITE, len(turn.waiting), unconfirmed=unconfirmed)
+        turn.end()
 
     # purges that tell which tokens they replaced
 
@@ -220,21 +238,16 @@ class Purger:
 class _Turn:
     """The purges of one turn of an event loop, and the callers that wait for them."""
 
-    __slots__ = ("_added", "groups", "loop", "task", "waiting")
+    __slots__ = ("_added", "ended", "groups", "loop", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: Final = loop
         self.groups: Final[dict[str, None]] = {}
         self.waiting: Final[list[tuple[asyncio.Future[bool], Collection[str]]]] = []
+        self.ended: Final[asyncio.Future[None]] = loop.create_future()
+        """Its end, when all callers are told. If it is cancelled, the turn may never be sent."""
         self._added: Collection[str] = ()
         """The groups that were added last: requests of one route have the same ones."""
-        self.task: asyncio.Task[frozenset[str]] | None = None
-        """Sends the turn."""
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the turn may never be sent."""
-        return self.task is not None and self.task.cancelling() > 0
 
     def add(self, groups: Collection[str]) -> "asyncio.Future[bool]":
         """Purge the groups with the others of this turn."""
@@ -244,6 +257,18 @@ class _Turn:
             self.groups.update(dict.fromkeys(groups))
         self.waiting.append((future, groups))
         return future
+
+    def fail(self, error: BaseException) -> None:
+        """Tell each caller that its purge failed unexpectedly."""
+        for future, _ in self.waiting:
+            if not future.done():
+                future.set_exception(error)
+        self.end()
+
+    def end(self) -> None:
+        """Note that all callers are told."""
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 def _resolved(*, confirmed: bool) -> "asyncio.Future[bool]":

@@ -11,6 +11,7 @@ from maxage.errors import StoreUnavailableError
 from maxage.redis_store.batching import CommandBatcher, LookupBatcher
 from maxage.redis_store.leases.lease_manager import LOOK_TIMEOUT
 from maxage.redis_store.near.near_cache import NearCache
+from maxage.redis_store.sent_renewal import SentRenewal
 from maxage.redis_store.servers.commands import (
     Claim,
     Claims,
@@ -50,7 +51,8 @@ class _LoopSide:
 class _Leased:
     """Encloses a mutating request that may be acknowledged without its purge.
 
-    A lease is taken while the handler runs; `RedisStore._purged` waits for it.
+    A lease is taken while the handler runs; `RedisStore._purged` waits for it. All requests share
+    one: it holds nothing of theirs.
     """
 
     __slots__ = ("_redis_state",)
@@ -60,10 +62,11 @@ class _Leased:
 
     async def __aenter__(self) -> bool:
         lease_manager = self._redis_state.lease_manager
+        lease_manager.pace.asked = True
         lease_manager.lease.begin_mutation()
         if not lease_manager.lease.valid:
             lease_manager.take()
-        return self._redis_state.trusted
+        return True
 
     async def __aexit__(self, *_: object) -> None:
         self._redis_state.lease_manager.lease.end_mutation()
@@ -87,6 +90,7 @@ class RedisStore:
             url, self._namespace, self.settings.redis_credentials
         )
         self.redis_state.replica_lag = self.settings.cache_replica_lag
+        self._leased: Final = _Leased(self.redis_state)
         self._sides: Final = PerLoop(self._new_side, self._close_side, _abandon)
         self.near: NearCache | None = None
         """The near cache, if any. It belongs to the first event loop that used the store."""
@@ -207,6 +211,15 @@ class RedisStore:
         """Write a fresh token for each group in one round trip; owe each purge not confirmed."""
         return (await self._purged(Renewal(self.redis_state, groups))).tokens
 
+    def renew_at_once(
+        self, groups: Sequence[str]
+    ) -> "asyncio.Future[Sequence[bytes | None]] | None":
+        """Do `renew` without a task; None: something has to be awaited before a byte is sent."""
+        state = self.redis_state
+        if self._refuses or state.replica_lag or state.lease_manager.lacks_lease:
+            return None
+        return SentRenewal(state, groups).send(self._sides.get().connections)
+
     async def swap(
         self, groups: Sequence[str]
     ) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
@@ -238,7 +251,7 @@ class RedisStore:
         With `CACHE_ON_LOST_PURGE=refuse` no request is acknowledged without its purge, so that no
         lease is needed.
         """
-        return self._refusing() if self._refuses else _Leased(self.redis_state)
+        return self._refusing() if self._refuses else self._leased
 
     @asynccontextmanager
     async def _refusing(self) -> AsyncGenerator[bool]:

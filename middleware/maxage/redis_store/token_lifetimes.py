@@ -59,6 +59,14 @@ class TokenLifetimes:
         self._remember((key, token), self._clock() + self.token_seconds)
         return self.token_seconds
 
+    def beginning_of_all(self, keys: Sequence[bytes], token: bytes) -> int:
+        """Do `beginning` for a token that is written under several keys."""
+        if len(self._ends) + len(keys) > _REMEMBERED:
+            self._ends.clear()
+        ends = (token, self._clock() + self.token_seconds)
+        self._ends.update(dict.fromkeys(keys, ends))
+        return self.token_seconds
+
     def writing(self, writes: Iterable[StoreWrite]) -> WriteRounds:
         """Store values, and extend the tokens that they carry; return whether all were stored."""
         asked_at, lasting = self._clock(), True

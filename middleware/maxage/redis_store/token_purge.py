@@ -10,8 +10,9 @@ from maxage.redis_store.servers.commands import (
     is_marked,
     mark_command,
 )
+from maxage.redis_store.servers.packing import packed_renewals
 from maxage.redis_store.shared_state import RedisState
-from maxage.store.tokens import token_key
+from maxage.store.tokens import fresh_token, token_keys
 
 P = TypeVar("P", bound="TokenPurge")
 
@@ -30,7 +31,7 @@ class TokenPurge:
     def __init__(self, redis_state: RedisState, groups: Sequence[str]) -> None:
         self.redis_state: Final = redis_state
         self.groups: Final = groups
-        self.token_keys: Final = [token_key(redis_state.namespace, group) for group in groups]
+        self.token_keys: Final = token_keys(redis_state.namespace, tuple(groups))
         self.confirmed = [False] * len(groups)
         """Whether the server confirmed the purge of each group."""
 
@@ -81,8 +82,17 @@ class Renewal(TokenPurge):
     @property
     def tokens(self) -> list[bytes | None]:
         """The fresh tokens; None where the purge is not confirmed."""
+        if all(self.confirmed):
+            return self._tokens
         pairs = zip(self._tokens, self.confirmed, strict=True)
         return [token if confirmed else None for token, confirmed in pairs]
+
+    def packed(self, history: bytes) -> bytes:
+        """Return the bytes of all commands for one server. The groups share one fresh token."""
+        token = fresh_token(history)
+        seconds = self.redis_state.lifetimes.beginning_of_all(self.token_keys, token)
+        self._tokens[:] = [token] * len(self._tokens)
+        return packed_renewals(self.token_keys, token, seconds)
 
     def command(self, position: int, history: bytes) -> Command:
         """Return the SET of a fresh token; each attempt draws its own."""

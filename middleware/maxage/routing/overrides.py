@@ -38,15 +38,16 @@ class Overrides:
         costs less than `hold`; those of mounted applications are compared within a second."""
         self.ids: Final = [(id(provider), _ids(seen)) for provider, seen in self._seen]
         """Identities of the objects; this one keeps them alive."""
+        self._held: Final = [(one, _ids(seen)) for one, seen in self._seen]
         same = before is not None and before.ids == self.ids
         self.name: Final[str] = before.name if before and same else _name(self._seen)
         """Part of each key: what was stored under other overrides answers nothing."""
 
     def hold(self) -> bool:
         """Return whether no override was added, removed or changed."""
-        for (one, _), (_, ids) in zip(self._seen, self.ids, strict=True):
-            overrides = overrides_of(one)
-            if (overrides or ids) and _ids(overrides) != ids:
+        for one, ids in self._held:
+            overrides = getattr(one, "dependency_overrides", None)
+            if (overrides or ids) and _ids(overrides or {}) != ids:
                 return False
         return True
 

@@ -225,7 +225,8 @@ class Store(Protocol):
         """Enclose a mutating request, from before its handler runs until its purge.
 
         Inside, other processes notice if this one can no longer purge, and this process does not
-        sign off. The context's value tells whether a purge is likely to be confirmed.
+        sign off. With `CACHE_ON_LOST_PURGE=refuse` the context's value tells whether a purge is
+        likely to be confirmed; without it nothing depends on that, and the value is True.
         """
         ...
 

@@ -126,3 +126,10 @@ def token_key(namespace: str, group: str) -> bytes:
         # The prefix keeps hashed names apart from short ones.
         name = b"h:" + hashlib.blake2b(name, digest_size=20).hexdigest().encode()
     return token_prefix(namespace) + name
+
+
+# Requests of one route purge the same groups.
+@lru_cache(maxsize=64)
+def token_keys(namespace: str, groups: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return the keys of the groups' tokens."""
+    return tuple([token_key(namespace, group) for group in groups])

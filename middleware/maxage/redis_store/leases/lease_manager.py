@@ -93,6 +93,11 @@ class LeaseManager:
         first = self.heartbeat.start()
         return self._next_look() if self.pace.rests and first.done() else first
 
+    @property
+    def lacks_lease(self) -> bool:
+        """Whether a mutating request is under way, and no lease is held."""
+        return not (self.lease.idle or self.lease.valid)
+
     def take(self) -> Future[bool] | None:
         """Take a lease, if a mutating request is under way and none is held.
 
@@ -100,7 +105,7 @@ class LeaseManager:
             The future of whether peers will notice if this process cannot purge; None: there is
             nothing to wait for.
         """
-        if self.lease.idle or self.lease.valid:
+        if not self.lacks_lease:
             return None
         node = self._topology.node_for(self._registry.key)
         if node is None or node.breaker.open:

@@ -8,7 +8,7 @@ redis-py binds connections to the event loop that made them, so each loop has it
 # redis-py leaves part of its own signatures without types.
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, TypeVar, final
@@ -36,6 +36,7 @@ from maxage.redis_store.servers.rounds import (
     reading,
     running,
 )
+from maxage.redis_store.servers.timeouts import PendingCommands, Receiver
 from maxage.redis_store.servers.topology import Single, Topology
 from maxage.settings import CacheSettings
 
@@ -124,6 +125,22 @@ class Connections:
             await connections.connect()
         await connections.send(packet, seconds, replicated=replicated)
         return answers_of(packet, len(keys))
+
+    def run_at_once(self, count: int, pack: Callable[[bytes], bytes], receiver: Receiver) -> bool:
+        """Run commands on the only server if that needs nothing to be awaited.
+
+        Args:
+            count: how many commands.
+            pack: returns the bytes of the commands, given the server's history.
+            receiver: takes the answers, within the write budget.
+
+        Returns:
+            Whether the commands are sent; False: `run` does it.
+        """
+        node = self._single
+        if node is None:
+            return False
+        return self._per_node[node].send_at_once(count, pack, receiver, self._write_budget)
 
     async def _driven(self, rounds: Rounds[T], seconds: float, *, replicated: bool = False) -> T:
         """Send each round's packets side by side, all rounds together within `seconds`."""
@@ -251,6 +268,19 @@ class NodeConnections:
             pipelined.retire()
         else:
             node.succeeded()
+
+    def send_at_once(
+        self, count: int, pack: Callable[[bytes], bytes], receiver: Receiver, seconds: float
+    ) -> bool:
+        """Send commands if there is a connection; return whether it is so; see `run_at_once`."""
+        pipelined = self._dialer.pipelined
+        if self.is_new or pipelined is None or self._node.breaker.open:
+            return False
+        within = self._node.patience(seconds)
+        due = self._loop.time() + within
+        pending = PendingCommands(receiver, count, due=due, within=within)
+        pipelined.send_packed(pack(pipelined.history), pending)
+        return True
 
     async def _on_connect(self, connection: AbstractConnection) -> None:
         """Read the history of the server on each new connection, before anything else."""

@@ -4,6 +4,7 @@
 # hiredis leaves part of its own signatures without types.
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import hiredis
@@ -35,3 +36,19 @@ def joined(pieces: list[bytes]) -> list[bytes]:
     if len(pieces) > 1 and max(map(len, pieces)) < _LARGE:
         return [b"".join(pieces)]
     return pieces
+
+
+def packed_renewals(keys: tuple[bytes, ...], token: bytes, seconds: int) -> bytes:
+    """Return the bytes of commands that write one token under each key, for so many seconds."""
+    return token.join(_around_token(keys, len(token), seconds))
+
+
+# Requests of one route purge the same groups.
+@lru_cache(maxsize=64)
+def _around_token(keys: tuple[bytes, ...], size: int, seconds: int) -> list[bytes]:
+    """Return the bytes before, between and behind the tokens of `packed_renewals`."""
+    commands = [_pack(("SET", key, bytes(size), "EX", seconds)) for key in keys]
+    end = len(commands[0]) - commands[0].rindex(bytes(size))
+    heads = [command[:-end] for command in commands]
+    tail = commands[0][size - end :]
+    return [heads[0], *(tail + head for head in heads[1:]), tail]

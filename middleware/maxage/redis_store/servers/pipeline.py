@@ -14,6 +14,7 @@ read and dropped.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast, final
 
 import hiredis
@@ -100,10 +101,28 @@ class PipelinedConnection(asyncio.Protocol):
         if not self._leaving:
             self._loop.call_soon(self._flush)
         self._leaving += packed(commands)
-        self._pending.append(PendingCommands(future, len(commands), due=due, within=within))
-        if self._timer is None:
-            self._timer = self._loop.call_at(due, self._check_overdue)
+        self._expect(PendingCommands(future, len(commands), due=due, within=within))
         return future
+
+    def send_packed(self, commands: bytes, pending: PendingCommands) -> None:
+        """Send commands, with those that are about to leave, if there are any, else at once.
+
+        Args:
+            commands: the bytes of the commands.
+            pending: takes their answers.
+        """
+        if not self._open:
+            pending.receiver.set_exception(RedisConnectionError("the connection is closed"))
+            return
+        self._leaving.append(commands)
+        self._expect(pending)
+        if len(self._leaving) == 1:
+            self._flush()
+
+    def _expect(self, pending: PendingCommands) -> None:
+        self._pending.append(pending)
+        if self._timer is None:
+            self._timer = self._loop.call_at(pending.due, self._check_overdue)
 
     def retire(self) -> None:
         """Take no more commands, and close when the last answer has come."""
@@ -119,6 +138,11 @@ class PipelinedConnection(asyncio.Protocol):
         """Close, now that the event loop has ended."""
         self._open = False
         abandon(self._transport)
+        error = RedisConnectionError("the event loop has ended")
+        for commands in self._pending:
+            # A future has no loop any more that could call its callbacks.
+            with suppress(RuntimeError):
+                commands.fail(error)
 
     # called by the event loop
 
@@ -160,8 +184,8 @@ class PipelinedConnection(asyncio.Protocol):
         self._received = 0
         if self._given_up:
             self._given_up -= 1
-        if not commands.future.done():
-            commands.future.set_result(commands.answers)
+        if not commands.receiver.done():
+            commands.receiver.set_result(commands.answers)
         if self._retired:
             self.retire()
 
@@ -218,8 +242,7 @@ class PipelinedConnection(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         for commands in self._pending:
-            if not commands.future.done():
-                commands.future.set_exception(error)
+            commands.fail(error)
 
 
 def _taken_from(connection: AbstractConnection) -> asyncio.StreamWriter:

@@ -9,7 +9,7 @@ uncached (`GetResponder.bypass` in `reads/get.py`).
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 _LATE_LOOK: Final = 0.9
 """The part of a budget after which the event loop is checked for delays of its own."""
@@ -50,16 +50,30 @@ async def budget(seconds: float) -> AsyncGenerator[None]:
             timer.cancel()
 
 
+class Receiver(Protocol):
+    """Takes the answers to commands; a future does, and then calls its callbacks a turn later."""
+
+    def done(self) -> bool:
+        """Return whether it wants no answers any more."""
+        ...
+
+    def set_result(self, result: list[Any], /) -> None:
+        """Take all answers."""
+        ...
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Take the failure of the server: it is unknown which commands it ran."""
+        ...
+
+
 @final
 class PendingCommands:
     """Commands that were sent together, and the answers that have come."""
 
-    __slots__ = ("answers", "arrived", "count", "due", "future", "looks", "within")
+    __slots__ = ("answers", "arrived", "count", "due", "looks", "receiver", "within")
 
-    def __init__(
-        self, future: "asyncio.Future[list[Any]]", count: int, *, due: float, within: float
-    ) -> None:
-        self.future: Final = future
+    def __init__(self, receiver: Receiver, count: int, *, due: float, within: float) -> None:
+        self.receiver: Final = receiver
         self.count: Final = count
         self.due: Final = due
         self.within: Final = within
@@ -68,6 +82,11 @@ class PendingCommands:
         """How often they were overdue."""
         self.arrived = 0
         """Bytes that had arrived when they got their last budget."""
+
+    def fail(self, error: Exception) -> None:
+        """Tell the receiver of a failure, unless it has had its answers."""
+        if not self.receiver.done():
+            self.receiver.set_exception(error)
 
     def wait_until(self, now: float, received: int) -> float | None:
         """Return until when the answers may still come; None: their server is too slow.
