@@ -64,14 +64,11 @@ class Service:
 
         A Date is added where neither the application nor the server does (RFC 9110 section 6.6.1).
         """
-        kept: list[tuple[bytes, bytes]] = []
-        dated = not self.sends_date
-        for line in headers:
-            name = line[0].lower()
-            if name != OWN_TARGET:
-                kept.append(line)
-                dated = dated or name == b"date"
-        if not dated:
+        kept = list(headers)
+        names = [line[0].lower() for line in kept]
+        if OWN_TARGET in names:
+            kept = [line for line, name in zip(kept, names, strict=True) if name != OWN_TARGET]
+        if self.sends_date and b"date" not in names:
             kept.append((b"date", format_http_date(now)))
         return kept
 

@@ -216,11 +216,14 @@ class KnownRoutes:
             Whether there is such a router.
         """
         router = scope.get("router")
-        if router is None or router is before or not (routes := routes_in(router)):
+        if router is None or router is before:
             return False
+        routes = getattr(router, "routes", None)
         for _, known, _ in self._read:
             if routes is known:
                 return False
+        if not (routes := routes_in(router)):
+            return False
         if self._router is None:
             self._router = router
         elif len(self._others) >= _MOST_ROUTERS or any(

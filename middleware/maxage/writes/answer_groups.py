@@ -1,6 +1,6 @@
 """The groups that the answer to a write names, to be purged with those of its URL."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from maxage.asgi.responder import Responder
@@ -16,7 +16,7 @@ MAX_NAMED_GROUPS: Final = 128
 
 
 def answer_groups(
-    responder: Responder, lines: Iterable[tuple[bytes, bytes]], *, changes: bool
+    responder: Responder, lines: Sequence[tuple[bytes, bytes]], *, changes: bool
 ) -> tuple[str, ...]:
     """Return the groups that these header lines of an answer name.
 
@@ -29,9 +29,9 @@ def answer_groups(
         changes: whether the request may change something; False: its route says that it purges
             nothing, so that Location only shows the way, as after a login.
     """
-    if _NAMING.isdisjoint([name.lower() for name, _ in lines]):
+    if _NAMING.isdisjoint([bytes(name).lower() for name, _ in lines]):
         return ()
-    headers = Headers.of(tuple(lines))
+    headers = Headers(lines)
     declared = parse_strings(headers.get_all(b"cache-group-invalidation"))
     # Deviation: RFC 9875 keeps the groups of different origins apart; tags are one space here,
     # so that such a purge may reach more than it names, and never less.

@@ -63,6 +63,7 @@ class DelayedResponse:
 
     async def _finish(self, purge: "asyncio.Future[bool]", purged_again: Awaitable[bool]) -> None:
         self._returned = True
+        purge.remove_done_callback(self._purged)
         try:
             if self._leaving is None:
                 await self._send_all(purge)

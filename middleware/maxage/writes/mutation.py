@@ -92,7 +92,7 @@ class MutationResponder(Responder):
         if is_new:
             # Responses of its routes may have been stored by other processes.
             self._groups = (NAMESPACE_GROUP, *self._groups)
-        lines = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+        lines = list(message.get("headers", ()))
         if named := answer_groups(self, lines, changes=bool(self._touched.groups)):
             self._groups = tuple(dict.fromkeys((*self._groups, *named)))
         if self._post_copy is not None and not targets.routes.has_several_routers:
