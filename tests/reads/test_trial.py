@@ -141,6 +141,20 @@ async def test_a_figure_that_cannot_be_counted_breaks_no_answer(
     assert warnings(caplog) == 1
 
 
+async def test_a_latency_that_cannot_be_told_breaks_no_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whichever listener fails: each exporter has one."""
+    told: list[str] = []
+    latency.listen(lambda *_: 1 // 0, every=1)
+    latency.listen(lambda kind, _: told.append(kind))
+    app = application()
+    for _ in range(2):
+        assert is_right(await call(app, path="/items"))
+    assert told == ["forward", "hit"]
+    assert warnings(caplog) == 1
+
+
 async def test_an_audit_that_cannot_name_a_line_breaks_no_handler(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

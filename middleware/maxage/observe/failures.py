@@ -18,7 +18,7 @@ def tell_of_failure(error: Exception) -> None:
     if now - _told_at >= _PAUSE_SECONDS:
         _told_at = now
         logger.warning(
-            "A tool that looks at requests failed (CACHE_AUDIT, CACHE_SHADOW, CACHE_VERIFY or "
-            "CACHE_INSIGHT): answers are right, and what it tells is incomplete.",
+            "A tool that looks at requests failed (an audit, a shadow, figures or metrics): "
+            "answers are right, and what it tells is incomplete.",
             exc_info=error,
         )

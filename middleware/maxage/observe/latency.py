@@ -13,6 +13,8 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Final, final
 
+from maxage.observe.failures import tell_of_failure
+
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Listener = Callable[[str, float], None]
@@ -74,7 +76,10 @@ class _Timing:
             seconds = self._timer.clock() - self._began - self._app_seconds
             kind = "forward" if self._calls else _kind_of(message)
             for listener in self._timer.listeners:
-                listener(kind, seconds)
+                try:
+                    listener(kind, seconds)
+                except Exception as error:  # noqa: BLE001 - the message is sent all the same
+                    tell_of_failure(error)
         return self._send(message)
 
     async def call(self, app: App, scope: Any, receive: Any, send: Send) -> None:
