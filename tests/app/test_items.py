@@ -69,7 +69,7 @@ def served(folder: Path, *arguments: str, **settings: str) -> Iterator[httpx.Cli
             yield client
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
 
 
 def answers(client: httpx.Client) -> bool:

@@ -140,7 +140,7 @@ def test_the_cache_is_told_of_through_an_outage(workers: Workers, own_redis: Red
             began = time.monotonic()
             answers = [client.get(f"/api/v1{path}") for path in PATHS]
             # Far below any time-out of Redis; the machine may be busy.
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 1.5
             assert [one.status_code for one in answers] == [200] * 3
             found: dict[str, Any] = answers[-1].json()
             return found

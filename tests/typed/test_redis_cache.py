@@ -323,7 +323,8 @@ async def test_redis_away_raises_nothing(away: CacheSettings) -> None:
 
 async def test_redis_hung_costs_three_budgets(own_redis: RedisServer) -> None:
     """The plain methods block for at most the budget, three times, and then no more."""
-    settings = CacheSettings(redis_url=own_redis.url)
+    # A budget so long that a busy machine is no part of it that counts.
+    settings = CacheSettings(redis_url=own_redis.url, cache_read_budget=1)
     cache = RedisCache[Item](Item, prefix="item", settings=settings)
     cache.set(5, KETTLE)
     own_redis.pause()
@@ -332,8 +333,8 @@ async def test_redis_hung_costs_three_budgets(own_redis: RedisServer) -> None:
         began = time.monotonic()
         assert cache.get(5) is None
         took.append(time.monotonic() - began)
-    assert max(took) < 0.05 + 0.15
-    assert max(took[3:]) < 0.02
+    assert max(took) < 1.5
+    assert max(took[3:]) < 0.5
     await nothing_is_kept(cache)
 
 
