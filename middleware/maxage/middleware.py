@@ -33,6 +33,7 @@ from maxage.reads.get import answer_get
 from maxage.reads.query import answer_query
 from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.routing.route_policy import Rule
+from maxage.routing.router import check_fastapi
 from maxage.settings import CacheSettings
 from maxage.settings_in_force import register, settings_for, unregister
 from maxage.store.base import Store
@@ -105,6 +106,7 @@ class CacheMiddleware:
         self.cache: Cache | None = None
         """None: nothing is cached."""
         try:
+            check_fastapi()
             settings = settings_for(CacheSettings() if settings is None else settings)
             targets = Targets(settings, rules, app, instance=next(_instances))
             if settings.use_redis_cache:

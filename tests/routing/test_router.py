@@ -3,6 +3,7 @@
 import logging
 from typing import Annotated, Any
 
+import fastapi
 import pytest
 from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, Query, Request, Security
 from fastapi.security import (
@@ -17,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.routing import Host, Mount, Route, WebSocketRoute
 
+from maxage import CacheMiddleware
 from maxage.routing.route_policy import cached, uncached
 from maxage.routing.router import read_routes
 from tests.support.routes import endpoint, items, purges, unreadable
@@ -318,3 +320,15 @@ def test_cached_on_a_guarded_route_without_vary_by_is_warned_about(
     with caplog.at_level(logging.WARNING, logger="maxage"):
         read_routes(app.routes)
     assert "/a has a security dependency" in caplog.text
+
+
+def test_a_fastapi_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one sentence at the start: its routes cannot be read, and each request would fail."""
+    assert CacheMiddleware(FastAPI()).mistake is None
+    monkeypatch.delattr(fastapi.routing, "iter_route_contexts")
+    monkeypatch.setattr(fastapi, "__version__", "0.136.1")
+    mistake = CacheMiddleware(FastAPI()).mistake
+    assert str(mistake) == (
+        "FastAPI 0.136.1 is too old for the cache, which cannot read its routes: "
+        "pip install 'fastapi>=0.137'."
+    )

@@ -17,6 +17,7 @@ from starlette.convertors import Convertor
 from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute, compile_path
 from starlette.staticfiles import StaticFiles
 
+from maxage.errors import SettingsError
 from maxage.routing.controls import control_of, control_of_method
 from maxage.routing.overrides import overrides_of
 from maxage.routing.route_table import Canonical, Dependency, RouteInfo, RouteTable
@@ -100,6 +101,21 @@ def _joined(prefix: str, path: str) -> str:
         return f"{{{name}{found[2] or ''}}}"
 
     return _NAME.sub(outer, prefix) + path
+
+
+def check_fastapi() -> None:
+    """Check that the routes of the FastAPI that is loaded, if any, can be read.
+
+    Raises:
+        SettingsError: it is older than 0.137; one sentence says what to install.
+    """
+    routing = sys.modules.get("fastapi.routing")
+    if routing is not None and not hasattr(routing, "iter_route_contexts"):
+        version = sys.modules["fastapi"].__version__
+        raise SettingsError(
+            f"FastAPI {version} is too old for the cache, which cannot read its routes: "
+            "pip install 'fastapi>=0.137'."
+        )
 
 
 def _contexts(routes: Iterable[BaseRoute]) -> Iterable[Any]:
