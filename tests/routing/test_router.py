@@ -326,9 +326,9 @@ def test_a_fastapi_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -
     """With one sentence at the start: its routes cannot be read, and each request would fail."""
     assert CacheMiddleware(FastAPI()).mistake is None
     monkeypatch.delattr(fastapi.routing, "iter_route_contexts")
-    monkeypatch.setattr(fastapi, "__version__", "0.136.1")
+    monkeypatch.setattr(fastapi, "__version__", "0.137.1")
     mistake = CacheMiddleware(FastAPI()).mistake
     assert str(mistake) == (
-        "FastAPI 0.136.1 is too old for the cache, which cannot read its routes: "
-        "pip install 'fastapi>=0.137'."
+        "FastAPI 0.137.1 is too old for the cache, which cannot read its routes: "
+        "pip install 'fastapi>=0.160'."
     )

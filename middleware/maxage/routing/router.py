@@ -107,14 +107,14 @@ def check_fastapi() -> None:
     """Check that the routes of the FastAPI that is loaded, if any, can be read.
 
     Raises:
-        SettingsError: it is older than 0.137; one sentence says what to install.
+        SettingsError: it is older than 0.138, which cannot be read at all; one sentence says what to install.
     """
     routing = sys.modules.get("fastapi.routing")
     if routing is not None and not hasattr(routing, "iter_route_contexts"):
         version = sys.modules["fastapi"].__version__
         raise SettingsError(
             f"FastAPI {version} is too old for the cache, which cannot read its routes: "
-            "pip install 'fastapi>=0.137'."
+            "pip install 'fastapi>=0.160'."
         )
 
 
