@@ -59,6 +59,7 @@ def test_a_full_server_that_evicts_nothing_fails(command: Command, redis: RedisS
     assert "allkeys-lru" in found["eviction"]["change"]
     assert found["memory"]["state"] == "wrong"
     assert found["permissions"]["state"] == "wrong"
+    assert found["permissions"]["change"] == "Make room first: a full server refuses what writes."
 
 
 def test_a_replica_fails(command: Command, redis: RedisServer) -> None:

@@ -8,6 +8,8 @@ from secrets import token_hex
 from statistics import median
 from typing import Any, Final
 
+from redis.exceptions import OutOfMemoryError
+
 from maxage.errors import StoreUnavailableError
 from maxage.insight.publisher import server_seconds
 from maxage.insight.server_facts import ServerFacts, facts_in, info_of
@@ -164,15 +166,18 @@ def _permissions(settings: CacheSettings, observer: Observer) -> Check:
         node = observer.node_for(_key_of(command, name))
         answers += observer.ask(node, [command])
     refused = [
-        (str(command[0]).lower(), str(answer))
+        (str(command[0]).lower(), answer)
         for command, answer in zip(tried, answers, strict=True)
         if isinstance(answer, Exception)
     ]
     if not refused:
         return Check(name="permissions", state=State.OK, found="all commands are allowed")
-    words = dict.fromkeys(word for word, _ in refused)
-    change = f"Allow {' '.join('+' + word for word in words)} on ~{settings.cache_namespace}:*."
-    return Check(name="permissions", state=State.WRONG, found=refused[0][1], change=change)
+    found = str(refused[0][1])
+    words = dict.fromkeys(word for word, why in refused if not isinstance(why, OutOfMemoryError))
+    change = "Make room first: a full server refuses what writes."
+    if words:
+        change = f"Allow {' '.join('+' + word for word in words)} on ~{settings.cache_namespace}:*."
+    return Check(name="permissions", state=State.WRONG, found=found, change=change)
 
 
 def _tried(key: bytes, table: bytes) -> Sequence[Command]:

@@ -107,7 +107,7 @@ def check_fastapi() -> None:
     """Check that the routes of the FastAPI that is loaded, if any, can be read.
 
     Raises:
-        SettingsError: it is older than 0.138, which cannot be read at all; one sentence says what to install.
+        SettingsError: it is older than 0.138; one sentence says what to install.
     """
     routing = sys.modules.get("fastapi.routing")
     if routing is not None and not hasattr(routing, "iter_route_contexts"):
