@@ -146,17 +146,18 @@ class CacheMiddleware:
                 raise self.mistake
             await self._service.app(scope, receive, send)
         else:
-            method, known = scope["method"], None
+            method, plain, known = scope["method"], None, None
             reads = method in {"GET", "HEAD"}
             if reads:
                 send = send if latency.timer is None else latency.timer.arrived(send)
-                known = fast_path.known(scope)
-            if known is None and (is_unsafe(method) or overrides_method(scope)):
+                plain = fast_path.plain(scope["headers"])
+                known = None if plain is None else fast_path.recalled(scope, plain)
+            if plain is None and (is_unsafe(method) or overrides_method(scope)):
                 # An application may obey an override whatever else the request says.
                 await MutationResponder(self._service, fast_path.cache, scope, receive, send).run()
             elif reads:
                 answer = trial.answer or answer_get
-                await answer(fast_path, known, scope, receive, send, None)
+                await answer(fast_path, known, plain, scope, receive, send, None)
             elif method == "QUERY" and self._service.settings.cache_store_query:
                 await answer_query(fast_path, scope, receive, send)
             else:

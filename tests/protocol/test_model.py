@@ -144,7 +144,7 @@ def _write_during_a_read(trace: Trace) -> None:
 
 
 def equal_tokens_to_join(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    patch.setattr(Flight, "may_be_joined", lambda self, tokens: not self._done.done())
+    patch.setattr(Flight, "may_be_joined", lambda self, tokens: self.under_way)
     patch.setattr(reader, "is_current", lambda entry, tokens, needed: True)
 
 

@@ -1,5 +1,6 @@
 """The route table: what the router knows, read before it is asked."""
 
+import re
 import uuid
 from enum import Enum
 from itertools import product
@@ -13,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router
 
 from maxage.invalidation.groups import RouteGroups
+from maxage.routing.route_table import _beginning
 from maxage.routing.router import read_routes
 from tests.support.asgi import call as ask
 from tests.support.routes import endpoint, items, table_of, unreadable
@@ -26,6 +28,26 @@ class Color(Enum):
 
 
 # which route answers
+
+
+@pytest.mark.parametrize(
+    ("pattern", "begins"),
+    [
+        (r"^/items$", "/item"),
+        (r"^/items/(?P<item_id>[^/]+)$", "/items"),
+        (r"^/items/?$", "/item"),
+        (r"^/items{2}$", "/ite"),
+        (r"^/a|/b$", ""),
+        (r"^(?P<path>.*)$", ""),
+        (r"^/x\-y$", "/"),
+        (r"^/$", ""),
+        (r"/items$", ""),
+        (r"(?i)^/items$", ""),
+    ],
+)
+def test_a_pattern_is_asked_of_paths_that_begin_as_it_does(pattern: str, begins: str) -> None:
+    """What may be absent, or spelled otherwise, is no part of the beginning."""
+    assert _beginning(re.compile(pattern)) == begins
 
 
 @pytest.mark.parametrize(

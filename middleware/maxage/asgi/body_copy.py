@@ -73,7 +73,5 @@ class BodyCopy:
 
     def drop(self) -> None:
         """Empty the copy and free its bytes; a second call does nothing."""
-        pending_writes = self._cache.pending_writes
-        pending_writes.unpark(self)
-        pending_writes.free(self.size)
+        self._cache.pending_writes.release(self)
         self._pieces, self.size, self._ended = [], 0, False

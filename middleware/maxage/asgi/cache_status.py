@@ -1,6 +1,8 @@
 """The Cache-Status header (RFC 9211): one vocabulary for header, metric, log and test."""
 
 import re
+from functools import lru_cache
+from typing import Final
 
 from msgspec import Struct
 
@@ -28,6 +30,10 @@ class CacheStatus(Struct, frozen=True, kw_only=True, gc=False):
 
     def header_value(self) -> bytes:
         """Return the structured-field value, our cache's member of the list."""
+        return _spelled(self) if self.ttl is None and self.key is None else self.spelled()
+
+    def spelled(self) -> bytes:
+        """Spell the value out."""
         parts = [CACHE_NAME]
         if self.hit:
             parts.append(b"hit")
@@ -46,6 +52,10 @@ class CacheStatus(Struct, frozen=True, kw_only=True, gc=False):
         if self.detail is not None:
             parts.append(b"detail=%b" % self.detail.encode())
         return b"; ".join(parts)
+
+
+_spelled: Final = lru_cache(maxsize=256)(CacheStatus.spelled)
+"""Values that many responses share: without seconds and key."""
 
 
 def hit_value(ttl: int) -> bytes:

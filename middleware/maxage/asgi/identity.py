@@ -11,6 +11,7 @@ from maxage.rfc9111.message import Headers
 from maxage.settings import CacheSettings
 
 _SLOTS: Final = frozenset({"session", "user", "auth"})
+_NO_SLOTS: Final = frozenset[str]()
 
 
 @final
@@ -27,7 +28,12 @@ class Identification:
 
     def has_credentials(self, scope: Scope, headers: Headers, target: Target) -> bool:
         """Return whether a request for the target carries credentials."""
-        if self.carries(scope, headers):
+        return self.is_certain(scope, target) or self._fields.kind_in(headers) is not None
+
+    def is_certain(self, scope: Scope, target: Target) -> bool:
+        """Return whether a request for the target counts as one with credentials by its scope or
+        its route, whatever its fields are."""
+        if ("session" in scope or "user" in scope or "auth" in scope) and self.is_in(scope):
             return True
         route = target.route
         # A hit would skip the check of such a route, so that every request counts.
@@ -52,14 +58,13 @@ class Identification:
         """Return whether the session, the user or the permissions in the scope are credentials."""
         return not self._authorization_only and is_identified(scope)
 
-    def was_sought(self, scope: Scope, before: frozenset[str]) -> bool:
+    def was_sought(self, scope: Scope, added: frozenset[str]) -> bool:
         """Return whether the application itself looked who asks, and may know it by any field.
 
         Args:
             scope: of the request, at its response.
-            before: what `identity_slots` gave before the application was called.
+            added: what `identity_slots` gives now, and not before the application was called.
         """
-        added = identity_slots(scope) - before
         if not added or self._authorization_only:
             return False
         return not reads_cookies_alone(scope, added)
@@ -71,7 +76,9 @@ class Identification:
 
 def identity_slots(scope: Mapping[str, Any]) -> frozenset[str]:
     """Return which of `session`, `user` and `auth` the scope has, empty or not."""
-    return _SLOTS.intersection(scope)
+    if "session" in scope or "user" in scope or "auth" in scope:
+        return _SLOTS.intersection(scope)
+    return _NO_SLOTS
 
 
 def is_identified(scope: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from maxage.cache.targets import Targets
 from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.directives import OWN_TARGET
+from maxage.rfc9111.message import Headers
 from maxage.settings import CacheSettings
 
 
@@ -57,6 +58,13 @@ class Service:
             headers.append((b"cache-status", value))
         return headers
 
+    def outgoing_of(self, headers: Headers, *, now: float) -> list[tuple[bytes, bytes]]:
+        """Return what `outgoing` returns, for headers whose names are known."""
+        kept = list(headers.without(_OWN).raw)
+        if self.sends_date and b"date" not in headers:
+            kept.append((b"date", format_http_date(now)))
+        return kept
+
     def outgoing(
         self, headers: Iterable[tuple[bytes, bytes]], *, now: float
     ) -> list[tuple[bytes, bytes]]:
@@ -71,6 +79,9 @@ class Service:
         if self.sends_date and b"date" not in names:
             kept.append((b"date", format_http_date(now)))
         return kept
+
+
+_OWN: Final = frozenset({OWN_TARGET})
 
 
 def _downstream(settings: CacheSettings) -> tuple[tuple[bytes, bytes], ...]:

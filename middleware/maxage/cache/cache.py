@@ -33,6 +33,7 @@ from maxage.store.base import Near, Store
 from maxage.store.claims import Claim, Claims, claim_key, new_value
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
+from maxage.store.memory import MemoryStore
 from maxage.store.wanted_claim import WantedClaim
 from maxage.zstd import DamagedBodyError
 
@@ -69,6 +70,8 @@ class Cache:
         self.flights: Final[Flights[Entry]] = Flights()
         self.tally: Final = tally or begin_counting(self)
         self.background: Final = Background()
+        self._keeps_copies: Final = type(store) is not MemoryStore
+        """Whether the near cache has to be given what was looked up."""
         self.pending_writes: Final = PendingWrites(settings, store, self.tally, self.background)
         self.lookups: Final = Lookup(settings, store, self.pending_writes)
         self.purger: Final = Purger(store, self.background, self.tally)
@@ -103,7 +106,7 @@ class Cache:
         Raises:
             StoreUnavailableError: the store gives no trustworthy answer.
         """
-        near = self.store.near
+        near = self.store.near if self._keeps_copies else None
         if near is None and not target.rules.language_select:
             return self.lookups.read(target, key, headers, wanted)
         return self._lookup_and_copy(near, target, key, headers, wanted)
@@ -162,12 +165,9 @@ class Cache:
         return (
             request.method in {"GET", "QUERY"}
             and not request.carries_credentials
-            and self._may_wait(target)
+            and self.settings.cache_collapse_wait > 0
+            and target.unshareable_until <= self.monotonic()
         )
-
-    def _may_wait(self, target: Target) -> bool:
-        waits = self.settings.cache_collapse_wait > 0
-        return waits and target.is_shareable(self.monotonic())
 
     def may_claim(self, target: Target, request: Request, outer: Dependencies | None) -> bool:
         """Return whether a process is to fetch the response for all others.
@@ -192,7 +192,10 @@ class Cache:
 
         The request is a known GET.
         """
-        if not self.store.shared or not target.answers_others or not self._may_wait(target):
+        if not self.store.shared or not target.answers_others:
+            return None
+        may_wait = target.unshareable_until <= self.monotonic()
+        if not (may_wait and self.settings.cache_collapse_wait > 0):
             return None
         expected = self._expected(target, key)
         if expected is None:
@@ -233,13 +236,17 @@ class Cache:
             target.last_tokens, target.looked_up_after = found.tokens, self.purger.serial
             target.absent_from = 0.0 if found.entry is None and found.index is None else inf
 
+    def claim_taken(self, wanted: WantedClaim | None) -> Claim | None:
+        """Return the claim that a lookup has made, if it is ours."""
+        return None if wanted is None else self._claims.taken(wanted)
+
     def claim_made(self, wanted: WantedClaim) -> Claim | None:
         """Return the claim that a lookup has made; None: it made none."""
         return self._claims.made(wanted)
 
     def claim(self, target: Target, found: LookupResult) -> Claim | None:
         """Return a claim to the response, which is not taken yet; None: it cannot be claimed."""
-        tokens = (found.tokens.get(group) for group in target.groups)
+        tokens = [found.tokens.get(group) for group in target.groups]
         key = claim_key(self.settings.cache_namespace, found.collapse_key, tokens)
         if key is None or not self.store.shared:
             return None
@@ -266,9 +273,8 @@ class Cache:
 
     def drop(self, entry: Entry) -> None:
         """Remove a stored response that is known to be of no more use."""
-        self.pending_writes.remove(entry)
         self.forget_copies(entry.key)
-        self.background.spawn(self.store.delete((entry.key,)))
+        self.pending_writes.drop(entry)
 
     def forget_copies(self, *keys: bytes) -> None:
         """Drop the near copies under the keys: something newer is stored there, or nothing."""

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 class Flight(Generic[Result]):
     """A fill under way: its key, the tokens that it captured, and its result."""
 
-    __slots__ = ("_done", "_loop", "claim", "key", "tokens")
+    __slots__ = ("_done", "_ended", "_loop", "_result", "claim", "key", "tokens")
 
     def __init__(self, key: bytes, tokens: Mapping[str, bytes | None]) -> None:
         self.key = key
@@ -26,34 +26,44 @@ class Flight(Generic[Result]):
         self.claim: Claim | None = None
         """Tells other processes of the fill."""
         self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[Result | None] = self._loop.create_future()
+        self._ended = False
+        self._result: Result | None = None
+        self._done: asyncio.Future[Result | None] | None = None
+        """What the waiting requests wait for; None: there are none."""
 
     def may_be_joined(self, tokens: Mapping[str, bytes | None]) -> bool:
         """Return whether a request that read these tokens after it began may take the response."""
         return (
             self._loop is asyncio.get_running_loop()
-            and not self._done.done()
+            and not self._ended
             and self.tokens == tokens
             and None not in self.tokens.values()
         )
 
     def land(self, result: Result | None) -> None:
         """Give the waiting requests the response; None: it cannot be shared, or failed."""
-        if not self._done.done():
+        if self._ended:
+            return
+        self._ended, self._result = True, result
+        if self._done is not None and not self._done.done():
             self._done.set_result(result)
 
     @property
     def in_vain(self) -> bool:
         """Whether it has ended without a response to share."""
-        return self._done.done() and self._done.result() is None
+        return self._ended and self._result is None
 
     @property
     def under_way(self) -> bool:
         """Whether it has not ended yet."""
-        return not self._done.done()
+        return not self._ended
 
     async def wait(self, seconds: float) -> Result | None:
         """Return the response, or None when it does not come in time or cannot be shared."""
+        if self._ended:
+            return self._result
+        if self._done is None:
+            self._done = self._loop.create_future()
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(self._done)
@@ -79,10 +89,8 @@ class Flights(Generic[Result]):
         self._by_key[key] = flight
         return flight
 
-    def finish(self, flight: Flight[Result] | None, result: Result | None = None) -> None:
+    def finish(self, flight: Flight[Result], result: Result | None = None) -> None:
         """End a fill: waiting requests get the result, and a later request begins a new fill."""
-        if flight is None:
-            return
         if self._by_key.get(flight.key) is flight:
             del self._by_key[flight.key]
         flight.land(result)

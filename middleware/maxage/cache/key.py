@@ -56,7 +56,17 @@ def primary_key(
     front, shown_front = _front(namespace, release, scheme, host, root_path)
     # The count keeps a forwarded header apart from an extra part with the same bytes.
     count = b"%d" % (len(forwarded) // 2)
-    parts = join_injective([raw_path, query, path, count, *forwarded, *extra])
+    rest = (
+        len(raw_path),
+        raw_path,
+        len(query),
+        query,
+        len(path),
+        path,
+        join_injective([count, *forwarded, *extra]) if forwarded or extra else b"1:0,",
+    )
+    # As `join_injective` does, in one step.
+    parts = b"%d:%b,%d:%b,%d:%b,%b" % rest
     digest = hashlib.blake2b(front + parts, digest_size=_DIGEST_BYTES).hexdigest()
     shown = b"%b://%b%b%b" % (scheme, host, raw_path, b"?" + query if query else b"")
     return b"%b%b:%b" % (shown_front, readable(shown), digest.encode())

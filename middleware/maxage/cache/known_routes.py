@@ -64,6 +64,8 @@ class KnownRoutes:
         """Other routers that have answered, as behind a function that chooses an application."""
         self._at_hosts: dict[str, Any] = {}
         """The router of each host at which another one's route was foreseen."""
+        self._familiar: Any = None
+        """The router that answered last, if its routes are among those that were read."""
         self._read: list[tuple[Any, Sequence[Any], int]] = []
         """Each router whose routes were read, with its list of them and the length of that then.
         Lists are compared by identity: other routes may be equal, but have other checks."""
@@ -110,7 +112,7 @@ class KnownRoutes:
         read = [(router, routes := routes_in(router) or (), len(routes)) for router in routers]
         self._table = self._table_of([routes for _, routes, _ in read])
         self.overrides = Overrides(self._table, self.overrides)
-        self._read = read
+        self._read, self._familiar = read, None
         self.generation += 1
         self._on_change(self._table)
         return self.generation
@@ -159,7 +161,9 @@ class KnownRoutes:
             before: endpoint and router in the scope before the application was called.
         """
         route, endpoint = target.route, scope.get("endpoint")
-        if self.learn(scope, before[1]) or (endpoint is not None and _is_foreign(route, scope)):
+        is_new = scope.get("router") is not self._familiar and self.learn(scope, before[1])
+        many = route is not None and route.router is not None
+        if is_new or (many and endpoint is not None and _is_foreign(route, scope)):
             self._prefer(route, target.host, scope)
             return Answerer.OTHER
         if route is not None and route.endpoint is endpoint and endpoint is not None:
@@ -221,6 +225,7 @@ class KnownRoutes:
         routes = getattr(router, "routes", None)
         for _, known, _ in self._read:
             if routes is known:
+                self._familiar = router
                 return False
         if not (routes := routes_in(router)):
             return False

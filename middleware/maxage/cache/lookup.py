@@ -76,10 +76,10 @@ class Lookup:
         """Read the key of a URL that does not vary, as far as is known."""
         pending_writes, groups = self._pending_writes, target.all_groups
         pending = pending_writes.find(key)
-        if wanted is None:
+        if wanted is None or pending is not None:
             reply = await self._store.read((key,), groups)
         else:
-            reply = await self._read_wanting((key,), groups, wanted)
+            reply = await self._store.read((key,), groups, wanted)
         if pending is None and pending_writes.find(key) is None:
             if reply.values[0] is None:
                 tokens = dict(zip(groups, reply.tokens, strict=True))

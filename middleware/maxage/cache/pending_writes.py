@@ -19,6 +19,7 @@ from maxage.store.base import Store, StoreWrite, Value
 from maxage.store.claims import Claim
 from maxage.store.codec import Codec
 from maxage.store.entry import Entry, VariantIndex
+from maxage.store.memory import MemoryStore
 
 logger = logging.getLogger("maxage")
 
@@ -61,6 +62,9 @@ class PendingWrites:
         self._tally: Final = tally
         self._background: Final = background
         self.store: Final = store
+        compresses = settings.cache_compress
+        self._memory: Final = store if isinstance(store, MemoryStore) and not compresses else None
+        """The embedded store, if it takes each entry at once: compressing may take long."""
         secret = settings.cache_secret
         self._codec: Final = Codec(
             secret.get_secret_value().encode() if secret else None,
@@ -113,12 +117,13 @@ class PendingWrites:
         self._parked_bytes += copy.size
         self.free(copy.size)
 
-    def unpark(self, copy: "Parked") -> None:
-        """Reserve the bytes of a parked copy again; nothing happens to any other copy."""
+    def release(self, copy: "Parked") -> None:
+        """Free the bytes of a copy, parked or not; nothing else happens to it."""
         if copy in self._parked:
             del self._parked[copy]
             self._parked_bytes -= copy.size
-            self.reserved_bytes += copy.size
+        else:
+            self.reserved_bytes -= copy.size
 
     def free(self, size: int) -> None:
         """Free reserved bytes."""
@@ -145,23 +150,38 @@ class PendingWrites:
             self._tally.unreadable += 1
         return decoded
 
-    def add(self, entry: Entry) -> None:
-        """Let lookups find an entry from now on."""
-        self.remove(self._entries.get(entry.key))
-        self._entries[entry.key] = entry
-        self.reserved_bytes += len(entry.stored.body)
-
     def remove(self, entry: Entry | None) -> None:
         """Remove an entry that was written, or is of no more use."""
         if entry is not None and self._waits(entry):
             del self._entries[entry.key]
             self.free(len(entry.stored.body))
 
-    def write(self, entry: Entry, fill: Fill, claim: Claim | None) -> None:
-        """Write an entry soon, and remove it; the claim ends with the write.
+    def drop(self, entry: Entry) -> None:
+        """Remove an entry from the store too, written or not.
 
-        All entries of one turn of the event loop are written together.
+        The embedded store loses it at once, since it takes the next one at once.
         """
+        if self._memory is not None:
+            self._memory.delete_now((entry.key,))
+            return
+        self.remove(entry)
+        self._background.spawn(self.store.delete((entry.key,)))
+
+    def write(self, entry: Entry, fill: Fill, claim: Claim | None) -> None:
+        """Write an entry soon, and let lookups find it from now on; the claim ends with the write.
+
+        All entries of one turn of the event loop are written together. The embedded store takes
+        each at once.
+        """
+        if self._memory is not None:
+            keep_for, values = fill.verdict.keep_for, self._encoded(entry, fill)
+            self._memory.write_now(values, keep_for=keep_for, tokens={})
+            if fill.listed_under is not None:
+                self._background.spawn(self._enlist(entry, fill))
+            return
+        self.remove(self._entries.get(entry.key))
+        self._entries[entry.key] = entry
+        self.reserved_bytes += len(entry.stored.body)
         loop = asyncio.get_running_loop()
         turn = self._turns.get(loop)
         if turn is None:
@@ -175,7 +195,9 @@ class PendingWrites:
     async def _write_together(self, loop: asyncio.AbstractEventLoop, turn: "_Turn") -> None:
         """Write the entries of one turn; later entries begin another turn."""
         del self._turns[loop]
-        kept = [await _as_kept(entry) for entry, _, _ in turn]
+        kept = [entry for entry, _, _ in turn]
+        if self._settings.cache_compress:
+            kept = [await _as_kept(entry) for entry in kept]
         waiting = [(*one, it) for one, it in zip(turn, kept, strict=True) if self._waits(one[0])]
         writes = [
             StoreWrite(values, fill.verdict.keep_for, dict(entry.tokens), claim and claim.key)
@@ -205,8 +227,11 @@ class PendingWrites:
         if task.cancelled() and self._turns.get(loop) is turn:
             # It was cancelled before it began.
             del self._turns[loop]
+        entries = self._entries
         for entry, _, _ in turn:
-            self.remove(entry)
+            if entries.get(entry.key) is entry:
+                del entries[entry.key]
+                self.reserved_bytes -= len(entry.stored.body)
 
     def _encoded(self, entry: Entry, fill: Fill) -> list[tuple[bytes, Value]]:
         """Return what is written, each with its key; nothing where it cannot be encoded."""

@@ -101,17 +101,18 @@ def freshen_from_head(cache: Cache, answer: Answer) -> None:
 
 
 def _arrival(cache: Cache, answer: Answer) -> Arrival:
+    rules = answer.rules
+    if cache.settings.cache_lifetime_jitter:
+        rules = _drawn(cache, rules)
     return Arrival(
         request=answer.request, response=answer.response, request_time=answer.asked_at,
-        response_time=cache.clock(), policy=_rules(cache, answer.rules),
+        response_time=cache.clock(), policy=rules,
     )  # fmt: skip
 
 
-def _rules(cache: Cache, rules: Policy) -> Policy:
-    """Return the rules to store by: with jitter, each response's lifetime is drawn anew."""
+def _drawn(cache: Cache, rules: Policy) -> Policy:
+    """Return the rules to store by with jitter: each response's lifetime is drawn anew."""
     share = cache.settings.cache_lifetime_jitter
-    if not share:
-        return rules
     lifetime = shortened(rules.default_lifetime, share=share, draw=cache.draw())
     return replace(rules, default_lifetime=lifetime)
 
@@ -125,7 +126,7 @@ def _fill(
         verdict = replace(verdict, stored=replace(verdict.stored, anonymous=True))
     target, found = answer.target, answer.found
     tags = response_tags(answer.response.headers)
-    if len(tags) > cache.settings.cache_max_tags or any(len(t) > LONGEST_TAG for t in tags):
+    if tags and (len(tags) > cache.settings.cache_max_tags or max(map(len, tags)) > LONGEST_TAG):
         return MayNotStore(reason=Reason.TOO_MANY_TAGS)
     if any_quarantined(found.tokens.values()):
         return MayNotStore(reason=Reason.REPLICA_LAG)
@@ -168,12 +169,14 @@ def store_response(
     """
     target, found = fill.target, fill.found
     looked_up = found.key
-    late = dependencies.tags.difference(fill.groups)
+    late = dependencies.tags and dependencies.tags.difference(fill.groups)
     if dependencies.unprotected:
         return Reason.OTHER_STORE
     if late and not _captured(cache, target, found, late):
         return Reason.LATE_TAG
-    stored = _with_all_names(completed(fill.verdict.stored, body), fill)
+    stored = completed(fill.verdict.stored, body)
+    if target.vary_names not in ((), stored.vary_names):
+        stored = _with_all_names(stored, fill)
     if cache.settings.cache_compress:
         stored = marked(stored)
     names, variance = stored.vary_names, _search_variance(fill, stored)
@@ -197,11 +200,13 @@ def store_response(
         stored.freshness_lifetime > 0 or stored.stale_while_revalidate > 0
     )
     target.absent_from = cache.monotonic() + fill.verdict.keep_for
-    if cache.clock() - stored.request_time < cache.settings.cache_collapse_wait:
+    if (
+        target.unshareable_until
+        and cache.clock() - stored.request_time < cache.settings.cache_collapse_wait
+    ):
         target.filled_in_time()
     target.counts.stored += 1
     target.counts.stored_bytes += len(body)
-    cache.pending_writes.add(entry)
     # Near copies under these keys are older. A known request may ask for one by the key of before.
     cache.forget_copies(key, found.key, looked_up)
     cache.pending_writes.write(entry, fill, claim)
@@ -214,8 +219,6 @@ def _with_all_names(stored: StoredResponse, fill: Fill) -> StoredResponse:
     With all names together no variant is lost.
     """
     target = fill.target
-    if target.vary_names in ((), stored.vary_names):
-        return stored
     names = tuple(sorted({*stored.vary_names, *target.vary_names}))
     selecting = selecting_values(names, fill.request.headers, target.rules)
     return replace(stored, vary_names=names, selecting=selecting)

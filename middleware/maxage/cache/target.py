@@ -212,10 +212,6 @@ class Target:
         if self.unshareable_until == inf:
             self.unshareable_until = 0.0
 
-    def is_shareable(self, now: float) -> bool:
-        """Return whether requests may wait for each other's responses now (monotonic)."""
-        return self.unshareable_until <= now
-
     def is_unstorable(self, now: float) -> bool:
         """Return whether a lookup would find nothing, and the response would not be stored."""
         return self.unstorable != () and self.unshareable_until > now

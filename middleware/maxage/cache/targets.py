@@ -88,11 +88,23 @@ class Targets:
         forwarded: tuple[bytes, ...] = ()
         if headers.has_any(FORWARDED_HEADERS):
             forwarded = forwarded_parts(headers.raw)
+        return self.at_host(scope, headers.combined(b"host") or _server(scope), forwarded)
+
+    def at_host(
+        self, scope: Mapping[str, Any], host: bytes, forwarded: tuple[bytes, ...] = ()
+    ) -> Target:
+        """Return the target of a request with this Host.
+
+        Args:
+            scope: of the request.
+            host: its Host.
+            forwarded: what `forwarded_parts` gives of its fields.
+        """
         path = scope["path"].encode("utf-8", "surrogatepass")
         raw_path = scope.get("raw_path") or path
         place = (
             scope.get("scheme", "http").encode(),
-            headers.combined(b"host") or _server(scope),
+            host,
             str(scope.get("root_path", "")).encode("utf-8", "surrogatepass"),
             raw_path,
             # One object where nothing in it is encoded.
@@ -102,7 +114,9 @@ class Targets:
         method = "QUERY" if scope["method"] == "QUERY" else "GET"
         identity = (method, scope.get("query_string", b""), *place)
         self.routes.watch(scope)
-        target = self._targets.get(identity) or self._taught.get(identity)
+        target = self._targets.get(identity)
+        if target is None and self._taught:
+            target = self._taught.get(identity)
         if target is None:
             target = self._new(identity, place, scope)
             for forgotten, other in self._targets.remember(identity, target, self._most_targets):
@@ -206,7 +220,7 @@ class Targets:
         if root_path not in self._root_paths.seen:
             self._root_paths.note(root_path)
             self._touched.clear()
-        return beneath(scope["path"], root_path)
+        return beneath(scope["path"], root_path) if root_path else scope["path"]
 
     def answers_head(self, scope: Mapping[str, Any], headers: Headers, target: Target) -> bool:
         """Return whether the route of the target's GET answers a HEAD too, as far as is known."""

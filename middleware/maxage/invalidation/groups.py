@@ -168,7 +168,9 @@ class RouteGroups:
 
     def _allows_root(self, host: str) -> bool:
         """Return whether some route takes the path /."""
-        return self._has_root or any(is_for(route, host) for route in self._at_root)
+        if self._has_root or not self._at_root:
+            return self._has_root
+        return any(is_for(route, host) for route in self._at_root)
 
     def touched_by(self, match: RouteMatch | None, path: str = "/") -> tuple[str, ...]:
         """Return the groups that a mutating request purges.

@@ -11,6 +11,7 @@ from maxage.asgi.overrides import OVERRIDES
 from maxage.asgi.types import Scope
 from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS, join_injective
 from maxage.observe.words import Bypass
+from maxage.reads.known_request import Plain
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.message import Headers, Request
 from maxage.routing.control import VaryBy
@@ -21,21 +22,34 @@ _METADATA: Final = (b"content-type", b"content-encoding", b"content-language")
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
-async def admit(reading: ReadResponder) -> Bypass | None:
+async def admit(reading: ReadResponder, plain: Plain | None = None) -> Bypass | None:
     """Find target and request of a GET, HEAD or QUERY; return the reason to bypass the cache.
 
-    None: the request is admitted.
+    None: the request is admitted. Of a plain request (`FastPath.plain`) no field is looked at.
     """
-    if _is_long(reading):
+    if _is_long(reading, plain):
         return Bypass.LONG_URL
-    service, headers = reading.service, reading.headers
-    target = reading.target = service.targets.find(reading.scope, headers)
-    reason = _reason_to_bypass(reading)
+    service, headers, scope = reading.service, reading.headers, reading.scope
+    if plain is None:
+        target = reading.target = service.targets.find(scope, headers)
+        reason = _reason_to_bypass(reading) or _reason_in_fields(reading)
+    else:
+        target = reading.target = service.targets.at_host(scope, plain[0])
+        reason = _reason_to_bypass(reading)
     if reason is not None:
         return reason
+    if plain is not None and target.is_plain:
+        by_route = service.identification.is_certain(scope, target)
+        reading.request = Request(
+            method=scope["method"],
+            headers=headers,
+            carries_credentials=by_route,
+            key_parts=plain[2],
+        )
+        return None
     try:
         vary_by = target.policy.vary_by
-        parts = () if vary_by is None else await _identity_parts(reading.scope, vary_by)
+        parts = () if vary_by is None else await _identity_parts(scope, vary_by)
         if b"origin" in headers:
             parts = (*CROSS_ORIGIN, *parts)
     except Exception as error:  # noqa: BLE001 - vary_by is the application's own code
@@ -43,21 +57,23 @@ async def admit(reading: ReadResponder) -> Bypass | None:
         logger.debug("vary_by refused a request: %s", type(error).__name__)
         return Bypass.VARY_BY
     reading.request = Request(
-        method=reading.scope["method"],
+        method=scope["method"],
         headers=headers,
         carries_credentials=target.policy.vary_by is None
-        and service.identification.has_credentials(reading.scope, headers, target),
+        and service.identification.has_credentials(scope, headers, target),
         key_parts=parts if reading.content is None else (*_content_parts(reading), *parts),
         declared=_declared_parts(headers, target.rules.keyed_fields),
     )
     return None
 
 
-def _is_long(reading: ReadResponder) -> bool:
+def _is_long(reading: ReadResponder, plain: Plain | None) -> bool:
     """Return whether the parts of the URL's key are longer than `CACHE_MAX_KEY_BYTES`."""
     scope, headers = reading.scope, reading.headers
     limit = reading.service.settings.cache_max_key_bytes
     path, query = scope.get("raw_path") or b"", scope.get("query_string", b"")
+    if plain is not None:
+        return len(plain[0]) > limit or len(path) + len(query) > limit
     size = sum(map(len, headers.get_all(b"host")))
     if headers.has_any(FORWARDED_HEADERS):
         size += sum(len(v) for name in FORWARDED_HEADERS for v in headers.get_all(name))
@@ -65,9 +81,19 @@ def _is_long(reading: ReadResponder) -> bool:
 
 
 def _reason_to_bypass(reading: ReadResponder) -> Bypass | None:
-    headers = reading.headers
+    """Return the reason in the route to bypass the cache."""
     if not reading.target.policy.cache:
         return Bypass.UNCACHED
+    if reading.scope["method"] == "HEAD" and not reading.service.targets.answers_head(
+        reading.scope, reading.headers, reading.target
+    ):
+        return Bypass.HEAD
+    return None
+
+
+def _reason_in_fields(reading: ReadResponder) -> Bypass | None:
+    """Return the reason in the fields to bypass the cache; a plain request has none."""
+    headers = reading.headers
     if headers.has_any(OVERRIDES):
         return Bypass.OVERRIDE
     if (
@@ -76,13 +102,7 @@ def _reason_to_bypass(reading: ReadResponder) -> Bypass | None:
         and (b"transfer-encoding" in headers or headers.get_all(b"content-length") != (b"0",))
     ):
         return Bypass.BODY
-    if len(headers.get_all(b"host")) > 1:
-        return Bypass.HOST
-    if reading.scope["method"] == "HEAD" and not reading.service.targets.answers_head(
-        reading.scope, headers, reading.target
-    ):
-        return Bypass.HEAD
-    return None
+    return Bypass.HOST if len(headers.get_all(b"host")) > 1 else None
 
 
 def _declared_parts(headers: Headers, names: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -72,48 +72,48 @@ class Capture:
         """The stored response."""
         self._reading: Final = reading
         self._cache: Final = reading.cache
-        self._flight: Final = flight
+        self._flight = flight
         self._dependencies: Final = dependencies
-        self._fill: Fill | None = None
+        self.fill: Fill | None = None
+        """What is copied while it passes; None: nothing is."""
         self._copy: BodyCopy | None = None
         self._forbidden: Reason | None = None
 
     @property
-    def copies(self) -> bool:
-        """Whether the body is being copied."""
-        return self._fill is not None
-
-    @property
     def stores(self) -> bool:
         """Whether the answer is stored, or will be as far as is known by now."""
-        return self._fill is not None or self.entry is not None
+        return self.fill is not None or self.entry is not None
 
     @property
     def declared(self) -> int | None:
         """The Content-Length of the body that is being copied."""
         return None if self._copy is None else self._copy.declared
 
-    def begin(self, response: Response, start: Message, groups: tuple[str, ...] = ()) -> None:
+    def begin(self, response: Response, start: Message, groups: tuple[str, ...] = ()) -> bool:
         """Decide whether an answer may be stored, by its start, and let others wait or not.
 
         `groups` are those of a stored beginning that the answer continues.
+
+        Returns:
+            Whether it is stored with its last piece, and may then get an ETag.
         """
         answer = self.answer(response)
         is_other = self._answerer is Answerer.OTHER
         if answer.request.method == "HEAD" and response.status == 200 and not is_other:
             storing.freshen_from_head(self._cache, answer)
         verdict = self._consider(answer, start, groups)
-        if self._lacks_default(answer, verdict):
+        if self.rules is not answer.target.rules and self._lacks_default(answer, verdict):
             self._reading.service.targets.routes.warn_of_unknown(
                 answer.target.route, answer.target.path
             )
             if isinstance(verdict, MayNotStore):
                 verdict = MayNotStore(reason=Reason.UNKNOWN_ROUTE)
         if isinstance(verdict, Fill):
-            self._fill = verdict
-            if self._flight is not None and self.declared is None:
+            self.fill = verdict
+            is_stream = self.declared is None
+            if is_stream and self._flight is not None:
                 asyncio.get_running_loop().call_later(_STREAM_SECONDS, self._end_waiting)
-            return
+            return not is_stream and b"etag" not in response.headers
         self.refuse(verdict.reason)
         stored = answer.found.entry
         if stored is not None and _shows_outdated(verdict, answer):
@@ -123,6 +123,7 @@ class Capture:
             if verdict.reason not in _OF_ONE_REQUEST:
                 self._remember_unstorable(answer, verdict)
             self.finish_flight()
+        return False
 
     def answer(self, response: Response) -> Answer:
         """Return a response of the application as the answer to the request."""
@@ -133,7 +134,8 @@ class Capture:
         is_hidden = self._answerer is Answerer.UNKNOWN
         self.rules = target.explicit_rules if is_hidden else target.rules
         identification, anonymous = reading.service.identification, False
-        if target.policy.vary_by is None:
+        slots = identity_slots(self.scope)
+        if target.policy.vary_by is None and (slots or is_hidden):
             # Where the router is known but left no word, users may be in a copy of the scope too.
             is_hidden = is_hidden and target.route is not None
             if identification.is_in(self.scope) or (
@@ -141,7 +143,7 @@ class Capture:
                 and identification.may_be_in(reading.headers, vary_names(response.headers) or ())
             ):
                 reading.request = replace(reading.request, carries_credentials=True)
-            anonymous = is_hidden or identification.was_sought(self.scope, self._slots)
+            anonymous = is_hidden or identification.was_sought(self.scope, slots - self._slots)
         return Answer(
             target=target,
             request=reading.request,
@@ -174,7 +176,7 @@ class Capture:
 
     def _lacks_default(self, answer: Answer, verdict: Fill | MayNotStore) -> bool:
         """Return whether the response has no lifetime only since its route is unknown."""
-        if self.rules is answer.target.rules or answer.response.status != 200:
+        if answer.response.status != 200:
             return False
         if isinstance(verdict, Fill):
             # It has a validator, and the application is asked each time.
@@ -211,7 +213,7 @@ class Capture:
     def add(self, message: Message) -> None:
         """Copy a piece of the body; with the last one, store a response with Content-Length."""
         copy = self._copy
-        if copy is None or self._fill is None:
+        if copy is None or self.fill is None:
             return
         if not copy.add(message):
             self.refuse(Reason.TOO_LARGE if copy.is_too_large else Reason.NO_ROOM)
@@ -222,22 +224,25 @@ class Capture:
                 self.refuse(Reason.INCOMPLETE)
                 self.finish_flight()
             elif copy.declared is not None:
-                self.complete()
+                self._store_whole(self.fill, copy)
             else:
                 # Background tasks may go on for long.
                 copy.park()
 
     def complete(self) -> None:
         """Store the response if its body is whole; the application call may have returned."""
-        copy, fill = self._copy, self._fill
+        copy, fill = self._copy, self.fill
         if copy is None or fill is None:
             return
         if copy.is_whole:
-            self.store(fill, copy.body())
-            self.drop()
-            self.finish_flight(self.entry)
+            self._store_whole(fill, copy)
         else:
             self.refuse(Reason.INCOMPLETE)
+
+    def _store_whole(self, fill: Fill, copy: BodyCopy) -> None:
+        self.store(fill, copy.body())
+        self.drop()
+        self.finish_flight(self.entry)
 
     def revoke(self, error: BaseException) -> None:
         """Store nothing, and drop the response if it is stored: the application call failed."""
@@ -279,7 +284,7 @@ class Capture:
         if self._copy is not None and self._copy.is_whole:
             return  # a server also tells of a disconnect when the last piece was sent
         self._forbidden = reason
-        if self.copies:
+        if self.fill is not None:
             self.refuse(reason)
         self.finish_flight()
 
@@ -297,11 +302,13 @@ class Capture:
         """Drop the copy."""
         if self._copy is not None:
             self._copy.drop()
-        self._fill = self._copy = None
+        self.fill = self._copy = None
 
     def finish_flight(self, entry: Entry | None = None) -> None:
         """Give the waiting requests the response, or let them go on without one."""
-        self._cache.flights.finish(self._flight, entry)
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            self._cache.flights.finish(flight, entry)
 
 
 def _shows_outdated(verdict: MayNotStore, answer: Answer) -> bool:

@@ -21,13 +21,14 @@ from maxage.cache.lookup import result_of_copy, result_of_own_copy
 from maxage.cache.target import Target
 from maxage.cache.terms import Terms
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.reads.known_request import KnownRequest, Line, PlainRoute, Wishes
+from maxage.reads.known_request import KnownRequest, Line, Plain, PlainRoute, Wishes
 from maxage.rfc9111.age import current_age
 from maxage.rfc9111.content_coding import takes_zstd
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.routing.route_table import Routed
 from maxage.store.lookup_result import LookupResult
+from maxage.store.memory import MemoryStore
 from maxage.store.prepared import MOST_FORMS, PreparedResponse
 
 LOOK_SECONDS: Final = 1.0
@@ -48,11 +49,9 @@ _LONGEST: Final = 1024
 """Bytes of host, path, query and condition of a request that is remembered."""
 _ROUNDING: Final = 1e-6
 """Seconds by which a prepared response ends too early rather than too late."""
-_Plain = tuple[bytes, Wishes, tuple[bytes, ...]]
-"""Host, wishes and the parts of the key."""
 _Site = tuple[bytes, tuple[bytes, ...], str, str, str]
 """Host, parts of the key, scheme, root path, and the overrides with which routes were read."""
-_Identity = tuple[str, bytes | None, bytes, _Plain]
+_Identity = tuple[str, bytes | None, bytes, Plain]
 """Method, raw path, query, and the rest of a plain request."""
 
 
@@ -74,8 +73,10 @@ class FastPath:
         self._plain_routes: Final[dict[Terms, PlainRoute]] = {}
         self._sites: Final[dict[_Site, Digests]] = {}
         self._look_at = -math.inf
-        self._digest_is_enough: Final = not settings.cache_status_key
-        """False: a hit shows the whole key."""
+        self._digest_is_enough: Final = not (
+            settings.cache_status_key or type(cache.store) is MemoryStore
+        )
+        """False: a hit shows the whole key, or no near copy tells of requests."""
         self._prepares: Final = not settings.cache_early_refresh
         """False: at each request, chance decides anew whether it begins a refresh."""
 
@@ -87,14 +88,16 @@ class FastPath:
 
     def known(self, scope: Scope) -> KnownRequest | None:
         """Return the known request that this one repeats; it has no override and no credentials."""
-        plain = self._plain(scope["headers"])
-        if plain is None:
-            return None
+        plain = self.plain(scope["headers"])
+        return None if plain is None else self.recalled(scope, plain)
+
+    def recalled(self, scope: Scope, plain: Plain) -> KnownRequest | None:
+        """Return the known request that a plain one repeats."""
         if ("session" in scope or "user" in scope or "auth" in scope) and is_identified(scope):
             return None
         get = scope.get
         identity = (scope["method"], get("raw_path"), get("query_string", b""), plain)
-        known = self._known.get(identity) or self._recalled(identity)
+        known = self._known.get(identity) or self._from_before(identity)
         if known is None:
             return self._known_by_copy(scope, plain)
         if (
@@ -109,7 +112,7 @@ class FastPath:
 
     def learn(self, scope: Scope, target: Target) -> None:
         """Remember an admitted request, if it is plain, for the next one like it."""
-        plain = self._plain(scope["headers"])
+        plain = self.plain(scope["headers"])
         raw_path: bytes | None = scope.get("raw_path")
         if plain is None or raw_path is None or not _is_plain(target):
             return
@@ -128,8 +131,11 @@ class FastPath:
             known.routed = target.routed
             self._remember((scope["method"], raw_path, query, plain), known)
 
-    def _plain(self, headers: list[Line]) -> _Plain | None:
-        """Return what a plain request has besides its URL and the selecting fields."""
+    def plain(self, headers: list[Line]) -> Plain | None:
+        """Return what a plain request has besides its URL and the selecting fields.
+
+        None: the request is not plain.
+        """
         host = condition = coding = None
         parts: tuple[bytes, ...] = ()
         for name, value in headers:
@@ -160,13 +166,13 @@ class FastPath:
             self._before, self._known = self._known, {}
         self._known[identity] = known
 
-    def _recalled(self, identity: _Identity) -> KnownRequest | None:
+    def _from_before(self, identity: _Identity) -> KnownRequest | None:
         known = self._before.pop(identity, None)
         if known is not None:
             self._remember(identity, known)
         return known
 
-    def _known_by_copy(self, scope: Scope, plain: _Plain) -> KnownRequest | None:
+    def _known_by_copy(self, scope: Scope, plain: Plain) -> KnownRequest | None:
         """Return what a near copy tells of a request: an earlier one like it was admitted.
 
         The copies are many more than the requests that are remembered.

@@ -6,6 +6,7 @@ of an error. An answer of no use makes the application be called once more, with
 """
 
 import logging
+from collections.abc import Awaitable
 from enum import Enum
 from typing import Final, final
 
@@ -92,7 +93,8 @@ class Exchange:
 
     async def _call(self, receive: Receive) -> None:
         reading, stale_if_error = self.reading, self.decision.stale_if_error
-        scope = self.capture.scope = self._scope()
+        ours = self.decision.conditional or self.decision.completing
+        scope = self.capture.scope = self._scope(ours) if ours else reading.scope
         self.capture.asked_at = self.cache.clock()
         try:
             await call_noting(
@@ -105,21 +107,20 @@ class Exchange:
             logger.exception("The application failed: a stale response answers instead.")
             await self._serve_stale(504 if isinstance(error, TimeoutError) else 500)
         else:
-            self.capture.complete()
+            if self.capture.fill is not None:
+                self.capture.complete()
         finally:
-            self.capture.drop()
+            if self.capture.fill is not None:
+                self.capture.drop()
         if self._state is State.WAITING and stale_if_error:
             # It returned without an answer; a server makes a 500 of that.
             await self._serve_stale(500)
         if self._delayed_start is not None:
             await self._send_delayed()
 
-    def _scope(self) -> Scope:
+    def _scope(self, ours: HeaderList) -> Scope:
         """Return the scope with our validators in place of the client's conditions."""
         reading = self.reading
-        ours = self.decision.conditional or self.decision.completing
-        if not ours:
-            return reading.scope
         others = [line for line in reading.headers.raw if line[0] not in CONDITIONAL]
         return {**reading.scope, "headers": [*others, *ours]}
 
@@ -141,32 +142,34 @@ class Exchange:
 
     # the application's answer
 
-    async def _send(self, message: Message) -> None:
-        if self._state in (State.ANSWERED, State.USELESS):
-            return
+    def _send(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
+        if self._state is State.ANSWERED or self._state is State.USELESS:
+            return _nothing()
         if kind == "http.response.start":
-            await self._start(message)
-        elif kind == "http.response.body":
-            await self._body(message)
-        else:
-            if kind in _WHOLE_BODY_EXTENSIONS:
-                self.capture.refuse(Reason.SENDFILE)
-            await self._send_delayed()
-            await self.reading.send(message)
+            return self._start(message)
+        if kind == "http.response.body":
+            return self._body(message)
+        return self._pass(message)
 
-    async def _start(self, message: Message) -> None:
+    async def _pass(self, message: Message) -> None:
+        """Pass a message on that is neither start nor body."""
+        if message["type"] in _WHOLE_BODY_EXTENSIONS:
+            self.capture.refuse(Reason.SENDFILE)
+        await self._send_delayed()
+        await self.reading.send(message)
+
+    def _start(self, message: Message) -> Awaitable[None]:
         raw: HeaderList = tuple([(bytes(n), bytes(v)) for n, v in message.get("headers", ())])
         response = Response(status=message["status"], headers=Headers.of(raw))
         decision = self.decision
         if response.status == 304 and decision.conditional:
-            await self._validated(response)
-        elif response.status in _ERRORS and decision.stale_if_error:
-            await self._serve_stale(response.status)
-        elif decision.completing and response.status in _ABOUT_OUR_RANGE:
-            await self._completed(response, message)
-        else:
-            await self._begin(response, message, response.status)
+            return self._validated(response)
+        if response.status in _ERRORS and decision.stale_if_error:
+            return self._serve_stale(response.status)
+        if decision.completing and response.status in _ABOUT_OUR_RANGE:
+            return self._completed(response, message)
+        return self._begin(response, message, response.status)
 
     async def _begin(
         self, response: Response, message: Message, status: int, groups: tuple[str, ...] = ()
@@ -178,10 +181,9 @@ class Exchange:
         self._state = State.PASSING
         if self.decision.conditional or self.decision.completing:
             self._fwd_status = status
-        capture = self.capture
-        capture.begin(response, message, groups)
+        may_get_etag = self.capture.begin(response, message, groups)
         start = {**message, "headers": self._downstream(response)}
-        if capture.copies and capture.declared is not None and b"etag" not in response.headers:
+        if may_get_etag:
             self._delayed_start = start
         else:
             await self._send_start(start)
@@ -189,7 +191,7 @@ class Exchange:
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, without our member of Cache-Status."""
         reading = self.reading
-        headers = reading.service.outgoing(response.headers.raw, now=self.cache.clock())
+        headers = reading.service.outgoing_of(response.headers, now=self.cache.clock())
         if self._is_compressed_later(response):
             headers = list(varied(tuple(headers)))
         added = reading.service.downstream
@@ -202,7 +204,7 @@ class Exchange:
     def _is_compressed_later(self, response: Response) -> bool:
         """Return whether a client may get the stored response compressed."""
         capture = self.capture
-        if not (self.cache.settings.cache_compress and capture.copies):
+        if capture.fill is None or not self.cache.settings.cache_compress:
             return False
         return may_be_coded(response.status, response.headers, capture.declared)
 
@@ -224,12 +226,13 @@ class Exchange:
 
     async def _body(self, message: Message) -> None:
         capture = self.capture
-        if capture.copies:
+        if capture.fill is not None:
             capture.add(message)
             if capture.entry is not None and self._delayed_start is not None:
                 message = self._with_validator(self._delayed_start, capture.entry, message)
-        if self._delayed_start is not None:
-            await self._send_delayed()
+        start, self._delayed_start = self._delayed_start, None
+        if start is not None:
+            await self._send_start(start)
         await self.reading.send(message)
 
     def _with_validator(self, start: Message, entry: Entry, message: Message) -> Message:
@@ -302,3 +305,7 @@ class Exchange:
                 self.decision.reason, fwd_status=error, ttl=stale.ttl, detail="stale-if-error"
             )
             await reading.serve(stale, fwd=status)
+
+
+async def _nothing() -> None:
+    """Drop a message."""

@@ -25,7 +25,7 @@ from maxage.reads.background_refresh import begin_refresh, run_in_time
 from maxage.reads.collapsing import Collapsing, patience
 from maxage.reads.fast_path import FastPath
 from maxage.reads.forward import Exchange
-from maxage.reads.known_request import KnownRequest
+from maxage.reads.known_request import KnownRequest, Plain
 from maxage.reads.responder import ReadResponder, set_route
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached, Serve
 from maxage.rfc9111.message import Headers, Request
@@ -36,6 +36,7 @@ from maxage.store.lookup_result import LookupResult
 async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
     fast_path: FastPath,
     known: KnownRequest | None,
+    plain: Plain | None,
     scope: Scope,
     receive: Receive,
     send: Send,
@@ -45,7 +46,8 @@ async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
 
     Args:
         fast_path: of the middleware.
-        known: the known request that this one repeats (`FastPath.known`), if any.
+        known: the known request that this one repeats (`FastPath.recalled`), if any.
+        plain: what it has besides its URL (`FastPath.plain`); None: it is not plain.
         scope: of the request.
         receive: of the request.
         send: of the request.
@@ -70,12 +72,16 @@ async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
         target = known.target
     if target is None:
         reading = GetResponder(fast_path, scope, receive, send, content)
-        reason = await admit(reading)
+        reason = await admit(reading, plain)
         if reason is not None:
             await reading.bypass(reason)
             return
         target = reading.target
-    if target.is_unstorable(fast_path.cache.monotonic()) and not _has_directives(reading):
+    if (
+        target.unstorable
+        and target.is_unstorable(fast_path.cache.monotonic())
+        and not _has_directives(reading)
+    ):
         # A lookup would find nothing, and the response would not be stored.
         if reading is not None:
             reading.learn()
@@ -233,22 +239,31 @@ class GetResponder(ReadResponder):
 
     # forward
 
-    async def _forward(self, wanted: Forward) -> None:
+    async def _forward(self, decision: Forward) -> None:
         """Call the application, unless another request or process is fetching the response."""
-        collapsing = Collapsing(self)
-        decision = await collapsing.with_requests(wanted)
-        if not isinstance(decision, Forward):
-            await self._answer(decision)
-            return
-        flight: Flight[Entry] | None = None
-        if decision.reason != "request" and self.cache.may_collapse(self.target, self.request):
-            flight = self.cache.flights.lead(self.found.collapse_key, self.found.tokens)
-            fetched = await collapsing.with_processes(decision, flight)
-            if fetched is not None:
-                await self._serve(fetched)
+        cache, collapsing = self.cache, None
+        if cache.flights.find(self.found.collapse_key) is not None:
+            collapsing = Collapsing(self)
+            joined = await collapsing.with_requests(decision)
+            if not isinstance(joined, Forward):
+                await self._answer(joined)
                 return
+            decision = joined
+        flight: Flight[Entry] | None = None
+        if decision.reason != "request" and (
+            self.wanted is not None or cache.may_collapse(self.target, self.request)
+        ):
+            flight = cache.flights.lead(self.found.collapse_key, self.found.tokens)
+            flight.claim = cache.claim_taken(self.wanted)
+            if flight.claim is None and cache.store.shared:
+                collapsing = collapsing or Collapsing(self)
+                fetched = await collapsing.with_processes(decision, flight)
+                if fetched is not None:
+                    await self._serve(fetched)
+                    return
         self.target.counts.forwards[decision.reason] += 1
-        exchange, seconds = Exchange(self, decision, flight), patience(self, decision)
+        exchange = Exchange(self, decision, flight)
+        seconds = patience(self, decision) if decision.stale_if_error else 0.0
         if seconds:
             await run_in_time(exchange, seconds)
         else:

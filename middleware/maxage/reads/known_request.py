@@ -14,9 +14,10 @@ from maxage.routing.route_table import Routed
 from maxage.store.prepared import Form, Owner
 
 Line = tuple[bytes, bytes]
-
 Wishes = tuple[bytes | None, bool] | None
 """If-None-Match, and whether zstd is accepted; None: neither."""
+Plain = tuple[bytes, Wishes, tuple[bytes, ...]]
+"""Host, wishes and the parts of the key of a plain request (`FastPath.plain`)."""
 
 _FORMS: Final[dict[str, Form]] = {method: (method, None, False) for method in ("GET", "HEAD")}
 _NO_KEYS: Final[dict[tuple[Line, ...], bytes]] = {}

@@ -19,14 +19,15 @@ from maxage.reads.capture import Capture
 from maxage.reads.fast_path import FastPath
 from maxage.reads.forward import Exchange
 from maxage.reads.get import GetResponder, answer_get
-from maxage.reads.known_request import KnownRequest
+from maxage.reads.known_request import KnownRequest, Plain
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
 from maxage.rfc9111.message import Headers
 
 Result = TypeVar("Result")
 
 AnswerGet = Callable[
-    [FastPath, KnownRequest | None, Scope, Receive, Send, bytes | None], Awaitable[None]
+    [FastPath, KnownRequest | None, Plain | None, Scope, Receive, Send, bytes | None],
+    Awaitable[None],
 ]
 
 
@@ -101,6 +102,7 @@ def _use(observers: tuple[Observer, ...]) -> None:
 async def _answer_on_trial(  # noqa: PLR0917 - in the place of answer_get
     fast_path: FastPath,
     known: KnownRequest | None,
+    plain: Plain | None,
     scope: Scope,
     receive: Receive,
     send: Send,
@@ -113,7 +115,7 @@ async def _answer_on_trial(  # noqa: PLR0917 - in the place of answer_get
         if (observation := _guarded(partial(observer.begin, fast_path, seen))) is not None:
             observations.append(observation)
     if not observations:
-        await answer_get(fast_path, known, scope, receive, send, content)
+        await answer_get(fast_path, known, plain, scope, receive, send, content)
         return
     try:
         longest = fast_path.service.settings.cache_max_body_bytes

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
@@ -87,8 +88,8 @@ class LookupBatcher:
         distinct = dict.fromkeys(lookups) if len(lookups) > 1 else lookups
         keys, groups = lookups[0]
         if len(distinct) > 1:
-            keys = tuple(dict.fromkeys(key for each, _ in distinct for key in each))
-            groups = tuple(dict.fromkeys(group for _, each in distinct for group in each))
+            keys = tuple(dict.fromkeys(chain.from_iterable([each for each, _ in distinct])))
+            groups = tuple(dict.fromkeys(chain.from_iterable([each for _, each in distinct])))
         early = [wanted for *_, wanted in asked if wanted is not None]
         claiming = Claiming(self._namespace)
         claims = claiming.expected(early) if early else ()

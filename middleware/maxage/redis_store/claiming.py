@@ -37,7 +37,7 @@ class Claiming:
         """Return the claims to make, given the tokens that are created with them."""
         self._drawn, self._made = drawn, {}
         for wanted, read in self._wanted:
-            tokens = (read.get(group) or drawn.get(group) for group in wanted.groups)
+            tokens = [read.get(group) or drawn.get(group) for group in wanted.groups]
             key = claim_key(self._namespace, wanted.key, tokens)
             if key is not None:
                 wanted.claim_key = key

@@ -82,6 +82,10 @@ class RedisStore:
     """
 
     def __init__(self, url: str, settings: CacheSettings | None = None) -> None:
+        self.shared: Final = True
+        """Other processes see the same values."""
+        self.keeps_objects: Final = False
+        """Values are sent to the server."""
         self.url: Final = url
         self.settings: Final = settings or CacheSettings()
         self._namespace: Final = self.settings.cache_namespace
@@ -99,19 +103,9 @@ class RedisStore:
         return f"RedisStore(namespace={self._namespace!r})"
 
     @property
-    def shared(self) -> bool:
-        """Always: other processes see the same values."""
-        return True
-
-    @property
     def authority(self) -> RedisState:
         """The state of the server and namespace in this process."""
         return self.redis_state
-
-    @property
-    def keeps_objects(self) -> bool:
-        """Never: values are sent to the server."""
-        return False
 
     async def open(self) -> None:
         """Take part in the leases, and connect, if the server answers."""

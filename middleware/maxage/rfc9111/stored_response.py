@@ -57,14 +57,18 @@ def kept_headers(
     headers: Headers, dropped: frozenset[bytes], policy: Policy, response_time: float
 ) -> Headers:
     """Return the headers of the stored response; each has a Date."""
-    if not policy.append_date or (b"date" not in dropped and _is_dated(headers, response_time)):
-        return headers.without(dropped)
+    kept = headers.without(dropped)
+    if not policy.append_date:
+        return kept
+    if b"date" in kept:
+        if _is_dated(kept, response_time):
+            return kept
+        kept = kept.without(_DATE)
     # RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a
     # Date header field MUST record the time it was received and append a corresponding Date header
     # field to the message's header section if it is cached or forwarded downstream. A recipient
     # [...] that receives a response with an invalid Date header field value MAY replace that value
     # with the time that response was received."
-    kept = headers.without(dropped).without(_DATE)
     return kept.adding((b"date", format_http_date(response_time)))
 
 

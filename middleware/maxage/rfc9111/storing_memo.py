@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from maxage.observe.words import Reason
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.directives import OWN_TARGET, governing
-from maxage.rfc9111.message import Headers, Request, Response
+from maxage.rfc9111.message import HeaderList, Headers, Request, Response
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.stored_response import dropped_fields, kept_headers
 from maxage.rfc9111.storing import may_store
@@ -31,61 +31,54 @@ _PRESENT: Final = frozenset({b"etag", b"set-cookie"})
 _MEMOISED: Final = 512
 """Verdicts."""
 
-_Fields = tuple[tuple[bytes, tuple[bytes, ...]], ...]
-"""Names in lower case, each with the values of its lines."""
-
 
 def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
     """Return the verdict of `storing.may_store`, from the memo where that is possible."""
-    fields = _deciding_fields(arrival)
-    if fields is None:
-        return may_store(arrival)
-    response, policy = arrival.response, arrival.policy
-    verdict, dropped = _verdict_on(response.status, fields, policy)
-    # Without Date and Age its age is the time that it took.
-    age = max(0.0, arrival.response_time - arrival.request_time)
-    if isinstance(verdict, MayNotStore):
-        return verdict
-    if verdict.keep_for <= age:
-        return MayNotStore(reason=Reason.LIFETIME_0)
-    stored = replace(
-        verdict.stored,
-        headers=kept_headers(response.headers, dropped, policy, arrival.response_time),
-        request_time=arrival.request_time,
-        response_time=arrival.response_time,
-        corrected_initial_age=age,
-        selecting=selecting_values(verdict.stored.vary_names, arrival.request.headers, policy),
-    )
-    return MayStore(stored=stored, keep_for=verdict.keep_for - age)
-
-
-def _deciding_fields(arrival: Arrival) -> _Fields | None:
-    """Return the fields that the verdict depends on; None where it depends on more than fields."""
-    request, response, headers = arrival.request, arrival.response, arrival.response.headers
+    request, response, policy = arrival.request, arrival.response, arrival.policy
     if (
         request.method != "GET"
         or request.carries_credentials
         or b"cache-control" in request.headers
         or response.status == 206
-        or headers.has_any(_TELLING_TIME)
+        or response.headers.has_any(_TELLING_TIME)
     ):
-        return None
-    targets = arrival.policy.cache_targets
-    return tuple(
-        [
-            (name, tuple([value and b"*" for value in values]) if name in _PRESENT else values)
-            for name, values in headers.fields()
-            if name in _DECIDING or name in targets
-        ]
+        return may_store(arrival)
+    deciding = _deciding_names(policy)
+    lines = [
+        (name, line[1] and b"*") if name in _PRESENT else (name, line[1])
+        for line in response.headers.raw
+        if (name := line[0].lower()) in deciding
+    ]
+    verdict, dropped = _verdict_on(response.status, tuple(lines), policy)
+    if isinstance(verdict, MayNotStore):
+        return verdict
+    # Without Date and Age its age is the time that it took.
+    response_time, stored = arrival.response_time, verdict.stored
+    age = max(0.0, response_time - arrival.request_time)
+    if verdict.keep_for <= age:
+        return MayNotStore(reason=Reason.LIFETIME_0)
+    stored = replace(
+        stored,
+        headers=kept_headers(response.headers, dropped, policy, response_time),
+        request_time=arrival.request_time,
+        response_time=response_time,
+        corrected_initial_age=age,
+        selecting=selecting_values(stored.vary_names, request.headers, policy),
     )
+    return MayStore(stored=stored, keep_for=verdict.keep_for - age)
+
+
+@lru_cache(maxsize=_MEMOISED)
+def _deciding_names(policy: Policy) -> frozenset[bytes]:
+    """Return the names of the fields that a verdict depends on."""
+    return _DECIDING.union(policy.cache_targets)
 
 
 @lru_cache(maxsize=_MEMOISED)
 def _verdict_on(
-    status: int, fields: _Fields, policy: Policy
+    status: int, lines: HeaderList, policy: Policy
 ) -> tuple[MayStore | MayNotStore, frozenset[bytes]]:
     """Return the verdict on a response that took no time, and the names of the dropped fields."""
-    lines = tuple((name, value) for name, values in fields for value in values)
     response = Response(status=status, headers=Headers.of(lines))
     dropped = dropped_fields(
         response.headers, governing(response.headers, policy.cache_targets).directives, policy

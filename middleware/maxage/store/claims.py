@@ -10,9 +10,9 @@ longer for a process that died. It is removed without a comparison: a claim that
 costs a second run of the handler, and nothing else.
 """
 
-import secrets
+import os
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b
 from typing import Any, Final, Protocol, final
@@ -86,10 +86,21 @@ class Claims:
         self._renewals: Final[weakref.WeakKeyDictionary[object, _Renewals]] = (
             weakref.WeakKeyDictionary()
         )
+        self._last_owner: Callable[[], object] = _no_owner
+        self._last: _Renewals | None = None
+        """Those that were used last; most processes have only one event loop."""
 
     def to(self, key: bytes) -> "Claim":
         """Return a claim of this key; it is not taken yet."""
         return Claim(self, key, new_value())
+
+    def taken(self, wanted: WantedClaim) -> "Claim | None":
+        """Return the claim that a lookup has made and that is ours; None: it is not."""
+        if wanted.claim_key is None or wanted.present != wanted.value:
+            return None
+        claim = Claim(self, wanted.claim_key, wanted.value)
+        claim.hold()
+        return claim
 
     def made(self, wanted: WantedClaim) -> "Claim | None":
         """Return the claim that a lookup has made; None: it made none, or got no answer."""
@@ -100,9 +111,12 @@ class Claims:
     def renewals(self) -> "_Renewals":
         """Return the object that renews the claims taken in this event loop, or in any thread."""
         owner = self.runner.owner
+        if self._last_owner() is owner and self._last is not None:
+            return self._last
         renewals = self._renewals.get(owner)
         if renewals is None:
             renewals = self._renewals[owner] = _Renewals(self.store, self.runner)
+        self._last_owner, self._last = weakref.ref(owner), renewals
         return renewals
 
 
@@ -131,8 +145,7 @@ class Claim:
         if value is None:
             value = await self._claims.store.claim(self.key, self.value, keep_for=CLAIM_SECONDS)
         if value == self.value:
-            self._renewals = self._claims.renewals()
-            self._renewals.add(self)
+            self.hold()
             return ClaimState.OURS
         states = {
             None: ClaimState.UNKNOWN,
@@ -140,6 +153,11 @@ class Claim:
             _NOT_SHAREABLE: ClaimState.NOT_SHAREABLE,
         }
         return states.get(value, ClaimState.TAKEN)
+
+    def hold(self) -> None:
+        """Renew it until it ends: it is ours."""
+        self._renewals = self._claims.renewals()
+        self._renewals.add(self)
 
     def cannot_be_shared(self) -> None:
         """Let no request wait for such a response for the time being."""
@@ -157,6 +175,10 @@ class Claim:
             runner.spawn(store.write(values, keep_for=seconds, tokens={}))
         elif not written:
             runner.spawn(store.delete((self.key,)))
+
+
+def _no_owner() -> None:
+    """Return None, in place of a reference."""
 
 
 @final
@@ -192,18 +214,16 @@ class _Renewals:
 
 def new_value() -> bytes:
     """Return a value by which a process knows its own claim."""
-    return secrets.token_bytes(8)
+    return os.urandom(8)
 
 
-def claim_key(namespace: str, key: bytes, tokens: Iterable[bytes | None]) -> bytes | None:
+def claim_key(namespace: str, key: bytes, tokens: Collection[bytes | None]) -> bytes | None:
     """Return the key of the claim to a response, or None where a token is missing.
 
     The tokens are part of it: a process that read other ones cannot take the response.
     """
-    parts = [key]
-    for token in tokens:
-        if token is None:
-            return None
-        parts.append(token)
+    if None in tokens:
+        return None
+    parts = [key, *filter(None, tokens)]
     digest = blake2b(b"\0".join(parts), digest_size=16).hexdigest()
     return f"{namespace}:f:{digest}".encode()

@@ -56,6 +56,10 @@ class MemoryStore(TokenAuthority):
         replica_lag: float = 0.0,
         clock: Clock = monotonic_clock,
     ) -> None:
+        self.shared: Final = False
+        """Each process has its own store."""
+        self.keeps_objects: Final = True
+        """No value leaves the process."""
         self._max_bytes: Final = max_bytes
         self._clock: Final = clock
         self._lock: Final = fork_safe_lock()
@@ -65,19 +69,9 @@ class MemoryStore(TokenAuthority):
         self._off = False
 
     @property
-    def shared(self) -> bool:
-        """Never: each process has its own store."""
-        return False
-
-    @property
     def authority(self) -> "MemoryStore":
         """This store itself."""
         return self
-
-    @property
-    def keeps_objects(self) -> bool:
-        """Always: no value leaves the process."""
-        return True
 
     @property
     def near(self) -> "MemoryStore":
@@ -244,8 +238,10 @@ class MemoryStore(TokenAuthority):
             raise StoreUnavailableError("the embedded store is switched off")
         with self._lock:
             values = [self._value(key) for key in keys]
-            tokens: list[bytes | None] = [self._tokens.get(group) for group in groups]
-            self._make_room()
+            before = self._tokens.used_bytes
+            tokens = self._tokens.of(groups)
+            if self._tokens.used_bytes > before:
+                self._make_room()
             return StoreReply(values, tokens)
 
     def peek(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
@@ -279,8 +275,10 @@ class MemoryStore(TokenAuthority):
         if self._off:
             return False
         with self._lock:
-            # A list: all() alone would stop at the first failure.
-            return all([self._put(key, value, keep_for) for key, value in values])  # noqa: C419
+            stored = True
+            for key, value in values:
+                stored &= self._put(key, value, keep_for)
+            return stored
 
     def write_all_now(self, writes: Sequence[StoreWrite]) -> bool:
         """Do `write_all` without awaiting."""
@@ -390,7 +388,7 @@ class MemoryStore(TokenAuthority):
 
     def _make_room(self) -> None:
         tokens, limit = self._tokens, self._max_bytes
-        if self.used_bytes <= limit:
+        if self._value_bytes + tokens.used_bytes <= limit:
             return
         while self.used_bytes > limit and tokens.used_bytes > limit // 2:
             # Tokens of paths without stored responses must not displace the values.

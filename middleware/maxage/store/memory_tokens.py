@@ -1,7 +1,7 @@
 """The tokens of the embedded store."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, final
 
 from maxage.clock import Clock
@@ -38,6 +38,21 @@ class MemoryTokens:
     def present(self) -> Mapping[str, bytes]:
         """Return the tokens of all groups; missing ones are not created."""
         return self._tokens
+
+    def of(self, groups: Sequence[str]) -> list[bytes | None]:
+        """Return the tokens of groups; missing ones are created."""
+        if self._quarantined_until:
+            return [self.get(group) for group in groups]
+        tokens = self._tokens
+        found: list[bytes | None] = []
+        for group in groups:
+            token = tokens.get(group)
+            if token is None:
+                token = self._add(group, fresh_token(_HISTORY))
+            else:
+                tokens.move_to_end(group)
+            found.append(token)
+        return found
 
     def get(self, group: str) -> bytes:
         """Return the token of a group; a missing one is created."""

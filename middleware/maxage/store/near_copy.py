@@ -1,5 +1,6 @@
 """A copy of a stored response in this process."""
 
+from itertools import chain
 from sys import getsizeof
 from typing import Final, Protocol, final
 
@@ -9,8 +10,12 @@ from maxage.store.prepared import Form, PreparedResponse
 _PLACES: Final = 1600
 """Bytes of a copy besides its entry: the object, its places in tables and queues, its prepared
 responses, and the known requests that it answers."""
-_MEMBER_BYTES: Final = 80
-"""Bytes for one copy's dependence on one token."""
+_OWN_BYTES: Final = 400 + _PLACES
+"""Bytes of an entry besides its lines, tokens, selecting fields, key and body."""
+_TOKEN_BYTES: Final = getsizeof("") + getsizeof(b"") + 80
+"""Bytes of a token with its group besides their characters, and for the dependence on it."""
+_PLACE_BYTES: Final = 8
+"""Bytes of a place in a list."""
 _LINE_BYTES: Final = getsizeof((b"", b"")) + 2 * getsizeof(b"")
 """Bytes of a header line besides its characters: the pair, and both of its objects."""
 
@@ -56,11 +61,8 @@ def size_of(entry: Entry) -> int:
     """Return the bytes that a copy of this entry takes in memory, rather too many than too few."""
     stored = entry.stored
     raw = stored.headers.raw
-    lines = len(raw) * _LINE_BYTES + sum([len(name) + len(value) for name, value in raw])
-    selecting = sum(map(getsizeof, (*stored.vary_names, *stored.selecting)))
-    tokens = sum([getsizeof(g) + getsizeof(t) + _MEMBER_BYTES for g, t in entry.tokens])
     # A prepared response has a second list of the lines.
-    prepared = getsizeof(raw) * 2
-    times = 6 * getsizeof(stored.request_time)
-    own = getsizeof(stored) + getsizeof(entry) + 2 * getsizeof(entry.key)
-    return getsizeof(stored.body) + lines + selecting + tokens + prepared + times + own + _PLACES
+    lines = len(raw) * (_LINE_BYTES + 2 * _PLACE_BYTES) + sum(map(len, chain.from_iterable(raw)))
+    selecting = sum(map(getsizeof, (*stored.vary_names, *stored.selecting)))
+    tokens = len(entry.tokens) * _TOKEN_BYTES + 2 * sum(map(len, chain.from_iterable(entry.tokens)))
+    return len(stored.body) + lines + selecting + tokens + 2 * len(entry.key) + _OWN_BYTES

@@ -19,6 +19,8 @@ _LARGE: Final = 64 * 1024
 
 def packed(commands: Sequence[Command]) -> list[bytes]:
     """Return the bytes of commands. A large value, the third part of a command, is not copied."""
+    if not any([c[0] == "SET" and len(c[2]) >= _LARGE for c in commands]):  # noqa: C419 - quicker
+        return list(map(_pack, commands))
     pieces: list[bytes] = []
     for command in commands:
         value = command[2] if len(command) > 2 else b""
