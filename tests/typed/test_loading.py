@@ -172,7 +172,7 @@ async def test_a_load_that_hangs_blocks_the_others_for_the_bound(settings: Cache
 async def test_a_value_that_is_not_stored_is_loaded_by_each(settings: CacheSettings) -> None:
     """None can be given a copy of it, and on Redis none waits for it again for a while."""
     secrets = RedisCache[Secret](Secret, prefix="secret", settings=settings)
-    load = Loads(Secret(token=SecretStr("a")))
+    load = Loads(Secret(token=SecretStr("a")), seconds=0.7)
     given = await asyncio.gather(*(secrets.aget_or_set(5, load.soon) for _ in range(5)))
     assert [secret.token.get_secret_value() for secret in given] == ["a"] * 5
     assert load.count == 5
