@@ -323,6 +323,24 @@ async def test_a_validated_response_is_not_compressed_again(compressions: list[i
     assert compressions == [len(PAGE)]
 
 
+async def test_a_validated_response_gets_the_length_of_the_plain_body() -> None:
+    """Where its Content-Length is not stored, each client is told the length of its own body."""
+    clock = ManualClock()
+    app = App((b"etag", b'"v1"'), (b"cache-control", b'private="content-length"'))
+    middleware = cache_of(app, clock, cache_compress=True)
+    await ask(middleware)
+    await background_done(middleware)
+    clock.advance(100)
+    await ask(middleware)
+    await background_done(middleware)
+    for takes in TAKES:
+        answer = await ask(middleware, takes)
+        assert b"hit" in status_of(answer)
+        assert answer.header("content-length") == b"%d" % len(answer.body)
+        assert text_of(answer) == PAGE
+    assert app.runs == 2
+
+
 async def test_a_tag_of_the_compressed_body_is_known_to_the_application() -> None:
     """A client's condition reaches it where nothing is stored: it compares weakly."""
     app = App()

@@ -149,6 +149,8 @@ def test_a_date_is_compared_as_before(request_line: str) -> None:
         (("Vary: accept-encoding",), ["accept-encoding"]),
         (("Vary: Origin, Accept-Encoding",), ["Origin, Accept-Encoding"]),
         (("Vary: Accept-Language",), ["Accept-Language", "Accept-Encoding"]),
+        (("Vary: X-Accept-Encoding",), ["X-Accept-Encoding", "Accept-Encoding"]),
+        (("Vary: Accept-Encoding-2, A",), ["Accept-Encoding-2, A", "Accept-Encoding"]),
     ],
 )
 def test_both_representations_vary(said: tuple[str, ...], sent: list[str]) -> None:

@@ -55,7 +55,9 @@ def completed(stored: StoredResponse, body: bytes) -> StoredResponse:
     """Return the response with its body, with Content-Length, and with an ETag if it has none."""
     added: list[tuple[bytes, bytes]] = []
     if b"content-length" not in stored.headers and stored.status != 204:
-        added.append((b"content-length", b"%d" % len(body)))
+        # A body that a 304 calls current may be compressed already.
+        length = len(body) if stored.plain_length is None else stored.plain_length
+        added.append((b"content-length", b"%d" % length))
     if stored.status == 200 and b"etag" not in stored.headers:
         added.append((b"etag", made_validator(body)))
     return replace(stored, body=body, headers=stored.headers.adding(*added))

@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from maxage.rfc9111.field_list import lower_names
 from maxage.rfc9111.message import HeaderList, Headers, Request, StoredResponse
 from maxage.rfc9111.validation import is_weak
 from maxage.rfc9111.vary import preference_weights
@@ -172,6 +173,12 @@ def _coded(lines: HeaderList, length: int) -> HeaderList:
 def varied(lines: HeaderList) -> HeaderList:
     """Return headers whose Vary names Accept-Encoding."""
     for name, value in lines:
-        if len(name) == 4 and name.lower() == b"vary" and b"accept-encoding" in value.lower():
+        if len(name) == 4 and name.lower() == b"vary" and _names_coding(value):
             return lines
     return (*lines, _VARIED)
+
+
+@lru_cache(maxsize=512)
+def _names_coding(value: bytes) -> bool:
+    """Return whether a line of Vary names Accept-Encoding; `X-Accept-Encoding` is another field."""
+    return b"accept-encoding" in lower_names((value,))
