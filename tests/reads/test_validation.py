@@ -1,5 +1,7 @@
 """Validation end to end (RFC 9111 section 4.3): what clients ask, what we ask, what HEAD shows."""
 
+import asyncio
+
 import pytest
 
 from maxage.rfc9111.dates import format_http_date
@@ -69,6 +71,25 @@ async def test_the_client_s_conditions_give_way_to_ours_and_are_answered_by_us()
     clock.advance(61)
     same = await call(middleware, headers={"if-none-match": '"1"'})
     assert (same.status, same.body) == (304, b"")
+
+
+async def test_nothing_follows_our_answer_from_an_application_that_awaits_its_messages_late() -> (
+    None
+):
+    """Its body is dropped with its 304, though it was sent before the 304 was awaited."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        same = b"if-none-match" in dict(scope["headers"])
+        head = start(
+            (b"etag", b'"1"'), (b"cache-control", b"no-cache"), status=304 if same else 200
+        )
+        await asyncio.gather(send(head), send(piece(b"dropped" if same else b"whole")))
+
+    middleware = cache_of(app, ManualClock())
+    await call(middleware)
+    answer = await call(middleware)
+    assert b"fwd-status=304" in status_of(answer)
+    assert answer.body == b"whole"
 
 
 async def test_a_full_response_to_our_validation_answers_and_replaces_what_was_stored() -> None:

@@ -144,13 +144,19 @@ class Exchange:
 
     def _send(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
-        if self._state is State.ANSWERED or self._state is State.USELESS:
+        if kind == "http.response.body":
+            # The start may have been sent, and not be awaited yet: the state is looked at later.
+            return self._body(message)
+        if self._is_dropped:
             return _nothing()
         if kind == "http.response.start":
             return self._start(message)
-        if kind == "http.response.body":
-            return self._body(message)
         return self._pass(message)
+
+    @property
+    def _is_dropped(self) -> bool:
+        """Whether what the application sends is dropped."""
+        return self._state is State.ANSWERED or self._state is State.USELESS
 
     async def _pass(self, message: Message) -> None:
         """Pass a message on that is neither start nor body."""
@@ -225,6 +231,8 @@ class Exchange:
             await self._send_start(start)
 
     async def _body(self, message: Message) -> None:
+        if self._is_dropped:
+            return
         capture = self.capture
         if capture.fill is not None:
             capture.add(message)
