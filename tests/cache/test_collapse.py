@@ -2,8 +2,12 @@
 
 import asyncio
 import gc
+import sys
+import threading
 import time
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -176,3 +180,46 @@ def test_an_event_loop_that_ended_is_let_go_of_by_its_claims() -> None:
     ended = asyncio.run(claim_and_end(claims))
     gc.collect()
     assert ended() is None
+
+
+class _OwnerOfThread:
+    """Stands for the event loop of each thread."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    @property
+    def owner(self) -> object:
+        """The event loop of this thread."""
+        if not hasattr(self._local, "owner"):
+            self._local.owner = type("Loop", (), {})()
+        owner: object = self._local.owner
+        return owner
+
+    def spawn(self, work: Any) -> None:
+        """Do nothing."""
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Do nothing."""
+
+
+def test_claims_taken_in_two_threads_are_renewed_each_in_its_own_event_loop() -> None:
+    """The renewals that were used last are never taken for those of another event loop."""
+    claims = Claims(MemoryStore(), _OwnerOfThread(), not_shareable_for=1.0)
+    foreign: list[object] = []
+
+    def ask() -> None:
+        own = claims.renewals()
+        foreign.extend(True for _ in range(40_000) if claims.renewals() is not own)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert foreign == []

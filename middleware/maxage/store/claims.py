@@ -86,9 +86,9 @@ class Claims:
         self._renewals: Final[weakref.WeakKeyDictionary[object, _Renewals]] = (
             weakref.WeakKeyDictionary()
         )
-        self._last_owner: Callable[[], object] = _no_owner
-        self._last: _Renewals | None = None
-        """Those that were used last; most processes have only one event loop."""
+        self._last: tuple[weakref.ref[object], _Renewals] | None = None
+        """Those that were used last, with their owner; most processes have only one event loop.
+        One value, since event loops of several threads change it."""
 
     def to(self, key: bytes) -> "Claim":
         """Return a claim of this key; it is not taken yet."""
@@ -111,12 +111,13 @@ class Claims:
     def renewals(self) -> "_Renewals":
         """Return the object that renews the claims taken in this event loop, or in any thread."""
         owner = self.runner.owner
-        if self._last_owner() is owner and self._last is not None:
-            return self._last
+        last = self._last
+        if last is not None and last[0]() is owner:
+            return last[1]
         renewals = self._renewals.get(owner)
         if renewals is None:
             renewals = self._renewals[owner] = _Renewals(self.store, self.runner)
-        self._last_owner, self._last = weakref.ref(owner), renewals
+        self._last = (weakref.ref(owner), renewals)
         return renewals
 
 
@@ -175,10 +176,6 @@ class Claim:
             runner.spawn(store.write(values, keep_for=seconds, tokens={}))
         elif not written:
             runner.spawn(store.delete((self.key,)))
-
-
-def _no_owner() -> None:
-    """Return None, in place of a reference."""
 
 
 @final
