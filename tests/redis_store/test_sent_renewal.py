@@ -102,6 +102,29 @@ async def test_a_purge_that_the_server_refuses_is_owed(own_redis: RedisServer) -
     assert owed(store) == set(GROUPS)
 
 
+async def test_an_error_while_a_purge_comes_to_be_owed_reaches_its_caller_alone(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine may refuse the thread that makes the purge; the connection goes on."""
+    store = store_at(own_redis.url)
+    await store.open()
+
+    def refuse() -> None:
+        raise RuntimeError("can't start new thread")
+
+    own_redis.call("CONFIG", "SET", "maxmemory", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.redis_state, "recover", refuse)
+        sent = [store.renew_at_once((group,)) for group in GROUPS]
+        for renewal in sent:
+            assert renewal is not None
+            with pytest.raises(RuntimeError, match="thread"):
+                await asyncio.wait_for(renewal, 10)
+    assert owed(store) == set(GROUPS)
+    own_redis.call("CONFIG", "SET", "maxmemory", "0")
+    assert store.renew_at_once(GROUPS) is not None
+
+
 async def test_a_purge_without_an_answer_is_owed_when_its_budget_is_over(
     own_redis: RedisServer,
 ) -> None:

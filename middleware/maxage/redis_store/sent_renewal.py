@@ -56,7 +56,13 @@ class SentRenewal:
 
     def _end(self) -> None:
         self._is_answered = True
-        # First: a purge that is not confirmed is owed before its caller goes on.
-        self._renewal.__exit__()
+        try:
+            # First: a purge that is not confirmed is owed before its caller goes on.
+            self._renewal.__exit__()
+        except Exception as error:  # noqa: BLE001 - raised where the purge is awaited
+            # Not to the connection: other commands wait for their answers on it.
+            if not self._tokens.done():
+                self._tokens.set_exception(error)
+            return
         if not self._tokens.done():
             self._tokens.set_result(self._renewal.tokens)
