@@ -102,6 +102,18 @@ async def test_a_purge_that_the_server_refuses_is_owed(own_redis: RedisServer) -
     assert owed(store) == set(GROUPS)
 
 
+async def test_an_answer_ends_a_row_of_failures(store: RedisStore) -> None:
+    """As the answer to any other command does: the next request waits as long as ever."""
+    node = store.redis_state.node
+    assert node is not None
+    for _ in range(3):
+        node.failed(TimeoutError("late"))
+        sent = store.renew_at_once(GROUPS)
+        assert sent is not None
+        await sent
+        assert not node.breaker.suspicious
+
+
 async def test_an_error_while_a_purge_comes_to_be_owed_reaches_its_caller_alone(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

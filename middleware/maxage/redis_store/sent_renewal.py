@@ -46,6 +46,9 @@ class SentRenewal:
 
     def set_result(self, result: list[Any], /) -> None:
         """Take the answers."""
+        if (node := self._renewal.redis_state.node) is not None:
+            # Failures before and after it are not in a row.
+            node.succeeded()
         self._renewal.take(result)
         self._end()
 
