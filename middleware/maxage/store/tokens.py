@@ -25,6 +25,9 @@ TOKEN_SECONDS: Final = 3600
 LONG_TOKEN_SECONDS: Final = 4 * TOKEN_SECONDS
 """Lifetime of a token in seconds once an entry was stored for longer than `TOKEN_SECONDS`."""
 
+MOST_KNOWN_GROUPS: Final = 64
+"""Groups of the largest purge whose keys and commands are kept for the next one like it."""
+
 HIDDEN_HISTORY: Final = b"hidden"
 """The history of a server that does not tell its own."""
 
@@ -128,8 +131,14 @@ def token_key(namespace: str, group: str) -> bytes:
     return token_prefix(namespace) + name
 
 
-# Requests of one route purge the same groups.
-@lru_cache(maxsize=64)
 def token_keys(namespace: str, groups: tuple[str, ...]) -> tuple[bytes, ...]:
     """Return the keys of the groups' tokens."""
+    if len(groups) <= MOST_KNOWN_GROUPS:
+        return _known_token_keys(namespace, groups)
+    return tuple([token_key(namespace, group) for group in groups])
+
+
+# Requests of one route purge the same groups.
+@lru_cache(maxsize=64)
+def _known_token_keys(namespace: str, groups: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple([token_key(namespace, group) for group in groups])

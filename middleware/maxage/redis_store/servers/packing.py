@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 import hiredis
 
 from maxage.redis_store.servers.commands import Command
+from maxage.store.tokens import MOST_KNOWN_GROUPS
 
 _pack: Final[Callable[[Command], bytes]] = cast("Any", hiredis.pack_command)
 """hiredis' own signature takes tuples of one part."""
@@ -42,11 +43,10 @@ def joined(pieces: list[bytes]) -> list[bytes]:
 
 def packed_renewals(keys: tuple[bytes, ...], token: bytes, seconds: int) -> bytes:
     """Return the bytes of commands that write one token under each key, for so many seconds."""
-    return token.join(_around_token(keys, len(token), seconds))
+    around = _known_around_token if len(keys) <= MOST_KNOWN_GROUPS else _around_token
+    return token.join(around(keys, len(token), seconds))
 
 
-# Requests of one route purge the same groups.
-@lru_cache(maxsize=64)
 def _around_token(keys: tuple[bytes, ...], size: int, seconds: int) -> list[bytes]:
     """Return the bytes before, between and behind the tokens of `packed_renewals`."""
     commands = [_pack(("SET", key, bytes(size), "EX", seconds)) for key in keys]
@@ -54,3 +54,7 @@ def _around_token(keys: tuple[bytes, ...], size: int, seconds: int) -> list[byte
     heads = [command[:-end] for command in commands]
     tail = commands[0][size - end :]
     return [heads[0], *(tail + head for head in heads[1:]), tail]
+
+
+# Requests of one route purge the same groups.
+_known_around_token: Final = lru_cache(maxsize=64)(_around_token)
