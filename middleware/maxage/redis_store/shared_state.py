@@ -159,13 +159,15 @@ class RedisState(TokenAuthority):
         """Owe purges that were not confirmed, and start the background probe that makes them."""
         groups = tuple(groups)
         self.purging(groups)
-        if self.owed_purges.empty:
+        is_first = self.owed_purges.empty
+        # Before the warning: a filter of the user's that raises loses no purge.
+        self.owed_purges.add(groups)
+        if is_first:
             logger.warning(
                 "A purge was not confirmed by Redis: serving uncached until it is; retrying every "
                 "%s s.",
                 PROBE_INTERVAL,
             )
-        self.owed_purges.add(groups)
         # Again, for copies that were kept just before the purge was owed.
         self.purging(groups)
         lease = self.lease_manager.lease
