@@ -167,6 +167,7 @@ async def test_commits_reach_the_cache_of_the_test(url: str | None, tmp_path: Pa
         path = await shop.stored(total)
         shop.write(change)
         assert not await shop.is_hit(path)
+    shop.engine.dispose()
 
 
 async def test_responses_and_typed_values_age_by_the_clock(url: str | None) -> None:
