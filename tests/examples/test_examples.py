@@ -194,7 +194,9 @@ def test_two_workers_behind_nginx_are_one(
                 first = client.get("/notes", headers={"X-Forwarded-Host": "evil.example"})
                 assert said(first) == "stored"
                 again = [client.get("/notes") for _ in range(4)]
-                assert [said(one) for one in again] == ["hit"] * 4
+                # The response is written after the first answer: the other worker may wait for it.
+                assert said(again[0]) == "hit" or said(again[0]).endswith("collapsed")
+                assert [said(one) for one in again[1:]] == ["hit"] * 3
                 assert all(one.json() == [{"id": 1, "text": text}] for one in [first, *again])
                 assert all(one.headers["date"] == first.headers["date"] for one in again)
     finally:
