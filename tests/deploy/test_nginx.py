@@ -7,10 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.files import DEPLOY, program
+from tests.deploy.files import DEPLOY, program, running_nginx
 from tests.support.ports import free_port
-from tests.support.processes import ended, spawn
-from tests.support.waiting import wait_until
 from tests.support.workers import Workers
 
 SITE = DEPLOY / "nginx" / "monitorpy.conf"
@@ -47,29 +45,14 @@ def configuration(folder: Path, site: Path) -> Path:
 @pytest.fixture
 def client(workers: Workers, tmp_path: Path) -> Iterator[httpx.Client]:
     """A client of nginx, which passes requests to a worker."""
-    nginx = program("nginx")
+    program("nginx")  # before a worker is started
     worker = workers.start(SOURCE)
     port = free_port()
     site = tmp_path / "site.conf"
     text = SITE.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{worker.port}")
     site.write_text(text.replace("listen 80;", f"listen 127.0.0.1:{port};"))
-    command = [nginx, "-e", "stderr", "-c", configuration(tmp_path, site)]
-    process = spawn(command, log=tmp_path / "nginx.log", cwd=tmp_path)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as found:
-            wait_until(lambda: answers(found), "nginx answers")
-            yield found
-    finally:
-        process.terminate()
-        process.wait()
-        ended(process)
-
-
-def answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/openapi.json").status_code == 200
-    except httpx.ConnectError:
-        return False
+    with running_nginx(tmp_path, configuration(tmp_path, site), port, "/openapi.json") as found:
+        yield found
 
 
 def test_nginx_takes_it(tmp_path: Path) -> None:

@@ -11,10 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.files import program
+from tests.deploy.files import program, running_nginx
 from tests.support.documents import ROOT, blocks, page
 from tests.support.ports import free_port
-from tests.support.processes import ended, spawn
 from tests.support.waiting import wait_until
 from tests.support.workers import Workers
 
@@ -176,7 +175,7 @@ def test_two_workers_behind_nginx_are_one(
     workers: Workers, settings: dict[str, str], tmp_path: Path
 ) -> None:
     """A write through one of them purges for the other; nginx asks them in turn."""
-    nginx = program("nginx")
+    program("nginx")  # before workers are started
     urls = [start(workers, "notes", settings).base_url for _ in range(2)]
     text = NGINX.read_text()
     for port, url in zip(("8001", "8002"), urls, strict=True):
@@ -184,32 +183,17 @@ def test_two_workers_behind_nginx_are_one(
     port = free_port()
     own = tmp_path / "nginx.conf"
     own.write_text(text.replace(":8080;", f":{port};"))
-    command = [nginx, "-e", "stderr", "-p", tmp_path, "-c", own]
-    process = spawn(command, log=tmp_path / "nginx.log", cwd=tmp_path)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            wait_until(lambda: answers(client), "nginx answers")
-            for text in ("tea", "coffee", "milk"):
-                client.put("/notes/1", content=text)
-                first = client.get("/notes", headers={"X-Forwarded-Host": "evil.example"})
-                assert said(first) == "stored"
-                again = [client.get("/notes") for _ in range(4)]
-                # The response is written after the first answer: the other worker may wait for it.
-                assert said(again[0]) == "hit" or said(again[0]).endswith("collapsed")
-                assert [said(one) for one in again[1:]] == ["hit"] * 3
-                assert all(one.json() == [{"id": 1, "text": text}] for one in [first, *again])
-                assert all(one.headers["date"] == first.headers["date"] for one in again)
-    finally:
-        process.terminate()
-        process.wait()
-        ended(process)
-
-
-def answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/count").status_code == 200
-    except httpx.ConnectError:
-        return False
+    with running_nginx(tmp_path, own, port, "/count") as client:
+        for text in ("tea", "coffee", "milk"):
+            client.put("/notes/1", content=text)
+            first = client.get("/notes", headers={"X-Forwarded-Host": "evil.example"})
+            assert said(first) == "stored"
+            again = [client.get("/notes") for _ in range(4)]
+            # The response is written after the first answer: the other worker may wait for it.
+            assert said(again[0]) == "hit" or said(again[0]).endswith("collapsed")
+            assert [said(one) for one in again[1:]] == ["hit"] * 3
+            assert all(one.json() == [{"id": 1, "text": text}] for one in [first, *again])
+            assert all(one.headers["date"] == first.headers["date"] for one in again)
 
 
 def test_the_file_of_nginx_is_what_the_page_starts() -> None:

@@ -631,16 +631,22 @@ async def test_plain_answers_do_not_outgrow_the_embedded_store() -> None:
     assert store.used_bytes < len(PAGE) // 2
 
 
-async def test_plain_answers_count_in_the_near_cache(
-    redis_url: str, redis_server: RedisServer
-) -> None:
-    """Those few that are kept ready."""
-    middleware = CacheMiddleware(App(), settings_for(redis_url, "prompt"))
+async def opened_near(middleware: CacheMiddleware) -> NearCache:
+    """The near cache of the middleware's store, once it hears of purges."""
     assert middleware.cache is not None
     await middleware.cache.open()
     near = middleware.cache.store.near
     assert isinstance(near, NearCache)
     await eventually(lambda: near._usable(near._clock()))
+    return near
+
+
+async def test_plain_answers_count_in_the_near_cache(
+    redis_url: str, redis_server: RedisServer
+) -> None:
+    """Those few that are kept ready."""
+    middleware = CacheMiddleware(App(), settings_for(redis_url, "prompt"))
+    near = await opened_near(middleware)
     await ask(middleware)
     await background_done(middleware)
     async with asyncio.timeout(20):
@@ -661,11 +667,7 @@ async def test_a_long_plain_answer_evicts_no_copies(
     long = PAGE * 8
     settings = settings_for(redis_url, "prompt", cache_near_bytes=2 * len(long))
     middleware = CacheMiddleware(App(body=long), settings)
-    assert middleware.cache is not None
-    await middleware.cache.open()
-    near = middleware.cache.store.near
-    assert isinstance(near, NearCache)
-    await eventually(lambda: near._usable(near._clock()))
+    near = await opened_near(middleware)
     await ask(middleware)
     await background_done(middleware)
     key = key_of(redis_server, middleware)

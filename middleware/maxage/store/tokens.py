@@ -133,12 +133,13 @@ def token_key(namespace: str, group: str) -> bytes:
 
 def token_keys(namespace: str, groups: tuple[str, ...]) -> tuple[bytes, ...]:
     """Return the keys of the groups' tokens."""
-    if len(groups) <= MOST_KNOWN_GROUPS:
-        return _known_token_keys(namespace, groups)
+    keys = _known_token_keys if len(groups) <= MOST_KNOWN_GROUPS else _token_keys
+    return keys(namespace, groups)
+
+
+def _token_keys(namespace: str, groups: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple([token_key(namespace, group) for group in groups])
 
 
 # Requests of one route purge the same groups.
-@lru_cache(maxsize=64)
-def _known_token_keys(namespace: str, groups: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple([token_key(namespace, group) for group in groups])
+_known_token_keys: Final = lru_cache(maxsize=64)(_token_keys)
