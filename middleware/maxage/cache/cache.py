@@ -165,9 +165,12 @@ class Cache:
         return (
             request.method in {"GET", "QUERY"}
             and not request.carries_credentials
-            and self.settings.cache_collapse_wait > 0
-            and target.unshareable_until <= self.monotonic()
+            and self._may_wait(target)
         )
+
+    def _may_wait(self, target: Target) -> bool:
+        waits = self.settings.cache_collapse_wait > 0
+        return waits and target.unshareable_until <= self.monotonic()
 
     def may_claim(self, target: Target, request: Request, outer: Dependencies | None) -> bool:
         """Return whether a process is to fetch the response for all others.
@@ -192,10 +195,7 @@ class Cache:
 
         The request is a known GET.
         """
-        if not self.store.shared or not target.answers_others:
-            return None
-        may_wait = target.unshareable_until <= self.monotonic()
-        if not (may_wait and self.settings.cache_collapse_wait > 0):
+        if not self.store.shared or not target.answers_others or not self._may_wait(target):
             return None
         expected = self._expected(target, key)
         if expected is None:
