@@ -10,7 +10,7 @@ from maxage.cache.targets import Targets
 from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.directives import OWN_TARGET
-from maxage.rfc9111.message import Headers, lower_names
+from maxage.rfc9111.message import Headers
 from maxage.settings import CacheSettings
 
 
@@ -73,7 +73,7 @@ class Service:
         A Date is added where neither the application nor the server does (RFC 9110 section 6.6.1).
         """
         kept = list(headers)
-        names = list(lower_names(kept))
+        names = [name.lower() for name, _ in kept]
         if OWN_TARGET in names:
             kept = [line for line, name in zip(kept, names, strict=True) if name != OWN_TARGET]
         if self.sends_date and b"date" not in names:

@@ -1,22 +1,12 @@
 """Requests and responses as frozen values; headers keep their order, case and number."""
 
 from collections.abc import ItemsView, Iterable, Iterator
-from operator import itemgetter, methodcaller
-from typing import Final, final
+from typing import final
 
 from msgspec import Struct, field
 
 HeaderList = tuple[tuple[bytes, bytes], ...]
 """Header lines as ASGI carries them: name and value, in order, duplicates kept."""
-
-
-_name: Final = itemgetter(0)
-_lower: Final = methodcaller("lower")
-
-
-def lower_names(lines: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    """Return the lower-case name of each line, in order."""
-    return map(_lower, map(_name, lines))
 
 
 @final
