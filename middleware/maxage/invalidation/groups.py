@@ -154,11 +154,12 @@ class RouteGroups:
         if route.opaque:
             groups = list(fallback_groups(match.path))
         else:
-            segments, group = split(match.path), _STEM
-            groups = [_ROOT_GROUP] if not segments or self._allows_root(host) else []
-            for segment in segments:
-                group = f"{group}/{segment}"
-                groups.append(group)
+            path, group = match.path, _STEM
+            groups = [_ROOT_GROUP] if path == "/" or self._allows_root(host) else []
+            for segment in path.split("/"):
+                if segment:
+                    group = f"{group}/{segment}"
+                    groups.append(group)
         plan = self._reading.get(route)
         if plan is not None:
             groups += plan.groups(match)

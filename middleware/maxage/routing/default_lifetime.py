@@ -8,13 +8,13 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-_PROBES: Final = frozenset({
-    "health", "healthz", "healthcheck", "health-check", "health_check", "healthchecks", "livez",
-    "liveness", "readyz", "readiness", "metrics", "ping",
-})  # fmt: skip
-"""Last segments of paths by which orchestrators, load balancers and monitors ask."""
-_STATES: Final = frozenset({"live", "ready"})
-"""The same at the root and beneath `/health`; elsewhere these are ordinary words."""
+_PROBE: Final = re.compile(
+    r"(?:^|/)(?:health|healthz|healthcheck|health-check|health_check|healthchecks"
+    r"|livez|liveness|readyz|readiness|metrics|ping)/*\Z"
+    r"|(?:^/*|(?:^|/)health[^/]*/)(?:live|ready)/*\Z"
+)
+"""Lower-case paths by whose last segment orchestrators, load balancers and monitors ask. `live` and
+`ready` are ordinary words, but at the root and beneath `/health`."""
 _SECRET: Final = re.compile(
     rb"(?i)(?:^|[&;])(?:"
     rb"(?:access|auth|bearer|id|refresh|reset|security|session|sas|x[_-]amz[_-]security)?[_-]?token"
@@ -31,13 +31,7 @@ _STATE: Final = re.compile(rb"(?:^|[&;])state=")
 
 def takes_default(path: str, query: bytes) -> bool:
     """Return whether the default lifetime applies to a URL, by its decoded path and its query."""
-    return not (_is_probe(path) or (query and carries_secret(query)))
-
-
-def _is_probe(path: str) -> bool:
-    *front, last = path.strip("/").lower().rsplit("/", 2)
-    at_home = not front or front[-1].startswith("health")
-    return last in _PROBES or (last in _STATES and at_home)
+    return not (_PROBE.search(path.lower()) or (query and carries_secret(query)))
 
 
 def carries_secret(query: bytes) -> bool:

@@ -108,11 +108,12 @@ class RouteTable:
     def __init__(self, routes: Sequence[RouteInfo]) -> None:
         self.routes: Final = tuple(routes)
         named = {method for route in self.routes for method in route.methods or ()}
-        self._all: Final = tuple((_beginning(route.regex), route) for route in self.routes)
+        self._all: Final = _Candidates(self.routes)
         self._by_method: Final = {
-            method: tuple(one for one in self._all if one[1].accepts(method)) for method in named
+            method: _Candidates([route for route in self.routes if route.accepts(method)])
+            for method in named
         }
-        self._of_any_method: Final = tuple(one for one in self._all if one[1].methods is None)
+        self._of_any_method: Final = _Candidates([r for r in self.routes if r.methods is None])
 
     def match(self, method: str, path: str, host: str = "") -> RouteMatch | None:
         """Return the route that answers, or None where the router has none for it.
@@ -120,10 +121,10 @@ class RouteTable:
         Where the router has none for the path, but one for its other spelling, it redirects to
         that: the route is that one, so that a write names the same groups by both spellings.
         """
-        routes = self._by_method.get(method, self._of_any_method)
-        found = _first_match(routes, path, host)
-        if found is None and _first_match(self._all, path, host) is None:
-            found = _first_match(routes, _other_spelling(path), host)
+        candidates = self._by_method.get(method, self._of_any_method)
+        found = candidates.first_match(path, host)
+        if found is None and self._all.first_match(path, host) is None:
+            found = candidates.first_match(_other_spelling(path), host)
         return found
 
     def of_router(self, router: int) -> "RouteTable":
@@ -141,8 +142,8 @@ class RouteTable:
 
     def match_any(self, path: str, host: str = "") -> RouteMatch | None:
         """Return the first route of this path or its other spelling, whatever its methods."""
-        found = _first_match(self._all, path, host)
-        return found or _first_match(self._all, _other_spelling(path), host)
+        found = self._all.first_match(path, host)
+        return found or self._all.first_match(_other_spelling(path), host)
 
 
 def _other_spelling(path: str) -> str:
@@ -150,28 +151,48 @@ def _other_spelling(path: str) -> str:
     return path.rstrip("/") if path.endswith("/") else path + "/"
 
 
-_PLAIN_TEXT: Final = re.compile(r"\^([\w/]*)[\w/](?![?*+{])|\^()")
+_PLAIN_TEXT: Final = re.compile(r"\^((?:(?:[\w/]|\\\W)(?![?*+{]))*)(\$)?")
+_ESCAPED: Final = re.compile(r"\\(\W)")
 
 
 def _beginning(pattern: re.Pattern[str]) -> str:
-    """Return how each path begins that a route's pattern matches; it may begin with more."""
+    """Return how each path that a route's pattern matches begins, with a slash put at its end."""
     begins = _PLAIN_TEXT.match(pattern.pattern)
     if begins is None or "|" in pattern.pattern or pattern.flags & (re.IGNORECASE | re.VERBOSE):
         return ""
-    return begins[1] or ""
+    return _ESCAPED.sub(r"\1", begins[1]) + ("/" if begins[2] else "")
 
 
-def _first_match(
-    routes: Sequence[tuple[str, RouteInfo]], path: str, host: str
-) -> RouteMatch | None:
-    for beginning, route in routes:
-        if not path.startswith(beginning):
-            # This takes a fifth of the time that its pattern takes.
-            continue
-        matched = route.regex.match(path)
-        if matched is not None and (route.host_regex is None or is_for(route, host)):
-            return _route_match(route, path, matched)
-    return None
+def _first_segment(path: str) -> str:
+    return path[1:].partition("/")[0]
+
+
+class _Candidates:
+    """Routes in the order of their router, found by how a path begins.
+
+    A look at a path's beginning takes a fifth of the time that a pattern takes.
+    """
+
+    def __init__(self, routes: Sequence[RouteInfo]) -> None:
+        all_routes = [(_beginning(route.regex), route) for route in routes]
+        segments = {start: _first_segment(start) for start, _ in all_routes if "/" in start[1:]}
+        self._others: Final = [one for one in all_routes if one[0] not in segments]
+        """Those whose first segment has a parameter."""
+        self._by_segment: Final = {
+            segment: [one for one in all_routes if segments.get(one[0], segment) == segment]
+            for segment in set(segments.values())
+        }
+
+    def first_match(self, path: str, host: str) -> RouteMatch | None:
+        """Return the first route that matches the path at this host."""
+        # The end of a pattern matches in front of a line's end too.
+        slashed = path.removesuffix("\n") + "/"
+        for beginning, route in self._by_segment.get(_first_segment(slashed), self._others):
+            if slashed.startswith(beginning):
+                matched = route.regex.match(path)
+                if matched is not None and (route.host_regex is None or is_for(route, host)):
+                    return _route_match(route, path, matched)
+        return None
 
 
 def routed(route: RouteInfo, path: str) -> Routed | None:
@@ -192,10 +213,16 @@ def is_for(route: RouteInfo, host: str) -> bool:
 
 def _route_match(route: RouteInfo, path: str, matched: re.Match[str]) -> RouteMatch:
     params = matched.groupdict()
-    if params:
-        spelled = {name: _spelled(route, name, value) for name, value in params.items()}
-        if spelled != params:
-            params, path = spelled, _with_params(path, matched, spelled)
+    spelled: dict[str, str] = {}
+    for name, canonical in route.canonical.items():
+        try:
+            spelled[name] = canonical(params[name])
+        except Exception:  # noqa: BLE001, S112 - the application's own validators
+            # The route will refuse this value, so that any spelling will do.
+            continue
+    if not spelled.items() <= params.items():
+        params |= spelled
+        path = _with_params(path, matched, params)
     return RouteMatch(route=route, path="/" + path.strip("/"), params=params)
 
 
@@ -208,14 +235,3 @@ def _with_params(path: str, matched: re.Match[str], params: Mapping[str, str]) -
         pieces += (path[last:start], value)
         last = end
     return "".join(pieces) + path[last:]
-
-
-def _spelled(route: RouteInfo, name: str, value: str) -> str:
-    canonical = route.canonical.get(name)
-    if canonical is None:
-        return value
-    try:
-        return canonical(value)
-    except Exception:  # noqa: BLE001 - the application's own validators
-        # The route will refuse this value, so that any spelling will do.
-        return value
