@@ -1,6 +1,6 @@
 """Requests and responses as frozen values; headers keep their order, case and number."""
 
-from collections.abc import ItemsView, Iterable, Iterator
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from typing import final
 
 from msgspec import Struct, field
@@ -46,6 +46,10 @@ class Headers:
     def get_all(self, name: bytes) -> tuple[bytes, ...]:
         """Return the values of every line called `name` (lower case), in order."""
         return (self._index or self._by_name()).get(name, ())
+
+    def by_name(self) -> Mapping[bytes, tuple[bytes, ...]]:
+        """Return the values of the lines of each lower-case name."""
+        return self._index or self._by_name()
 
     def fields(self) -> ItemsView[bytes, tuple[bytes, ...]]:
         """Return each lower-case name with the values of its lines."""

@@ -57,7 +57,7 @@ def kept_headers(
     headers: Headers, dropped: frozenset[bytes], policy: Policy, response_time: float
 ) -> Headers:
     """Return the headers of the stored response; each has a Date."""
-    kept = headers.without(dropped)
+    kept = headers.without(dropped) if dropped else headers
     if not policy.append_date:
         return kept
     if b"date" in kept:

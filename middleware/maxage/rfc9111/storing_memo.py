@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from maxage.observe.words import Reason
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.directives import OWN_TARGET, governing
-from maxage.rfc9111.message import HeaderList, Headers, Request, Response
+from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.stored_response import dropped_fields, kept_headers
 from maxage.rfc9111.storing import may_store
@@ -23,11 +23,11 @@ _TELLING_TIME: Final = frozenset({b"age", b"date", b"expires", b"last-modified"}
 """Fields that make a verdict depend on the time of the response."""
 _DECIDING: Final = frozenset({
     b"access-control-allow-origin", b"cache-control", b"connection", b"content-disposition",
-    b"content-type", b"etag", OWN_TARGET, b"pragma", b"set-cookie", b"vary", b"x-accel-buffering",
+    b"content-type", OWN_TARGET, b"pragma", b"vary", b"x-accel-buffering",
 })  # fmt: skip
-"""All other fields that a verdict depends on, besides targeted ones."""
-_PRESENT: Final = frozenset({b"etag", b"set-cookie"})
-"""Fields of which only the presence of a value counts."""
+"""Fields whose values a verdict depends on, besides targeted ones. Of all others only the presence
+counts; of an ETag, that it has a value too."""
+_SOME_VALUE: Final = (b"*",)
 _MEMOISED: Final = 512
 """Verdicts."""
 
@@ -35,21 +35,20 @@ _MEMOISED: Final = 512
 def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
     """Return the verdict of `storing.may_store`, from the memo where that is possible."""
     request, response, policy = arrival.request, arrival.response, arrival.policy
+    lines = response.headers.by_name()
+    names = tuple(lines)
+    deciding = _deciding_names(names, policy)
     if (
-        request.method != "GET"
+        deciding is None
+        or request.method != "GET"
         or request.carries_credentials
         or b"cache-control" in request.headers
         or response.status == 206
-        or response.headers.has_any(_TELLING_TIME)
+        or (b"etag" in lines and not lines[b"etag"][0])
     ):
         return may_store(arrival)
-    deciding = _deciding_names(policy)
-    lines = [
-        (name, line[1] and b"*") if name in _PRESENT else (name, line[1])
-        for line in response.headers.raw
-        if (name := line[0].lower()) in deciding
-    ]
-    verdict, dropped = _verdict_on(response.status, tuple(lines), policy)
+    values = tuple(map(lines.__getitem__, deciding))
+    verdict, dropped = _verdict_on(response.status, names, values, policy)
     if isinstance(verdict, MayNotStore):
         return verdict
     # Without Date and Age its age is the time that it took.
@@ -69,17 +68,24 @@ def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
 
 
 @lru_cache(maxsize=_MEMOISED)
-def _deciding_names(policy: Policy) -> frozenset[bytes]:
-    """Return the names of the fields that a verdict depends on."""
-    return _DECIDING.union(policy.cache_targets)
+def _deciding_names(names: tuple[bytes, ...], policy: Policy) -> tuple[bytes, ...] | None:
+    """Return which of these fields a verdict depends on; None: one makes it depend on the time."""
+    if not _TELLING_TIME.isdisjoint(names):
+        return None
+    return tuple([name for name in names if name in _DECIDING or name in policy.cache_targets])
 
 
 @lru_cache(maxsize=_MEMOISED)
 def _verdict_on(
-    status: int, lines: HeaderList, policy: Policy
+    status: int, names: tuple[bytes, ...], values: tuple[tuple[bytes, ...], ...], policy: Policy
 ) -> tuple[MayStore | MayNotStore, frozenset[bytes]]:
-    """Return the verdict on a response that took no time, and the names of the dropped fields."""
-    response = Response(status=status, headers=Headers.of(lines))
+    """Return the verdict on a response that took no time, and which of its fields are dropped.
+
+    `values` are those of the deciding fields among `names`.
+    """
+    deciding = dict(zip(_deciding_names(names, policy) or (), values, strict=True))
+    lines = [(name, value) for name in names for value in deciding.get(name, _SOME_VALUE)]
+    response = Response(status=status, headers=Headers(lines))
     dropped = dropped_fields(
         response.headers, governing(response.headers, policy.cache_targets).directives, policy
     )
@@ -87,4 +93,4 @@ def _verdict_on(
         request=Request(method="GET"), response=response, request_time=0, response_time=0,
         policy=policy,
     )  # fmt: skip
-    return may_store(arrival), dropped
+    return may_store(arrival), dropped.intersection(names)

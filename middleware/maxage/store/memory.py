@@ -227,7 +227,7 @@ class MemoryStore(TokenAuthority):
     def forget(self, keys: Iterable[bytes]) -> None:
         """Remove the values."""
         with self._lock:
-            for key in keys:
+            for key in self._values.keys() & keys:
                 self._remove(key)
 
     # without awaiting
@@ -357,16 +357,17 @@ class MemoryStore(TokenAuthority):
         return (value, ends) if isinstance(value, tuple) and ends > self._clock() else ((), 0.0)
 
     def _put(self, key: bytes, value: Value | _List, keep_for: float) -> bool:
-        self._remove(key)
-        ends = self._clock() + keep_for
+        values = self._values
+        if key in values:
+            self._remove(key)
         stored = KeptEntry(value) if isinstance(value, Entry) else value
         size = len(key) + OVERHEAD + _size(stored)
         if size > self._max_bytes or keep_for <= 0:
             return False
-        self._values[key] = (stored, ends, size)
+        values[key] = (stored, self._clock() + keep_for, size)
         self._value_bytes += size
         self._make_room()
-        return key in self._values
+        return key in values
 
     def _renewed(self, groups: Sequence[str]) -> list[bytes | None]:
         tokens: list[bytes | None] = [self._tokens.renew(group) for group in groups]

@@ -16,8 +16,9 @@ _TOKEN_BYTES: Final = getsizeof("") + getsizeof(b"") + 80
 """Bytes of a token with its group besides their characters, and for the dependence on it."""
 _PLACE_BYTES: Final = 8
 """Bytes of a place in a list."""
-_LINE_BYTES: Final = getsizeof((b"", b"")) + 2 * getsizeof(b"")
-"""Bytes of a header line besides its characters: the pair, and both of its objects."""
+_LINE_BYTES: Final = getsizeof((b"", b"")) + 2 * getsizeof(b"") + 2 * _PLACE_BYTES
+"""Bytes of a header line besides its characters: the pair, both of its objects, and its places in
+two lists, since a prepared response has a second one."""
 
 
 class Copy(Protocol):
@@ -59,10 +60,10 @@ class KeptEntry:
 
 def size_of(entry: Entry) -> int:
     """Return the bytes that a copy of this entry takes in memory, rather too many than too few."""
-    stored = entry.stored
-    raw = stored.headers.raw
-    # A prepared response has a second list of the lines.
-    lines = len(raw) * (_LINE_BYTES + 2 * _PLACE_BYTES) + sum(map(len, chain.from_iterable(raw)))
-    selecting = sum(map(getsizeof, (*stored.vary_names, *stored.selecting)))
-    tokens = len(entry.tokens) * _TOKEN_BYTES + 2 * sum(map(len, chain.from_iterable(entry.tokens)))
-    return len(stored.body) + lines + selecting + tokens + 2 * len(entry.key) + _OWN_BYTES
+    stored, lines, tokens = entry.stored, entry.stored.headers.raw, entry.tokens
+    # A dependence on a token repeats its characters.
+    characters = sum(map(len, chain.from_iterable((*lines, *tokens, *tokens))))
+    objects = len(lines) * _LINE_BYTES + len(tokens) * _TOKEN_BYTES + _OWN_BYTES
+    if stored.vary_names:
+        objects += sum(map(getsizeof, (*stored.vary_names, *stored.selecting)))
+    return len(stored.body) + characters + objects + 2 * len(entry.key)
