@@ -8,6 +8,7 @@ one round trip, in which each group is purged once.
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, Final, final
 
 from maxage.background import Background
@@ -48,8 +49,8 @@ class Purger:
         other's; that makes their turns shorter and has no other effect."""
         self.serial = 0
         """Changes with each turn of purges."""
-        self._renewed: dict[str, tuple[bytes, int]] = {}
-        """The last tokens that were written, and the serial after that."""
+        self._renewed: dict[str, tuple[bytes | None, int]] = {}
+        """The last tokens that were written, and the serial after that; None: not confirmed."""
 
     def purge(
         self, groups: Collection[str], known: KnownTokens | None = None
@@ -154,7 +155,12 @@ class Purger:
         else:
             tokens = renewal.result()
             self._remember(groups, tokens)
-            self._confirm(turn, {g for g, token in zip(groups, tokens, strict=True) if not token})
+            lost = (
+                ()
+                if all(tokens)
+                else {g for g, token in zip(groups, tokens, strict=True) if not token}
+            )
+            self._confirm(turn, lost)
 
     def _ended(self, turn: "_Turn", ended: "asyncio.Future[None]") -> None:
         if ended.cancelled():
@@ -172,9 +178,7 @@ class Purger:
         self.serial += 1
         if len(self._renewed) >= _REMEMBERED:
             self._renewed.clear()
-        for group, token in zip(groups, tokens, strict=True):
-            if token is not None:
-                self._renewed[group] = (token, self.serial)
+        self._renewed.update(zip(groups, zip(tokens, repeat(self.serial)), strict=True))
 
     def renewed(self, group: str, since: int) -> bytes | None:
         """Return the token that this process has written after a serial; None: it wrote none."""

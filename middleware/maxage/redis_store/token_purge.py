@@ -106,7 +106,7 @@ class Renewal(TokenPurge):
             self.replaced = [a if isinstance(a, bytes) else None for a in answers]
             self.confirmed = [a is None or isinstance(a, bytes) for a in answers]
         else:
-            self.confirmed = [answer in CONFIRMED for answer in answers]
+            self.confirmed = list(map(CONFIRMED.__contains__, answers))
 
 
 class Softening(TokenPurge):

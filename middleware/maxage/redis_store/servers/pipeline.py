@@ -32,6 +32,8 @@ from maxage.redis_store.servers.timeouts import PendingCommands
 FAILURES: Final = (RedisError, OSError, TimeoutError)
 """Raised when a server fails or sends an invalid reply."""
 _INCOMPLETE: Final = object()
+_VALUES: Final = frozenset({bytes, int, list, type(None)})
+"""The types of answers that are no error."""
 _KEPT_BUFFER: Final = 4 * 1024 * 1024
 """Bytes that hiredis keeps for the next answers. By default it frees all beyond 16 KB after each
 answer, and allocating a megabyte anew takes as long as copying it several times."""
@@ -149,20 +151,35 @@ class PipelinedConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Read the answers, and resolve the futures of complete ones."""
         self._received += len(data)
-        gets, pending = self._reader.gets, self._pending
+        answers: list[Any] = []
         try:
-            self._reader.feed(data)
-            while (answer := gets()) is not _INCOMPLETE:
-                if not pending:
-                    raise InvalidResponse("an answer without a command")
-                if isinstance(answer, Exception):
-                    self._heed(answer)
-                oldest = pending[0]
-                oldest.answers.append(answer)
-                if len(oldest.answers) == oldest.count:
-                    self._answered(pending.popleft())
+            try:
+                self._reader.feed(data)
+                answers.extend(iter(self._reader.gets, _INCOMPLETE))
+            finally:
+                # The complete ones before an invalid one count.
+                self._take(answers)
         except RedisError as error:
             self._give_up(error)
+
+    def _take(self, answers: list[Any]) -> None:
+        """Hand the answers to the oldest commands: many at once, since a purge has many."""
+        pending, first = self._pending, 0
+        has_errors = not _VALUES.issuperset(map(type, answers))
+        while first < len(answers):
+            if not pending:
+                raise InvalidResponse("an answer without a command")
+            oldest = pending[0]
+            end = first + oldest.count - len(oldest.answers)
+            taken = answers[first:end]
+            if has_errors:
+                for answer in taken:
+                    if isinstance(answer, Exception):
+                        self._heed(answer)
+            oldest.answers += taken
+            if len(oldest.answers) == oldest.count:
+                self._answered(pending.popleft())
+            first = end
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail all commands under way."""
