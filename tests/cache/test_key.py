@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from maxage.cache.key import (
     FORWARDED_HEADERS,
+    Site,
     declared_query,
     forwarded_parts,
     join_injective,
-    primary_key,
     variant_key,
     without_client,
 )
@@ -39,9 +39,11 @@ class Asked:
 
     def key(self) -> bytes:
         """The primary key."""
-        forwarded = forwarded_parts(self.forwarded)
-        place = (self.scheme, self.host, self.root_path, self.raw_path, b"", *forwarded)
-        return primary_key(self.namespace, self.release, place, self.query, self.extra)
+        site = Site(
+            self.namespace, self.release, "GET", self.scheme, self.host, self.root_path,
+            forwarded_parts(self.forwarded),
+        )  # fmt: skip
+        return site.key(self.raw_path, self.query, b"", self.extra)
 
 
 # Characters that keys, URLs and lists are delimited with, and few others, so that parts which look

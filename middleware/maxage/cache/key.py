@@ -20,10 +20,6 @@ FORWARDED_HEADERS: Final = frozenset({
 })  # fmt: skip
 """Headers from which applications build URLs: an answer made for one value is not for another."""
 
-Place = tuple[bytes, ...]
-"""A URL without its query: scheme, host, root path, raw path, the decoded path (which an outer
-middleware may have rewritten while it left the raw one alone), and what `forwarded_parts` gives."""
-
 READABLE_LENGTH: Final = 160
 """Characters of a URL that its key shows."""
 _DIGEST_BYTES: Final = 20
@@ -44,71 +40,76 @@ def join_injective(parts: Iterable[bytes]) -> bytes:
     return b"".join([b"%d:%b," % (len(part), part) for part in parts])
 
 
-def primary_key(
-    namespace: str, release: str, place: Place, query: bytes, extra: Sequence[bytes] = ()
-) -> bytes:
-    """Return the key of a URL: nothing is decoded or normalised.
-
-    GET and HEAD share it. `extra` are other parts that distinguish requests: declared header
-    parameters, the value of `vary_by`.
-    """
-    scheme, host, root_path, raw_path, path, *forwarded = place
-    front, shown_front = _front(namespace, release, scheme, host, root_path)
-    # The count keeps a forwarded header apart from an extra part with the same bytes.
-    count = b"%d" % (len(forwarded) // 2)
-    rest = (
-        len(raw_path),
-        raw_path,
-        len(query),
-        query,
-        len(path),
-        path,
-        join_injective([count, *forwarded, *extra]) if forwarded or extra else b"1:0,",
-    )
-    # As `join_injective` does, in one step.
-    parts = b"%d:%b,%d:%b,%d:%b,%b" % rest
-    digest = hashlib.blake2b(front + parts, digest_size=_DIGEST_BYTES).hexdigest()
-    shown = b"%b://%b%b%b" % (scheme, host, raw_path, b"?" + query if query else b"")
-    return b"%b%b:%b" % (shown_front, readable(shown), digest.encode())
-
-
 @final
-class Digests:
-    """Makes the digests at the end of the primary keys of one host; see `primary_key`."""
+class Site:
+    """Method and host of requests, and the beginning and the end of all their primary keys.
 
-    __slots__ = ("_begun", "_end")
+    Args:
+        namespace: of the settings.
+        release: of the settings, and what else keeps the entries of applications apart.
+        method: GET, which stands for HEAD too, or QUERY.
+        scheme: of the requests.
+        host: of the requests.
+        root_path: of the scope.
+        forwarded: what `forwarded_parts` gives of their fields.
+    """
 
-    def __init__(  # noqa: PLR0917 - as `primary_key`
+    __slots__ = (
+        "_forwarded", "_front", "_origin", "_plain_end", "_shown", "host_name", "method", "name",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0917 - what a key begins with, in its order
         self,
         namespace: str,
         release: str,
+        method: str,
         scheme: bytes,
         host: bytes,
         root_path: bytes,
-        extra: Sequence[bytes],
+        forwarded: tuple[bytes, ...] = (),
     ) -> None:
-        front, _ = _front(namespace, release, scheme, host, root_path)
-        self._begun: Final = hashlib.blake2b(front, digest_size=_DIGEST_BYTES)
-        self._end: Final = join_injective([b"0", *extra])
+        spelled = release.encode("utf-8", "surrogatepass")
+        # Both are in the digest too: their readable form in front is not injective.
+        said = [FORMAT_VERSION, namespace.encode(), spelled, b"GET", scheme, host, root_path]
+        self._front: Final = join_injective(said)
+        # The count keeps a forwarded header apart from an extra part with the same bytes.
+        self._forwarded: Final = (b"%d" % (len(forwarded) // 2), *forwarded)
+        self._plain_end: Final = join_injective(self._forwarded)
+        self._shown: Final = b"%b%b:" % (entry_prefix(namespace), readable(spelled))
+        self._origin: Final = b"%b://%b" % (scheme, host)
+        self.method: Final = method
+        self.host_name: Final = host_name(host)
+        self.name: Final = b"%b %b%b" % (method.encode(), self._front, self._plain_end)
+        """Another one for each other site."""
 
-    def of(self, raw_path: bytes, query: bytes, path: bytes) -> bytes:
-        """Return the digest of a URL without forwarded headers."""
-        made = self._begun.copy()
+    def digest(
+        self, raw_path: bytes, query: bytes, path: bytes, extra: Sequence[bytes] = ()
+    ) -> bytes:
+        """Return the digest at the end of the primary key of a URL."""
+        end = join_injective((*self._forwarded, *extra)) if extra else self._plain_end
         # As `join_injective` does, in one step.
-        parts = (len(raw_path), raw_path, len(query), query, len(path), path, self._end)
-        made.update(b"%d:%b,%d:%b,%d:%b,%b" % parts)
-        return made.digest()
+        rest = (len(raw_path), raw_path, len(query), query, len(path), path, end)
+        parts = b"%b%d:%b,%d:%b,%d:%b,%b" % (self._front, *rest)
+        return hashlib.blake2b(parts, digest_size=_DIGEST_BYTES).digest()
 
+    def key(self, raw_path: bytes, query: bytes, path: bytes, extra: Sequence[bytes] = ()) -> bytes:
+        """Return the primary key of a URL: nothing is decoded or normalised.
 
-@lru_cache(maxsize=64)
-def _front(
-    namespace: str, release: str, scheme: bytes, host: bytes, root_path: bytes
-) -> tuple[bytes, bytes]:
-    """Return the beginning of the keys of one host: in the digest, and readable in front."""
-    spelled = release.encode("utf-8", "surrogatepass")
-    # Both are in the digest too: their readable form in front is not injective.
-    said = [FORMAT_VERSION, namespace.encode(), spelled, b"GET", scheme, host, root_path]
-    return join_injective(said), b"%b%b:" % (entry_prefix(namespace), readable(spelled))
+        GET and HEAD share it, and QUERY, whose content is an extra part.
+
+        Args:
+            raw_path: the path as it was sent.
+            query: the query as it was sent.
+            path: the decoded path, which an outer middleware may have rewritten while it left the
+                raw one alone.
+            extra: other parts that distinguish requests: declared header parameters, the value of
+                `vary_by`.
+        """
+        digest = self.digest(raw_path, query, path, extra).hex().encode()
+        shown = self._origin + raw_path
+        if query:
+            shown = b"%b?%b" % (shown, query)
+        return b"%b%b:%b" % (self._shown, readable(shown), digest)
 
 
 def entry_prefix(namespace: str) -> bytes:

@@ -6,14 +6,15 @@ from typing import Final, final
 
 from msgspec import Struct
 
-from maxage.cache.key import Place, host_name, primary_key
+from maxage.cache.key import Site
 from maxage.cache.terms import Terms
 from maxage.invalidation.group_names import is_table_group
 from maxage.observe.counters import RouteCounts
 from maxage.observe.words import Reason
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
 from maxage.rfc9111.policy import Policy
-from maxage.routing.route_table import Routed, routed
+from maxage.routing.route_policy import RoutePolicy
+from maxage.routing.route_table import Routed, RouteInfo, routed
 from maxage.store.lookup_result import Tokens
 
 UNCACHEABLE_SECONDS: Final = 10.0
@@ -44,93 +45,76 @@ class Touched(Struct, frozen=True, gc=False):
 
 
 @final
-class Target:
-    """A URL as the cache knows it. The attributes that are not final change as responses come."""
+class Target(Struct, eq=False, kw_only=True):
+    """A URL as the cache knows it: first what the request tells, then what responses have taught.
 
-    __slots__ = (
-        "_inner", "_named", "_place", "_query", "absent_from", "all_groups", "answers_others",
-        "counts", "explicit_rules", "generation", "groups", "is_plain", "last_tokens",
-        "late_groups", "looked_up_after", "plain_key", "policy", "refresh_after", "route",
-        "routed", "rules", "search", "terms", "unshareable_until", "unstorable",
-        "unstorable_reason", "vary_names",
-    )  # fmt: skip
+    Responses teach few URLs anything, so that the defaults stand for most of it.
+    """
 
-    def __init__(
-        self,
-        *,
-        named: tuple[str, str],
-        place: Place,
-        query: bytes,
-        terms: Terms,
-        groups: tuple[str, ...],
-        generation: int,
-        search: Search,
-        inner: str,
-        counts: RouteCounts,
-    ) -> None:
-        self._named: Final = named
-        """Namespace and release."""
-        self._place: Final = place
-        self._query: Final = query
-        self.plain_key: Final = primary_key(*named, place, query)
-        self.terms: Final = terms
-        self.route: Final = terms.route
-        self.policy: Final = terms.policy
-        self.rules: Final = terms.rules
-        self.explicit_rules: Final = terms.explicit_rules
-        self.is_plain: Final = terms.is_plain
-        self.counts: Final = counts
-        """The counts of its route."""
-        self.groups: Final = groups
-        self.generation: Final = generation
-        """The number of the routes among which it was found."""
-        self.search: Final = search
-        self._inner: str | None = inner
-        """The path as the router sees it; None: `routed` is worked out."""
-        self.routed: Routed | None = None
-        """What the application's router adds to the scope of a hit, for layers around the cache;
-        `work_out_routed` sets it."""
-        self.vary_names: tuple[bytes, ...] = ()
-        """The selecting header fields of the last response, so that one round trip is enough."""
-        self.late_groups: tuple[str, ...] = terms.tables
-        """Groups that responses named themselves, or were read from; captured beforehand at the
-        next miss."""
-        self.all_groups: tuple[str, ...] = (*groups, *terms.tables)
-        """Both kinds of groups; a lookup reads their tokens."""
-        self.answers_others = terms.rules.default_lifetime > 0
-        """Whether a response will answer other requests without validation, by the last one that
-        was stored; before the first, by the default lifetime."""
-        self.unshareable_until = 0.0
-        """Monotonic seconds until which its requests do not wait for each other."""
-        self.unstorable: tuple[bytes, ...] = ()
-        """The Cache-Control that forbade storing its last response, while nothing is stored for the
-        URL. It is not looked up until `unshareable_until`."""
-        self.unstorable_reason = Reason.NO_STORE
-        """The word for what that Cache-Control says."""
-        self.last_tokens: Tokens | None = None
-        """The tokens that the last noted lookup read (`Cache.note_lookup`)."""
-        self.looked_up_after = 0
-        """The purges that this process had made by then (`Purger.serial`)."""
-        self.absent_from = inf
-        """Monotonic seconds from which nothing is stored, as far as this process knows."""
-        self.refresh_after = 0.0
-        """Monotonic seconds until which no background refresh begins: the last one failed."""
+    site: Site
+    raw_path: bytes
+    decoded_path: bytes
+    """Another one than the raw path's where an outer middleware rewrote it alone."""
+    query: bytes
+    """The query as far as it is a part of the key."""
+    plain_key: bytes
+    """The primary key without what else distinguishes requests."""
+    terms: Terms
+    route: RouteInfo | None
+    policy: RoutePolicy
+    rules: Policy
+    counts: RouteCounts
+    """The counts of its route."""
+    groups: tuple[str, ...]
+    generation: int
+    """The number of the routes among which it was found."""
+    inner: str | None
+    """The path as the router sees it; None: `routed` is worked out."""
+    search: Search
+    all_groups: tuple[str, ...]
+    """The groups and the late groups; a lookup reads their tokens."""
+    late_groups: tuple[str, ...]
+    """Groups that responses named themselves, or were read from; captured beforehand at the next
+    miss."""
+    answers_others: bool
+    """Whether a response will answer other requests without validation, by the last one that was
+    stored; before the first, by the default lifetime."""
+    routed: Routed | None = None
+    """What the application's router adds to the scope of a hit, for layers around the cache;
+    `work_out_routed` sets it."""
+    vary_names: tuple[bytes, ...] = ()
+    """The selecting header fields of the last response, so that one round trip is enough."""
+    unshareable_until: float = 0.0
+    """Monotonic seconds until which its requests do not wait for each other."""
+    unstorable: tuple[bytes, ...] = ()
+    """The Cache-Control that forbade storing its last response, while nothing is stored for the
+    URL. It is not looked up until `unshareable_until`."""
+    unstorable_reason: Reason = Reason.NO_STORE
+    """The word for what that Cache-Control says."""
+    last_tokens: Tokens | None = None
+    """The tokens that the last noted lookup read (`Cache.note_lookup`)."""
+    looked_up_after: int = 0
+    """The purges that this process had made by then (`Purger.serial`)."""
+    absent_from: float = inf
+    """Monotonic seconds from which nothing is stored, as far as this process knows."""
+    refresh_after: float = 0.0
+    """Monotonic seconds until which no background refresh begins: the last one failed."""
 
     @property
     def path(self) -> str:
         """The decoded path, for log lines."""
-        return self._place[4].decode(errors="replace")
+        return self.decoded_path.decode(errors="replace")
 
     @property
     def host(self) -> str:
         """The host without its port, as Starlette's Host routes compare it."""
-        return host_name(self._place[1])
+        return self.site.host_name
 
     def work_out_routed(self) -> None:
         """Set `routed`, before the first hit."""
-        if self._inner is not None:
-            self.routed = None if self.route is None else routed(self.route, self._inner)
-            self._inner = None
+        if self.inner is not None:
+            self.routed = None if self.route is None else routed(self.route, self.inner)
+            self.inner = None
 
     def key(self, extra: Sequence[bytes]) -> bytes:
         """Return the primary key, with what distinguishes requests besides the URL."""
@@ -145,14 +129,14 @@ class Target:
         Equivalent URLs share it. It names the field's value: under a key lie only responses that
         called their URLs equivalent in this way.
         """
-        query = self._query
+        query = self.query
         if variance is not None:
             query = simplified(query, variance)
             # Other lists of extra parts begin with a header's name, which is in lower case.
             extra = (b"NO-VARY-SEARCH", variance.name, *extra)
         elif not extra:
             return self.plain_key
-        return primary_key(*self._named, self._place, query, extra)
+        return self.site.key(self.raw_path, query, self.decoded_path, extra)
 
     def remember_groups(self, groups: Iterable[str], limit: int) -> None:
         """Remember groups that a response named, so that the next miss captures them first."""

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from maxage.cache.bounded_memo import MOST_WEIGHT, BoundedMemo
 from maxage.cache.key import (
     FORWARDED_HEADERS,
-    Digests,
-    Place,
+    Site,
     declared_query,
     forwarded_parts,
     host_name,
@@ -28,7 +27,7 @@ from maxage.observe.counters import RouteCounts, begin_counting
 from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
 from maxage.routing.default_lifetime import takes_default
-from maxage.routing.route_policy import Rule
+from maxage.routing.route_policy import RoutePolicy, Rule
 from maxage.routing.route_table import Routed, RouteInfo, RouteMatch, RouteTable, routed
 from maxage.settings import CacheSettings
 from maxage.store.tokens import NAMESPACE_GROUP
@@ -37,6 +36,10 @@ logger = logging.getLogger("maxage")
 
 _MOST_BESIDE_COPIES: Final = 512
 """Targets that are remembered where a near cache answers most requests without one."""
+_MOST_SITES: Final = 64
+"""Sites that are remembered."""
+_Identity = tuple[bytes, bytes, bytes, bytes]
+"""The name of a site, the query, the raw path and the decoded path."""
 _BRACES: Final = re.compile(r"\{(\w+)\}")
 
 
@@ -57,6 +60,7 @@ class Targets:
         self._machine = "" if own else f"@{machine_name()}"
         """Part of the keys of loopback hosts. Machines that share a store share no such host."""
         self._settings: Final = settings
+        self._keys_declared: Final = settings.cache_keyed_query == "declared"
         self._app: Final = app
         self.routes: Final = KnownRoutes(app, self._use)
         self._terms: Final = TermsFinder(settings, rules, self.tally)
@@ -67,6 +71,7 @@ class Targets:
         self._most_targets: Final = (
             _MOST_BESIDE_COPIES if settings.cache_near_bytes else MOST_WEIGHT
         )
+        self._sites: Final[dict[tuple[Any, ...], Site]] = {}
         self._searches: BoundedMemo[Search] = BoundedMemo()
         """Searches of paths requested with a query, by the URL without one."""
         self._touched: BoundedMemo[Touched] = BoundedMemo()
@@ -75,6 +80,7 @@ class Targets:
 
     def _use(self, table: RouteTable) -> None:
         """Find targets by these routes from now on."""
+        self._sites.clear()
         self._targets.clear()
         self._taught.clear()
         self._touched.clear()
@@ -100,39 +106,49 @@ class Targets:
             host: its Host.
             forwarded: what `forwarded_parts` gives of its fields.
         """
+        self.routes.watch(scope)
+        site = self.site(scope, host, forwarded)
         path = scope["path"].encode("utf-8", "surrogatepass")
         raw_path = scope.get("raw_path") or path
-        place = (
-            scope.get("scheme", "http").encode(),
-            host,
-            str(scope.get("root_path", "")).encode("utf-8", "surrogatepass"),
-            raw_path,
+        if raw_path == path:
             # One object where nothing in it is encoded.
-            raw_path if raw_path == path else path,
-            *forwarded,
-        )
-        method = "QUERY" if scope["method"] == "QUERY" else "GET"
-        identity = (method, scope.get("query_string", b""), *place)
-        self.routes.watch(scope)
+            path = raw_path
+        identity = (site.name, scope.get("query_string", b""), raw_path, path)
         target = self._targets.get(identity)
         if target is None and self._taught:
             target = self._taught.get(identity)
         if target is None:
-            target = self._new(identity, place, scope)
+            target = self._new(identity, site, scope)
             for forgotten, other in self._targets.remember(identity, target, self._most_targets):
                 if other.is_taught:
                     self._taught.remember(forgotten, other)
         return target
 
-    def digests(self, scope: Mapping[str, Any], host: bytes, extra: Sequence[bytes]) -> Digests:
-        """Return what makes the digests of the keys of a host without its forwarded headers."""
-        return Digests(
-            *self._named_for(host),
-            scope.get("scheme", "http").encode(),
-            host,
-            str(scope.get("root_path", "")).encode("utf-8", "surrogatepass"),
-            extra,
-        )
+    def site(
+        self, scope: Mapping[str, Any], host: bytes, forwarded: tuple[bytes, ...] = ()
+    ) -> Site:
+        """Return the site of a request with this Host; see `at_host`."""
+        known = (
+            scope["method"], scope.get("scheme", "http"), host, scope.get("root_path", ""),
+            forwarded,
+        )  # fmt: skip
+        site = self._sites.get(known)
+        if site is None:
+            namespace, release = self._named
+            machine = self._machine if is_loopback(host) else ""
+            site = Site(
+                namespace,
+                release + self.routes.overrides.name + machine,
+                "QUERY" if scope["method"] == "QUERY" else "GET",
+                scope.get("scheme", "http").encode(),
+                host,
+                str(scope.get("root_path", "")).encode("utf-8", "surrogatepass"),
+                forwarded,
+            )
+            if len(self._sites) >= _MOST_SITES:
+                self._sites.clear()
+            self._sites[known] = site
+        return site
 
     def routed(self, route: RouteInfo, scope: Mapping[str, Any]) -> Routed | None:
         """Return what the application's router adds to the scope of a request of this route."""
@@ -229,52 +245,59 @@ class Targets:
         match = self.match(scope, headers)
         return (None if match is None else match.route) is target.route
 
-    def _new(self, identity: tuple[Any, ...], place: Place, scope: Mapping[str, Any]) -> Target:
-        method, query = identity[:2]
-        path, inner = scope["path"], self._inner_path(scope)
-        deep = path.count("/") > DEEPEST
-        host = host_name(place[1])
-        match = None if deep else self.routes.last_table.match(method, inner, host)
-        terms = self._terms.at(path, inner, match, by_default=takes_default(inner, query))
-        groups: tuple[str, ...] = ()
-        if deep:
-            policy = replace(terms.policy, cache=False)
-            terms = Terms(
-                None, policy, terms.rules, counts=self.tally.of_route(None),
-                matching=terms.matching, restriction="deep",
-            )  # fmt: skip
-        elif match is None or self._route_groups is None:
+    def _new(self, identity: _Identity, site: Site, scope: Mapping[str, Any]) -> Target:
+        _, query, raw_path, path = identity
+        shown, inner = scope["path"], self._inner_path(scope)
+        by_default = takes_default(inner, query)
+        groups: tuple[str, ...]
+        if shown.count("/") > DEEPEST:
+            groups = (NAMESPACE_GROUP,)
+            terms = self._terms.of_deep(shown, inner, by_default=by_default)
+        else:
+            match = self.routes.last_table.match(site.method, inner, site.host_name)
+            terms = self._terms.at(shown, inner, match, by_default=by_default)
+            groups = self._groups(inner, match, site.host_name, terms.policy)
+        if self._keys_declared and terms.route is not None and terms.route.query_names is not None:
+            query = declared_query(query, terms.route.query_names)
+        return Target(
+            site=site,
+            raw_path=raw_path,
+            decoded_path=path,
+            query=query,
+            plain_key=site.key(raw_path, query, path),
+            terms=terms,
+            route=terms.route,
+            policy=terms.policy,
+            rules=terms.rules,
+            counts=self.count_url(terms.counts, scope) if self.count_url else terms.counts,
+            groups=groups,
+            generation=self.routes.generation,
+            inner=inner,
+            search=self._search(identity),
+            all_groups=groups + terms.tables,
+            late_groups=terms.tables,
+            answers_others=terms.rules.default_lifetime > 0,
+        )
+
+    def _groups(
+        self, inner: str, match: RouteMatch | None, host: str, policy: RoutePolicy
+    ) -> tuple[str, ...]:
+        """Return the groups that responses of a path belong to."""
+        if match is None or self._route_groups is None:
             groups = fallback_groups(inner)
         else:
-            groups = self._route_groups.groups_of(match, host, terms.policy)
-        tags = terms.policy.tags and dict.fromkeys(
-            tag_group(formatted(tag, match)) for tag in terms.policy.tags
-        )
-        declared = terms.route.query_names if terms.route is not None else None
-        if self._settings.cache_keyed_query == "declared" and declared is not None:
-            query = declared_query(query, declared)
-        return Target(
-            named=self._named_for(place[1]),
-            place=place,
-            query=query,
-            terms=terms,
-            groups=(NAMESPACE_GROUP, *groups, *tags),
-            generation=self.routes.generation,
-            search=self._search(identity),
-            inner=inner,
-            counts=self.count_url(terms.counts, scope) if self.count_url else terms.counts,
-        )
+            groups = self._route_groups.groups_of(match, host, policy)
+        if not policy.tags:
+            return (NAMESPACE_GROUP, *groups)
+        tags = dict.fromkeys(tag_group(formatted(tag, match)) for tag in policy.tags)
+        return (NAMESPACE_GROUP, *groups, *tags)
 
-    def _named_for(self, host: bytes) -> tuple[str, str]:
-        namespace, release = self._named
-        machine = self._machine if is_loopback(host) else ""
-        return namespace, release + self.routes.overrides.name + machine
-
-    def _search(self, identity: tuple[Any, ...]) -> Search:
+    def _search(self, identity: _Identity) -> Search:
         """Return the search that all queries of the path share."""
-        if not identity[1]:
+        site, query, *path = identity
+        if not query:
             return self._searches.get(identity) or Search()
-        bare = (identity[0], b"", *identity[2:])
+        bare = (site, b"", *path)
         search = self._searches.get(bare)
         if search is None:
             target = self._targets.get(bare) or self._taught.get(bare)

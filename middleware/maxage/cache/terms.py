@@ -114,37 +114,50 @@ class TermsFinder:
             match: its route, if one is known.
             by_default: whether it takes the default lifetime.
         """
-        route = match.route if match is not None else None
+        route = None if match is None else match.route
         matching = matching_rules(self._rules, path, inner) if self._rules else ()
+        terms = self._memo.get((route, matching, by_default))
+        if terms is None:
+            if len(self._memo) >= _MOST_TERMS:
+                self._memo.clear()
+            terms = self._new(route, matching, by_default=by_default)
+            self._memo[route, matching, by_default] = terms
+        return terms
+
+    def _new(
+        self, route: RouteInfo | None, matching: tuple[Rule, ...], *, by_default: bool
+    ) -> Terms:
         restriction: Restriction | None = None if by_default else "probe or secret"
         if route is not None and (route.serves_files or route.is_documentation):
             # They change without a write.
             by_default = False
             restriction = "files" if route.serves_files else "documentation"
-        terms = self._memo.get((route, matching, by_default))
-        if terms is None:
-            policy = route_policy(
-                default_lifetime=self._settings.cache_expiration if by_default else 0.0,
-                rules=matching,
-                control=route.control if route is not None else None,
-            )
-            if len(self._memo) >= _MOST_TERMS:
-                self._memo.clear()
-            # A hit would skip a check of credentials: never cached implicitly.
-            guarded = route is not None and route.has_security and policy.vary_by is None
-            if guarded:
-                restriction = "security"
-            if route is not None and route.reads_all_headers and policy.vary_by is None:
-                policy, restriction = replace(policy, cache=False), "headers"
-            lifetime = 0.0 if guarded else policy.default_lifetime
-            keyed = () if route is None else route.declared_fields
-            rules = self._rules_with(lifetime, declared=policy.lifetime_is_declared, keyed=keyed)
-            counts = self._tally.of_route(route.template if route is not None else None)
-            terms = Terms(
-                route, policy, rules, counts=counts, matching=matching, restriction=restriction
-            )
-            self._memo[route, matching, by_default] = terms
-        return terms
+        policy = route_policy(
+            default_lifetime=self._settings.cache_expiration if by_default else 0.0,
+            rules=matching,
+            control=route.control if route is not None else None,
+        )
+        # A hit would skip a check of credentials: never cached implicitly.
+        guarded = route is not None and route.has_security and policy.vary_by is None
+        if guarded:
+            restriction = "security"
+        if route is not None and route.reads_all_headers and policy.vary_by is None:
+            policy, restriction = replace(policy, cache=False), "headers"
+        lifetime = 0.0 if guarded else policy.default_lifetime
+        keyed = () if route is None else route.declared_fields
+        rules = self._rules_with(lifetime, declared=policy.lifetime_is_declared, keyed=keyed)
+        counts = self._tally.of_route(route.template if route is not None else None)
+        return Terms(
+            route, policy, rules, counts=counts, matching=matching, restriction=restriction
+        )
+
+    def of_deep(self, path: str, inner: str, *, by_default: bool) -> Terms:
+        """Return the terms of a path with more segments than `DEEPEST`: it is not cached."""
+        terms = self.at(path, inner, None, by_default=by_default)
+        return Terms(
+            None, replace(terms.policy, cache=False), terms.rules,
+            counts=self._tally.of_route(None), matching=terms.matching, restriction="deep",
+        )  # fmt: skip
 
     def _rules_with(self, lifetime: float, *, declared: bool, keyed: tuple[bytes, ...]) -> Policy:
         """Return the rules with a default lifetime; an application declares only a few."""

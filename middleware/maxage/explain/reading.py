@@ -179,7 +179,7 @@ def _prospect(
     is_known = target.route is not None and not target.route.opaque
     answer = Answer(
         target=target,
-        rules=target.rules if is_known else target.explicit_rules,
+        rules=target.rules if is_known else target.terms.explicit_rules,
         request=reading.request,
         found=reading.found,
         response=Response(status=200, headers=Headers.of((_JSON, *headers))),

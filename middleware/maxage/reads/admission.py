@@ -38,7 +38,7 @@ async def admit(reading: ReadResponder, plain: Plain | None = None) -> Bypass | 
         reason = _reason_to_bypass(reading)
     if reason is not None:
         return reason
-    if plain is not None and target.is_plain:
+    if plain is not None and target.terms.is_plain:
         by_route = service.identification.is_certain(scope, target)
         reading.request = Request(
             method=scope["method"],

@@ -132,7 +132,7 @@ class Capture:
         target = reading.target
         self._answerer = targets.routes.answerer(target, self.scope, self._before)
         is_hidden = self._answerer is Answerer.UNKNOWN
-        self.rules = target.explicit_rules if is_hidden else target.rules
+        self.rules = target.terms.explicit_rules if is_hidden else target.rules
         identification, anonymous = reading.service.identification, False
         slots = identity_slots(self.scope)
         if target.policy.vary_by is None and (slots or is_hidden):

@@ -16,7 +16,7 @@ from maxage.asgi.responder import pair
 from maxage.asgi.service import Service
 from maxage.asgi.types import Scope
 from maxage.cache.cache import Cache
-from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS, Digests
+from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS
 from maxage.cache.lookup import result_of_copy, result_of_own_copy
 from maxage.cache.target import Target
 from maxage.cache.terms import Terms
@@ -43,14 +43,10 @@ _REMEMBERED: Final = 2048
 """Requests that one generation remembers without a near cache."""
 _MOST_ROUTES: Final = 4096
 """Routes that are remembered with what their plain requests have in common."""
-_MOST_SITES: Final = 64
-"""Hosts that are remembered with what begins the keys of their URLs."""
 _LONGEST: Final = 1024
 """Bytes of host, path, query and condition of a request that is remembered."""
 _ROUNDING: Final = 1e-6
 """Seconds by which a prepared response ends too early rather than too late."""
-_Site = tuple[bytes, tuple[bytes, ...], str, str, str]
-"""Host, parts of the key, scheme, root path, and the overrides with which routes were read."""
 _Identity = tuple[str, bytes | None, bytes, Plain]
 """Method, raw path, query, and the rest of a plain request."""
 
@@ -71,7 +67,6 @@ class FastPath:
         self._before: dict[_Identity, KnownRequest] = {}
         """The generation before; a request that comes again moves on into the new one."""
         self._plain_routes: Final[dict[Terms, PlainRoute]] = {}
-        self._sites: Final[dict[_Site, Digests]] = {}
         self._look_at = -math.inf
         self._digest_is_enough: Final = not (
             settings.cache_status_key or type(cache.store) is MemoryStore
@@ -187,16 +182,8 @@ class FastPath:
         ):
             return None
         host, wishes, parts = plain
-        site = (
-            host, parts, scope.get("scheme", "http"), scope.get("root_path", ""),
-            self._routes.overrides.name,
-        )  # fmt: skip
-        digests = self._sites.get(site)
-        if digests is None:
-            if len(self._sites) >= _MOST_SITES:
-                self._sites.clear()
-            digests = self._sites[site] = self.service.targets.digests(scope, host, parts)
-        key = digests.of(raw_path, scope.get("query_string", b""), path.encode())
+        site = self.service.targets.site(scope, host)
+        key = site.digest(raw_path, scope.get("query_string", b""), path.encode(), parts)
         route = near.owner(key)
         if not isinstance(route, PlainRoute) or self._plain_routes.get(route.terms) is not route:
             return None

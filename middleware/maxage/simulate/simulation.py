@@ -122,7 +122,7 @@ class Simulation:
         stays, reason = self._stays.of(target, logged, carries=carries, has_routes=self._has_routes)
         purged = self._purges.last(target.groups)
         figures.note(logged, reason=bypass or reason, purgeable=purged >= 0)
-        figures.at_most |= not target.is_plain
+        figures.at_most |= not target.terms.is_plain
         if bypass or reason == "credentials":
             return
         # The end of a key is a digest of all of it.

@@ -44,7 +44,7 @@ class Stays:
         """
         route, restriction = target.route, target.terms.restriction
         is_known = (route is not None and not route.opaque) or not has_routes
-        rules = target.rules if is_known else target.explicit_rules
+        rules = target.rules if is_known else target.terms.explicit_rules
         stays, reason = _stays(
             rules,
             (restriction is None and is_known) or rules.lifetime_is_declared,
