@@ -124,7 +124,13 @@ def test_every_field_is_taken_by_keyword_in_lower_case() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cache_ignored_cookies", "cache_credential_headers", "cache_exchange_headers"]
+    "name",
+    [
+        "cache_ignored_cookies",
+        "cache_credential_headers",
+        "cache_credential_query",
+        "cache_exchange_headers",
+    ],
 )
 @pytest.mark.parametrize(
     ("text", "names"),

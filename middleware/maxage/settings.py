@@ -96,6 +96,34 @@ class CacheSettings(BaseSettings):
         "x-ms-client-principal-name", "x-ms-token-aad-id-token", "tailscale-user-login",
     )  # fmt: skip
     """Request headers that count as credentials, besides Authorization and Cookie."""
+    cache_credential_query: NameList = (
+        "access_key", "access_token", "activation_code", "activation_key", "activation_token",
+        "api_key", "api_secret", "api_token", "app_key", "app_secret", "assertion", "auth",
+        "auth_code", "auth_key", "auth_token", "authenticity_token", "authorization",
+        "authorization_code", "aws_access_key_id", "backup_code", "bearer", "bearer_token",
+        "client_assertion", "client_secret", "code_verifier", "confirmation_code",
+        "confirmation_token", "consent_challenge", "consumer_key", "consumer_secret", "credential",
+        "credentials", "csrf", "csrf_middleware_token", "csrf_token", "device_code",
+        "device_token", "download_token", "email_token", "google_access_id", "hdnea", "hdnts",
+        "hmac", "hub.verify_token", "id_token", "id_token_hint", "invitation_token",
+        "invite_token", "jsessionid", "jwt", "jwt_token", "key_pair_id", "login_challenge",
+        "login_code", "login_token", "logout_challenge", "magic_token", "mfa_code", "nonce",
+        "oauth_signature", "oauth_token", "oauth_verifier", "one_time_code", "one_time_token",
+        "otp", "otp_code", "passcode", "passphrase", "passwd", "password", "password_reset_token",
+        "password_token", "phpsessid", "private_key", "private_token", "pwd", "recovery_code",
+        "recovery_token", "refresh_token", "reset_code", "reset_key", "reset_token",
+        "saml_request", "saml_response", "sas_token", "secret", "secret_key", "security_token",
+        "session_id", "session_key", "session_token", "share_token", "shared_secret", "sid", "sig",
+        "signature", "signup_token", "sms_code", "subscription_key", "ticket", "token", "totp",
+        "unsubscribe_token", "upload_token", "user_code", "user_key", "user_token",
+        "verification_code", "verification_token", "verify_token", "webhook_secret", "wp_nonce",
+        "x_access_key", "x_access_token", "x_amz_credential", "x_amz_security_token",
+        "x_amz_signature", "x_api_key", "x_auth_token", "x_goog_credential", "x_goog_signature",
+        "x_secret_key", "xsrf_token",
+    )  # fmt: skip
+    """Query parameters whose URLs take no default lifetime, since they carry a secret. Case,
+    hyphens and underscores do not count; `*` stands for any characters. `code` beside `state`
+    always is one."""
     cache_ignored_cookies: NameList = ()
     """Cookies that do not count as credentials, such as those of analytics scripts; `*` stands for
     any characters: `_ga*,_gid`."""
@@ -315,8 +343,8 @@ class CacheSettings(BaseSettings):
         return value
 
     @field_validator(
-        "cache_ignored_cookies", "cache_credential_headers", "cache_exchange_headers",
-        "cache_audit_ignored", "cache_lint_ignore", mode="before",
+        "cache_ignored_cookies", "cache_credential_headers", "cache_credential_query",
+        "cache_exchange_headers", "cache_audit_ignored", "cache_lint_ignore", mode="before",
     )  # fmt: skip
     @classmethod
     def _split(cls, value: object) -> object:

@@ -15,6 +15,7 @@ from maxage.insight.watch import Watch, watch_for
 from maxage.observe import latency
 from maxage.redis_store.observer import Observer
 from maxage.route_map import middleware_of
+from maxage.routing.default_lifetime import SecretNames
 from tests.support.asgi import call, http_scope
 from tests.support.redis_server import RedisServer
 
@@ -144,7 +145,7 @@ def test_a_digest_stands_for_a_secret_and_for_the_rest_of_a_long_target(
     target: str, kept: bool
 ) -> None:
     """Equal ones have equal digests, and others have others."""
-    names = frozenset({b"x-user-id"})
+    names = SecretNames(("x-user-id", "token"))
     shown = recorded_target(http_scope(target=target.encode()), names)
     assert (shown == target) is kept
     assert "hush" not in shown

@@ -186,6 +186,9 @@ ONCE = [
     "Content-Type: application/jsonl",
     "Content-Type: application/x-jsonlines",
     "Content-Type: application/json-seq",
+    "Content-Type: application/geo+json-seq",
+    "Content-Type: text/x-ndjson",
+    "Content-Type: text/plain; version=0.0.4",
     "X-Accel-Buffering: no",
 ]
 

@@ -12,12 +12,13 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from maxage import Rule, cached
-from maxage.routing.default_lifetime import takes_default
+from maxage import CacheSettings, Rule, cached
+from maxage.routing.default_lifetime import SecretNames, takes_default
 from tests.support.asgi import CounterApp, call
 from tests.support.caching import cache_of, status_of
 
 pytestmark = pytest.mark.anyio
+SECRETS = SecretNames(CacheSettings().cache_credential_query)
 
 
 async def is_stored(app: Any, target: str, **options: Any) -> bool:
@@ -55,11 +56,24 @@ async def is_stored(app: Any, target: str, **options: Any) -> bool:
         b"ticket=a",
         b"code=a&state=b",
         b"state=b&page=1&code=a",
+        b"invite_token=a",
+        b"csrfmiddlewaretoken=a",
+        b"_wpnonce=a",
+        b"oauth_verifier=a",
+        b"SAMLResponse=a",
+        b"PHPSESSID=a",
+        b"mfa_code=a",
+        b"subscription-key=a",
+        b"AWSAccessKeyId=a",
+        b"Key-Pair-Id=a",
+        b"token[]=a",
+        b"user[token]=a",
+        b"user%5Btoken%5D=a",
     ],
 )
 def test_a_query_with_a_secret_takes_no_default_lifetime(query: bytes) -> None:
     """Its URL is one client's own: a password reset, a signed link, a return from a login."""
-    assert not takes_default("/x", query)
+    assert not takes_default("/x", query, SECRETS)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +96,55 @@ def test_a_query_with_a_secret_takes_no_default_lifetime(query: bytes) -> None:
         b"signature_size=1",
         b"key=a",
         b"token",
+        b"page_token=a",
+        b"nextPageToken=a",
+        b"user[name]=a",
     ],
 )
 def test_only_whole_names_are_secrets(query: bytes) -> None:
     """What merely holds such a word goes on being cached."""
-    assert takes_default("/x", query)
+    assert takes_default("/x", query, SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "stored"),
+    [
+        ("hush", "hush=a", False),
+        ("hush", "token=a", True),
+        ("*_hush", "my_hush=a", False),
+        ("*_hush", "myHush=a", False),
+        ("*_hush", "hushed=a", True),
+        ("hush*x", "hush.x=a", False),
+        ("hush*x", "hush.y=a", True),
+        ("", "code=a&state=b", False),
+    ],
+)
+async def test_the_names_of_secrets_are_configurable(
+    name: str, query: str, *, stored: bool
+) -> None:
+    """As the names of credentials among the headers are."""
+    assert await is_stored(CounterApp(), f"/x?{query}", cache_credential_query=name) is stored
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        ("text/plain; version=0.0.4; charset=utf-8", False),
+        ("text/plain; version=1.0.0; charset=utf-8; escaping=underscores", False),
+        ("text/plain;version=0.0.4", False),
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", False),
+        ("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily", False),
+        ("text/plain; charset=utf-8", True),
+        ("text/plain; version=2", True),
+        ("application/vnd.google.protobuf", True),
+    ],
+)
+async def test_metrics_are_known_by_their_media_type(kind: str, *, stored: bool) -> None:
+    """Whatever their path is."""
+    app = CounterApp(headers={"content-type": kind})
+    assert await is_stored(app, "/figures") is stored
+    app = CounterApp(headers={"content-type": kind})
+    assert await is_stored(app, "/figures", rules=[Rule("/**", ttl=60)])
 
 
 @pytest.mark.parametrize("front", ["", "/api/v1"])
@@ -95,19 +153,20 @@ def test_only_whole_names_are_secrets(query: bytes) -> None:
     [
         "health", "Health", "health/", "healthz", "health-check", "healthcheck", "livez",
         "liveness", "readyz", "readiness", "metrics", "ping", "health/live", "health/ready",
-        "healthz/live",
+        "healthz/live", "_health", "-/ready", "health.json", "__heartbeat__",
+        "readiness_check", "liveness-probe", "startupz",
     ],
 )  # fmt: skip
 def test_a_probe_takes_no_default_lifetime(front: str, word: str) -> None:
     """It asks for the state of this moment."""
-    assert not takes_default(f"{front}/{word}", b"")
+    assert not takes_default(f"{front}/{word}", b"", SECRETS)
 
 
 @pytest.mark.parametrize("path", ["/live", "/ready"])
 def test_live_and_ready_are_probes_at_the_root_only(path: str) -> None:
     """Elsewhere they are ordinary words: the live streams of a channel."""
-    assert not takes_default(path, b"")
-    assert takes_default("/channels" + path, b"")
+    assert not takes_default(path, b"", SECRETS)
+    assert takes_default("/channels" + path, b"", SECRETS)
 
 
 @pytest.mark.parametrize(
@@ -119,14 +178,14 @@ def test_live_and_ready_are_probes_at_the_root_only(path: str) -> None:
 )  # fmt: skip
 def test_other_paths_take_it(path: str) -> None:
     """Only a last segment that is such a word."""
-    assert takes_default(path, b"")
+    assert takes_default(path, b"", SECRETS)
 
 
 @pytest.mark.parametrize("size", [1_000, 100_000])
 def test_long_paths_and_queries_cost_linear_time(size: int) -> None:
     """They come from strangers."""
-    assert takes_default("/health" * size + "/x", b"code=&" * size)
-    assert takes_default("/" * size + "x", b"access_" * size)
+    assert takes_default("/health" * size + "/x", b"code=&" * size, SECRETS)
+    assert takes_default("/" * size + "x", b"access_" * size, SECRETS)
 
 
 @pytest.mark.parametrize("target", ["/health", "/x?token=a", "/x?code=a&state=b"])

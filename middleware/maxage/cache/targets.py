@@ -248,7 +248,7 @@ class Targets:
     def _new(self, identity: _Identity, site: Site, scope: Mapping[str, Any]) -> Target:
         _, query, raw_path, path = identity
         shown, inner = scope["path"], self._inner_path(scope)
-        by_default = takes_default(inner, query)
+        by_default = takes_default(inner, query, self._terms.secrets)
         groups: tuple[str, ...]
         if shown.count("/") > DEEPEST:
             groups = (NAMESPACE_GROUP,)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from maxage.observe.counters import RouteCounts, Tally
 from maxage.rfc9111.policy import Policy
-from maxage.routing.default_lifetime import takes_default
+from maxage.routing.default_lifetime import SecretNames, takes_default
 from maxage.routing.route_policy import RoutePolicy, Rule, matching_rules, route_policy
 from maxage.routing.route_table import RouteInfo, RouteMatch
 from maxage.settings import CacheSettings
@@ -95,6 +95,7 @@ class TermsFinder:
         self._settings: Final = settings
         self._rules: Final = tuple(rules)
         self._tally: Final = tally
+        self.secrets: Final = SecretNames(settings.cache_credential_query)
         self._base_rules: Final = _policy(settings)
         self._rules_memo: dict[tuple[float, bool, tuple[bytes, ...]], Policy] = {}
         self._memo: dict[tuple[RouteInfo | None, tuple[Rule, ...], bool], Terms] = {}
@@ -177,7 +178,7 @@ class TermsFinder:
         # Only a rule for any depth is about all paths of a parameter that takes slashes.
         path = route.template.replace(":path}", "}" + "/{}" * DEEPEST)
         match = RouteMatch(route=route, path=path, params={})
-        default = takes_default(path, b"")
+        default = takes_default(path, b"", self.secrets)
         return self.at(path, path, match, by_default=default).policy
 
 

@@ -1,11 +1,11 @@
 """Labels of URLs, for people: without secrets, and bounded in length."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
-from maxage.routing.default_lifetime import carries_secret
+from maxage.routing.default_lifetime import SecretNames
 
 LONGEST_VALUE: Final = 40
 """Bytes of a query's value that are shown."""
@@ -15,16 +15,15 @@ _CUT: Final = b"..."
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
 
 
-def label_of(scope: Mapping[str, Any], secret_names: Collection[bytes] = ()) -> str:
+def label_of(scope: Mapping[str, Any], secrets: SecretNames) -> str:
     """Return method, path and query of a request.
 
     Args:
         scope: of the request. HEAD counts as GET.
-        secret_names: parameters whose values are hidden too, besides those that every cache takes
-            for secrets; lower case, with hyphens.
+        secrets: the parameters whose values are hidden.
     """
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
-    target = target_of(scope, secret_names, lambda _: b"***", LONGEST_VALUE)
+    target = target_of(scope, secrets, lambda _: b"***", LONGEST_VALUE)
     shown = _UNSAFE.sub("_", target.decode("latin-1"))
     if len(shown) > LONGEST_LABEL:
         shown = shown[:LONGEST_LABEL] + _CUT.decode()
@@ -33,7 +32,7 @@ def label_of(scope: Mapping[str, Any], secret_names: Collection[bytes] = ()) -> 
 
 def target_of(
     scope: Mapping[str, Any],
-    secret_names: Collection[bytes],
+    secrets: SecretNames,
     hide: Callable[[bytes], bytes],
     longest: int,
 ) -> bytes:
@@ -41,7 +40,7 @@ def target_of(
 
     Args:
         scope: of the request.
-        secret_names: as for `label_of`.
+        secrets: as for `label_of`.
         hide: returns the substitute for a secret.
         longest: bytes of any other value that are kept.
     """
@@ -49,14 +48,14 @@ def target_of(
     query: bytes = scope.get("query_string", b"")
     if not query:
         return path
-    hides_code = carries_secret(query)
+    hides_code = secrets.are_in(query)
 
     def shown(piece: bytes) -> bytes:
         name, equals, value = piece.partition(b"=")
-        plain = unquote_to_bytes(name).lower().replace(b"_", b"-")
         if not equals:
             return _cut(name, longest)
-        if plain in secret_names or carries_secret(piece) or (hides_code and plain == b"code"):
+        is_code = hides_code and unquote_to_bytes(name) == b"code"
+        if is_code or secrets.are_in(piece):
             return name + equals + hide(value)
         return name + equals + _cut(value, longest)
 

@@ -3,7 +3,7 @@
 import sys
 import zlib
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from secrets import token_bytes
 from typing import Any, Final, final
@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from maxage.insight.label import target_of
 from maxage.rfc9111.message import HeaderList, Headers
+from maxage.routing.default_lifetime import SecretNames
 from maxage.store.fork_safe import fork_safe_lock
 
 PENDING_BYTES: Final = 8_000_000
@@ -74,12 +75,12 @@ def unpack(value: bytes) -> Chunk | None:
         return None
 
 
-def recorded_target(scope: Mapping[str, Any], secret_names: Collection[bytes]) -> str:
+def recorded_target(scope: Mapping[str, Any], secrets: SecretNames) -> str:
     """Return path and query of a request, with digests in place of secrets.
 
     Another process has other digests, so that no secret can be guessed by them.
     """
-    target = target_of(scope, secret_names, _digest, sys.maxsize)
+    target = target_of(scope, secrets, _digest, sys.maxsize)
     if len(target) > _LONGEST_TARGET:
         target = target[:_LONGEST_TARGET] + _digest(target)
     return target.decode("latin-1")

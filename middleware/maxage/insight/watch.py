@@ -44,6 +44,7 @@ from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.unsafe_methods import is_unsafe
+from maxage.routing.default_lifetime import SecretNames
 from maxage.settings import CacheSettings
 from maxage.store.base import Store
 
@@ -94,8 +95,8 @@ class Watch:
 
     def __init__(self, settings: CacheSettings) -> None:
         self.settings: Final = settings
-        self._secret_names: Final = frozenset(
-            name.lower().replace("_", "-").encode() for name in settings.cache_credential_headers
+        self._secrets: Final = SecretNames(
+            (*settings.cache_credential_query, *settings.cache_credential_headers)
         )
         self._asked: Final = SpaceSaving(SKETCHED)
         self._costly: Final = SpaceSaving(SKETCHED)
@@ -122,10 +123,10 @@ class Watch:
 
     def _url(self, scope: Mapping[str, Any]) -> "_Url":
         return _Url(
-            label=label_of(scope, self._secret_names),
+            label=label_of(scope, self._secrets),
             method="QUERY" if scope["method"] == "QUERY" else "GET",
             host=_host(Headers.of(tuple(map(tuple, scope["headers"])))),
-            target=recorded_target(scope, self._secret_names),
+            target=recorded_target(scope, self._secrets),
         )
 
     def answered(self, url: _Url, *, hit: bool) -> None:
@@ -171,7 +172,7 @@ class Watch:
 
     def _called(self, targets: Targets, call: TimedCall, *, is_request: bool) -> None:
         headers = Headers.of(tuple(map(tuple, call.scope.get("headers", ()))))
-        label, seconds = label_of(call.scope, self._secret_names), call.seconds
+        label, seconds = label_of(call.scope, self._secrets), call.seconds
         for entry in (self._asked.offer(label, 1), self._costly.offer(label, seconds)):
             entry.calls += 1
             entry.seconds += seconds
@@ -192,7 +193,7 @@ class Watch:
                 time=time.time() if is_unsafe(method) else call.at,
                 method=method,
                 host=_host(headers),
-                target=recorded_target(call.scope, self._secret_names),
+                target=recorded_target(call.scope, self._secrets),
                 status=call.status,
                 size=call.size,
                 seconds=round(call.seconds, 6),

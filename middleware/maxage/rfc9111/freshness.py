@@ -1,5 +1,6 @@
 """Freshness lifetime: explicit, heuristic or configured (RFC 9111 section 4.2)."""
 
+import re
 from typing import Final, Literal, final
 
 from msgspec import Struct
@@ -126,10 +127,13 @@ def _takes_default(arrival: Arrival, control: Control) -> bool:
 
 
 def _is_made_for_one(headers: Headers) -> bool:
-    """Return whether the response is a download or a stream."""
+    """Return whether the response is a download, a stream or the metrics of this moment."""
     disposition = headers.first(b"content-disposition") or b""
+    kind = media_type(headers)
     return (
-        media_type(headers) in _RECORD_STREAMS
+        kind in _RECORD_STREAMS
+        or kind.endswith(b"+json-seq")
+        or _METRICS.match(headers.first(b"content-type") or b"") is not None
         or disposition.partition(b";")[0].strip().lower() == b"attachment"
         or b"no" in lower_names(headers.get_all(b"x-accel-buffering"))
     )
@@ -138,9 +142,14 @@ def _is_made_for_one(headers: Headers) -> bool:
 _RECORD_STREAMS: Final = frozenset({
     b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/x-jsonl",
     b"application/jsonlines", b"application/x-jsonlines", b"application/json-seq",
-    b"application/stream+json",
+    b"application/stream+json", b"application/x-json-stream", b"text/x-ndjson",
 })  # fmt: skip
 """Media types of responses that come record by record."""
+_METRICS: Final = re.compile(
+    rb"(?i)\s*(?:application/openmetrics-text|text/plain\s*;\s*version=[01]\.0\.[0-9]"
+    rb"|application/vnd\.google\.protobuf\s*;\s*proto=io\.prometheus\.)"
+)
+"""Content types of what a Prometheus server reads."""
 
 
 def media_type(headers: Headers) -> bytes:

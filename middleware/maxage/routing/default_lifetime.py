@@ -5,39 +5,56 @@ lifetime that the response, a decorator or a rule states holds for them too.
 """
 
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, final
 from urllib.parse import unquote_to_bytes
 
 _PROBE: Final = re.compile(
-    r"(?:^|/)(?:health|healthz|healthcheck|health-check|health_check|healthchecks"
-    r"|livez|liveness|readyz|readiness|metrics|ping)/*\Z"
-    r"|(?:^/*|(?:^|/)health[^/]*/)(?:live|ready)/*\Z"
+    r"(?:^|/)_{0,2}(?:health(?:z|[-_]?checks?)?|(?:lb)?heartbeat|livez|readyz|startupz"
+    r"|(?:liveness|readiness|startup)[-_]?(?:check|probe)|liveness|readiness|metrics|ping"
+    r")_{0,2}(?:\.json)?/*\Z"
+    r"|(?:^/*|(?:^|/)(?:health[^/]*|-)/)(?:live|ready)/*\Z"
 )
 """Lower-case paths by whose last segment orchestrators, load balancers and monitors ask. `live` and
-`ready` are ordinary words, but at the root and beneath `/health`."""
-_SECRET: Final = re.compile(
-    rb"(?i)(?:^|[&;])(?:"
-    rb"(?:access|auth|bearer|id|refresh|reset|security|session|sas|x[_-]amz[_-]security)?[_-]?token"
-    rb"|(?:x[_-](?:amz|goog)[_-])?signature|sig|hmac|jwt"
-    rb"|(?:x[_-])?(?:api|access|secret)[_-]?key|(?:client[_-]?)?secret"
-    rb"|password|passwd|passphrase|pwd|otp|totp|ticket|session[_-]?id|authorization"
-    rb")=",
-)
-"""Names of parameters that carry a secret; each is a whole name, so that `zip_code` is none."""
-_CODE: Final = re.compile(rb"(?:^|[&;])code=")
-_STATE: Final = re.compile(rb"(?:^|[&;])state=")
-"""Beside a code: the return from an authorization server (RFC 6749 section 4.1.2)."""
+`ready` are ordinary words, but at the root and beneath `/health` and `/-`."""
+_NAMES: Final = re.compile(rb"(?:^|[&;[])([^&;=[]*)(?=[=[])")
+_RETURN_FROM_LOGIN: Final = frozenset({b"code", b"state"})
+"""Both together come from an authorization server (RFC 6749 section 4.1.2)."""
 
 
-def takes_default(path: str, query: bytes) -> bool:
+@final
+class SecretNames:
+    """The names of query parameters that carry a secret.
+
+    Each is a whole name, so that `zip_code` is none. Case, hyphens and underscores do not count. Of
+    `user[token]` each part is a name.
+
+    Args:
+        names: the names; `*` stands for any characters.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        plain = {_plain(name.encode()) for name in names}
+        self._names: Final = frozenset(name for name in plain if b"*" not in name)
+        patterns = [re.escape(name).replace(rb"\*", b".*") for name in plain - self._names]
+        self._pattern: Final = re.compile(b"|".join(patterns), re.DOTALL) if patterns else None
+
+    def are_in(self, query: bytes) -> bool:
+        """Return whether a query has a parameter of such a name."""
+        if b"%" in query:
+            query = unquote_to_bytes(query)
+        names = set(_NAMES.findall(_plain(query)))
+        return (
+            not self._names.isdisjoint(names)
+            or names.issuperset(_RETURN_FROM_LOGIN)
+            or (self._pattern is not None and any(map(self._pattern.fullmatch, names)))
+        )
+
+
+def takes_default(path: str, query: bytes, secrets: SecretNames) -> bool:
     """Return whether the default lifetime applies to a URL, by its decoded path and its query."""
-    return not (_PROBE.search(path.lower()) or (query and carries_secret(query)))
+    return _PROBE.search(path.lower()) is None and not (query and secrets.are_in(query))
 
 
-def carries_secret(query: bytes) -> bool:
-    """Return whether a query has a parameter that carries a secret."""
-    if b"%" in query:
-        query = unquote_to_bytes(query)
-    return _SECRET.search(query) is not None or (
-        _CODE.search(query) is not None and _STATE.search(query) is not None
-    )
+def _plain(name: bytes) -> bytes:
+    return name.lower().translate(None, b"-_]")

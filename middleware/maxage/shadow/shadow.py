@@ -25,6 +25,7 @@ from maxage.rfc9111.content_coding import plain_body, varied
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.unsafe_methods import is_unsafe
+from maxage.routing.default_lifetime import SecretNames
 from maxage.shadow.compare import differences
 from maxage.shadow.inputs import Called, differing, inputs_of, url_of
 from maxage.shadow.publisher import publish
@@ -57,8 +58,8 @@ class Shadow:
         self._logged: Final[set[tuple[str, str]]] = set()
         self._publishes = False
         settings = cache.settings
-        self.secret_names: Final = frozenset(
-            name.lower().replace("_", "-").encode() for name in settings.cache_credential_headers
+        self.secrets: Final = SecretNames(
+            (*settings.cache_credential_query, *settings.cache_credential_headers)
         )
         self._share: Final = 1.0 if settings.cache_shadow else settings.cache_verify
 
@@ -100,7 +101,7 @@ class Shadow:
             if not is_unsafe(scope["method"]):
                 self._note_call(scope)
                 return None
-            label = label_of(scope, self.secret_names)
+            label = label_of(scope, self.secrets)
             headers = Headers.of(tuple(map(tuple, scope["headers"])))
             match = self._targets.match(scope, headers)
         except Exception as error:  # noqa: BLE001 - the application answers all the same
@@ -195,7 +196,7 @@ class Shadow:
         seen = Circumstances(
             write=writes[0].route if writes else None,
             inputs=others,
-            example=label_of(scope, self.secret_names),
+            example=label_of(scope, self.secrets),
         )
         target.counts.compared += 1
         target.counts.different += bool(found)
