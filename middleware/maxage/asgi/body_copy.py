@@ -15,8 +15,10 @@ def content_length(headers: Headers) -> int | None:
     Only a single line of 1 to 18 ASCII digits is valid (RFC 9110 section 8.6).
     """
     lines = headers.get_all(b"content-length")
-    valid = len(lines) == 1 and lines[0].isdigit() and len(lines[0]) <= _MOST_DIGITS
-    return int(lines[0]) if valid else None
+    if len(lines) != 1:
+        return None
+    line = lines[0]
+    return int(line) if line.isdigit() and len(line) <= _MOST_DIGITS else None
 
 
 @final

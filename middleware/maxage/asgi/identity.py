@@ -1,6 +1,7 @@
 """Identity of a request: its credentials, and the session, user or permissions in its scope."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, final
 
 from maxage.asgi.types import Scope
@@ -11,7 +12,6 @@ from maxage.rfc9111.message import Headers
 from maxage.settings import CacheSettings
 
 _SLOTS: Final = frozenset({"session", "user", "auth"})
-_NO_SLOTS: Final = frozenset[str]()
 
 
 @final
@@ -58,7 +58,7 @@ class Identification:
         """Return whether the session, the user or the permissions in the scope are credentials."""
         return not self._authorization_only and is_identified(scope)
 
-    def was_sought(self, scope: Scope, added: frozenset[str]) -> bool:
+    def was_sought(self, scope: Scope, added: AbstractSet[str]) -> bool:
         """Return whether the application itself looked who asks, and may know it by any field.
 
         Args:
@@ -74,11 +74,9 @@ class Identification:
         return not self._authorization_only and may_identify(headers, varied)
 
 
-def identity_slots(scope: Mapping[str, Any]) -> frozenset[str]:
+def identity_slots(scope: Mapping[str, Any]) -> AbstractSet[str]:
     """Return which of `session`, `user` and `auth` the scope has, empty or not."""
-    if "session" in scope or "user" in scope or "auth" in scope:
-        return _SLOTS.intersection(scope)
-    return _NO_SLOTS
+    return scope.keys() & _SLOTS
 
 
 def is_identified(scope: Mapping[str, Any]) -> bool:
@@ -97,7 +95,7 @@ def is_identified(scope: Mapping[str, Any]) -> bool:
         return True
 
 
-def reads_cookies_alone(scope: Mapping[str, Any], slots: frozenset[str]) -> bool:
+def reads_cookies_alone(scope: Mapping[str, Any], slots: AbstractSet[str]) -> bool:
     """Return whether only Starlette's SessionMiddleware filled these slots, from a cookie."""
     return all(
         slot == "session" and type(scope["session"]).__module__ == "starlette.middleware.sessions"

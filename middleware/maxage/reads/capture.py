@@ -7,6 +7,7 @@ last piece. So it is stored once the application call has returned.
 """
 
 import asyncio
+from collections.abc import Set as AbstractSet
 from typing import Final, final
 
 from msgspec.structs import replace
@@ -52,42 +53,42 @@ class Capture:
         dependencies: of the application call.
     """
 
+    refusal: Reason | None = None
+    """Why the answer is not stored; None: there is none yet, or it is stored as far as is known by
+    now."""
+    asked_at = 0.0
+    """POSIX seconds at which the application was called."""
+    entry: Entry | None = None
+    """The stored response."""
+    fill: Fill | None = None
+    """What is copied while it passes; None: nothing is."""
+    declared: int | None = None
+    """The Content-Length of what is copied."""
+    _answerer = Answerer.FORESEEN
+    _copy: BodyCopy | None = None
+    """The pieces of the body so far; None: there are none."""
+    _forbidden: Reason | None = None
+
     def __init__(
         self, reading: ReadResponder, flight: Flight[Entry] | None, dependencies: Dependencies
     ) -> None:
-        self.refusal: Reason | None = None
-        """Why the answer is not stored; None: there is none yet, or it is stored as far as is known
-        by now."""
-        self.asked_at = 0.0
-        """POSIX seconds at which the application was called."""
-        self.scope: Scope = reading.scope
+        scope = reading.scope
+        self.scope: Scope = scope
         """The scope that the application got; its layers put the session and the user into it."""
-        self._slots: Final = identity_slots(reading.scope)
-        self._before: Final = (reading.scope.get("endpoint"), reading.scope.get("router"))
+        self._slots: Final = identity_slots(scope)
+        self._before: Final = (scope.get("endpoint"), scope.get("router"))
         """Of a router around this middleware."""
         self.rules: Policy = reading.target.rules
         """The rules of the target, or those for an answer whose route is unknown."""
-        self._answerer = Answerer.FORESEEN
-        self.entry: Entry | None = None
-        """The stored response."""
         self._reading: Final = reading
         self._cache: Final = reading.cache
         self._flight = flight
         self._dependencies: Final = dependencies
-        self.fill: Fill | None = None
-        """What is copied while it passes; None: nothing is."""
-        self._copy: BodyCopy | None = None
-        self._forbidden: Reason | None = None
 
     @property
     def stores(self) -> bool:
         """Whether the answer is stored, or will be as far as is known by now."""
         return self.fill is not None or self.entry is not None
-
-    @property
-    def declared(self) -> int | None:
-        """The Content-Length of the body that is being copied."""
-        return None if self._copy is None else self._copy.declared
 
     def begin(self, response: Response, start: Message, groups: tuple[str, ...] = ()) -> bool:
         """Decide whether an answer may be stored, by its start, and let others wait or not.
@@ -97,9 +98,12 @@ class Capture:
         Returns:
             Whether it is stored with its last piece, and may then get an ETag.
         """
-        answer = self.answer(response)
-        is_other = self._answerer is Answerer.OTHER
-        if answer.request.method == "HEAD" and response.status == 200 and not is_other:
+        answer = self._answer(response)
+        if (
+            answer.request.method == "HEAD"
+            and response.status == 200
+            and self._answerer is not Answerer.OTHER
+        ):
             storing.freshen_from_head(self._cache, answer)
         verdict = self._consider(answer, start, groups)
         if self.rules is not answer.target.rules and self._lacks_default(answer, verdict):
@@ -108,42 +112,27 @@ class Capture:
             )
             if isinstance(verdict, MayNotStore):
                 verdict = MayNotStore(reason=Reason.UNKNOWN_ROUTE)
-        if isinstance(verdict, Fill):
-            self.fill = verdict
-            is_stream = self.declared is None
-            if is_stream and self._flight is not None:
-                asyncio.get_running_loop().call_later(_STREAM_SECONDS, self._end_waiting)
-            return not is_stream and b"etag" not in response.headers
-        self.refuse(verdict.reason)
-        stored = answer.found.entry
-        if stored is not None and _shows_outdated(verdict, answer):
-            # The application would not answer with it any more, and its successor is not shareable.
-            self._cache.drop(stored)
+        if isinstance(verdict, MayNotStore):
+            self._decline(answer, verdict)
+            return False
+        self.fill = verdict
+        if self.declared is not None:
+            return b"etag" not in response.headers
         if self._flight is not None:
-            if verdict.reason not in _OF_ONE_REQUEST:
-                self._remember_unstorable(answer, verdict)
-            self.finish_flight()
+            asyncio.get_running_loop().call_later(_STREAM_SECONDS, self._end_waiting)
         return False
 
-    def answer(self, response: Response) -> Answer:
+    def _answer(self, response: Response) -> Answer:
         """Return a response of the application as the answer to the request."""
         reading = self._reading
-        targets = reading.service.targets
-        target = reading.target
-        self._answerer = targets.routes.answerer(target, self.scope, self._before)
+        target, routes = reading.target, reading.service.targets.routes
+        self._answerer = routes.answerer(target, self.scope, self._before)
         is_hidden = self._answerer is Answerer.UNKNOWN
         self.rules = target.terms.explicit_rules if is_hidden else target.rules
-        identification, anonymous = reading.service.identification, False
-        slots = identity_slots(self.scope)
-        if target.policy.vary_by is None and (slots or is_hidden):
+        slots, anonymous = identity_slots(self.scope), False
+        if (slots or is_hidden) and target.policy.vary_by is None:
             # Where the router is known but left no word, users may be in a copy of the scope too.
-            is_hidden = is_hidden and target.route is not None
-            if identification.is_in(self.scope) or (
-                is_hidden
-                and identification.may_be_in(reading.headers, vary_names(response.headers) or ())
-            ):
-                reading.request = replace(reading.request, carries_credentials=True)
-            anonymous = is_hidden or identification.was_sought(self.scope, slots - self._slots)
+            anonymous = self._identify(response, slots, is_hidden and target.route is not None)
         return Answer(
             target=target,
             request=reading.request,
@@ -154,6 +143,20 @@ class Capture:
             anonymous=anonymous,
         )
 
+    def _identify(self, response: Response, slots: AbstractSet[str], may_be_hidden: bool) -> bool:
+        """Let the request carry credentials where the scope tells who asks, or may have told.
+
+        Returns:
+            Whether the application looked who asks, and knew no user.
+        """
+        reading, identification = self._reading, self._reading.service.identification
+        if identification.is_in(self.scope) or (
+            may_be_hidden
+            and identification.may_be_in(reading.headers, vary_names(response.headers) or ())
+        ):
+            reading.request = replace(reading.request, carries_credentials=True)
+        return may_be_hidden or identification.was_sought(self.scope, slots - self._slots)
+
     def _consider(
         self, answer: Answer, start: Message, groups: tuple[str, ...]
     ) -> Fill | MayNotStore:
@@ -162,16 +165,16 @@ class Capture:
         if self._answerer is Answerer.OTHER:
             return MayNotStore(reason=Reason.OTHER_ROUTE)
         response, stored = answer.response, answer.found.entry
-        length = content_length(response.headers)
-        if length is None and b"content-length" in response.headers:
-            # Whether the body is whole could not be told.
-            return MayNotStore(reason=Reason.CONTENT_LENGTH)
-        if (length or 0) > self._cache.settings.cache_max_body_bytes:
+        self.declared = content_length(response.headers)
+        if self.declared is None:
+            if b"content-length" in response.headers:
+                # Whether the body is whole could not be told.
+                return MayNotStore(reason=Reason.CONTENT_LENGTH)
+        elif self.declared > self._cache.settings.cache_max_body_bytes:
             return MayNotStore(reason=Reason.TOO_LARGE)
         if response.status == 206 and stored is not None and stored.stored.status != 206:
             # A part does not replace a whole response.
             return MayNotStore(reason=Reason.PARTIAL)
-        self._copy = BodyCopy(self._cache, length)
         return storing.consider(self._cache, answer, (*groups, *self._dependencies.tags))
 
     def _lacks_default(self, answer: Answer, verdict: Fill | MayNotStore) -> bool:
@@ -183,6 +186,18 @@ class Capture:
             stored = verdict.verdict.stored
             return stored.freshness_lifetime == 0 and not stored.always_validate
         return verdict.reason == Reason.NO_LIFETIME and answer.target.rules.default_lifetime > 0
+
+    def _decline(self, answer: Answer, verdict: MayNotStore) -> None:
+        """Store nothing, and let the next requests profit from what the answer says."""
+        self.refuse(verdict.reason)
+        stored = answer.found.entry
+        if stored is not None and _shows_outdated(verdict, answer):
+            # The application would not answer with it any more, and its successor is not shareable.
+            self._cache.drop(stored)
+        if self._flight is not None:
+            if verdict.reason not in _OF_ONE_REQUEST:
+                self._remember_unstorable(answer, verdict)
+            self.finish_flight()
 
     def _remember_unstorable(self, answer: Answer, verdict: MayNotStore) -> None:
         """Remember that the URL's responses are not stored, and whether they said so themselves."""
@@ -212,37 +227,45 @@ class Capture:
 
     def add(self, message: Message) -> None:
         """Copy a piece of the body; with the last one, store a response with Content-Length."""
-        copy = self._copy
-        if copy is None or self.fill is None:
+        fill, is_last = self.fill, not message.get("more_body", False)
+        if fill is None:
             return
+        copy = self._copy
+        if copy is None:
+            if is_last and self._has_room_for_whole(message):
+                self.store(fill, bytes(message["body"]))
+                return
+            copy = self._copy = BodyCopy(self._cache, self.declared)
         if not copy.add(message):
             self.refuse(Reason.TOO_LARGE if copy.is_too_large else Reason.NO_ROOM)
             self._not_shareable()
             self.finish_flight()
-        elif not message.get("more_body", False):
-            if not copy.is_whole:
-                self.refuse(Reason.INCOMPLETE)
-                self.finish_flight()
-            elif copy.declared is not None:
-                self._store_whole(self.fill, copy)
-            else:
-                # Background tasks may go on for long.
-                copy.park()
+        elif is_last and not copy.is_whole:
+            self.refuse(Reason.INCOMPLETE)
+            self.finish_flight()
+        elif is_last and self.declared is not None:
+            self.store(fill, copy.body())
+        elif is_last:
+            # Background tasks may go on for long.
+            copy.park()
+
+    def _has_room_for_whole(self, message: Message) -> bool:
+        """Return whether a message brings the whole body, as most do, and there is room for it."""
+        size, pending_writes = len(message.get("body", b"")), self._cache.pending_writes
+        if size == 0 or size != self.declared or not pending_writes.reserve(size):
+            return False
+        pending_writes.free(size)
+        return True
 
     def complete(self) -> None:
         """Store the response if its body is whole; the application call may have returned."""
         copy, fill = self._copy, self.fill
-        if copy is None or fill is None:
+        if fill is None:
             return
-        if copy.is_whole:
-            self._store_whole(fill, copy)
+        if copy is not None and copy.is_whole:
+            self.store(fill, copy.body())
         else:
             self.refuse(Reason.INCOMPLETE)
-
-    def _store_whole(self, fill: Fill, copy: BodyCopy) -> None:
-        self.store(fill, copy.body())
-        self.drop()
-        self.finish_flight(self.entry)
 
     def revoke(self, error: BaseException) -> None:
         """Store nothing, and drop the response if it is stored: the application call failed."""
@@ -258,17 +281,19 @@ class Capture:
             self.entry = None
 
     def store(self, fill: Fill, body: bytes) -> None:
-        """Store a response, before its last byte leaves."""
+        """Store a response, before its last byte leaves; the waiting requests get it."""
         claim = None if self._flight is None else self._flight.claim
         stored = storing.store_response(self._cache, fill, body, self._dependencies, claim)
         if isinstance(stored, Reason):
             self.refuse(stored)
         else:
             self.entry = stored
+            self.drop()
+        self.finish_flight(self.entry)
 
     def freshen(self, response: Response) -> StoredResponse | None:
         """Return the stored response that a 304 calls current, and store it; None: of no use."""
-        stored, verdict = storing.freshen(self._cache, self.answer(response))
+        stored, verdict = storing.freshen(self._cache, self._answer(response))
         if stored is not None:
             if isinstance(verdict, MayNotStore):
                 self.refuse(verdict.reason)
@@ -276,7 +301,7 @@ class Capture:
                 self.refuse(Reason.OTHER_ROUTE)
             else:
                 self.store(verdict, stored.body)
-            self.finish_flight(self.entry)
+            self.finish_flight()
         return stored
 
     def forbid(self, reason: Reason) -> None:
@@ -303,6 +328,12 @@ class Capture:
         if self._copy is not None:
             self._copy.drop()
         self.fill = self._copy = None
+
+    def end(self) -> None:
+        """Drop what is left of the copy, and let the waiting requests go on without a response."""
+        if self.fill is not None:
+            self.drop()
+        self.finish_flight()
 
     def finish_flight(self, entry: Entry | None = None) -> None:
         """Give the waiting requests the response, or let them go on without one."""

@@ -8,6 +8,7 @@ of an error. An answer of no use makes the application be called once more, with
 import logging
 from collections.abc import Awaitable
 from enum import Enum
+from itertools import chain
 from typing import Final, final
 
 from msgspec.structs import replace
@@ -15,7 +16,8 @@ from msgspec.structs import replace
 from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.downstream import has_our_lifetime
 from maxage.asgi.passthrough import call_noting
-from maxage.asgi.types import Message, Receive, Scope
+from maxage.asgi.responder import pair
+from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.cache.collapse import Flight
 from maxage.observe.words import Reason
 from maxage.reads.capture import Capture
@@ -35,6 +37,7 @@ CONDITIONAL: Final = frozenset({
     b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range",
     b"range",
 })  # fmt: skip
+_BYTES: Final = frozenset({bytes})
 _ERRORS: Final = frozenset({500, 502, 503, 504})
 """RFC 5861 section 4: "In this context, an error is any situation that would result in a 500, 502,
 503, or 504 HTTP response status code being returned." """
@@ -52,9 +55,20 @@ class State(Enum):
     USELESS = "its answer is dropped, and it is called once more"
 
 
+_DROPPING: Final = (State.ANSWERED, State.USELESS)
+
+
 @final
 class Exchange:
     """One exchange with the application on behalf of a GET."""
+
+    body_read = False
+    """Whether the application has received the request's body to its end."""
+    _state = State.WAITING
+    _fwd_status: int | None = None
+    """The application's status, for Cache-Status where it is not the status sent."""
+    _held_start: Message | None = None
+    """A start that waits for the first piece of the body, which may give it an ETag."""
 
     def __init__(
         self, reading: ReadResponder, decision: Forward, flight: Flight[Entry] | None
@@ -62,65 +76,57 @@ class Exchange:
         self.reading = reading
         """Sends the answer; a background responder, once a stale response has answered."""
         self.cache: Final = reading.cache
-        self.decision = decision
+        self.decision: Forward = decision
         self.dependencies: Final = reading.noting(mutating=False)
         self.dependencies.foreseen = reading.found.tokens
         self.capture: Final = Capture(reading, flight, self.dependencies)
-        self.body_read = False
-        """Whether the application has received the request's body to its end."""
-        self._state = State.WAITING
-        self._fwd_status: int | None = None
-        """The application's status, for Cache-Status where it is not the status sent."""
-        self._delayed_start: Message | None = None
-        """A start that waits for the first piece of the body, which may give it an ETag."""
 
     @property
     def has_begun(self) -> bool:
         """Whether an answer has begun, the application's or ours."""
         return self._state in (State.PASSING, State.ANSWERED)
 
-    async def run(self) -> None:
-        """Call the application, and once more without conditions if its answer was of no use."""
+    async def run(self, receive: Receive | None = None) -> None:
+        """Call the application, and once more without conditions if its answer was of no use.
+
+        `receive` is what the application gets; None: that of the request.
+        """
+        reading, capture, stale_if_error = self.reading, self.capture, self.decision.stale_if_error
+        capture.scope = self._scope()
+        capture.asked_at = self.cache.clock()
         try:
-            await self._call(self._receive)
-            if self._state is State.USELESS:
+            try:
+                await call_noting(
+                    reading.service, self.cache, self.dependencies, capture.scope,
+                    receive or self._receive, self._send,
+                )  # fmt: skip
+            except BaseException as error:
+                capture.revoke(error)
+                if self.has_begun or not stale_if_error or not isinstance(error, Exception):
+                    raise
+                logger.exception("The application failed: a stale response answers instead.")
+                await self._serve_stale(504 if isinstance(error, TimeoutError) else 500)
+            else:
+                capture.complete()
+            if self._state is State.WAITING and stale_if_error:
+                # It returned without an answer; a server makes a 500 of that.
+                await self._serve_stale(500)
+            elif self._state is State.USELESS:
                 self._state = State.WAITING
                 self.decision = replace(self.decision, conditional=(), completing=())
-                content = whole_request(self.reading.content or b"")
-                await self._call(replaying([content], self._receive))
+                content = whole_request(reading.content or b"")
+                await self.run(replaying([content], self._receive))
+            if self._held_start is not None:
+                await reading.send(self._released_start())
         finally:
-            self.capture.finish_flight()
+            capture.end()
 
-    async def _call(self, receive: Receive) -> None:
-        reading, stale_if_error = self.reading, self.decision.stale_if_error
-        ours = self.decision.conditional or self.decision.completing
-        scope = self.capture.scope = self._scope(ours) if ours else reading.scope
-        self.capture.asked_at = self.cache.clock()
-        try:
-            await call_noting(
-                reading.service, self.cache, self.dependencies, scope, receive, self._send
-            )
-        except BaseException as error:
-            self.capture.revoke(error)
-            if self.has_begun or not stale_if_error or not isinstance(error, Exception):
-                raise
-            logger.exception("The application failed: a stale response answers instead.")
-            await self._serve_stale(504 if isinstance(error, TimeoutError) else 500)
-        else:
-            if self.capture.fill is not None:
-                self.capture.complete()
-        finally:
-            if self.capture.fill is not None:
-                self.capture.drop()
-        if self._state is State.WAITING and stale_if_error:
-            # It returned without an answer; a server makes a 500 of that.
-            await self._serve_stale(500)
-        if self._delayed_start is not None:
-            await self._send_delayed()
-
-    def _scope(self, ours: HeaderList) -> Scope:
-        """Return the scope with our validators in place of the client's conditions."""
+    def _scope(self) -> Scope:
+        """Return the scope, with our validators, if any, in place of the client's conditions."""
         reading = self.reading
+        ours = self.decision.conditional or self.decision.completing
+        if not ours:
+            return reading.scope
         others = [line for line in reading.headers.raw if line[0] not in CONDITIONAL]
         return {**reading.scope, "headers": [*others, *ours]}
 
@@ -143,105 +149,79 @@ class Exchange:
     # the application's answer
 
     def _send(self, message: Message) -> Awaitable[None]:
+        """Take a message of the application, and return what the client gets for it.
+
+        All is done here but the sending: an application may send messages and await them later.
+        """
         kind = message["type"]
-        if kind == "http.response.body":
-            # The start may have been sent, and not be awaited yet: the state is looked at later.
-            return self._body(message)
-        if self._is_dropped:
+        if self._state in _DROPPING:
             return _nothing()
         if kind == "http.response.start":
             return self._start(message)
-        return self._pass(message)
-
-    @property
-    def _is_dropped(self) -> bool:
-        """Whether what the application sends is dropped."""
-        return self._state is State.ANSWERED or self._state is State.USELESS
-
-    async def _pass(self, message: Message) -> None:
-        """Pass a message on that is neither start nor body."""
-        if message["type"] in _WHOLE_BODY_EXTENSIONS:
+        if kind == "http.response.body":
+            return self._body(message)
+        if kind in _WHOLE_BODY_EXTENSIONS:
             self.capture.refuse(Reason.SENDFILE)
-        await self._send_delayed()
-        await self.reading.send(message)
+        return self._send_on(message)
 
     def _start(self, message: Message) -> Awaitable[None]:
-        raw: HeaderList = tuple([(bytes(n), bytes(v)) for n, v in message.get("headers", ())])
-        response = Response(status=message["status"], headers=Headers.of(raw))
-        decision = self.decision
-        if response.status == 304 and decision.conditional:
+        lines: HeaderList = tuple(map(pair, message.get("headers", ())))
+        if not _BYTES.issuperset(map(type, chain.from_iterable(lines))):
+            lines = tuple([(bytes(name), bytes(value)) for name, value in lines])
+        response = Response(status=message["status"], headers=Headers.of(lines))
+        decision, status = self.decision, response.status
+        if status == 304 and decision.conditional:
             return self._validated(response)
-        if response.status in _ERRORS and decision.stale_if_error:
-            return self._serve_stale(response.status)
-        if decision.completing and response.status in _ABOUT_OUR_RANGE:
+        if status in _ERRORS and decision.stale_if_error:
+            return self._serve_stale(status)
+        if decision.completing and status in _ABOUT_OUR_RANGE:
             return self._completed(response, message)
-        return self._begin(response, message, response.status)
+        if self._begin(response, message, status):
+            return _nothing()
+        return self.reading.send(self._released_start())
 
-    async def _begin(
+    def _begin(
         self, response: Response, message: Message, status: int, groups: tuple[str, ...] = ()
-    ) -> None:
-        """Begin the answer to the client, and the copy where it may be stored.
+    ) -> bool:
+        """Begin the copy of an answer where it may be stored, and hold its start.
 
         `status` is the application's, `groups` are those of a stored beginning.
+
+        Returns:
+            Whether the start waits for the body, which may give it an ETag.
         """
         self._state = State.PASSING
         if self.decision.conditional or self.decision.completing:
             self._fwd_status = status
         may_get_etag = self.capture.begin(response, message, groups)
-        start = {**message, "headers": self._downstream(response)}
-        if may_get_etag:
-            self._delayed_start = start
-        else:
-            await self._send_start(start)
+        self._held_start = {**message, "headers": self._downstream(response)}
+        return may_get_etag
 
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, without our member of Cache-Status."""
-        reading = self.reading
+        reading, capture = self.reading, self.capture
         headers = reading.service.outgoing_of(response.headers, now=self.cache.clock())
-        if self._is_compressed_later(response):
+        if (
+            self.cache.settings.cache_compress
+            and capture.fill is not None
+            and may_be_coded(response.status, response.headers, capture.declared)
+        ):
+            # A client may get the stored response compressed.
             headers = list(varied(tuple(headers)))
         added = reading.service.downstream
         if added and has_our_lifetime(
-            reading.request, response, now=self.capture.asked_at, policy=self.capture.rules
+            reading.request, response, now=capture.asked_at, policy=capture.rules
         ):
             headers += added
         return headers
 
-    def _is_compressed_later(self, response: Response) -> bool:
-        """Return whether a client may get the stored response compressed."""
-        capture = self.capture
-        if capture.fill is None or not self.cache.settings.cache_compress:
-            return False
-        return may_be_coded(response.status, response.headers, capture.declared)
-
-    async def _send_start(self, start: Message) -> None:
-        """Send the start with our member of Cache-Status."""
-        status = self.reading.forwarded(
-            self.decision.reason,
-            fwd_status=self._fwd_status,
-            stored=self.capture.stores,
-            detail=self.capture.refusal,
-        )
-        start["headers"] = self.reading.with_status(start["headers"], status)
-        await self.reading.send(start)
-
-    async def _send_delayed(self) -> None:
-        start, self._delayed_start = self._delayed_start, None
-        if start is not None:
-            await self._send_start(start)
-
-    async def _body(self, message: Message) -> None:
-        if self._is_dropped:
-            return
+    def _body(self, message: Message) -> Awaitable[None]:
         capture = self.capture
         if capture.fill is not None:
             capture.add(message)
-            if capture.entry is not None and self._delayed_start is not None:
-                message = self._with_validator(self._delayed_start, capture.entry, message)
-        start, self._delayed_start = self._delayed_start, None
-        if start is not None:
-            await self._send_start(start)
-        await self.reading.send(message)
+            if capture.entry is not None and self._held_start is not None:
+                message = self._with_validator(self._held_start, capture.entry, message)
+        return self._send_on(message)
 
     def _with_validator(self, start: Message, entry: Entry, message: Message) -> Message:
         """Give a start the ETag of its stored response; return the body, empty behind a 304."""
@@ -260,9 +240,26 @@ class Exchange:
             return {**message, "body": b""}
         return message
 
+    def _send_on(self, message: Message) -> Awaitable[None]:
+        """Send a message, behind the start where that is held."""
+        if self._held_start is None:
+            return self.reading.send(message)
+        return _send_both(self.reading.send, self._released_start(), message)
+
+    def _released_start(self) -> Message:
+        """Return the held start with our member of Cache-Status; it is held no more."""
+        start, self._held_start = self._held_start or {}, None
+        reading, capture = self.reading, self.capture
+        status = reading.forwarded(
+            self.decision.reason, fwd_status=self._fwd_status, stored=capture.stores,
+            detail=capture.refusal,
+        )  # fmt: skip
+        reading.with_status(start["headers"], status)
+        return start
+
     # stored responses that answer
 
-    async def _completed(self, rest: Response, message: Message) -> None:
+    def _completed(self, rest: Response, message: Message) -> Awaitable[None]:
         """Send the stored beginning, and let the application's 206 follow it."""
         entry = self.reading.found.entry
         whole = completed_by(entry.stored, rest) if entry is not None else None
@@ -271,26 +268,26 @@ class Exchange:
             if entry is not None:
                 self.cache.drop(entry)
             self._state = State.USELESS
-            return
+            return _nothing()
         groups = tuple(group for group, _ in entry.tokens)
-        await self._begin(whole, {**message, "status": whole.status}, rest.status, groups)
-        await self._body(
+        self._begin(whole, {**message, "status": whole.status}, rest.status, groups)
+        return self._body(
             {"type": "http.response.body", "body": entry.stored.body, "more_body": True}
         )
 
-    async def _validated(self, answer_304: Response) -> None:
+    def _validated(self, answer_304: Response) -> Awaitable[None]:
         """Serve the stored response that the application has just called current."""
         stored = self.capture.freshen(answer_304)
         if stored is None:
             # The 304 is about another representation than the stored one.
             self._state = State.USELESS
-            return
+            return _nothing()
         reading = self.reading
         try:
             decision = answer(reading.request, stored, now=self.cache.clock(), validated=True)
         except DamagedBodyError:
             self._state = State.USELESS
-            return
+            return _nothing()
         status = reading.forwarded(
             self.decision.reason,
             fwd_status=304,
@@ -299,11 +296,11 @@ class Exchange:
             detail=self.capture.refusal,
         )
         self._state = State.ANSWERED
-        await reading.serve(decision, fwd=status)
+        return reading.serve(decision, fwd=status)
 
-    async def _serve_stale(self, error: int) -> None:
+    def _serve_stale(self, error: int) -> Awaitable[None]:
         self._state = State.ANSWERED
-        await self.answer_stale(self.reading, error)
+        return self.answer_stale(self.reading, error)
 
     async def answer_stale(self, reading: ReadResponder, error: int) -> None:
         """Answer with the stale response in place of an error status (RFC 5861 section 4)."""
@@ -317,3 +314,8 @@ class Exchange:
 
 async def _nothing() -> None:
     """Drop a message."""
+
+
+async def _send_both(send: Send, start: Message, message: Message) -> None:
+    await send(start)
+    await send(message)
