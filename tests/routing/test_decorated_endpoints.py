@@ -16,7 +16,7 @@ from maxage import CacheMiddleware, SettingsError, cached, invalidates, invalida
 from maxage.routing.control import Control
 from maxage.routing.controls import control_of, control_of_method
 from tests.support.asgi import call
-from tests.support.caching import cache_of
+from tests.support.caching import cache_of, status_of
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +50,37 @@ async def page(request: Request) -> PlainTextResponse:
 
 async def numbered(number: int, request: Request) -> PlainTextResponse:
     return NUMBERS.next()
+
+
+class Answering:
+    """Answers by a decorated `__call__`."""
+
+    @uncached
+    async def __call__(self, request: Request) -> PlainTextResponse:
+        return NUMBERS.next()
+
+
+async def test_a_decorated_call_of_an_object_is_heard() -> None:
+    """The object is the endpoint, and its class has the decorator."""
+    app = FastAPI(openapi_url=None)
+    app.get("/me", response_model=None)(Answering())
+    assert not await is_cached(cache_of(app))
+
+
+class WithHead(HTTPEndpoint):
+    async def get(self, request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    async def head(self, request: Request) -> PlainTextResponse:
+        return PlainTextResponse(headers={"x-own": "1"})
+
+
+async def test_a_head_of_its_own_is_asked() -> None:
+    """A stored GET does not answer for it; without one it does."""
+    app = starlette(WithHead)
+    await call(app, path="/me")
+    assert (await call(app, path="/me", method="HEAD")).header("x-own") == b"1"
+    assert b"hit" in status_of(await call(app, path="/me"))
 
 
 def without_wraps(inner: Any) -> Any:

@@ -81,6 +81,11 @@ class Extra(BaseModel):
     id: int
 
 
+class AliasedExtra(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    stock: int = Field(0, alias="stockLevel")
+
+
 class Private(BaseModel):
     id: int
     _note: str = PrivateAttr("")
@@ -301,6 +306,7 @@ STORED: list[tuple[Any, Any]] = [
     (StrictAliases, StrictAliases(stockLevel=7)),
     (Extra, Extra.model_validate({"id": 1, "more": [1, {"a": None}]})),
     (Private, Private(id=1)),
+    (AliasedExtra, AliasedExtra(stockLevel=1, stock=2)),
     (Computed, _computed()),
     (WithJson, WithJson(items="[1, 2]")),
     (UnvalidatedDefault, UnvalidatedDefault()),

@@ -59,10 +59,14 @@ def control_of(endpoint: Any) -> Control | None:
 
 
 def _surely_called(endpoint: Any) -> Any:
-    """Return the function of a partial, a bound method or a decorator with `wraps`; None: none."""
+    """Return the function of a partial, a bound method, a callable object or a decorator with
+    `wraps`; None: none."""
     if isinstance(endpoint, functools.partial):
         return endpoint.func  # pyright: ignore[reportUnknownMemberType] -- a partial of anything
-    return getattr(endpoint, "__func__", None) or getattr(endpoint, "__wrapped__", None)
+    called = getattr(endpoint, "__func__", None) or getattr(endpoint, "__wrapped__", None)
+    if called is None and _own(method := inspect.getattr_static(type(endpoint), "__call__", None)):
+        return method
+    return called
 
 
 def control_of_method(endpoint: type[Any], method: str) -> Control | None:

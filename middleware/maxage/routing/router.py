@@ -255,16 +255,19 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
 
 
 def _read_endpoint(context: Any, prefix: str, host: Host | None) -> Iterator[RouteInfo]:
-    """Yield the routes of a Starlette HTTPEndpoint: the methods of one control are one route."""
+    """Yield the routes of a Starlette HTTPEndpoint: the methods of one control are one route.
+
+    A `head` of its own is a route of its own: a stored GET does not answer for it.
+    """
     info = _read_route(context, prefix, host)
     endpoint = context.endpoint
-    controls = {one: control_of_method(endpoint, one) for one in sorted(info.methods or ())}
-    if not any(controls.values()):
-        yield info
-        return
-    for control in dict.fromkeys(controls.values()):
-        methods = frozenset(one for one, its in controls.items() if its == control)
-        part = replace(info, methods=methods, control=control)
+    kinds = {
+        one: (control_of_method(endpoint, one), one == "HEAD" and hasattr(endpoint, "head"))
+        for one in sorted(info.methods or ())
+    }
+    for kind in dict.fromkeys(kinds.values()):
+        methods = frozenset(one for one, its in kinds.items() if its == kind)
+        part = replace(info, methods=methods, control=kind[0])
         _warn_of_unknown_names(part)
         yield part
 

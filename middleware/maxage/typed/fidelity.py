@@ -20,6 +20,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 _MISSING: Final = object()
+_EXTRA: Final = "(extra)"
+"""Stands for the extra fields of a model, in the path of a difference."""
 _NOT_DATA: Final = frozenset({"_sa_instance_state"})
 """Attributes that tie an object to its database session: they are no part of its value."""
 
@@ -130,7 +132,9 @@ def _attributes(value: object) -> Mapping[str, Any]:
     declared: Iterable[str] = ()
     if isinstance(value, BaseModel):
         declared = type(value).model_fields
-        attributes |= (value.__pydantic_extra__ or {}) | (value.__pydantic_private__ or {})
+        attributes |= value.__pydantic_private__ or {}
+        # An extra may have the name of a field, whose alias it has not.
+        attributes[_EXTRA] = value.__pydantic_extra__
     elif is_dataclass(value) or _has_no_equality(value):
         slots = {name: getattr(value, name, _MISSING) for name in _slots(kind)}
         attributes |= {name: part for name, part in slots.items() if part is not _MISSING}
