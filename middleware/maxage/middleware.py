@@ -150,7 +150,7 @@ class CacheMiddleware:
             reads = method in {"GET", "HEAD"}
             if reads:
                 send = send if latency.timer is None else latency.timer.arrived(send)
-                plain = fast_path.plain(scope["headers"])
+                plain = fast_path.plain(scope)
                 known = None if plain is None else fast_path.recalled(scope, plain)
             if plain is None and (is_unsafe(method) or overrides_method(scope)):
                 # An application may obey an override whatever else the request says.

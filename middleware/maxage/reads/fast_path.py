@@ -8,6 +8,7 @@ range or directives is never known here, and takes the whole way.
 """
 
 import math
+from operator import itemgetter
 from typing import Final, final
 
 from maxage.asgi.identity import is_identified
@@ -21,7 +22,7 @@ from maxage.cache.lookup import result_of_copy, result_of_own_copy
 from maxage.cache.target import Target
 from maxage.cache.terms import Terms
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.reads.known_request import KnownRequest, Line, Plain, PlainRoute, Wishes
+from maxage.reads.known_request import KnownRequest, Line, Plain, PlainRoute
 from maxage.rfc9111.age import current_age
 from maxage.rfc9111.content_coding import takes_zstd
 from maxage.rfc9111.decisions import Serve
@@ -39,6 +40,9 @@ _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
     b"if-range", b"range", b"host", b"origin", b"expect", b"upgrade",
 }  # fmt: skip
 """Headers on which it can depend whether a stored response answers, besides those of Vary."""
+_PLAIN: Final = frozenset({b"host", b"if-none-match", b"origin", b"accept-encoding"})
+"""Those among them that a plain request may have."""
+_NAME_OF: Final = itemgetter(0)
 _REMEMBERED: Final = 2048
 """Requests that one generation remembers without a near cache."""
 _MOST_ROUTES: Final = 4096
@@ -47,8 +51,15 @@ _LONGEST: Final = 1024
 """Bytes of host, path, query and condition of a request that is remembered."""
 _ROUNDING: Final = 1e-6
 """Seconds by which a prepared response ends too early rather than too late."""
-_Identity = tuple[str, bytes | None, bytes, Plain]
-"""Method, raw path, query, and the rest of a plain request."""
+_MOST_SHAPES: Final = 256
+"""Shapes that are remembered."""
+_LONGEST_NAMES: Final = 2048
+"""Bytes of the names of a shape that is remembered."""
+_Shape = tuple[int, int | None, int | None, tuple[bytes, ...]]
+"""Where the header lines of a plain request have host, condition and coding, and the parts of its
+key. Most requests have their lines in one of a few orders."""
+_Identity = tuple[str, str, bytes | None, bytes, str, str, Plain]
+"""Method, path, raw path, query, scheme, root path, and the rest of a plain request."""
 
 
 @final
@@ -63,6 +74,8 @@ class FastPath:
         self._weighty = _WEIGHTY | {n.lower().encode() for n in settings.cache_credential_headers}
         if settings.cache_compress:
             self._weighty |= {b"accept-encoding"}
+        self._shapes: Final[dict[tuple[bytes, ...], _Shape | None]] = {}
+        """By the names of the header lines; None: such requests are not plain."""
         self._known: dict[_Identity, KnownRequest] = {}
         self._before: dict[_Identity, KnownRequest] = {}
         """The generation before; a request that comes again moves on into the new one."""
@@ -83,31 +96,28 @@ class FastPath:
 
     def known(self, scope: Scope) -> KnownRequest | None:
         """Return the known request that this one repeats; it has no override and no credentials."""
-        plain = self.plain(scope["headers"])
+        plain = self.plain(scope)
         return None if plain is None else self.recalled(scope, plain)
 
     def recalled(self, scope: Scope, plain: Plain) -> KnownRequest | None:
         """Return the known request that a plain one repeats."""
-        if ("session" in scope or "user" in scope or "auth" in scope) and is_identified(scope):
-            return None
         get = scope.get
-        identity = (scope["method"], get("raw_path"), get("query_string", b""), plain)
+        identity = (
+            scope["method"], scope["path"], get("raw_path"), get("query_string", b""),
+            get("scheme", "http"), get("root_path", ""), plain,
+        )  # fmt: skip
         known = self._known.get(identity) or self._from_before(identity)
         if known is None:
-            return self._known_by_copy(scope, plain)
-        if (
-            known.path != scope["path"]
-            or known.scheme != get("scheme", "http")
-            or known.root_path != get("root_path", "")
-            or not self._is_current(known.route.generation, scope)
-            or (known.target is not None and known.variance != known.target.search.variance)
+            return self._known_by_copy(scope, plain) if self._digest_is_enough else None
+        if not self._is_current(known.route.generation, scope) or (
+            known.target is not None and known.variance != known.target.search.variance
         ):
             return None
         return known
 
     def learn(self, scope: Scope, target: Target) -> None:
         """Remember an admitted request, if it is plain, for the next one like it."""
-        plain = self.plain(scope["headers"])
+        plain = self.plain(scope)
         raw_path: bytes | None = scope.get("raw_path")
         if plain is None or raw_path is None or not _is_plain(target):
             return
@@ -115,45 +125,66 @@ class FastPath:
         if len(host) + len(raw_path) + len(query) + len((wishes and wishes[0]) or b"") <= _LONGEST:
             route, key, near = self._route_of(target), target.key(parts), self.cache.store.near
             only_url = not target.vary_names and target.search.variance is None
-            short: bytes | None = None
-            if near is not None and only_url and scope["method"] == "GET":
+            method, short = scope["method"], None
+            if near is not None and only_url and method == "GET":
                 short = near.introduce(key, route)
             if short is not None and self._digest_is_enough:
-                known = KnownRequest(scope, route, short, wishes, parts, None)
+                known = KnownRequest(method, route, short, wishes, parts, None)
             else:
-                known = KnownRequest(scope, route, key, wishes, parts, target)
+                known = KnownRequest(method, route, key, wishes, parts, target)
             target.work_out_routed()
             known.routed = target.routed
-            self._remember((scope["method"], raw_path, query, plain), known)
+            identity = (
+                method, scope["path"], raw_path, query,
+                scope.get("scheme", "http"), scope.get("root_path", ""), plain,
+            )  # fmt: skip
+            self._remember(identity, known)
 
-    def plain(self, headers: list[Line]) -> Plain | None:
+    def plain(self, scope: Scope) -> Plain | None:
         """Return what a plain request has besides its URL and the selecting fields.
 
         None: the request is not plain.
         """
-        host = condition = coding = None
-        parts: tuple[bytes, ...] = ()
-        for name, value in headers:
-            lower = name.lower()
-            if lower in self._weighty:
-                if lower == b"host" and host is None:
-                    host = value
-                elif lower == b"if-none-match" and condition is None:
-                    condition = value
-                elif lower == b"origin":
-                    parts = CROSS_ORIGIN
-                elif lower == b"accept-encoding" and coding is None:
-                    coding = value
-                else:
-                    return None
+        headers = scope["headers"]
+        names = tuple(map(_NAME_OF, headers))
+        try:
+            shape = self._shapes[names]
+        except KeyError:
+            shape = self._shape_of(names)
+        if shape is None:
+            return None
+        if ("session" in scope or "user" in scope or "auth" in scope) and is_identified(scope):
+            return None
+        host_at, condition_at, coding_at, parts = shape
+        host = headers[host_at][1]
         if not host:
             return None
-        wishes: Wishes = None
-        if coding is not None and takes_zstd((coding,)):
-            wishes = (condition, True)
-        elif condition is not None:
-            wishes = (condition, False)
-        return host, wishes, parts
+        if coding_at is not None and takes_zstd((headers[coding_at][1],)):
+            condition = None if condition_at is None else headers[condition_at][1]
+            return host, (condition, True), parts
+        if condition_at is not None:
+            return host, (headers[condition_at][1], False), parts
+        return host, None, parts
+
+    def _shape_of(self, names: tuple[bytes, ...]) -> _Shape | None:
+        """Return the shape of requests whose header lines have these names, in this order."""
+        at: dict[bytes, int] = {}
+        shape: _Shape | None = None
+        for index, name in enumerate(map(bytes.lower, names)):
+            if name not in self._weighty:
+                continue
+            if name not in _PLAIN or (name in at and name != b"origin"):
+                break
+            at[name] = index
+        else:
+            if b"host" in at:
+                parts = CROSS_ORIGIN if b"origin" in at else ()
+                shape = at[b"host"], at.get(b"if-none-match"), at.get(b"accept-encoding"), parts
+        if sum(map(len, names)) <= _LONGEST_NAMES:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            self._shapes[names] = shape
+        return shape
 
     def _remember(self, identity: _Identity, known: KnownRequest) -> None:
         near = self.cache.store.near
@@ -173,13 +204,7 @@ class FastPath:
         The copies are many more than the requests that are remembered.
         """
         near, raw_path, path = self.cache.store.near, scope.get("raw_path"), scope["path"]
-        if (
-            near is None
-            or not self._digest_is_enough
-            or raw_path is None
-            or scope["method"] != "GET"
-            or not path.isascii()
-        ):
+        if near is None or raw_path is None or scope["method"] != "GET" or not path.isascii():
             return None
         host, wishes, parts = plain
         site = self.service.targets.site(scope, host)
@@ -189,7 +214,7 @@ class FastPath:
             return None
         if not self._is_current(route.generation, scope):
             return None
-        known = KnownRequest(scope, route, key, wishes, parts, None)
+        known = KnownRequest("GET", route, key, wishes, parts, None)
         known.is_remembered = False
         return known
 

@@ -3,7 +3,6 @@
 from typing import Final, final
 
 from maxage.asgi.responder import pair
-from maxage.asgi.types import Scope
 from maxage.cache.key import variant_key
 from maxage.cache.target import Target
 from maxage.cache.terms import Terms
@@ -52,13 +51,13 @@ class KnownRequest:
     without an Origin."""
 
     __slots__ = (
-        "_keys", "_names", "form", "is_remembered", "key", "key_parts", "path", "purges",
-        "root_path", "route", "routed", "scheme", "target", "variance",
+        "_keys", "_names", "form", "is_remembered", "key", "key_parts", "purges", "route",
+        "routed", "target", "variance",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - made for each request
         self,
-        scope: Scope,
+        method: str,
         route: PlainRoute,
         key: bytes,
         wishes: Wishes,
@@ -79,11 +78,7 @@ class KnownRequest:
         """What the application's router adds to the scope, where it is remembered."""
         self.variance: Final = None if target is None else target.search.variance
         """The No-Vary-Search by which the key was made."""
-        method = scope["method"]
         self.form: Final[Form] = _FORMS[method] if wishes is None else (method, *wishes)
-        self.path: Final[str] = scope["path"]
-        self.scheme: Final[str] = scope.get("scheme", "http")
-        self.root_path: Final[str] = scope.get("root_path", "")
         self._names: tuple[bytes, ...] = ()
         self._keys: dict[tuple[Line, ...], bytes] = _NO_KEYS
 
