@@ -8,6 +8,7 @@ from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request, Response, StoredResponse
 from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.stored_response import recorded_date
 from maxage.rfc9111.storing_memo import memoised_may_store
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, NotFreshened
 
@@ -69,7 +70,9 @@ def stored(
     """Store a response that arrives at NOW; fails when it may not be stored."""
     answer = storing(*texts, status=status, request=request, policy=policy, delay=delay)
     assert isinstance(answer, MayStore), answer
-    return replace(answer.stored, body=body)
+    kept = answer.stored
+    dated = recorded_date(kept.headers, policy or Policy(), kept.response_time)
+    return replace(kept, headers=kept.headers.adding(*dated), body=body)
 
 
 def refusal(answer: MayStore | MayNotStore | NotFreshened) -> str:

@@ -8,6 +8,8 @@ from msgspec.structs import replace
 
 from maxage.cache.target import Target
 from maxage.rfc9111.message import Headers, Request, StoredResponse
+from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.stored_response import recorded_date
 from maxage.rfc9111.structured import parse_strings
 from maxage.rfc9111.verdicts import MayStore
 from maxage.store.lookup_result import LookupResult
@@ -51,13 +53,14 @@ def made_validator(body: bytes) -> bytes:
     return b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
 
 
-def completed(stored: StoredResponse, body: bytes) -> StoredResponse:
-    """Return the response with its body, with Content-Length, and with an ETag if it has none."""
-    added: list[tuple[bytes, bytes]] = []
-    if b"content-length" not in stored.headers and stored.status != 204:
+def completed(stored: StoredResponse, body: bytes, policy: Policy) -> StoredResponse:
+    """Return the response with its body, and with the Date, Content-Length and ETag it lacks."""
+    lines, headers = stored.headers.by_name(), stored.headers
+    added = [*recorded_date(headers, policy, stored.response_time)]
+    if b"content-length" not in lines and stored.status != 204:
         # A body that a 304 calls current may be compressed already.
         length = len(body) if stored.plain_length is None else stored.plain_length
         added.append((b"content-length", b"%d" % length))
-    if stored.status == 200 and b"etag" not in stored.headers:
+    if stored.status == 200 and b"etag" not in lines:
         added.append((b"etag", made_validator(body)))
-    return replace(stored, body=body, headers=stored.headers.adding(*added))
+    return replace(stored, body=body, headers=Headers.of((*headers.raw, *added)))

@@ -18,9 +18,8 @@ from maxage.observe.words import Reason
 from maxage.rfc9111 import freshening
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.content_coding import marked
-from maxage.rfc9111.message import Request, Response, StoredResponse
-from maxage.rfc9111.no_vary_search import NO_VARY_SEARCH, SearchVariance, search_variance
-from maxage.rfc9111.policy import Policy
+from maxage.rfc9111.message import StoredResponse
+from maxage.rfc9111.no_vary_search import NO_VARY_SEARCH, search_variance
 from maxage.rfc9111.storing_memo import memoised_may_store
 from maxage.rfc9111.vary import selecting_values
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, NotFreshened
@@ -37,13 +36,9 @@ class Answer(Struct, frozen=True, kw_only=True):
     """The application's answer to a request, and the result of the lookup before it."""
 
     target: Target
-    request: Request
     found: LookupResult
-    response: Response
-    rules: Policy
-    """The target's, or those for responses of an unknown route."""
-    asked_at: float
-    """POSIX seconds at which the application was called."""
+    arrival: Arrival
+    """Its policy is the target's, or that for responses of an unknown route."""
     anonymous: bool = False
     """Whether the application looked who asks, and knew no user."""
 
@@ -56,11 +51,10 @@ def consider(cache: Cache, answer: Answer, groups: tuple[str, ...] = ()) -> Fill
         answer: the application's answer.
         groups: groups of the response besides those of its target and its headers.
     """
-    response = answer.response
-    header_bytes = sum(map(len, chain.from_iterable(response.headers.raw)))
+    header_bytes = sum(map(len, chain.from_iterable(answer.arrival.response.headers.raw)))
     if header_bytes > cache.settings.cache_max_header_bytes:
         return MayNotStore(reason=Reason.LONG_HEADERS)
-    return _fill(cache, answer, memoised_may_store(_arrival(cache, answer)), groups)
+    return _fill(cache, answer, memoised_may_store(_drawn(cache, answer.arrival)), groups)
 
 
 def freshen(cache: Cache, answer: Answer) -> tuple[StoredResponse | None, Fill | MayNotStore]:
@@ -68,7 +62,7 @@ def freshen(cache: Cache, answer: Answer) -> tuple[StoredResponse | None, Fill |
     entry = answer.found.entry
     if entry is None:
         return None, MayNotStore(reason=Reason.CONDITIONAL)
-    verdict = freshening.freshen(entry.stored, _arrival(cache, answer))
+    verdict = freshening.freshen(entry.stored, _drawn(cache, answer.arrival))
     if isinstance(verdict, NotFreshened):
         return None, MayNotStore(reason=Reason.CONDITIONAL)
     if isinstance(verdict, MayNotStore):
@@ -86,7 +80,7 @@ def freshen_from_head(cache: Cache, answer: Answer) -> None:
     entry = answer.found.entry
     if entry is None:
         return
-    verdict = freshening.freshen_from_head(entry.stored, _arrival(cache, answer))
+    verdict = freshening.freshen_from_head(entry.stored, _drawn(cache, answer.arrival))
     if verdict is NotFreshened.MISMATCH:
         cache.drop(entry)
     if not isinstance(verdict, MayStore):
@@ -100,21 +94,13 @@ def freshen_from_head(cache: Cache, answer: Answer) -> None:
         store_response(cache, fill, entry.stored.body, nothing_read)
 
 
-def _arrival(cache: Cache, answer: Answer) -> Arrival:
-    rules = answer.rules
-    if cache.settings.cache_lifetime_jitter:
-        rules = _drawn(cache, rules)
-    return Arrival(
-        request=answer.request, response=answer.response, request_time=answer.asked_at,
-        response_time=cache.clock(), policy=rules,
-    )  # fmt: skip
-
-
-def _drawn(cache: Cache, rules: Policy) -> Policy:
-    """Return the rules to store by with jitter: each response's lifetime is drawn anew."""
-    share = cache.settings.cache_lifetime_jitter
-    lifetime = shortened(rules.default_lifetime, share=share, draw=cache.draw())
-    return replace(rules, default_lifetime=lifetime)
+def _drawn(cache: Cache, arrival: Arrival) -> Arrival:
+    """Return an arrival, with jitter by a default lifetime that is drawn anew."""
+    share, policy = cache.settings.cache_lifetime_jitter, arrival.policy
+    if not share:
+        return arrival
+    lifetime = shortened(policy.default_lifetime, share=share, draw=cache.draw())
+    return replace(arrival, policy=replace(policy, default_lifetime=lifetime))
 
 
 def _fill(
@@ -124,19 +110,18 @@ def _fill(
         return verdict
     if answer.anonymous and not verdict.stored.shareable:
         verdict = replace(verdict, stored=replace(verdict.stored, anonymous=True))
-    target, found = answer.target, answer.found
-    tags = response_tags(answer.response.headers)
-    if tags and (len(tags) > cache.settings.cache_max_tags or max(map(len, tags)) > LONGEST_TAG):
-        return MayNotStore(reason=Reason.TOO_MANY_TAGS)
+    target, found, arrival = answer.target, answer.found, answer.arrival
+    tags = response_tags(arrival.response.headers)
+    if tags:
+        if len(tags) > cache.settings.cache_max_tags or max(map(len, tags)) > LONGEST_TAG:
+            return MayNotStore(reason=Reason.TOO_MANY_TAGS)
+        groups = (*groups, *map(tag_group, tags))
     if any_quarantined(found.tokens.values()):
         return MayNotStore(reason=Reason.REPLICA_LAG)
-    named = (*groups, *map(tag_group, tags))
-    if not _captured(cache, target, found, named):
+    if not _captured(cache, target, found, groups):
         return MayNotStore(reason=Reason.LATE_TAG)
-    all_groups = tuple(dict.fromkeys((*target.groups, *named))) if named else target.groups
-    return Fill(
-        target=target, found=found, request=answer.request, verdict=verdict, groups=all_groups
-    )
+    groups = tuple(dict.fromkeys((*target.groups, *groups))) if groups else target.groups
+    return Fill(target=target, found=found, request=arrival.request, verdict=verdict, groups=groups)
 
 
 def _captured(cache: Cache, target: Target, found: LookupResult, named: Collection[str]) -> bool:
@@ -145,8 +130,7 @@ def _captured(cache: Cache, target: Target, found: LookupResult, named: Collecti
     A group whose token was not captured before the handler ran protects nothing: it may have been
     purged while the handler was running.
     """
-    tokens = found.tokens
-    if None not in map(tokens.get, target.groups) and None not in map(tokens.get, named):
+    if None not in map(found.tokens.get, (*target.groups, *named)):
         return True
     target.remember_groups(named, cache.settings.cache_max_tags)
     return False
@@ -167,48 +151,27 @@ def store_response(
     Returns:
         The entry, or the reason why it is not stored.
     """
-    target, found = fill.target, fill.found
-    looked_up = found.key
+    target, looked_up = fill.target, fill.found.key
     late = dependencies.tags and dependencies.tags.difference(fill.groups)
     if dependencies.unprotected:
         return Reason.OTHER_STORE
-    if late and not _captured(cache, target, found, late):
+    if late and not _captured(cache, target, fill.found, late):
         return Reason.LATE_TAG
-    stored = completed(fill.verdict.stored, body)
-    if target.vary_names not in ((), stored.vary_names):
+    stored = completed(fill.verdict.stored, body, target.rules)
+    if target.vary_names and target.vary_names != stored.vary_names:
         stored = _with_all_names(stored, fill)
     if cache.settings.cache_compress:
         stored = marked(stored)
-    names, variance = stored.vary_names, _search_variance(fill, stored)
-    primary = target.key_under(variance, fill.request.all_parts)
-    if primary != found.key:
-        # The result of the lookup belongs to other URLs.
-        found = replace(found, key=primary, entry=None, index=None, prepared={})
-        fill = replace(fill, found=found)
-    if names or fill.request.declared:
-        listed_under = list_key(target.key_under(variance, fill.request.key_parts))
-        fill = replace(fill, listed_under=listed_under)
-    key = variant_key(primary, names, stored.selecting) if names else primary
+    key, fill = _keyed(fill, stored)
     tokens = _tokens(fill, late, dependencies)
     if isinstance(tokens, Reason):
         return tokens
     if dependencies.read:
         target.remember_groups(dependencies.read, cache.settings.cache_max_tags)
-    entry = Entry(key=key, stored=stored, tokens=tuple(tokens.items()))
-    target.vary_names = names
-    target.answers_others = not stored.always_validate and (
-        stored.freshness_lifetime > 0 or stored.stale_while_revalidate > 0
-    )
-    target.absent_from = cache.monotonic() + fill.verdict.keep_for
-    if (
-        target.unshareable_until
-        and cache.clock() - stored.request_time < cache.settings.cache_collapse_wait
-    ):
-        target.filled_in_time()
-    target.counts.stored += 1
-    target.counts.stored_bytes += len(body)
+    entry = Entry(key=key, stored=stored, tokens=tokens)
+    _note_stored(cache, fill, stored)
     # Near copies under these keys are older. A known request may ask for one by the key of before.
-    cache.forget_copies(key, found.key, looked_up)
+    cache.forget_copies(key, fill.found.key, looked_up)
     cache.pending_writes.write(entry, fill, claim)
     return entry
 
@@ -224,27 +187,54 @@ def _with_all_names(stored: StoredResponse, fill: Fill) -> StoredResponse:
     return replace(stored, vary_names=names, selecting=selecting)
 
 
+def _keyed(fill: Fill, stored: StoredResponse) -> tuple[bytes, Fill]:
+    """Return the key of the response, and the fill as it belongs to that key."""
+    target, request, names = fill.target, fill.request, stored.vary_names
+    variance = None
+    if target.search.variance is not None or NO_VARY_SEARCH in fill.verdict.stored.headers:
+        variance = search_variance(stored.headers)
+        if stored.status == 200:
+            # The key of the lookup may follow what the path said before.
+            target.search.variance = variance
+    primary = target.key_under(variance, request.all_parts)
+    if primary != fill.found.key:
+        # The result of the lookup belongs to other URLs.
+        found = replace(fill.found, key=primary, entry=None, index=None, prepared={})
+        fill = replace(fill, found=found)
+    if names or request.declared:
+        listed_under = list_key(target.key_under(variance, request.key_parts))
+        fill = replace(fill, listed_under=listed_under)
+    return variant_key(primary, names, stored.selecting) if names else primary, fill
+
+
 def _tokens(
     fill: Fill, late: Collection[str], dependencies: Dependencies
-) -> dict[str, bytes] | Reason:
+) -> tuple[tuple[str, bytes], ...] | Reason:
     """Return the tokens that the response depends on, or the reason why they protect nothing."""
     found, read = fill.found.tokens, dependencies.read
     # A typed read captured its group's token itself, before it read. If the group was purged
     # between the lookup and that read, the response may mix both sides of the change.
     if read and any(found.get(group, token) != token for group, token in read.items()):
         return Reason.PURGED
-    tokens = {group: found[group] or b"" for group in (*fill.groups, *late)}
-    tokens |= read
-    return Reason.REPLICA_LAG if any_quarantined(tokens.values()) else tokens
+    groups = (*fill.groups, *late)
+    tokens = dict(zip(groups, filter(None, map(found.get, groups)), strict=True))
+    if read:
+        tokens |= read
+    return Reason.REPLICA_LAG if any_quarantined(tokens.values()) else tuple(tokens.items())
 
 
-def _search_variance(fill: Fill, stored: StoredResponse) -> SearchVariance | None:
-    """Return which URLs the response calls equivalent, and remember it."""
-    search = fill.target.search
-    variance = None
-    if search.variance is not None or NO_VARY_SEARCH in stored.headers:
-        variance = search_variance(stored.headers)
-        if stored.status == 200:
-            search.variance = variance
-    # The key of the lookup may follow what the path said before.
-    return variance
+def _note_stored(cache: Cache, fill: Fill, stored: StoredResponse) -> None:
+    """Let the target learn from a response that is stored, and count it."""
+    target, counts = fill.target, fill.target.counts
+    target.vary_names = stored.vary_names
+    target.answers_others = not stored.always_validate and (
+        stored.freshness_lifetime > 0 or stored.stale_while_revalidate > 0
+    )
+    target.absent_from = cache.monotonic() + fill.verdict.keep_for
+    if (
+        target.unshareable_until
+        and cache.clock() - stored.request_time < cache.settings.cache_collapse_wait
+    ):
+        target.filled_in_time()
+    counts.stored += 1
+    counts.stored_bytes += len(stored.body)

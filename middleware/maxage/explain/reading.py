@@ -22,6 +22,7 @@ from maxage.reads.admission import admit
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import GetResponder
 from maxage.rfc9111.age import current_age
+from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.decisions import Decision, OnlyIfCached, Serve
 from maxage.rfc9111.message import Headers, Response
 from maxage.store.base import Store
@@ -177,14 +178,15 @@ def _prospect(
     """Ask the rules whether a response would be stored, if the application gave it."""
     target = reading.target
     is_known = target.route is not None and not target.route.opaque
-    answer = Answer(
-        target=target,
-        rules=target.rules if is_known else target.terms.explicit_rules,
+    now = cache.clock()
+    arrival = Arrival(
         request=reading.request,
-        found=reading.found,
         response=Response(status=200, headers=Headers.of((_JSON, *headers))),
-        asked_at=cache.clock(),
+        request_time=now,
+        response_time=now,
+        policy=target.rules if is_known else target.terms.explicit_rules,
     )
+    answer = Answer(target=target, found=reading.found, arrival=arrival)
     verdict = storing.consider(cache, answer)
     if isinstance(verdict, Fill):
         seconds = verdict.verdict.stored.freshness_lifetime

@@ -23,6 +23,7 @@ from maxage.cache.storing import Answer
 from maxage.invalidation.dependencies import Dependencies
 from maxage.observe.words import Reason
 from maxage.reads.responder import ReadResponder
+from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.message import Response, StoredResponse
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.vary import vary_names
@@ -100,7 +101,7 @@ class Capture:
         """
         answer = self._answer(response)
         if (
-            answer.request.method == "HEAD"
+            answer.arrival.request.method == "HEAD"
             and response.status == 200
             and self._answerer is not Answerer.OTHER
         ):
@@ -133,15 +134,11 @@ class Capture:
         if (slots or is_hidden) and target.policy.vary_by is None:
             # Where the router is known but left no word, users may be in a copy of the scope too.
             anonymous = self._identify(response, slots, is_hidden and target.route is not None)
-        return Answer(
-            target=target,
-            request=reading.request,
-            found=reading.found,
-            response=response,
-            rules=self.rules,
-            asked_at=self.asked_at,
-            anonymous=anonymous,
-        )
+        arrival = Arrival(
+            request=reading.request, response=response, request_time=self.asked_at,
+            response_time=self._cache.clock(), policy=self.rules,
+        )  # fmt: skip
+        return Answer(target=target, found=reading.found, arrival=arrival, anonymous=anonymous)
 
     def _identify(self, response: Response, slots: AbstractSet[str], may_be_hidden: bool) -> bool:
         """Let the request carry credentials where the scope tells who asks, or may have told.
@@ -164,7 +161,7 @@ class Capture:
             return MayNotStore(reason=self._forbidden or Reason.TRAILERS)
         if self._answerer is Answerer.OTHER:
             return MayNotStore(reason=Reason.OTHER_ROUTE)
-        response, stored = answer.response, answer.found.entry
+        response, stored = answer.arrival.response, answer.found.entry
         self.declared = content_length(response.headers)
         if self.declared is None:
             if b"content-length" in response.headers:
@@ -179,7 +176,7 @@ class Capture:
 
     def _lacks_default(self, answer: Answer, verdict: Fill | MayNotStore) -> bool:
         """Return whether the response has no lifetime only since its route is unknown."""
-        if answer.response.status != 200:
+        if answer.arrival.response.status != 200:
             return False
         if isinstance(verdict, Fill):
             # It has a validator, and the application is asked each time.
@@ -203,7 +200,7 @@ class Capture:
         """Remember that the URL's responses are not stored, and whether they said so themselves."""
         nothing_stored = answer.found.entry is None and answer.found.index is None
         said = verdict.reason in _SAID_ITSELF and nothing_stored
-        control = answer.response.headers.get_all(b"cache-control")
+        control = answer.arrival.response.headers.get_all(b"cache-control")
         if said:
             # A near copy may be there all the same: the store has evicted its entry.
             self._cache.forget_copies(answer.found.key)
@@ -344,8 +341,8 @@ class Capture:
 
 def _shows_outdated(verdict: MayNotStore, answer: Answer) -> bool:
     """Return whether an answer that is not stored shows that the stored response is outdated."""
-    status = answer.response.status
+    status = answer.arrival.response.status
     # The other 4xx are about the client: one that is refused takes nothing out of the store.
     about_the_resource = status < 400 or status in (404, 410)
     about_all = verdict.reason in _OUTDATING
-    return about_the_resource and about_all and not answer.request.carries_credentials
+    return about_the_resource and about_all and not answer.arrival.request.carries_credentials

@@ -10,7 +10,7 @@ from maxage.rfc9111.content_coding import still_coded
 from maxage.rfc9111.directives import governing
 from maxage.rfc9111.freshness import lifetime_of
 from maxage.rfc9111.message import Headers, Response, StoredResponse
-from maxage.rfc9111.stored_response import as_stored, hop_by_hop
+from maxage.rfc9111.stored_response import as_stored, hop_by_hop, recorded_date
 from maxage.rfc9111.storing import objection, verdict
 from maxage.rfc9111.validation import compare_validators
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, NotFreshened
@@ -81,9 +81,12 @@ def _updated(stored: StoredResponse, update: Arrival) -> MayStore | MayNotStore 
     arrival = replace(update, response=Response(status=stored.status, headers=headers))
     control = governing(headers, arrival.policy.cache_targets)
     lifetime = lifetime_of(arrival, control)
+    kept = as_stored(arrival, control, lifetime)
+    dated = recorded_date(kept.headers, arrival.policy, arrival.response_time)
     freshened = replace(
-        as_stored(arrival, control, lifetime), body=stored.body, plain_length=stored.plain_length
-    )
+        kept, headers=kept.headers.adding(*dated), body=stored.body,
+        plain_length=stored.plain_length,
+    )  # fmt: skip
     try:
         freshened = still_coded(freshened)
     except DamagedBodyError:

@@ -8,7 +8,7 @@ from maxage.rfc9111.dates import format_http_date, parse_http_date
 from maxage.rfc9111.directives import OWN_TARGET, Control, Directives
 from maxage.rfc9111.field_list import lower_names
 from maxage.rfc9111.freshness import Lifetime
-from maxage.rfc9111.message import Headers, StoredResponse
+from maxage.rfc9111.message import HeaderList, Headers, StoredResponse
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.vary import distinguishing_names, selecting_values
 
@@ -53,42 +53,33 @@ def dropped_fields(headers: Headers, directives: Directives, policy: Policy) -> 
     return dropped | COOKIES.intersection(directives.field_names("no-cache"))
 
 
-def kept_headers(
-    headers: Headers, dropped: frozenset[bytes], policy: Policy, response_time: float
-) -> Headers:
-    """Return the headers of the stored response; each has a Date."""
-    kept = headers.without(dropped) if dropped else headers
-    if not policy.append_date:
-        return kept
-    if b"date" in kept:
-        if _is_dated(kept, response_time):
-            return kept
-        kept = kept.without(_DATE)
+def recorded_date(headers: Headers, policy: Policy, response_time: float) -> HeaderList:
+    """Return the Date line that a stored response gets, if it has none."""
+    if not policy.append_date or b"date" in headers:
+        return ()
     # RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a
     # Date header field MUST record the time it was received and append a corresponding Date header
     # field to the message's header section if it is cached or forwarded downstream. A recipient
     # [...] that receives a response with an invalid Date header field value MAY replace that value
     # with the time that response was received."
-    return kept.adding((b"date", format_http_date(response_time)))
+    return ((b"date", format_http_date(response_time)),)
 
 
-def _is_dated(headers: Headers, response_time: float) -> bool:
+def _has_bad_date(headers: Headers, response_time: float) -> bool:
     line = headers.first(b"date")
-    return line is not None and parse_http_date(line, now=response_time) is not None
+    return line is not None and parse_http_date(line, now=response_time) is None
 
 
 def as_stored(arrival: Arrival, control: Control, lifetime: Lifetime) -> StoredResponse:
-    """Return the response in its stored form, without the body."""
+    """Return the response in its stored form, without the body and without a Date of ours."""
     response, policy, directives = arrival.response, arrival.policy, control.directives
     names = distinguishing_names(response.headers, policy)
+    dropped = dropped_fields(response.headers, directives, policy)
+    if policy.append_date and _has_bad_date(response.headers, arrival.response_time):
+        dropped |= _DATE
     return StoredResponse(
         status=response.status,
-        headers=kept_headers(
-            response.headers,
-            dropped_fields(response.headers, directives, policy),
-            policy,
-            arrival.response_time,
-        ),
+        headers=response.headers.without(dropped),
         body=b"",
         request_time=arrival.request_time,
         response_time=arrival.response_time,

@@ -14,7 +14,7 @@ from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.directives import OWN_TARGET, governing
 from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.policy import Policy
-from maxage.rfc9111.stored_response import dropped_fields, kept_headers
+from maxage.rfc9111.stored_response import dropped_fields
 from maxage.rfc9111.storing import may_store
 from maxage.rfc9111.vary import selecting_values
 from maxage.rfc9111.verdicts import MayNotStore, MayStore
@@ -58,7 +58,7 @@ def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
         return MayNotStore(reason=Reason.LIFETIME_0)
     stored = replace(
         stored,
-        headers=kept_headers(response.headers, dropped, policy, response_time),
+        headers=response.headers.without(dropped) if dropped else response.headers,
         request_time=arrival.request_time,
         response_time=response_time,
         corrected_initial_age=age,

@@ -18,6 +18,7 @@ from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.purger import KnownTokens
+from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.message import Headers, Request, Response
 from maxage.rfc9111.post import answers_get
 from maxage.store.lookup_result import LookupResult
@@ -83,11 +84,11 @@ class PostCopy:
         cache, target = self._responder.cache, self._target
         # The mapping itself: when the copy is stored, it holds the tokens of that moment.
         found = LookupResult(key=target.key(()), entry=None, tokens=self.tokens)
-        answer = Answer(
-            target=target, request=self._request(), found=found, response=response,
-            rules=target.rules, asked_at=self._asked_at,
+        arrival = Arrival(
+            request=self._request(), response=response, request_time=self._asked_at,
+            response_time=cache.clock(), policy=target.rules,
         )  # fmt: skip
-        fill = consider(cache, answer)
+        fill = consider(cache, Answer(target=target, found=found, arrival=arrival))
         if isinstance(fill, Fill):
             self._fill, self._body = fill, BodyCopy(cache, length)
 
