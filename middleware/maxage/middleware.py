@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, final
 from weakref import WeakSet
 
@@ -101,8 +101,9 @@ class CacheMiddleware:
         self.mistake: SettingsError | None = None
         """The invalid setting that its first request, or its lifespan, tells of."""
         self._warned = False
-        self._drops_date = False
-        """Whether the server's Date is dropped from each response, for want of a lifespan."""
+        self._at_arrival: Callable[[Receive], object] | None = self._learn_without_lifespan
+        """Is called for each request: learns of the server while there was no lifespan, or drops
+        its Date from each response."""
         self.cache: Cache | None = None
         """None: nothing is cached."""
         try:
@@ -124,44 +125,39 @@ class CacheMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass on a scope of another type."""
-        kind = scope["type"]
         if "trio" in _modules and _under_trio():
             await self._pass_uncached(scope, receive, send)
             return
-        if kind == "lifespan":
-            await self._lifespan(scope, receive, send)
+        kind = scope["type"]
+        if kind != "http":
+            await (self._lifespan if kind == "lifespan" else self._pass)(scope, receive, send)
             return
-        if self._service.server_adds_date is None and kind == "http":
-            self._learn_without_lifespan(receive)
-        elif self._drops_date and kind == "http":
-            drop_date(receive)
-        fast_path = self.fast_path
-        if (
-            kind != "http"
-            or fast_path is None
-            # A test's request without headers has no key of its own.
-            or ("headers" not in scope and not is_unsafe(scope["method"]))
-        ):
-            if self.mistake is not None:
-                raise self.mistake
-            await self._service.app(scope, receive, send)
+        if self._at_arrival is not None:
+            self._at_arrival(receive)
+        fast_path, method = self.fast_path, scope["method"]
+        # A test's request without headers has no key of its own.
+        if fast_path is None or ("headers" not in scope and not is_unsafe(method)):
+            await self._pass(scope, receive, send)
+            return
+        reads = method in {"GET", "HEAD"}
+        plain = fast_path.plain(scope) if reads else None
+        if plain is None and (is_unsafe(method) or overrides_method(scope)):
+            # An application may obey an override whatever else the request says.
+            await MutationResponder(self._service, fast_path.cache, scope, receive, send).run()
+        elif reads:
+            if latency.timer is not None:
+                send = latency.timer.arrived(send)
+            await (trial.answer or answer_get)(fast_path, plain, scope, receive, send)
+        elif method == "QUERY" and self._service.settings.cache_store_query:
+            await answer_query(fast_path, scope, receive, send)
         else:
-            method, plain, known = scope["method"], None, None
-            reads = method in {"GET", "HEAD"}
-            if reads:
-                send = send if latency.timer is None else latency.timer.arrived(send)
-                plain = fast_path.plain(scope)
-                known = None if plain is None else fast_path.recalled(scope, plain)
-            if plain is None and (is_unsafe(method) or overrides_method(scope)):
-                # An application may obey an override whatever else the request says.
-                await MutationResponder(self._service, fast_path.cache, scope, receive, send).run()
-            elif reads:
-                answer = trial.answer or answer_get
-                await answer(fast_path, known, plain, scope, receive, send, None)
-            elif method == "QUERY" and self._service.settings.cache_store_query:
-                await answer_query(fast_path, scope, receive, send)
-            else:
-                await pass_on(self._service, fast_path.cache, scope, receive, send)
+            await pass_on(self._service, fast_path.cache, scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer what is not cached."""
+        if self.mistake is not None:
+            raise self.mistake
+        await self._service.app(scope, receive, send)
 
     async def _pass_uncached(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer under another event loop than asyncio's, such as trio's."""
@@ -196,6 +192,7 @@ class CacheMiddleware:
         if self._wants_date:
             take_over_date(receive)
         self._learn_date(receive, unknown=True)
+        self._at_arrival = None
         register(self, self._given)
         self._service.lifespan_state = scope.get("state", {})
 
@@ -220,8 +217,9 @@ class CacheMiddleware:
     def _learn_without_lifespan(self, receive: Receive) -> None:
         """Learn from the first request, where the application has no lifespan."""
         self._learn_workers(receive)
-        self._drops_date = self._wants_date and drop_date(receive)
+        drops_date = self._wants_date and drop_date(receive)
         self._learn_date(receive, unknown=False)
+        self._at_arrival = drop_date if drops_date else None
 
     def _learn_date(self, receive: Receive, *, unknown: bool) -> None:
         self._service.server_adds_date = adds_date(receive, unknown=unknown)

@@ -28,15 +28,16 @@ class Identification:
 
     def has_credentials(self, scope: Scope, headers: Headers, target: Target) -> bool:
         """Return whether a request for the target carries credentials."""
-        return self.is_certain(scope, target) or self._fields.kind_in(headers) is not None
+        return (
+            self.is_certain(target)
+            or self.is_in(scope)
+            or self._fields.kind_in(headers) is not None
+        )
 
-    def is_certain(self, scope: Scope, target: Target) -> bool:
-        """Return whether a request for the target counts as one with credentials by its scope or
-        its route, whatever its fields are."""
-        if ("session" in scope or "user" in scope or "auth" in scope) and self.is_in(scope):
-            return True
+    def is_certain(self, target: Target) -> bool:
+        """Return whether each request for the target counts as one with credentials."""
         route = target.route
-        # A hit would skip the check of such a route, so that every request counts.
+        # A hit would skip the check of such a route.
         return route is not None and route.has_security and not self._authorization_only
 
     def carries(self, scope: Scope, headers: Headers) -> bool:

@@ -19,7 +19,6 @@ from maxage.explain.explanation import Explanation, GroupState, Part, Prospect, 
 from maxage.explain.policy import policy_parts, route_shown
 from maxage.explain.read_only import ReadOnlyStore
 from maxage.reads.admission import admit
-from maxage.reads.fast_path import FastPath
 from maxage.reads.get import GetResponder
 from maxage.rfc9111.age import current_age
 from maxage.rfc9111.arrival import Arrival
@@ -41,8 +40,8 @@ async def explain_read(service: Service, store: Store, scope: dict[str, Any]) ->
     """Explain a request that may be answered from the store."""
     shown = ReadOnlyStore(store)
     cache = Cache(service.settings, shown)
-    content = b"" if scope["method"] == "QUERY" else None
-    reading = GetResponder(FastPath(service, cache), scope, _no_body, _nowhere, content)
+    reading = GetResponder(service, cache, scope, _no_body, _nowhere)
+    reading.content = b"" if scope["method"] == "QUERY" else None
     reason = await admit(reading)
     known = _of_target(reading, getattr(reading, "target", None))
     if reason is None:

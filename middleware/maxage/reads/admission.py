@@ -27,26 +27,38 @@ async def admit(reading: ReadResponder, plain: Plain | None = None) -> Bypass | 
 
     None: the request is admitted. Of a plain request (`FastPath.plain`) no field is looked at.
     """
-    if _is_long(reading, plain):
-        return Bypass.LONG_URL
     service, headers, scope = reading.service, reading.headers, reading.scope
+    limit = service.settings.cache_max_key_bytes
+    raw_path, query = scope.get("raw_path") or b"", scope.get("query_string", b"")
+    is_long = len(raw_path) + len(query) > limit
+    if is_long or (_are_long(headers, limit) if plain is None else len(plain[0]) > limit):
+        return Bypass.LONG_URL
+    targets, method = service.targets, scope["method"]
+    target = targets.find(scope, headers) if plain is None else targets.at_host(scope, plain[0])
+    reading.target = target
+    if not target.policy.cache:
+        return Bypass.UNCACHED
+    if method == "HEAD" and not targets.answers_head(scope, headers, target):
+        return Bypass.HEAD
     if plain is None:
-        target = reading.target = service.targets.find(scope, headers)
-        reason = _reason_to_bypass(reading) or _reason_in_fields(reading)
-    else:
-        target = reading.target = service.targets.at_host(scope, plain[0])
-        reason = _reason_to_bypass(reading)
-    if reason is not None:
-        return reason
-    if plain is not None and target.terms.is_plain:
-        by_route = service.identification.is_certain(scope, target)
+        reason = _reason_in_fields(reading)
+        if reason is not None:
+            return reason
+    elif target.terms.is_plain:
         reading.request = Request(
-            method=scope["method"],
+            method=method,
             headers=headers,
-            carries_credentials=by_route,
+            carries_credentials=service.identification.is_certain(target),
             key_parts=plain[2],
         )
         return None
+    return await _identify(reading)
+
+
+async def _identify(reading: ReadResponder) -> Bypass | None:
+    """Find the request of a target by its fields; return the reason to bypass the cache."""
+    service, headers, scope = reading.service, reading.headers, reading.scope
+    target = reading.target
     try:
         vary_by = target.policy.vary_by
         parts = () if vary_by is None else await _identity_parts(scope, vary_by)
@@ -67,28 +79,12 @@ async def admit(reading: ReadResponder, plain: Plain | None = None) -> Bypass | 
     return None
 
 
-def _is_long(reading: ReadResponder, plain: Plain | None) -> bool:
-    """Return whether the parts of the URL's key are longer than `CACHE_MAX_KEY_BYTES`."""
-    scope, headers = reading.scope, reading.headers
-    limit = reading.service.settings.cache_max_key_bytes
-    path, query = scope.get("raw_path") or b"", scope.get("query_string", b"")
-    if plain is not None:
-        return len(plain[0]) > limit or len(path) + len(query) > limit
+def _are_long(headers: Headers, limit: int) -> bool:
+    """Return whether the fields of the URL's key are longer than `CACHE_MAX_KEY_BYTES`."""
     size = sum(map(len, headers.get_all(b"host")))
     if headers.has_any(FORWARDED_HEADERS):
         size += sum(len(v) for name in FORWARDED_HEADERS for v in headers.get_all(name))
-    return size > limit or len(path) + len(query) > limit
-
-
-def _reason_to_bypass(reading: ReadResponder) -> Bypass | None:
-    """Return the reason in the route to bypass the cache."""
-    if not reading.target.policy.cache:
-        return Bypass.UNCACHED
-    if reading.scope["method"] == "HEAD" and not reading.service.targets.answers_head(
-        reading.scope, reading.headers, reading.target
-    ):
-        return Bypass.HEAD
-    return None
+    return size > limit
 
 
 def _reason_in_fields(reading: ReadResponder) -> Bypass | None:

@@ -1,9 +1,10 @@
 """One GET or HEAD, told from top to bottom.
 
-    known request? or admission -> near copy? --------------> serve
-                                   \\-> lookup -> decide ----> serve
-                                                        \\--> wait for another request's response
-                                                         \\-> forward
+    known request? -> prepared response? --------------------> serve
+    else admission -> near copy? ----------------------------> serve
+                        \\-> lookup -> decide ---------------> serve
+                                          \\--> wait for another request's response
+                                           \\-> forward
 
 Each step has a module: `fast_path` (known requests, prepared responses), `admission`, `collapsing`
 (waiting), `forward` (calling the application), `capture` (storing its answer) and
@@ -11,7 +12,7 @@ Each step has a module: `fast_path` (known requests, prepared responses), `admis
 """
 
 from collections.abc import Awaitable
-from typing import Final, final
+from typing import final
 
 from maxage.asgi.passthrough import pass_by, pass_unstorable
 from maxage.asgi.responder import pair
@@ -27,74 +28,71 @@ from maxage.reads.fast_path import FastPath
 from maxage.reads.forward import Exchange
 from maxage.reads.known_request import KnownRequest, Plain
 from maxage.reads.responder import ReadResponder, set_route
-from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached, Serve
+from maxage.rfc9111.decisions import Decision, Forward, Serve
 from maxage.rfc9111.message import Headers, Request
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
 
 
-async def answer_get(  # noqa: PLR0917 - as ASGI calls an application
+def answer_get(  # noqa: PLR0917 - as ASGI calls an application
     fast_path: FastPath,
-    known: KnownRequest | None,
     plain: Plain | None,
     scope: Scope,
     receive: Receive,
     send: Send,
     content: bytes | None = None,
-) -> None:
+) -> Awaitable[None]:
     """Answer one GET or HEAD, or a QUERY whose content was read.
 
     Args:
         fast_path: of the middleware.
-        known: the known request that this one repeats (`FastPath.recalled`), if any.
-        plain: what it has besides its URL (`FastPath.plain`); None: it is not plain.
+        plain: what the request has besides its URL (`FastPath.plain`); None: it is not plain.
         scope: of the request.
         receive: of the request.
         send: of the request.
         content: of a QUERY.
     """
-    reading: GetResponder | None = None
-    target: Target | None = None
-    if known is not None:
-        prepared = fast_path.near(known, scope["headers"])
-        if prepared is not None and (prepared.confirm is None or await prepared.confirm()):
-            known.route.counts.hits += 1
-            routed = known.routed if known.is_remembered else fast_path.routed(known, scope)
-            if routed is not None:
-                set_route(scope, routed)
-            # A new list: layers around the middleware may add headers.
-            headers = list(prepared.headers)
-            await send(
-                {"type": "http.response.start", "status": prepared.status, "headers": headers}
-            )
-            await send({"type": "http.response.body", "body": prepared.body})
-            return
-        target = known.target
-    if target is None:
-        reading = GetResponder(fast_path, scope, receive, send, content)
-        reason = await admit(reading, plain)
-        if reason is not None:
-            await reading.bypass(reason)
-            return
-        target = reading.target
-    if (
-        target.unstorable
-        and target.is_unstorable(fast_path.cache.monotonic())
-        and not _has_directives(reading)
-    ):
-        # A lookup would find nothing, and the response would not be stored.
-        if reading is not None:
-            reading.learn()
-        service, cache = fast_path.service, fast_path.cache
-        await pass_unstorable(service, cache, target, scope, receive, send)
-        return
-    if reading is not None:
-        await reading.run()
-    elif known is not None:
-        await _answer_known(fast_path, known, target, scope, receive, send)
+    if plain is not None:
+        known = fast_path.recalled(scope, plain)
+        if known is not None:
+            return _answer_known(fast_path, known, plain, scope, receive, send)
+    reading = GetResponder(fast_path.service, fast_path.cache, scope, receive, send)
+    reading.content = content
+    return reading.run(fast_path, plain)
 
 
 async def _answer_known(  # noqa: PLR0917 - as ASGI calls an application
+    fast_path: FastPath,
+    known: KnownRequest,
+    plain: Plain,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Answer a request that an earlier one like it, or a near copy, made known."""
+    prepared = fast_path.near(known, scope["headers"])
+    if prepared is not None and (prepared.confirm is None or await prepared.confirm()):
+        known.route.counts.hits += 1
+        routed = known.routed if known.is_remembered else fast_path.routed(known, scope)
+        if routed is not None:
+            set_route(scope, routed)
+        # A new list: layers around the middleware may add headers.
+        headers = list(prepared.headers)
+        await send({"type": "http.response.start", "status": prepared.status, "headers": headers})
+        await send({"type": "http.response.body", "body": prepared.body})
+        return
+    service, cache, target = fast_path.service, fast_path.cache, known.target
+    if target is None:
+        # The copy is gone, and nothing else is known of the request.
+        await GetResponder(service, cache, scope, receive, send).run(fast_path, plain)
+    elif target.unstorable and target.is_unstorable(cache.monotonic()):
+        # A known request has no directives of its own.
+        await pass_unstorable(service, cache, target, scope, receive, send)
+    else:
+        await _look_known_up(fast_path, known, target, scope, receive, send)
+
+
+async def _look_known_up(  # noqa: PLR0917 - as ASGI calls an application
     fast_path: FastPath,
     known: KnownRequest,
     target: Target,
@@ -103,7 +101,7 @@ async def _answer_known(  # noqa: PLR0917 - as ASGI calls an application
     send: Send,
 ) -> None:
     """Look a known request up; all requests that share the lookup share its prepared response."""
-    cache, found, wanted = fast_path.cache, None, None
+    service, cache, found, wanted = fast_path.service, fast_path.cache, None, None
     if fast_path.may_prepare():
         headers = Headers.of(tuple(map(pair, scope["headers"])))
         if known.purges != cache.purger.serial:
@@ -114,7 +112,7 @@ async def _answer_known(  # noqa: PLR0917 - as ASGI calls an application
         try:
             found = await cache.lookup(target, known.key, headers, wanted)
         except StoreUnavailableError:
-            reading = GetResponder(fast_path, scope, receive, send)
+            reading = GetResponder(service, cache, scope, receive, send)
             reading.target = target
             await reading.bypass(Bypass.STORE_AWAY)
             return
@@ -129,72 +127,80 @@ async def _answer_known(  # noqa: PLR0917 - as ASGI calls an application
             await send({"type": "http.response.start", "status": prepared.status, "headers": lines})
             await send({"type": "http.response.body", "body": prepared.body})
             return
-    reading = GetResponder(fast_path, scope, receive, send)
+    reading = GetResponder(service, cache, scope, receive, send)
     reading.target, reading.wanted = target, wanted
     reading.request = Request(
         method=known.form[0], headers=reading.headers, key_parts=known.key_parts
     )
-    await reading.run(found, learns=False)
-
-
-def _has_directives(reading: "GetResponder | None") -> bool:
-    """Return whether the request has directives of its own; a known one has none."""
-    return reading is not None and b"cache-control" in reading.headers
+    await (reading.run(None, None) if found is None else reading.answer(found))
 
 
 @final
 class GetResponder(ReadResponder):
-    """Answers one GET or HEAD without a prepared near copy, or a QUERY whose content was read."""
+    """Answers one GET or HEAD without a prepared response, or a QUERY whose content was read."""
 
-    def __init__(
-        self,
-        fast_path: FastPath,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        content: bytes | None = None,
-    ) -> None:
-        super().__init__(fast_path.service, fast_path.cache, scope, receive, send)
-        self.content = content
-        self._fast_path: Final = fast_path
-
-    async def run(self, found: LookupResult | None = None, *, learns: bool = True) -> None:
-        """Serve a stored response, or forward and perhaps store; the request is admitted.
+    async def run(self, fast_path: FastPath | None, plain: Plain | None) -> None:
+        """Serve a stored response, or forward and perhaps store.
 
         Args:
-            found: the result of its lookup, where one was made.
-            learns: whether the next request like this one is to be known.
+            fast_path: is to know the next request like this one; None: this one is known, and so
+                admitted already.
+            plain: what the request has besides its URL (`FastPath.plain`); None: it is not plain.
         """
-        key = self.target.key(self.request.all_parts)
-        near = None if found is not None else self.cache.nearby(self.target, key, self.headers)
-        decision: Decision | None = None if near is None else await self.hit_of(near)
-        if decision is None:
-            try:
-                self.found = found or await self._lookup(key)
-            except StoreUnavailableError:
-                await self.bypass(Bypass.STORE_AWAY)
-                return
-            decision = self.decide()
-            if self.wanted is not None:
-                forwards = isinstance(decision, Forward) and decision.reason != "request"
-                self.cache.note_lookup(self.target, self.found, self.wanted, forwards=forwards)
-        if learns and self.found.entry is not None:
-            self.learn()
-        await self._answer(decision)
+        reason = None if fast_path is None else await admit(self, plain)
+        if reason is not None:
+            await self.bypass(reason)
+            return
+        cache, target = self.cache, self.target
+        if (
+            target.unstorable
+            and target.is_unstorable(cache.monotonic())
+            and b"cache-control" not in self.headers
+        ):
+            # A lookup would find nothing, and the response would not be stored.
+            self._learn(fast_path)
+            await pass_unstorable(self.service, cache, target, self.scope, self.receive, self.send)
+            return
+        key = target.key(self.request.all_parts)
+        near = cache.nearby(target, key, self.headers)
+        served = None if near is None else await self.hit_of(near)
+        if served is not None:
+            self._learn(fast_path)
+            await self._serve(served)
+            return
+        try:
+            found = await self._lookup(key)
+        except StoreUnavailableError:
+            await self.bypass(Bypass.STORE_AWAY)
+            return
+        if found.entry is not None:
+            self._learn(fast_path)
+        await self.answer(found)
+
+    def _learn(self, fast_path: FastPath | None) -> None:
+        """Let the next request like this one be known."""
+        known = self.content is None and not self.request.carries_credentials
+        if fast_path is not None and known:
+            fast_path.learn(self.scope, self.target)
 
     def _lookup(self, key: bytes) -> Awaitable[LookupResult]:
         cache, target = self.cache, self.target
         # A request with directives of its own may not share a response.
-        if b"cache-control" not in self.headers and cache.may_claim(
-            target, self.request, self.outer
+        if (
+            cache.may_claim(target, self.request, self.outer)
+            and b"cache-control" not in self.headers
         ):
             self.wanted = cache.wanted_claim(target, key)
         return cache.lookup(target, key, self.headers, self.wanted)
 
-    def learn(self) -> None:
-        """Let the next request like this one be known."""
-        if self.content is None and not self.request.carries_credentials:
-            self._fast_path.learn(self.scope, self.target)
+    def answer(self, found: LookupResult) -> Awaitable[None]:
+        """Serve or forward as the rules decide about the result of the lookup."""
+        self.found = found
+        decision = self.decide()
+        if self.wanted is not None:
+            forwards = isinstance(decision, Forward) and decision.reason != "request"
+            self.cache.note_lookup(self.target, found, self.wanted, forwards=forwards)
+        return self._answer(decision)
 
     async def hit_of(self, near: LookupResult) -> Serve | None:
         """Return the response of a near copy; None: the copy may not answer without a lookup."""
@@ -205,11 +211,11 @@ class GetResponder(ReadResponder):
         return decision if near.confirm is None or await near.confirm() else None
 
     def _answer(self, decision: Decision) -> Awaitable[None]:
+        if isinstance(decision, Forward):
+            return self._forward(decision)
         if isinstance(decision, Serve):
             return self._serve(decision)
-        if isinstance(decision, OnlyIfCached):
-            return self._gateway_timeout()
-        return self._forward(decision)
+        return self._gateway_timeout()
 
     # serve
 
@@ -239,35 +245,47 @@ class GetResponder(ReadResponder):
 
     # forward
 
-    async def _forward(self, decision: Forward) -> None:
+    def _forward(self, decision: Forward) -> Awaitable[None]:
         """Call the application, unless another request or process is fetching the response."""
-        cache, collapsing = self.cache, None
-        if cache.flights.find(self.found.collapse_key) is not None:
-            collapsing = Collapsing(self)
-            joined = await collapsing.with_requests(decision)
-            if not isinstance(joined, Forward):
-                await self._answer(joined)
-                return
-            decision = joined
-        flight: Flight[Entry] | None = None
-        if decision.reason != "request" and (
+        if self.cache.flights.find(self.found.collapse_key) is not None:
+            return self._join(decision)
+        return self._lead(decision, None)
+
+    async def _join(self, decision: Forward) -> None:
+        """Wait for another request's response, where that may be taken."""
+        collapsing = Collapsing(self)
+        joined = await collapsing.with_requests(decision)
+        if isinstance(joined, Forward):
+            await self._lead(joined, collapsing)
+        else:
+            await self._answer(joined)
+
+    def _lead(self, decision: Forward, collapsing: Collapsing | None) -> Awaitable[None]:
+        """Fetch the response, for other requests too where they may wait for it."""
+        cache = self.cache
+        if decision.reason == "request" or not (
             self.wanted is not None or cache.may_collapse(self.target, self.request)
         ):
-            flight = cache.flights.lead(self.found.collapse_key, self.found.tokens)
-            flight.claim = cache.claim_taken(self.wanted)
-            if flight.claim is None and cache.store.shared:
-                collapsing = collapsing or Collapsing(self)
-                fetched = await collapsing.with_processes(decision, flight)
-                if fetched is not None:
-                    await self._serve(fetched)
-                    return
+            return self._call(decision, None)
+        flight = cache.flights.lead(self.found.collapse_key, self.found.tokens)
+        flight.claim = cache.claim_taken(self.wanted)
+        if flight.claim is None and cache.store.shared:
+            return self._claim(decision, flight, collapsing or Collapsing(self))
+        return self._call(decision, flight)
+
+    async def _claim(
+        self, decision: Forward, flight: Flight[Entry], collapsing: Collapsing
+    ) -> None:
+        """Fetch the response for all processes, unless another one does."""
+        fetched = await collapsing.with_processes(decision, flight)
+        await (self._call(decision, flight) if fetched is None else self._serve(fetched))
+
+    def _call(self, decision: Forward, flight: Flight[Entry] | None) -> Awaitable[None]:
+        """Call the application, and store what it answers (`Exchange`)."""
         self.target.counts.forwards[decision.reason] += 1
         exchange = Exchange(self, decision, flight)
         seconds = patience(self, decision) if decision.stale_if_error else 0.0
-        if seconds:
-            await run_in_time(exchange, seconds)
-        else:
-            await exchange.run()
+        return run_in_time(exchange, seconds) if seconds else exchange.run()
 
     async def bypass(self, reason: Bypass) -> None:
         """Pass the request on; nothing is looked up and nothing stored."""

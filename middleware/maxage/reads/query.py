@@ -23,8 +23,7 @@ async def answer_query(fast_path: FastPath, scope: Scope, receive: Receive, send
         await pass_by(service, fast_path.cache, counts, Bypass.LONG_CONTENT, scope, again, send)
         return
     again = replaying([whole_request(content)], receive)
-    answer = trial.answer or answer_get
-    await answer(fast_path, None, None, scope, again, send, content)
+    await (trial.answer or answer_get)(fast_path, None, scope, again, send, content)
 
 
 async def _content(receive: Receive, received: list[Message], *, longest: int) -> bytes | None:

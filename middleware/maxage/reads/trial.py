@@ -19,16 +19,27 @@ from maxage.reads.capture import Capture
 from maxage.reads.fast_path import FastPath
 from maxage.reads.forward import Exchange
 from maxage.reads.get import GetResponder, answer_get
-from maxage.reads.known_request import KnownRequest, Plain
+from maxage.reads.known_request import Plain
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
 from maxage.rfc9111.message import Headers
 
 Result = TypeVar("Result")
 
-AnswerGet = Callable[
-    [FastPath, KnownRequest | None, Plain | None, Scope, Receive, Send, bytes | None],
-    Awaitable[None],
-]
+
+class AnswerGet(Protocol):
+    """Answers a GET, HEAD or QUERY, as `answer_get` does."""
+
+    def __call__(  # noqa: PLR0917 - as ASGI calls an application
+        self,
+        fast_path: FastPath,
+        plain: Plain | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        content: bytes | None = None,
+    ) -> Awaitable[None]:
+        """Answer it."""
+        ...
 
 
 class Answered(Struct, kw_only=True):
@@ -101,7 +112,6 @@ def _use(observers: tuple[Observer, ...]) -> None:
 
 async def _answer_on_trial(  # noqa: PLR0917 - in the place of answer_get
     fast_path: FastPath,
-    known: KnownRequest | None,
     plain: Plain | None,
     scope: Scope,
     receive: Receive,
@@ -115,12 +125,14 @@ async def _answer_on_trial(  # noqa: PLR0917 - in the place of answer_get
         if (observation := _guarded(partial(observer.begin, fast_path, seen))) is not None:
             observations.append(observation)
     if not observations:
-        await answer_get(fast_path, known, plain, scope, receive, send, content)
+        await answer_get(fast_path, plain, scope, receive, send, content)
         return
     try:
         longest = fast_path.service.settings.cache_max_body_bytes
         copy = _Copy(send, longest, [observation.sent for observation in observations])
-        reading = GetResponder(fast_path, observations[-1].scope, receive, copy.send, content)
+        service, cache, seen = fast_path.service, fast_path.cache, observations[-1].scope
+        reading = GetResponder(service, cache, seen, receive, copy.send)
+        reading.content = content
         await _ask(reading, observations, copy)
     finally:
         for observation in reversed(observations):
@@ -156,7 +168,7 @@ async def _ask(reading: GetResponder, observations: list[Observation], copy: "_C
         await reading.bypass(Bypass.STORE_AWAY)
         return
     if isinstance(decision, OnlyIfCached):
-        await reading.run(reading.found, learns=False)
+        await reading.answer(reading.found)
         return
     # Without the conditions of a stored response, which may answer in the application's place.
     forward = Forward(reason=decision.reason if isinstance(decision, Forward) else "bypass")
