@@ -21,7 +21,8 @@ def main() -> int:
     """Check settings and database, print a greeting, and serve."""
     try:
         settings, cache = AppSettings(), CacheSettings()
-        asyncio.run(open_once(Database(settings.database)))
+        # No worker is there yet: the items of a first start can only purge a store in common.
+        asyncio.run(open_once(Database(settings.database, purges=is_shared(cache))))
     except (SettingsError, DatabaseUnavailableError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -80,8 +81,12 @@ Try the first line twice, then the second, then the first again, and watch Cache
 
 def caches(settings: AppSettings, cache: CacheSettings) -> bool:
     """Return whether the cache is on: several processes need a store in common."""
-    shared = (cache.redis_url or "memory:").partition(":")[0] != "memory"
-    return cache.use_redis_cache and (shared or settings.web_concurrency == 1)
+    return cache.use_redis_cache and (is_shared(cache) or settings.web_concurrency == 1)
+
+
+def is_shared(cache: CacheSettings) -> bool:
+    """Return whether the store is one that all processes see."""
+    return (cache.redis_url or "memory:").partition(":")[0] != "memory"
 
 
 def where_responses_are(settings: AppSettings, cache: CacheSettings) -> str:

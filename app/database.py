@@ -46,7 +46,7 @@ class DatabaseUnavailableError(Exception):
 class Database:
     """The engine and its sessions; it connects at its first use."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, purges: bool = True) -> None:
         self.url = url
         is_sqlite = url.drivername.startswith("sqlite")
         # SQLite has one writer at a time; the others wait this long for their turn.
@@ -54,8 +54,9 @@ class Database:
         self.engine = create_async_engine(url, connect_args=options, pool_pre_ping=not is_sqlite)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         event.listen(self.engine.sync_engine, "do_connect", self._connect)
-        # A commit purges what was read from its tables, also one of a script that does the same.
-        instrument(self.engine)
+        if purges:
+            # A commit purges what was read from its tables, also a commit of a script.
+            instrument(self.engine)
 
     def _connect(self, dialect: Dialect, _record: Any, positional: Any, named: Any) -> Any:
         """Connect; turn any error of the driver or the network into `DatabaseUnavailableError`."""

@@ -500,6 +500,13 @@ class TestStart:
             assert client.get("/items").json()["total"] == SEEDED - 1
             assert client.post("/items", json={"name": "n"}).json()["id"] == SEEDED + 1
 
+    def test_a_first_start_without_redis_warns_of_nothing(self, tmp_path: Path) -> None:
+        """Its items are written before there is a cache that they could purge."""
+        with served(tmp_path):
+            log = next(tmp_path.glob("*.log")).read_text()
+        assert log.startswith("MonitorPy API")
+        assert "purges nothing" not in log
+
     def test_workers_that_start_at_once_share_one_first_start(self, tmp_path: Path) -> None:
         """Several processes on an empty database: all come up, the items are there once."""
         workers = ("-m", "uvicorn", "app.main:app", "--port", "PORT", "--workers", "4")
