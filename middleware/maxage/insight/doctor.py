@@ -59,7 +59,10 @@ def diagnose(settings: CacheSettings, observer: Observer) -> Iterator[Check]:
         for node in nodes:
             observer.ask(node, [("PING",)])
     except StoreUnavailableError as error:
-        change = "Start the server, or correct REDIS_URL: host, port, password, TLS."
+        change = (
+            "Start the server, or correct REDIS_URL: host, port, password, TLS. "
+            "If its process runs, it hangs: restart it."
+        )
         yield Check(name="connection", state=State.WRONG, found=str(error), change=change)
         return
     count = f"{len(nodes)} servers answer" if len(nodes) > 1 else "the server answers"

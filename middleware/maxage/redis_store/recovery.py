@@ -49,6 +49,8 @@ class Recovery:
         self._owed_purges: Final = owed_purges
         self._purge_command: Final = purge_command
         self._attempted: Final = attempted
+        self.was_told = False
+        """Whether the log was told that a purge is owed, and not yet that it is made."""
         self.stopped: Final = threading.Event()
         self.after_fork()
 
@@ -166,9 +168,14 @@ class Recovery:
                 if answer not in CONFIRMED:
                     raise answer if isinstance(answer, Exception) else RedisError("not written")
             self._owed_purges.paid(groups, mark)
+        is_over = self.was_told and self._owed_purges.empty
+        if is_over:
+            self.was_told = False
         if node.breaker.open:
             node.breaker.close()
             logger.warning("Redis is available again: serving cached responses.")
+        elif is_over:
+            logger.warning("Redis has confirmed all purges: serving cached responses.")
         # The next requests get their whole budgets again.
         node.succeeded()
 

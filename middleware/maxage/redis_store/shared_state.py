@@ -163,6 +163,7 @@ class RedisState(TokenAuthority):
         # Before the warning: a filter of the user's that raises loses no purge.
         self.owed_purges.add(groups)
         if is_first:
+            self.recovery.was_told = True
             logger.warning(
                 "A purge was not confirmed by Redis: serving uncached until it is; retrying every "
                 "%s s.",

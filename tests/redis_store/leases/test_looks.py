@@ -1,5 +1,6 @@
 """What looks at the leases cost on a real server: bytes beside many workers, commands when idle."""
 
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maxage.redis_store.leases.lease import LEASE_SECONDS, LOOK_INTERVAL, leased
+from maxage.redis_store.leases.lease import LEASE_SECONDS, LOOK_INTERVAL, lapsed, leased
 from maxage.redis_store.leases.pace import REST_SECONDS
 from maxage.redis_store.leases.process_identity import process_identity
 from maxage.redis_store.leases.registry import registry_key
@@ -16,6 +17,7 @@ from maxage.redis_store.shared_state import RedisState
 from tests.support.clock import ManualClock
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 A_FEW_HUNDRED = 400
 """Bytes that a look may take in both directions, whatever the number of workers."""
@@ -224,3 +226,31 @@ def test_a_look_makes_no_good_what_a_request_met(
             assert process.beat()
         process.state.node.failed(TimeoutError())
         assert process.state.node.breaker.open
+
+
+def test_a_full_server_is_not_asked_without_a_pause_and_is_told_of_once(
+    fault_proxy: FaultProxy,
+    redis_server: RedisServer,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A peer's lease has lapsed, and the server refuses the purge: each look is a fifth of a second
+    after the last one, and the log has one line."""
+    record = lapsed(int(time.time() * 1000) - 60_000).encode()
+    redis_server.call("HSET", registry_key(namespace), process_identity(), record)
+    fault_proxy.error("OOM", commands={"SET"})
+    state = RedisState(fault_proxy.url, namespace)
+    state.lease_manager.join()
+    wait_until(lambda: "the cache is emptied" in caplog.text, "the purge is tried")
+    before = looks(redis_server)
+    time.sleep(1)
+    assert looks(redis_server) - before <= 15
+    assert caplog.text.count("the cache is emptied") == 1
+    fault_proxy.pass_through()
+    wait_until(lambda: state.trustworthy, "the purge is made")
+    state.close()
+
+
+def looks(server: RedisServer) -> int:
+    """How often the clock of the server was asked for, as each look does."""
+    return int(server.info("commandstats").get("cmdstat_time", "calls=0").split(",")[0][6:])

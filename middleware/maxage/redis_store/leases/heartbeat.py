@@ -62,8 +62,9 @@ class Heartbeat:
             return self._first
 
     def wake(self) -> None:
-        """Look at once."""
-        self.woken.set()
+        """Look at once; a purge that a look itself tries wakes nothing, or it would never rest."""
+        if threading.current_thread() is not self._thread:
+            self.woken.set()
 
     def stop(self, timeout: float) -> None:
         """Stop the thread after it has signed off; wait for `timeout` seconds at most."""

@@ -80,6 +80,8 @@ class LeaseManager:
         self._registry: Final = Registry(namespace, self._send)
         self._pool: NodePool | None = None
         self._has_failed = False
+        self._is_emptying = False
+        """Whether the log was told of a purge for a peer that is not confirmed yet."""
         self._lock = threading.Lock()
         self._awaited: Future[bool] | None = None
 
@@ -255,18 +257,20 @@ class LeaseManager:
         """Purge if the findings ask for it, then write their records; return whether it is done."""
         watching = self._watching
         is_doubtful = watching.doubts and watching.remembered is None
-        if findings.purge or is_doubtful:
+        must_purge = findings.purge or is_doubtful
+        if must_purge and not self._is_emptying:
             logger.warning(
                 "%s: the cache is emptied, since a worker may owe purges; this ends when it is "
                 "back, or within a minute.",
                 "Redis lost the register of workers, and the one that knew them is not back yet"
                 if lost is not None
-                else "A worker vanished without signing off"
+                else "A worker was killed, or could not renew its lease in Redis"
                 if findings.purge
                 else "The clock of Redis was set back",
             )
-            if not self._purge():
-                return False
+        self._is_emptying = must_purge and not self._purge()
+        if self._is_emptying:
+            return False
         if findings.records:
             self._registry.write(findings.records)
         watching.doubts = False

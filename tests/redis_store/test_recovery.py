@@ -1,0 +1,43 @@
+"""What the log tells of purges that Redis did not confirm."""
+
+import pytest
+
+from maxage.redis_store.shared_state import RedisState
+from tests.support.fault_proxy import FaultProxy
+from tests.support.waiting import wait_until
+
+OWED = "A purge was not confirmed by Redis"
+MADE = "Redis has confirmed all purges"
+BACK = "Redis is available again"
+
+
+def test_the_log_tells_when_a_full_server_has_taken_all_purges(
+    fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told once of both, whatever is owed in between."""
+    fault_proxy.error("OOM", commands={"SET"})
+    state = RedisState(fault_proxy.url, "recovery")
+    for path in ("p:/a", "p:/b"):
+        state.owe([path])
+    assert not state.pay()
+    assert MADE not in caplog.text
+    fault_proxy.pass_through()
+    wait_until(lambda: state.owed_purges.empty, "the purges are made")
+    state.close()
+    assert [caplog.text.count(line) for line in (OWED, MADE, BACK)] == [1, 1, 0]
+
+
+def test_a_server_that_is_back_is_told_of_in_one_line(
+    fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end of the outage is the end of the debt as well."""
+    state = RedisState(fault_proxy.url, "recovery")
+    assert state.node is not None
+    fault_proxy.refuse()
+    for _ in range(3):
+        state.node.failed(ConnectionError("refused"))
+    state.owe(["p:/a"])
+    fault_proxy.pass_through()
+    wait_until(lambda: BACK in caplog.text, "the server is back")
+    state.close()
+    assert [caplog.text.count(line) for line in (OWED, MADE, BACK)] == [1, 0, 1]
