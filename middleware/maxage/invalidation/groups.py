@@ -1,8 +1,9 @@
 """Groups of paths: the ones that a stored response is in, and the ones that a write purges."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, final
+
+from msgspec import Struct
 
 from maxage.invalidation.group_names import (
     ORPHAN_GROUP,
@@ -39,8 +40,7 @@ _NAMES: Final[dict[str, Callable[[str], str]]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class _Plan(Struct, frozen=True, kw_only=True):
     """The groups of one route, as far as they have no parameter, and the others by their kind."""
 
     fixed: tuple[str, ...]

@@ -7,7 +7,6 @@ than the command itself.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, final
 
@@ -30,7 +29,6 @@ _Asked = tuple[tuple[bytes, ...], tuple[str, ...], WantedClaim | None]
 """The same, with the claim that leaves with it."""
 
 
-@dataclass(slots=True)
 class Reply(StoreReply):
     """A reply of which tokens may be missing."""
 

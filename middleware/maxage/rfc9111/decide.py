@@ -1,8 +1,9 @@
 """May a stored response answer this request? (RFC 9111 section 4)"""
 
 import math
-from dataclasses import dataclass
 from typing import Final, final
+
+from msgspec import Struct
 
 from maxage.rfc9111.age import current_age, headers_with_age
 from maxage.rfc9111.combining import completing_fields
@@ -19,8 +20,7 @@ from maxage.rfc9111.validation import conditional_fields, is_not_modified, not_m
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wishes:
+class _Wishes(Struct, frozen=True, kw_only=True):
     """The request directives (RFC 9111 section 5.2.1)."""
 
     no_cache: bool = False

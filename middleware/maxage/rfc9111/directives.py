@@ -5,9 +5,10 @@ The two differ in syntax only: both are parsed to `Directives`. No parser raises
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, final
+
+from msgspec import Struct, field
 
 from maxage.rfc9111.field_list import OWS, is_token, split_members
 from maxage.rfc9111.message import Headers
@@ -51,8 +52,7 @@ def delta_seconds(text: bytes) -> int | None:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Directives:
+class Directives(Struct, frozen=True):
     """The directives of one message: lower-case names, each with the arguments it came with."""
 
     arguments: Mapping[str, tuple[bytes | None, ...]] = field(
@@ -161,8 +161,7 @@ def _argument(item: Item) -> bytes | None:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class Control(Struct, frozen=True, kw_only=True):
     """The directives that decide about a response, and their origin."""
 
     directives: Directives

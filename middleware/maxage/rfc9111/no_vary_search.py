@@ -1,8 +1,10 @@
 """No-Vary-Search: which query parameters make no difference (draft-ietf-httpbis-no-vary-search)."""
 
-from dataclasses import dataclass, replace
 from typing import Final, final
 from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.structured import InnerList, Item, parse_dictionary
@@ -11,8 +13,7 @@ NO_VARY_SEARCH: Final = b"no-vary-search"
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchVariance:
+class SearchVariance(Struct, frozen=True, kw_only=True):
     """The parameters of a query that make a difference; names are decoded."""
 
     ignored: frozenset[bytes] | None = frozenset()

@@ -1,8 +1,9 @@
 """Stored parts (206): which may be stored, and which requests they answer (RFC 9111, 3.3)."""
 
 import re
-from dataclasses import dataclass
 from typing import Final, final
+
+from msgspec import Struct
 
 from maxage.rfc9111.field_list import OWS
 from maxage.rfc9111.message import HeaderList, Headers, Request, Response, StoredResponse
@@ -16,8 +17,7 @@ CONDITIONS: Final = (b"if-none-match", b"if-modified-since")
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(Struct, frozen=True, kw_only=True):
     """Position of a part: its first and last byte, and the length of the whole."""
 
     first: int

@@ -2,8 +2,9 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Final, final
+
+from msgspec import Struct
 
 from maxage.rfc9111.dates import parse_http_date
 from maxage.rfc9111.field_list import OWS
@@ -39,8 +40,7 @@ _OF_THE_200: Final = _WHOLE_ONLY | {
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ByteRange:
+class ByteRange(Struct, frozen=True, kw_only=True):
     """A satisfiable range: the positions of its first and last byte."""
 
     first: int
@@ -56,8 +56,7 @@ class ByteRange:
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partial:
+class Partial(Struct, frozen=True, kw_only=True):
     """The answer to a Range: 206, or 416 when no range can be satisfied."""
 
     status: int

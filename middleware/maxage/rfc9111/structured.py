@@ -1,24 +1,22 @@
 """Dictionaries and lists of Structured Field Values (RFC 9651, which obsoletes RFC 8941)."""
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Token:
+
+class Token(Struct, frozen=True):
     """A token: a word without quotes."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(Struct, frozen=True):
     """A valid value of another type: byte sequence, date, display string."""
 
 
-@dataclass(frozen=True, slots=True)
-class InnerList:
+class InnerList(Struct, frozen=True):
     """Items in parentheses, without their parameters."""
 
     items: tuple["Item", ...] = ()
@@ -43,8 +41,7 @@ class _ParseError(ValueError):
     """Parsing failed: ignore the field."""
 
 
-@dataclass(slots=True)
-class _Cursor:
+class _Cursor(Struct):
     text: str
     at: int = 0
 

@@ -6,10 +6,10 @@ matched here as Starlette matches them: in order, the first full match wins.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, final
 
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import replace
 from starlette.convertors import Convertor
 
 from maxage.routing.control import Control
@@ -30,8 +30,7 @@ class Dependency(Struct, frozen=True, kw_only=True):
     """Whether its exit code, if it has any, runs after the answer was sent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RouteInfo:
+class RouteInfo(Struct, frozen=True, kw_only=True, eq=False):
     """One route of an application, at one place of its router."""
 
     template: str

@@ -8,10 +8,10 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from enum import Enum
 from typing import Annotated, Any, Final, get_args
 
+from msgspec.structs import replace
 from pydantic import TypeAdapter
 from starlette.convertors import Convertor
 from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute, compile_path

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.lookup_result import LookupResult
@@ -15,8 +16,7 @@ Value = bytes | Entry | VariantIndex
 """The value of a key. Only a store that `keeps_objects` has other values than bytes."""
 
 
-@dataclass(slots=True)
-class StoreReply:
+class StoreReply(Struct):
     """The reply to a read, in the order of its keys and groups.
 
     Equal reads of one turn of the event loop may share it.

@@ -1,11 +1,11 @@
 """Seals: a seal binds a typed value to the tokens that it was stored under."""
 
-from dataclasses import dataclass
 from hashlib import blake2b
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedValue:
+
+class SealedValue(Struct, frozen=True, kw_only=True):
     """A typed value that a request has set: what its seal is made of, but for a new token."""
 
     token: bytes

@@ -15,9 +15,11 @@ These are rules over values and a clock that is passed; `lease_manager` carries 
 
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Self, final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.redis_store.leases.process_identity import process_identity, surely_ended
@@ -50,8 +52,7 @@ _LONGEST: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """One worker's record in the registry."""
 
     standing: Standing
@@ -103,8 +104,7 @@ def tombstone(server_now: int) -> Record:
     return Record(standing=Standing.LEFT, due=server_now + _milliseconds(TOMBSTONE_SECONDS))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class Findings(Struct, frozen=True, kw_only=True):
     """The result of a look at the registry: what has to be done."""
 
     purge: bool
@@ -115,8 +115,7 @@ class Findings:
     """Workers whose tombstones have ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Peer:
+class _Peer(Struct, frozen=True):
     """The remembered record of another worker; the server may have lost it since."""
 
     record: Record

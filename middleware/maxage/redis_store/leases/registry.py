@@ -8,9 +8,9 @@ It has a field for each worker, and one for the watch. So the watch is lost if t
 # redis-py's answers are of any type until they are checked here.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, final
 
+from msgspec import Struct
 from redis.exceptions import InvalidResponse, ResponseError
 
 from maxage.redis_store.leases.lease import Record
@@ -27,8 +27,7 @@ responses that it could not purge.
 WATCH_FIELD: Final = b"watch"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
+class Glance(Struct, frozen=True, kw_only=True):
     """The watch, and the server's clock after it was read."""
 
     server_now: int
@@ -37,8 +36,7 @@ class Glance:
     """None: there is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Struct, frozen=True, kw_only=True):
     """The server's state, the watch, and all workers' records, read in one round trip."""
 
     info: object

@@ -15,10 +15,11 @@ These are rules over values and a clock that is passed; `lease_manager` carries 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from secrets import token_hex
 from typing import Final, Self, final
+
+from msgspec import Struct
 
 from maxage.clock import Clock, monotonic_clock
 from maxage.redis_store.leases.lease import (
@@ -40,8 +41,7 @@ _UNCERTAIN_SHARE: Final = 0.001
 """By how much the server's clock may run slow without counting as set back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class Watch(Struct, frozen=True, kw_only=True):
     """The result of a look at all leases. Times are milliseconds of the server's clock."""
 
     epoch: str

@@ -4,10 +4,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
 from typing import Final, final
 
+from msgspec import Struct
 from redis.exceptions import InvalidResponse
 
 from maxage.clock import Clock
@@ -23,8 +23,7 @@ _DEAD_AFTER: Final = 2.0
 """Seconds without an answer after which the connection is closed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ping:
+class Ping(Struct, frozen=True, kw_only=True):
     """A command, and the only answer to it from a server that still takes writes."""
 
     command: tuple[bytes, ...]
@@ -35,8 +34,7 @@ PING: Final = Ping(command=(b"PING",), pong=b"PONG")
 Waiters = list["asyncio.Future[bool]"]
 
 
-@dataclass(slots=True)
-class PendingPing:
+class PendingPing(Struct):
     """A PING under way."""
 
     sent_at: float
