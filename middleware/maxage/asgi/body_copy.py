@@ -1,5 +1,6 @@
 """A bounded copy of a body, and the declared length that it is compared with."""
 
+from functools import lru_cache
 from typing import Final, final
 
 from maxage.asgi.types import Message
@@ -14,11 +15,13 @@ def content_length(headers: Headers) -> int | None:
 
     Only a single line of 1 to 18 ASCII digits is valid (RFC 9110 section 8.6).
     """
-    lines = headers.get_all(b"content-length")
-    if len(lines) != 1:
-        return None
-    line = lines[0]
-    return int(line) if line.isdigit() and len(line) <= _MOST_DIGITS else None
+    return _length(headers.get_all(b"content-length"))
+
+
+@lru_cache(maxsize=4096)
+def _length(lines: tuple[bytes, ...]) -> int | None:
+    valid = len(lines) == 1 and lines[0].isdigit() and len(lines[0]) <= _MOST_DIGITS
+    return int(lines[0]) if valid else None
 
 
 @final

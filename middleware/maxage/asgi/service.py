@@ -60,8 +60,9 @@ class Service:
 
     def outgoing_of(self, headers: Headers, *, now: float) -> list[tuple[bytes, bytes]]:
         """Return what `outgoing` returns, for headers whose names are known."""
-        kept = list(headers.without(_OWN).raw)
-        if self.sends_date and b"date" not in headers:
+        names = headers.by_name()
+        kept = list(headers.without(_OWN).raw if OWN_TARGET in names else headers.raw)
+        if b"date" not in names and self.sends_date:
             kept.append((b"date", format_http_date(now)))
         return kept
 

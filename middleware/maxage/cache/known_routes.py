@@ -162,8 +162,7 @@ class KnownRoutes:
         """
         route, endpoint = target.route, scope.get("endpoint")
         is_new = scope.get("router") is not self._familiar and self.learn(scope, before[1])
-        many = route is not None and route.router is not None
-        if is_new or (many and endpoint is not None and _is_foreign(route, scope)):
+        if is_new or (self._others and endpoint is not None and _is_foreign(route, scope)):
             self._prefer(route, target.host, scope)
             return Answerer.OTHER
         if route is not None and route.endpoint is endpoint and endpoint is not None:

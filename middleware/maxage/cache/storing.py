@@ -95,7 +95,7 @@ def freshen_from_head(cache: Cache, answer: Answer) -> None:
 
 
 def _drawn(cache: Cache, arrival: Arrival) -> Arrival:
-    """Return an arrival, with jitter by a default lifetime that is drawn anew."""
+    """Return an arrival whose default lifetime is drawn anew, where jitter is set."""
     share, policy = cache.settings.cache_lifetime_jitter, arrival.policy
     if not share:
         return arrival

@@ -106,7 +106,12 @@ class Capture:
             and self._answerer is not Answerer.OTHER
         ):
             storing.freshen_from_head(self._cache, answer)
-        verdict = self._consider(answer, start, groups)
+        objection = self._objection(answer, start)
+        if objection is None:
+            groups = (*groups, *self._dependencies.tags)
+            verdict = storing.consider(self._cache, answer, groups)
+        else:
+            verdict = MayNotStore(reason=objection)
         if self.rules is not answer.target.rules and self._lacks_default(answer, verdict):
             self._reading.service.targets.routes.warn_of_unknown(
                 answer.target.route, answer.target.path
@@ -154,25 +159,24 @@ class Capture:
             reading.request = replace(reading.request, carries_credentials=True)
         return may_be_hidden or identification.was_sought(self.scope, slots - self._slots)
 
-    def _consider(
-        self, answer: Answer, start: Message, groups: tuple[str, ...]
-    ) -> Fill | MayNotStore:
+    def _objection(self, answer: Answer, start: Message) -> Reason | None:
+        """Return why an answer is not even considered, and note the length of its body."""
         if self._forbidden is not None or start.get("trailers"):
-            return MayNotStore(reason=self._forbidden or Reason.TRAILERS)
+            return self._forbidden or Reason.TRAILERS
         if self._answerer is Answerer.OTHER:
-            return MayNotStore(reason=Reason.OTHER_ROUTE)
+            return Reason.OTHER_ROUTE
         response, stored = answer.arrival.response, answer.found.entry
-        self.declared = content_length(response.headers)
-        if self.declared is None:
+        length = self.declared = content_length(response.headers)
+        if length is None:
             if b"content-length" in response.headers:
                 # Whether the body is whole could not be told.
-                return MayNotStore(reason=Reason.CONTENT_LENGTH)
-        elif self.declared > self._cache.settings.cache_max_body_bytes:
-            return MayNotStore(reason=Reason.TOO_LARGE)
+                return Reason.CONTENT_LENGTH
+        elif length > self._cache.settings.cache_max_body_bytes:
+            return Reason.TOO_LARGE
         if response.status == 206 and stored is not None and stored.stored.status != 206:
             # A part does not replace a whole response.
-            return MayNotStore(reason=Reason.PARTIAL)
-        return storing.consider(self._cache, answer, (*groups, *self._dependencies.tags))
+            return Reason.PARTIAL
+        return None
 
     def _lacks_default(self, answer: Answer, verdict: Fill | MayNotStore) -> bool:
         """Return whether the response has no lifetime only since its route is unknown."""
@@ -229,8 +233,10 @@ class Capture:
             return
         copy = self._copy
         if copy is None:
-            if is_last and self._has_room_for_whole(message):
-                self.store(fill, bytes(message["body"]))
+            body: bytes = message.get("body", b"")
+            if is_last and len(body) == self.declared and self._has_room(len(body)):
+                # As most bodies come.
+                self.store(fill, bytes(body))
                 return
             copy = self._copy = BodyCopy(self._cache, self.declared)
         if not copy.add(message):
@@ -246,10 +252,10 @@ class Capture:
             # Background tasks may go on for long.
             copy.park()
 
-    def _has_room_for_whole(self, message: Message) -> bool:
-        """Return whether a message brings the whole body, as most do, and there is room for it."""
-        size, pending_writes = len(message.get("body", b"")), self._cache.pending_writes
-        if size == 0 or size != self.declared or not pending_writes.reserve(size):
+    def _has_room(self, size: int) -> bool:
+        """Return whether there is room for a body that is stored at once."""
+        pending_writes = self._cache.pending_writes
+        if not pending_writes.reserve(size):
             return False
         pending_writes.free(size)
         return True
@@ -279,14 +285,16 @@ class Capture:
 
     def store(self, fill: Fill, body: bytes) -> None:
         """Store a response, before its last byte leaves; the waiting requests get it."""
-        claim = None if self._flight is None else self._flight.claim
+        flight = self._flight
+        claim = None if flight is None else flight.claim
         stored = storing.store_response(self._cache, fill, body, self._dependencies, claim)
         if isinstance(stored, Reason):
             self.refuse(stored)
         else:
             self.entry = stored
             self.drop()
-        self.finish_flight(self.entry)
+        if self._flight is not None:
+            self.finish_flight(self.entry)
 
     def freshen(self, response: Response) -> StoredResponse | None:
         """Return the stored response that a 304 calls current, and store it; None: of no use."""
@@ -324,13 +332,15 @@ class Capture:
         """Drop the copy."""
         if self._copy is not None:
             self._copy.drop()
-        self.fill = self._copy = None
+            self._copy = None
+        self.fill = None
 
     def end(self) -> None:
         """Drop what is left of the copy, and let the waiting requests go on without a response."""
         if self.fill is not None:
             self.drop()
-        self.finish_flight()
+        if self._flight is not None:
+            self.finish_flight()
 
     def finish_flight(self, entry: Entry | None = None) -> None:
         """Give the waiting requests the response, or let them go on without one."""

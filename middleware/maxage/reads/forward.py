@@ -91,8 +91,9 @@ class Exchange:
 
         `receive` is what the application gets; None: that of the request.
         """
-        reading, capture, stale_if_error = self.reading, self.capture, self.decision.stale_if_error
-        capture.scope = self._scope()
+        reading, capture, decision = self.reading, self.capture, self.decision
+        if decision.conditional or decision.completing:
+            capture.scope = self._scope([*decision.conditional, *decision.completing])
         capture.asked_at = self.cache.clock()
         try:
             try:
@@ -102,18 +103,22 @@ class Exchange:
                 )  # fmt: skip
             except BaseException as error:
                 capture.revoke(error)
-                if self.has_begun or not stale_if_error or not isinstance(error, Exception):
+                if (
+                    self.has_begun
+                    or not decision.stale_if_error
+                    or not isinstance(error, Exception)
+                ):
                     raise
                 logger.exception("The application failed: a stale response answers instead.")
                 await self._serve_stale(504 if isinstance(error, TimeoutError) else 500)
-            else:
+            if capture.fill is not None:
                 capture.complete()
-            if self._state is State.WAITING and stale_if_error:
+            if self._state is State.WAITING and decision.stale_if_error:
                 # It returned without an answer; a server makes a 500 of that.
                 await self._serve_stale(500)
             elif self._state is State.USELESS:
-                self._state = State.WAITING
-                self.decision = replace(self.decision, conditional=(), completing=())
+                self._state, capture.scope = State.WAITING, reading.scope
+                self.decision = replace(decision, conditional=(), completing=())
                 content = whole_request(reading.content or b"")
                 await self.run(replaying([content], self._receive))
             if self._held_start is not None:
@@ -121,12 +126,9 @@ class Exchange:
         finally:
             capture.end()
 
-    def _scope(self) -> Scope:
-        """Return the scope, with our validators, if any, in place of the client's conditions."""
+    def _scope(self, ours: list[tuple[bytes, bytes]]) -> Scope:
+        """Return the scope with our validators in place of the client's conditions."""
         reading = self.reading
-        ours = self.decision.conditional or self.decision.completing
-        if not ours:
-            return reading.scope
         others = [line for line in reading.headers.raw if line[0] not in CONDITIONAL]
         return {**reading.scope, "headers": [*others, *ours]}
 
@@ -199,28 +201,27 @@ class Exchange:
 
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, without our member of Cache-Status."""
-        reading, capture = self.reading, self.capture
-        headers = reading.service.outgoing_of(response.headers, now=self.cache.clock())
+        service, capture = self.reading.service, self.capture
+        headers = service.outgoing_of(response.headers, now=self.cache.clock())
         if (
-            self.cache.settings.cache_compress
+            service.settings.cache_compress
             and capture.fill is not None
             and may_be_coded(response.status, response.headers, capture.declared)
         ):
             # A client may get the stored response compressed.
             headers = list(varied(tuple(headers)))
-        added = reading.service.downstream
-        if added and has_our_lifetime(
-            reading.request, response, now=capture.asked_at, policy=capture.rules
+        if service.downstream and has_our_lifetime(
+            self.reading.request, response, now=capture.asked_at, policy=capture.rules
         ):
-            headers += added
+            headers += service.downstream
         return headers
 
     def _body(self, message: Message) -> Awaitable[None]:
-        capture = self.capture
+        capture, start = self.capture, self._held_start
         if capture.fill is not None:
             capture.add(message)
-            if capture.entry is not None and self._held_start is not None:
-                message = self._with_validator(self._held_start, capture.entry, message)
+            if capture.entry is not None and start is not None:
+                message = self._with_validator(start, capture.entry, message)
         return self._send_on(message)
 
     def _with_validator(self, start: Message, entry: Entry, message: Message) -> Message:
