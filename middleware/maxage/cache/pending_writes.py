@@ -174,8 +174,8 @@ class PendingWrites:
         each at once.
         """
         if self._memory is not None:
-            keep_for, values = fill.verdict.keep_for, self._encoded(entry, fill)
-            self._memory.write_now(values, keep_for=keep_for, tokens={})
+            for value in _values(entry, fill):
+                self._memory.keep_now(value, keep_for=fill.verdict.keep_for)
             if fill.listed_under is not None:
                 self._background.spawn(self._enlist(entry, fill))
             return
@@ -235,10 +235,8 @@ class PendingWrites:
 
     def _encoded(self, entry: Entry, fill: Fill) -> list[tuple[bytes, Value]]:
         """Return what is written, each with its key; nothing where it cannot be encoded."""
-        names = entry.stored.vary_names
-        index = (VariantIndex(key=fill.found.key, names=names),) if names else ()
         try:
-            return [(value.key, self._framed(value)) for value in (entry, *index)]
+            return [(value.key, self._framed(value)) for value in _values(entry, fill)]
         except Exception:
             # Such as a group whose name is no text. The others are written all the same.
             logger.exception("A response is not stored: it could not be encoded.")
@@ -266,6 +264,12 @@ class PendingWrites:
 
     def _framed(self, value: Entry | VariantIndex) -> Value:
         return value if self.store.keeps_objects else self._codec.encode(value)
+
+
+def _values(entry: Entry, fill: Fill) -> tuple[Entry] | tuple[Entry, VariantIndex]:
+    """Return what is stored of a response: itself, and the index of its variants if it varies."""
+    names = entry.stored.vary_names
+    return (entry, VariantIndex(key=fill.found.key, names=names)) if names else (entry,)
 
 
 async def _as_kept(entry: Entry) -> Entry:

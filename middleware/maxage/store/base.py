@@ -1,6 +1,6 @@
 """Stores: they keep responses, tokens and typed values."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
@@ -104,7 +104,7 @@ class Near(Protocol):
         """Keep a response that was prepared from a copy, for the next request of that form."""
         ...
 
-    def forget(self, keys: Iterable[bytes]) -> None:
+    def forget(self, keys: Collection[bytes]) -> None:
         """Drop copies whose entries were replaced or removed."""
         ...
 

@@ -1,7 +1,7 @@
 """The embedded store: in one process, bounded in bytes, least recently used out first."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final, final
 
@@ -33,7 +33,8 @@ _KNOWN: Final = 2048
 
 _List = tuple[bytes, ...]
 """Keys of values, the oldest first."""
-Slot = tuple[bytes | VariantIndex | KeptEntry | _List, float, int]
+_Kept = bytes | VariantIndex | KeptEntry | _List
+Slot = tuple[_Kept, float, int]
 """A value, its end (monotonic), and its bytes."""
 
 
@@ -224,10 +225,12 @@ class MemoryStore(TokenAuthority):
                     copy.prepared = {}
                 copy.prepared[form] = prepared
 
-    def forget(self, keys: Iterable[bytes]) -> None:
+    def forget(self, keys: Collection[bytes]) -> None:
         """Remove the values."""
+        if self._values.keys().isdisjoint(keys):
+            return
         with self._lock:
-            for key in self._values.keys() & keys:
+            for key in keys:
                 self._remove(key)
 
     # without awaiting
@@ -279,6 +282,13 @@ class MemoryStore(TokenAuthority):
             for key, value in values:
                 stored &= self._put(key, value, keep_for)
             return stored
+
+    def keep_now(self, value: Entry | VariantIndex, *, keep_for: float) -> bool:
+        """Store one value that stays an object; return whether it is stored."""
+        if self._off:
+            return False
+        with self._lock:
+            return self._put(value.key, value, keep_for)
 
     def write_all_now(self, writes: Sequence[StoreWrite]) -> bool:
         """Do `write_all` without awaiting."""
@@ -360,8 +370,13 @@ class MemoryStore(TokenAuthority):
         values = self._values
         if key in values:
             self._remove(key)
-        stored = KeptEntry(value) if isinstance(value, Entry) else value
-        size = len(key) + OVERHEAD + _size(stored)
+        stored: _Kept
+        if isinstance(value, Entry):
+            stored = KeptEntry(value)
+            size = stored.size
+        else:
+            stored, size = value, _size(value)
+        size += len(key) + OVERHEAD
         if size > self._max_bytes or keep_for <= 0:
             return False
         values[key] = (stored, self._clock() + keep_for, size)
@@ -401,17 +416,15 @@ class MemoryStore(TokenAuthority):
             tokens.evict()
 
 
-def _as_read(value: bytes | VariantIndex | KeptEntry | _List | None) -> Value | None:
+def _as_read(value: _Kept | None) -> Value | None:
     """Return a stored value as a read gives it; a list is none."""
     if isinstance(value, tuple):
         return None
     return value.value if isinstance(value, KeptEntry) else value
 
 
-def _size(value: bytes | VariantIndex | KeptEntry | _List) -> int:
+def _size(value: bytes | VariantIndex | _List) -> int:
     """Return the bytes that a value takes in memory."""
-    if isinstance(value, KeptEntry):
-        return value.size
     if isinstance(value, VariantIndex):
         value = value.names
     if isinstance(value, tuple):
