@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from maxage import MemoryStore
 from maxage.background import Background
-from maxage.cache.collapse import Flight, Flights
+from maxage.cache.collapse import Flights
 from maxage.store.claims import Claims, ClaimState
 
 TOKENS: dict[str, bytes | None] = {"n": b"1", "p:/x": b"2"}
@@ -55,7 +55,7 @@ def test_joining_needs_all_tokens_present_and_equal(
     """The rule of the design, over all small cases."""
 
     async def joined() -> bool:
-        return Flight[str](b"k", captured).may_be_joined(read)
+        return Flights[str]().lead(b"k", captured).may_be_joined(read)
 
     assert asyncio.run(joined()) == (captured == read and None not in captured.values())
 

@@ -72,6 +72,7 @@ class Cache:
         self.background: Final = Background()
         self._keeps_copies: Final = type(store) is not MemoryStore
         """Whether the near cache has to be given what was looked up."""
+        self._collapses: Final = settings.cache_collapse_wait > 0
         self.pending_writes: Final = PendingWrites(settings, store, self.tally, self.background)
         self.lookups: Final = Lookup(settings, store, self.pending_writes)
         self.purger: Final = Purger(store, self.background, self.tally)
@@ -84,7 +85,7 @@ class Cache:
         near = self.store.near
         if near is None:
             return None
-        chosen = selected_key(key, target, headers)
+        chosen = selected_key(key, target, headers) if target.vary_names else key
         copy = near.find(chosen)
         return None if copy is None else result_of_copy(near, copy, chosen, target, key, headers)
 
@@ -141,11 +142,12 @@ class Cache:
 
     def decide(self, target: Target | Terms, request: Request, found: LookupResult) -> Decision:
         """Return whether the stored response answers, or what to ask the application."""
-        stored = found.entry.stored if found.entry is not None else None
-        now = self.clock()
-        rules, vary_miss = target.rules, found.vary_miss
+        now, rules = self.clock(), target.rules
+        if found.entry is None:
+            return decide(request, None, now=now, policy=rules, vary_miss=found.vary_miss)
+        stored = found.entry.stored
         try:
-            decision = decide(request, stored, now=now, policy=rules, vary_miss=vary_miss)
+            decision = decide(request, stored, now=now, policy=rules)
         except DamagedBodyError:
             self.tally.unreadable += 1
             return decide(request, None, now=now, policy=rules)
@@ -153,7 +155,7 @@ class Cache:
             # The one exception to the rule that no purged response is served: a soft purge asks it.
             return replace(decision, refresh=True)
         factor = self.settings.cache_early_refresh
-        if factor and stored is not None and isinstance(decision, Serve) and not decision.stale:
+        if factor and isinstance(decision, Serve) and not decision.stale:
             due = is_due_early(stored, now=now, factor=factor, draw=self.draw())
             return replace(decision, refresh=True) if due else decision
         return decision
@@ -169,8 +171,8 @@ class Cache:
         )
 
     def _may_wait(self, target: Target) -> bool:
-        waits = self.settings.cache_collapse_wait > 0
-        return waits and target.unshareable_until <= self.monotonic()
+        until = target.unshareable_until
+        return self._collapses and (until == 0.0 or until <= self.monotonic())
 
     def may_claim(self, target: Target, request: Request, outer: Dependencies | None) -> bool:
         """Return whether a process is to fetch the response for all others.

@@ -9,27 +9,26 @@ import asyncio
 from collections.abc import Mapping
 from typing import Generic, TypeVar, final
 
+from msgspec import Struct
+
 from maxage.store.claims import Claim
 
 Result = TypeVar("Result")
 
 
 @final
-class Flight(Generic[Result]):
+class Flight(Struct, Generic[Result], eq=False):
     """A fill under way: its key, the tokens that it captured, and its result."""
 
-    __slots__ = ("_done", "_ended", "_loop", "_result", "claim", "key", "tokens")
-
-    def __init__(self, key: bytes, tokens: Mapping[str, bytes | None]) -> None:
-        self.key = key
-        self.tokens = dict(tokens)
-        self.claim: Claim | None = None
-        """Tells other processes of the fill."""
-        self._loop = asyncio.get_running_loop()
-        self._ended = False
-        self._result: Result | None = None
-        self._done: asyncio.Future[Result | None] | None = None
-        """What the waiting requests wait for; None: there are none."""
+    key: bytes
+    tokens: Mapping[str, bytes | None]
+    _loop: asyncio.AbstractEventLoop
+    claim: Claim | None = None
+    """Tells other processes of the fill."""
+    _ended: bool = False
+    _result: Result | None = None
+    _done: "asyncio.Future[Result | None] | None" = None
+    """What the waiting requests wait for; None: there are none."""
 
     def may_be_joined(self, tokens: Mapping[str, bytes | None]) -> bool:
         """Return whether a request that read these tokens after it began may take the response."""
@@ -85,7 +84,7 @@ class Flights(Generic[Result]):
     def lead(self, key: bytes, tokens: Mapping[str, bytes | None]) -> Flight[Result]:
         """Begin a fill. `finish` must follow."""
         # `Flight[Result](...)` would raise and catch an error, for want of a `__dict__`.
-        flight: Flight[Result] = Flight(key, tokens)
+        flight: Flight[Result] = Flight(key, dict(tokens), asyncio.get_running_loop())
         self._by_key[key] = flight
         return flight
 

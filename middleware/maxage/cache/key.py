@@ -52,10 +52,12 @@ class Site:
         host: of the requests.
         root_path: of the scope.
         forwarded: what `forwarded_parts` gives of their fields.
+        inner_root: what their paths begin with that the router does not see.
     """
 
     __slots__ = (
-        "_forwarded", "_front", "_origin", "_plain_end", "_shown", "host_name", "method", "name",
+        "_forwarded", "_front", "_origin", "_plain_end", "_shown", "host_name", "inner_root",
+        "method", "name",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - what a key begins with, in its order
@@ -67,6 +69,8 @@ class Site:
         host: bytes,
         root_path: bytes,
         forwarded: tuple[bytes, ...] = (),
+        *,
+        inner_root: str = "",
     ) -> None:
         spelled = release.encode("utf-8", "surrogatepass")
         # Both are in the digest too: their readable form in front is not injective.
@@ -78,6 +82,7 @@ class Site:
         self._shown: Final = b"%b%b:" % (entry_prefix(namespace), readable(spelled))
         self._origin: Final = b"%b://%b" % (scheme, host)
         self.method: Final = method
+        self.inner_root: Final = inner_root
         self.host_name: Final = host_name(host)
         self.name: Final = b"%b %b%b" % (method.encode(), self._front, self._plain_end)
         """Another one for each other site."""

@@ -67,8 +67,9 @@ class KnownRoutes:
         self._familiar: Any = None
         """The router that answered last, if its routes are among those that were read."""
         self._read: list[tuple[Any, Sequence[Any], int]] = []
-        """Each router whose routes were read, with its list of them and the length of that then.
-        Lists are compared by identity: other routes may be equal, but have other checks."""
+        """Each router whose routes were read, with its list of them and the length of that then;
+        none where they are to be read again. Lists are compared by identity: other routes may be
+        equal, but have other checks."""
         self._surprises: list[object] = []
         """Endpoints that answered where the routes told of another one, or of none."""
         self._warned_of: set[bool] = set()
@@ -103,11 +104,15 @@ class KnownRoutes:
             The generation.
         """
         if self._router is None:
-            self._router = router_of(self._app) or router_of(scope.get("app"))
-            if self._router is None and self._table is None:
-                self._router = hidden_router(self._app)
-        if self._is_current():
-            return self.generation
+            self._look_for_router(scope)
+        for router, routes, count in self._read:
+            # Each request asks: the list's type was looked at when it was read.
+            now = getattr(router, "routes", None) or ()
+            if now is not routes or len(routes) != count:
+                break
+        else:
+            if self._read and self.overrides.hold():
+                return self.generation
         routers = (self._router, *self._others)
         read = [(router, routes := routes_in(router) or (), len(routes)) for router in routers]
         self._table = self._table_of([routes for _, routes, _ in read])
@@ -117,17 +122,12 @@ class KnownRoutes:
         self._on_change(self._table)
         return self.generation
 
-    def _is_current(self) -> bool:
-        """Return whether no route and no override has changed since the routes were read."""
-        read = self._read
-        if len(read) != 1 + len(self._others) or read[0][0] is not self._router:
-            return False
-        for router, routes, count in read:
-            # Each mutating request asks: the list's type was looked at when it was read.
-            now = getattr(router, "routes", None) or ()
-            if now is not routes or len(routes) != count:
-                return False
-        return self.overrides.hold()
+    def _look_for_router(self, scope: Mapping[str, Any]) -> None:
+        self._router = router_of(self._app) or router_of(scope.get("app"))
+        if self._router is None and self._table is None:
+            self._router = hidden_router(self._app)
+        if self._router is not None:
+            self._read = []
 
     def _table_of(self, lists: Sequence[Sequence[Any]]) -> RouteTable:
         """Return the table of all routers; at a host, those of its own router come first."""
@@ -236,6 +236,7 @@ class KnownRoutes:
             return False
         else:
             self._others.append(router)
+        self._read = []
         self.watch(scope)
         return True
 

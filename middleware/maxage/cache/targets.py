@@ -38,6 +38,8 @@ _MOST_BESIDE_COPIES: Final = 512
 """Targets that are remembered where a near cache answers most requests without one."""
 _MOST_SITES: Final = 64
 """Sites that are remembered."""
+_Sited = tuple[str, str, bytes, str, tuple[bytes, ...]]
+"""Method, scheme, host, root path, and what `forwarded_parts` gives."""
 _Identity = tuple[bytes, bytes, bytes, bytes]
 """The name of a site, the query, the raw path and the decoded path."""
 _BRACES: Final = re.compile(r"\{(\w+)\}")
@@ -71,7 +73,7 @@ class Targets:
         self._most_targets: Final = (
             _MOST_BESIDE_COPIES if settings.cache_near_bytes else MOST_WEIGHT
         )
-        self._sites: Final[dict[tuple[Any, ...], Site]] = {}
+        self._sites: Final[dict[_Sited, Site]] = {}
         self._searches: BoundedMemo[Search] = BoundedMemo()
         """Searches of paths requested with a query, by the URL without one."""
         self._touched: BoundedMemo[Touched] = BoundedMemo()
@@ -132,22 +134,25 @@ class Targets:
             scope["method"], scope.get("scheme", "http"), host, scope.get("root_path", ""),
             forwarded,
         )  # fmt: skip
-        site = self._sites.get(known)
-        if site is None:
-            namespace, release = self._named
-            machine = self._machine if is_loopback(host) else ""
-            site = Site(
-                namespace,
-                release + self.routes.overrides.name + machine,
-                "QUERY" if scope["method"] == "QUERY" else "GET",
-                scope.get("scheme", "http").encode(),
-                host,
-                str(scope.get("root_path", "")).encode("utf-8", "surrogatepass"),
-                forwarded,
-            )
-            if len(self._sites) >= _MOST_SITES:
-                self._sites.clear()
-            self._sites[known] = site
+        return self._sites.get(known) or self._new_site(known, self._root_path(scope))
+
+    def _new_site(self, known: _Sited, inner_root: str) -> Site:
+        method, scheme, host, root_path, forwarded = known
+        namespace, release = self._named
+        machine = self._machine if is_loopback(host) else ""
+        site = Site(
+            namespace,
+            release + self.routes.overrides.name + machine,
+            "QUERY" if method == "QUERY" else "GET",
+            scheme.encode(),
+            host,
+            str(root_path).encode("utf-8", "surrogatepass"),
+            forwarded,
+            inner_root=inner_root,
+        )
+        if len(self._sites) >= _MOST_SITES:
+            self._sites.clear()
+        self._sites[known] = site
         return site
 
     def routed(self, route: RouteInfo, scope: Mapping[str, Any]) -> Routed | None:
@@ -225,7 +230,11 @@ class Targets:
 
     def _root_path(self, scope: Mapping[str, Any]) -> str:
         # FastAPI puts its own root path into the scope, which one wrapped around it does not see.
-        return str(scope.get("root_path") or getattr(self._app, "root_path", "") or "")
+        root_path = str(scope.get("root_path") or getattr(self._app, "root_path", "") or "")
+        if root_path not in self._root_paths.seen:
+            self._root_paths.note(root_path)
+            self._touched.clear()
+        return root_path
 
     def _inner_path(self, scope: Mapping[str, Any]) -> str:
         """Return the path as the router sees it.
@@ -233,9 +242,6 @@ class Targets:
         Groups are named by it: an application has the same groups under each of its root paths.
         """
         root_path = self._root_path(scope)
-        if root_path not in self._root_paths.seen:
-            self._root_paths.note(root_path)
-            self._touched.clear()
         return beneath(scope["path"], root_path) if root_path else scope["path"]
 
     def answers_head(self, scope: Mapping[str, Any], headers: Headers, target: Target) -> bool:
@@ -247,7 +253,9 @@ class Targets:
 
     def _new(self, identity: _Identity, site: Site, scope: Mapping[str, Any]) -> Target:
         _, query, raw_path, path = identity
-        shown, inner = scope["path"], self._inner_path(scope)
+        shown = inner = scope["path"]
+        if site.inner_root:
+            inner = beneath(shown, site.inner_root)
         by_default = takes_default(inner, query, self._terms.secrets)
         groups: tuple[str, ...]
         if shown.count("/") > DEEPEST:
@@ -283,6 +291,7 @@ class Targets:
         self, inner: str, match: RouteMatch | None, host: str, policy: RoutePolicy
     ) -> tuple[str, ...]:
         """Return the groups that responses of a path belong to."""
+        groups: Sequence[str]
         if match is None or self._route_groups is None:
             groups = fallback_groups(inner)
         else:

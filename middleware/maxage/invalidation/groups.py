@@ -98,7 +98,9 @@ class RouteGroups:
             self._places.setdefault(id(route.origin), []).append(route)
         self._purging: Final[dict[RouteInfo, _Plan]] = {}
         """The plans of writes; also of reads by which a write came, with an overridden method."""
-        self._reading: Final = {read: self._reading_plan(read) for read in reads}
+        plans = ((read, self._reading_plan(read)) for read in reads)
+        self._reading: Final = {read: plan for read, plan in plans if plan.fixed or plan.filled}
+        """The plans of reads that are in other groups than those of their paths."""
         self.orphans: Final = tuple(self._orphans(reads, policy)) if mode == "matching" else ()
         """The reads that no write purges and that are cached only by default."""
         self._all_reads: Final = len(reads)
@@ -139,7 +141,7 @@ class RouteGroups:
 
     def groups_of(
         self, match: RouteMatch, host: str = "", policy: RoutePolicy | None = None
-    ) -> tuple[str, ...]:
+    ) -> list[str]:
         """Return the groups that a stored response of this path belongs to.
 
         Its own path, each path above it (a purge of that includes all beneath), and those of
@@ -150,27 +152,23 @@ class RouteGroups:
             host: the host of the request.
             policy: what settings, rules and decorators say about the path; None: nothing.
         """
-        route = match.route
+        route, path, group = match.route, match.path, _STEM
         if route.opaque:
-            groups = list(fallback_groups(match.path))
+            groups = list(fallback_groups(path))
         else:
-            path, group = match.path, _STEM
-            groups = [_ROOT_GROUP] if path == "/" or self._allows_root(host) else []
+            takes_root = self._has_root or (self._at_root and self._takes_root(host))
+            groups = [_ROOT_GROUP] if takes_root or path == "/" else []
             for segment in path.split("/"):
                 if segment:
                     group = f"{group}/{segment}"
                     groups.append(group)
-        plan = self._reading.get(route)
-        if plan is not None:
-            groups += plan.groups(match)
+        if route in self._reading:
+            groups += self._reading[route].groups(match)
         if route in self.orphans and (policy is None or is_default_only(route, policy)):
             groups.append(ORPHAN_GROUP)
-        return tuple(groups)
+        return groups
 
-    def _allows_root(self, host: str) -> bool:
-        """Return whether some route takes the path /."""
-        if self._has_root or not self._at_root:
-            return self._has_root
+    def _takes_root(self, host: str) -> bool:
         return any(is_for(route, host) for route in self._at_root)
 
     def touched_by(self, match: RouteMatch | None, path: str = "/") -> tuple[str, ...]:

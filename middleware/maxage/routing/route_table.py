@@ -212,15 +212,13 @@ def is_for(route: RouteInfo, host: str) -> bool:
 
 def _route_match(route: RouteInfo, path: str, matched: re.Match[str]) -> RouteMatch:
     params = matched.groupdict()
-    spelled: dict[str, str] = {}
     for name, canonical in route.canonical.items():
         try:
-            spelled[name] = canonical(params[name])
+            params[name] = canonical(params[name])
         except Exception:  # noqa: BLE001, S112 - the application's own validators
             # The route will refuse this value, so that any spelling will do.
             continue
-    if not spelled.items() <= params.items():
-        params |= spelled
+    if params != matched.groupdict():
         path = _with_params(path, matched, params)
     return RouteMatch(route=route, path="/" + path.strip("/"), params=params)
 
