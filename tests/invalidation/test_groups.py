@@ -37,12 +37,76 @@ def test_the_same_router_under_two_prefixes_is_one_thing_in_two_places() -> None
 def test_two_routers_with_the_same_templates_are_two_collections() -> None:
     """Only what is the same route is the same thing."""
     app = FastAPI(openapi_url=None)
-    app.include_router(items(), prefix="/v1")
-    app.include_router(items(), prefix="/v2")
+    app.include_router(items(), prefix="/shop")
+    app.include_router(items(), prefix="/depot")
     both = read_routes(app.routes)
-    assert purges(both, "PUT /v1/items/5", "/v1/items")
-    assert not purges(both, "PUT /v1/items/5", "/v2/items")
-    assert not purges(both, "PUT /v1/items/5", "/v2/items/5")
+    assert purges(both, "PUT /shop/items/5", "/shop/items")
+    assert not purges(both, "PUT /shop/items/5", "/depot/items")
+    assert not purges(both, "PUT /shop/items/5", "/depot/items/5")
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+@pytest.mark.parametrize(("old", "new"), [("/v1", "/v2"), ("", "/v2"), ("/latest", "/2026-01")])
+def test_two_versions_of_one_api_show_one_thing(prefix: str, old: str, new: str) -> None:
+    """Each has routes of its own, and a member of one is that member of the other."""
+    old, new = prefix + old, prefix + new
+    both = table_for(
+        [
+            f"GET {old}/items",
+            f"GET {old}/items/{{id}}",
+            f"PUT {old}/items/{{id}}",
+            f"GET {old}/orders",
+            f"POST {old}/orders",
+            f"GET {new}/items",
+            f"POST {new}/items",
+            f"GET {new}/items/{{item_id}}",
+            f"PUT {new}/items/{{item_id}}",
+            f"GET {new}/orders",
+            f"POST {new}/orders",
+        ]
+    )
+    for one, other in ((old, new), (new, old)):
+        assert purges(both, f"PUT {one}/items/5", f"{other}/items/5")
+        assert purges(both, f"PUT {one}/items/5", f"{other}/items")
+        assert not purges(both, f"PUT {one}/items/5", f"{other}/items/6")
+        assert not purges(both, f"PUT {one}/items/5", f"{other}/orders")
+
+
+def test_parameters_of_unlike_names_prove_nothing() -> None:
+    """A slug may be another name of the member with that number; `{item_id}` is its `{id}`."""
+    posts = table_for(
+        ["GET /posts", "GET /posts/{slug}", "PUT /posts/{id}", "GET /posts/{post_id}/tags"]
+    )
+    assert purges(posts, "PUT /posts/5", "/posts/tea")
+    assert purges(posts, "PUT /posts/5", "/posts/5/tags")
+    assert not purges(posts, "PUT /posts/5", "/posts/6/tags")
+
+
+def test_a_member_beneath_the_root_purges_the_list_at_the_root() -> None:
+    """The resource is the root itself."""
+    root = table_for(["GET /", "POST /", "GET /{id}", "DELETE /{id}"])
+    assert purges(root, "DELETE /3", "/")
+    assert purges(root, "DELETE /3", "/3")
+    assert not purges(root, "DELETE /3", "/4")
+
+
+def test_a_verb_behind_a_colon_belongs_to_the_word_in_front() -> None:
+    """Google's custom methods."""
+    books = table_for(
+        [
+            "GET /books",
+            "GET /books/{id}",
+            "PUT /books/{id}",
+            "POST /books:batchDelete",
+            "GET /books:search",
+            "GET /booksellers",
+            "POST /booksellers",
+        ]
+    )
+    assert purges(books, "POST /books:batchDelete", "/books")
+    assert purges(books, "POST /books:batchDelete", "/books/5")
+    assert purges(books, "PUT /books/5", "/books:search")
+    assert not purges(books, "POST /books:batchDelete", "/booksellers")
 
 
 def test_an_application_mounted_twice_is_one_thing_in_two_places() -> None:
@@ -134,6 +198,8 @@ def test_a_mounted_application_that_cannot_be_read_is_taken_by_its_segments() ->
     found = mounted.match("GET", "/a")
     assert found is not None
     assert not found.route.opaque
+    # A read without a write of its own may show what the mounted application writes.
+    assert purges(mounted, "PUT /files/a/b", "/a")
 
 
 # what is purged

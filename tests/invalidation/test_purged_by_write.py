@@ -1,5 +1,6 @@
 """Reach of writes: groups purge exactly what is not provably about something else."""
 
+import re
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, Final
@@ -26,7 +27,7 @@ MODES: Final[Sequence[PurgeMode]] = ("matching", "unproven")
 def unique_names(template: Sequence[str]) -> str:
     """The template, with a name of its own for each parameter."""
     named = (
-        part.replace("{x}", f"{{p{n}}}").replace("{y}", f"{{q{n}}}")
+        part.replace("{x}", f"{{x{n}}}").replace("{y}", f"{{y{n}}}")
         for n, part in enumerate(template)
     )
     return "/" + "/".join(named)
@@ -45,8 +46,8 @@ def table(reads: Sequence[Sequence[str]], writes: Sequence[Sequence[str]], at: s
 
 
 def kinds(template: str) -> list[str]:
-    return ["v" + "{}" * (s[1] == "{") if s[0] == "v" else "{}" if "{" in s else s
-            for s in split(template)]  # fmt: skip
+    """The segments, without the numbers that tell parameters of one template apart."""
+    return [re.sub(r"[0-9]+\}", "}", segment) for segment in split(template)]
 
 
 def is_proven(write: RouteMatch, read: RouteMatch) -> bool:

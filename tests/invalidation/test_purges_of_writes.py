@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from typing import Annotated, Any
 
@@ -974,6 +974,55 @@ async def test_a_write_whose_method_a_layer_inside_rewrites_purges_as_the_path_s
         await is_hit(middleware, "/items/search")
     await call(middleware, "POST", "/items/5")
     assert not await is_hit(middleware, "/items/search")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_write_whose_path_a_layer_inside_rewrites_purges_what_the_router_sees(
+    *, fails: bool
+) -> None:
+    """Such as a version or a language in front of all paths."""
+    app = FastAPI()
+    app.get("/items")(lambda: 1)
+
+    @app.put("/items/{item}")
+    async def change(item: int) -> None:
+        if fails:
+            raise RuntimeError
+
+    async def shortening(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            scope["path"] = scope["path"].removeprefix("/v9")
+        await app(scope, receive, send)
+
+    shortening.app = app  # type: ignore[attr-defined]
+    middleware = CacheMiddleware(shortening, CacheSettings(), store=MemoryStore())
+    for _ in range(2):
+        await is_hit(middleware, "/items")
+    with suppress(RuntimeError):
+        await call(middleware, "PUT", "/v9/items/5")
+    assert not await is_hit(middleware, "/items")
+
+
+@pytest.mark.parametrize(("read", "written"), [(str, int), (int, str)])
+async def test_routes_that_parse_a_parameter_differently_mean_one_path(
+    read: Any, written: Any
+) -> None:
+    """What one takes as it stands is a number to the other."""
+    app = FastAPI()
+
+    def show(item: read) -> int:
+        return 1
+
+    def change(item: written) -> None: ...
+
+    app.get("/items/{item}")(show)
+    app.put("/items/{item}")(change)
+    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    for path in ("/items/05", "/items/5"):
+        await is_hit(middleware, path)
+        assert await is_hit(middleware, path)
+        await call(middleware, "PUT", path)
+        assert not await is_hit(middleware, path)
 
 
 async def test_a_rule_for_one_segment_says_nothing_of_deeper_paths() -> None:

@@ -2,6 +2,8 @@
 
 import re
 import uuid
+from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from itertools import product
 from typing import Annotated, Any
@@ -236,6 +238,17 @@ def test_starlette_answers_head_where_it_answers_get_and_fastapi_does_not() -> N
             ["ABCDEF12-1234-5678-1234-567812345678"],
             "abcdef12-1234-5678-1234-567812345678",
         ),
+        (Decimal, ["1.5", "1.50", "+1.500", "15e-1"], "1.5"),
+        (Decimal, ["100", "1e2", "100.0"], "100"),
+        (Decimal, ["0", "-0", "0.00"], "0"),
+        (Decimal, ["1e999999", "10e999998"], "1E+999999"),
+        (float, ["0", "-0", "0.0"], "0.0"),
+        (
+            datetime,
+            ["2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00"],
+            "2026-01-01 00:00:00+00:00",
+        ),
+        (datetime, ["2026-01-01T00:00:00"], "2026-01-01 00:00:00"),
         (int, ["abc"], "abc"),
         (Color, ["green"], "green"),
     ],

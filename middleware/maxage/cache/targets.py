@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, final
 from urllib.parse import unquote
 
@@ -204,7 +205,9 @@ class Targets:
             if at is None and self._route_groups.mode == "matching":
                 # A layer inside may know the method by another name: a form's or a header's.
                 at = routes.match_any(path, host_name(host))
-            groups = self._route_groups.touched_by(at, path)
+            spelled = [at] if at is None else routes.spellings(at, path, host_name(host))
+            purged = (self._route_groups.touched_by(one, path) for one in spelled)
+            groups = tuple(chain.from_iterable(purged))
             reads = self._route_groups.count_reads(match)
         mount = "" if match is None else formatted(match.route.mounted_at, match)
         named = (

@@ -21,7 +21,6 @@ from maxage.routing.template import (
     overlap,
     parent,
     prefixes,
-    shape,
     spans_segments,
     split,
 )
@@ -109,19 +108,17 @@ class RouteGroups:
         }
 
     def _reading_plan(self, read: RouteInfo) -> _Plan:
-        segments = tuple(split(read.template))
-        named: list[tuple[str, tuple[str, ...]]] = []
-        for kind, length in self.reach.groups_of(read):
-            path = segments[:length]
-            named.append((kind, (*path[:-1], *shape(path[-1])) if kind == "m" else path))
+        named = self.reach.groups_of(read)
         if spans_segments(read.template):
             # It may list what lies beneath it, as a directory does.
-            named.append(("c", segments))
+            named.append(("c", tuple(split(read.template))))
         return _plan(named)
 
     def _orphans(
         self, reads: Iterable[RouteInfo], policy: dict[RouteInfo, RoutePolicy]
     ) -> Iterator[RouteInfo]:
+        # A mounted application of unknown routes may write, too.
+        may_write = any(route.opaque and not route.serves_files for route in policy)
         writes = [write for write in self.reach.hits if not policy[write].only]
         reached = self.reach.reached(writes)
         named = [
@@ -130,7 +127,9 @@ class RouteGroups:
             for name in policy[write].invalidates
             if (path := named_path(name)) is not None
         ]
-        for read in reads if self.reach.hits else ():
+        for read in reads:
+            if not self.reach.hits and (read.opaque or not may_write):
+                continue
             segments = split(read.template)
             is_named = any(
                 len(name) <= len(segments) and all(map(overlap, name, segments)) for name in named

@@ -2,8 +2,10 @@
 
 A write reaches every read of its tree that is not provably about something else. Proof: both
 templates are the same up to a path parameter, and its values differ (`/items/5/history` for a write
-to `/items/6`). A tree is the routes that share their first segment, behind prefixes that are no
-resource themselves, such as `/api/v1`. A parameter as first segment belongs to all trees beside it.
+to `/items/6`). Parameters of unlike names, such as `{slug}` and `{id}`, are not the same. A tree is
+the routes that share their first segment, behind prefixes that are no resource themselves, such as
+`/api/v1`. A parameter as first segment belongs to all trees beside it, the root included. Versions
+(`/v1`, `/v2`, or none) have their trees in common, and so have `/books` and `/books:import`.
 
 A write walks down the templates of all reads along its own path, filled with its values:
 
@@ -26,9 +28,13 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple, final
 
 from maxage.routing.route_table import RouteInfo
-from maxage.routing.template import is_parameter, shape, split
+from maxage.routing.template import are_alike, is_parameter, names_of, shape, split
 
-_PREFIX_WORD: Final = re.compile(r"api|rest|v[0-9]+([._-]?[0-9a-z]+)*", re.IGNORECASE)
+_VERSION: Final = re.compile(
+    r"v[0-9]+([._-]?[0-9a-z]+)*|[0-9]{4}-[0-9]{2}(-[0-9]{2})?|latest", re.IGNORECASE
+)
+"""Names of literal segments that are versions of all that lies beneath them."""
+_PREFIX_WORD: Final = re.compile(rf"api|rest|{_VERSION.pattern}", re.IGNORECASE)
 """Names of literal segments that are usual as prefixes of all resources."""
 
 
@@ -36,11 +42,15 @@ _PREFIX_WORD: Final = re.compile(r"api|rest|v[0-9]+([._-]?[0-9a-z]+)*", re.IGNOR
 class Node:
     """One segment of some templates, and all that lies beneath it."""
 
-    __slots__ = ("all_reads", "children", "is_prefix", "parent", "reads", "segment", "writes")
+    __slots__ = (
+        "all_reads", "children", "declared", "is_prefix", "parent", "reads", "segment", "writes",
+    )  # fmt: skip
 
-    def __init__(self, segment: str = "", parent: "Node | None" = None) -> None:
+    def __init__(self, segment: str = "", parent: "Node | None" = None, declared: str = "") -> None:
+        self.declared: Final = declared
+        """The segment of the template that came first."""
         self.segment: Final = segment
-        """Its shape: a word, or a segment with parameters that have no names."""
+        """A word, or the shape of a segment with parameters; see `own_segment`."""
         self.parent: Final = parent
         self.children: Final[dict[str, Node]] = {}
         self.reads: Final[list[RouteInfo]] = []
@@ -54,17 +64,43 @@ class Node:
     def add(self, template: str) -> "Node":
         """Return the node at the end of a template, made where it is missing."""
         node = self
-        for segment in shape(template):
+        for declared in split(template):
+            segment = node.own_segment(declared)
             if segment not in node.children:
-                node.children[segment] = Node(segment, node)
+                node.children[segment] = Node(segment, node, declared)
             node = node.children[segment]
         return node
+
+    def own_segment(self, declared: str) -> str:
+        """Return how the tree names a segment of a template beneath this node.
+
+        Parameters of like names are one. Those of an unlike name show it behind their shape.
+        """
+        (segment,) = shape(declared)
+        if not is_parameter(segment):
+            return segment
+        alike = [
+            child.segment
+            for child in self.children.values()
+            if shape(child.declared) == (segment,) and are_alike(child.declared, declared)
+        ]
+        if alike:
+            return alike[0]
+        return segment + names_of(declared) if segment in self.children else segment
 
     def beneath(self) -> Iterator["Node"]:
         """Yield this node and all beneath it."""
         yield self
         for child in self.children.values():
             yield from child.beneath()
+
+    def versions(self) -> set[str]:
+        """Return the segments beneath this node that are versions of one API."""
+        return {
+            segment
+            for segment, child in self.children.items()
+            if child.is_prefix and _VERSION.fullmatch(segment)
+        }
 
     def above(self) -> list["Node"]:
         """Return the nodes from the first segment to this one."""
@@ -135,9 +171,14 @@ class Reach:
         self._renewed_inside = {(hit.kind, hit.node) for hit in hits if hit.inside}
         self._renewed_outside = {(hit.kind, hit.node) for hit in hits if not hit.inside}
 
-    def groups_of(self, read: RouteInfo) -> list[tuple[str, int]]:
-        """Return the `c` and `m` groups of a read: the kind, and the number of segments."""
-        return [(kind, len(node.above())) for kind, node in self._wanted(self._nodes[read])]
+    def groups_of(self, read: RouteInfo) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the `c` and `m` groups of a read: the kind, and the path in the group's name."""
+        segments = split(read.template)
+        named: list[tuple[str, tuple[str, ...]]] = []
+        for kind, node in self._wanted(self._nodes[read]):
+            path = segments[: len(node.above())]
+            named.append((kind, (*path[:-1], node.segment) if kind == "m" else tuple(path)))
+        return named
 
     def reached(self, writes: Collection[RouteInfo]) -> set[RouteInfo]:
         """Return the reads that these writes reach."""
@@ -157,20 +198,33 @@ class Reach:
         if inside and (node in self._coarse or not any(map(is_parameter, rest))):
             yield from self._all_beneath(node, done, inside=True)
             return
-        if node.reads and (inside or self._everywhere):
-            yield Hit("c", done, node, inside)
-        own = shape(rest[0])[0] if rest else ""
+        own = node.own_segment(rest[0]) if rest else ""
+        in_tree = inside or is_parameter(own)
+        if node.reads and (in_tree or self._everywhere):
+            yield Hit("c", done, node, in_tree)
+        versions = set[str]() if in_tree else node.versions()
+        if own in versions:
+            path = (*done, *rest[1:])
+            own = node.own_segment(path[depth])
         for segment, child in node.children.items():
-            in_tree = inside or own == segment or is_parameter(segment) or is_parameter(own)
-            if segment == own:
+            if segment in versions:
+                its_path = (*done, segment, *path[depth:])
+                yield from self._walk(child, its_path, depth + 1, inside=False)
+            elif segment == own:
                 beneath = inside or not child.is_prefix
                 yield from self._walk(child, path, depth + 1, inside=beneath)
-            elif not (in_tree or self._everywhere):
-                continue
-            elif is_parameter(segment):
-                yield Hit("m", (*done, segment), child, in_tree)
             else:
-                yield from self._all_beneath(child, (*done, segment), inside=in_tree)
+                related = in_tree or is_parameter(segment) or _word(own) == _word(segment)
+                yield from self._beside(child, done, inside=related)
+
+    def _beside(self, node: Node, done: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
+        """Yield the groups of all reads beneath a node that a write does not walk to."""
+        if not (inside or self._everywhere):
+            return
+        if is_parameter(node.segment):
+            yield Hit("m", (*done, node.segment), node, inside)
+        else:
+            yield from self._all_beneath(node, (*done, node.segment), inside=inside)
 
     def _all_beneath(self, node: Node, path: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
         """Yield the groups of all reads beneath a path, without isolated ones of other trees."""
@@ -219,6 +273,11 @@ def _mark_prefixes(root: Node) -> None:
         if _PREFIX_WORD.fullmatch(node.segment) or (shared and complete):
             node.is_prefix = True
             waiting += children
+
+
+def _word(segment: str) -> str:
+    """Return the word of a literal segment, without a verb behind a colon."""
+    return segment.partition(":")[0]
 
 
 def _is_used(node: Node) -> bool:

@@ -64,9 +64,10 @@ def _surely_called(endpoint: Any) -> Any:
     if isinstance(endpoint, functools.partial):
         return endpoint.func  # pyright: ignore[reportUnknownMemberType] -- a partial of anything
     called = getattr(endpoint, "__func__", None) or getattr(endpoint, "__wrapped__", None)
-    if called is None and _own(method := inspect.getattr_static(type(endpoint), "__call__", None)):
-        return method
-    return called
+    if called is not None:
+        return called
+    method = inspect.getattr_static(endpoint.__class__, "__call__", None)
+    return method if _own(method) is not None else None
 
 
 def control_of_method(endpoint: type[Any], method: str) -> Control | None:

@@ -126,6 +126,25 @@ class RouteTable:
             found = candidates.first_match(_other_spelling(path), host)
         return found
 
+    def spellings(self, match: RouteMatch, path: str, host: str = "") -> list[RouteMatch]:
+        """Return a match as each route may spell its path that reads the same URL.
+
+        One route may parse a parameter that another one takes as it stands: `05` is `5` to one.
+        """
+        if not match.params:
+            return [match]
+        read = self.match("GET", path, host)
+        paths = {"/" + path.strip("/"): None, (read or match).path: None}
+        others = [(one, match.route.regex.match(one)) for one in paths if one != match.path]
+        return [
+            match,
+            *(
+                RouteMatch(route=match.route, path=one, params=found.groupdict())
+                for one, found in others
+                if found is not None
+            ),
+        ]
+
     def of_router(self, router: int) -> "RouteTable":
         """Return the table of one router among several, by its identity."""
         return RouteTable([replace(route, router=router) for route in self.routes])

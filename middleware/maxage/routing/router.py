@@ -8,6 +8,8 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Final, get_args
 
@@ -25,6 +27,8 @@ from maxage.routing.route_table import Canonical, Dependency, RouteInfo, RouteTa
 logger = logging.getLogger("maxage")
 
 _NAME: Final = re.compile(r"\{(\w+)(:\w+)?\}")
+_MOST_DIGITS: Final = 30
+"""Digits of a decimal number up to which it is written without an exponent."""
 _DEPTH: Final = 32
 _DEPTH_HIDDEN: Final = 4
 """Layers that hide an application which are looked through."""
@@ -466,6 +470,19 @@ def _by_type(name: str, annotation: Any) -> dict[str, Canonical]:
 
     def canonical(value: str) -> str:
         parsed = adapter.validate_python(value)
-        return str(parsed.value if isinstance(parsed, Enum) else parsed)
+        return _text_of(parsed.value if isinstance(parsed, Enum) else parsed)
 
     return {name: canonical}
+
+
+def _text_of(value: object) -> str:
+    """Return one text for all values that are equal."""
+    if isinstance(value, float):
+        value += 0.0  # -0.0 becomes 0.0
+    elif isinstance(value, datetime) and value.tzinfo is not None:
+        value = value.astimezone(UTC)
+    elif isinstance(value, Decimal) and value.is_finite():
+        value = value.normalize() or Decimal(0)
+        if abs(value.adjusted()) < _MOST_DIGITS:
+            return f"{value:f}"
+    return str(value)

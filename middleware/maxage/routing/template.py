@@ -21,6 +21,20 @@ def _nameless(parameter: re.Match[str]) -> str:
     return "{:path}" if parameter[0].endswith(":path}") else "{}"
 
 
+def names_of(segment: str) -> str:
+    """Return the names of the parameters in a template segment, in lower case."""
+    return ",".join(name.lower().replace("_", "") for name in PARAMETER.findall(segment))
+
+
+def are_alike(one: str, other: str) -> bool:
+    """Return whether two template segments of one shape have parameters of like names.
+
+    `{item_id}` is like `{id}`; `{slug}` is not: it may be another name of the same thing.
+    """
+    pairs = zip(names_of(one).split(","), names_of(other).split(","), strict=True)
+    return all(a in b or b in a for a, b in pairs)
+
+
 def is_parameter(segment: str) -> bool:
     """Return whether the segment of a template holds a parameter."""
     return "{" in segment

@@ -17,6 +17,8 @@ from maxage.writes.held_response import HeldResponse
 from maxage.writes.post_copy import post_copy_of
 from maxage.writes.refusal import NOT_EXECUTED, refuse
 
+_LOCATING: Final = ("method", "path", "root_path")
+"""Names in the scope by which a router finds its route."""
 _STATUS: Final = (b"cache-status", CacheStatus(fwd="method").header_value())
 
 
@@ -46,6 +48,7 @@ class MutationResponder(Responder):
             self._touched.counts.forwards[Outcome.METHOD] += 1
             # Layers of the application change the scope.
             self._router = self.scope.get("router")
+            self._arrived = {name: self.scope.get(name) for name in _LOCATING}
             is_sure = self._touched.is_known and not targets.routes.has_several_routers
             self._before = None if is_sure else dict(self.scope)
             self._post_copy = await post_copy_of(self) if settings.cache_store_post else None
@@ -127,6 +130,10 @@ class MutationResponder(Responder):
         status = 500 if self._status is None else self._status
         purges = invalidates(status, errors_purge=self.service.settings.cache_errors_purge)
         groups, noted = self._groups if purges else (), self._noted
+        if purges and self.scope["path"] != self._arrived["path"]:
+            # A layer inside has rewritten the path: the router has seen this one.
+            seen = {**self.scope, **self._arrived, "path": self.scope["path"]}
+            groups = (*groups, *self.service.targets.touched(seen, self.headers).groups)
         if not noted.changed:
             return groups
         # A value that was set may never have been committed if the request failed.
