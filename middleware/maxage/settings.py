@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Hashable
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Annotated, Any, Literal, Self
@@ -421,6 +420,8 @@ _SECRET = frozenset({"redis_url", "redis_credentials", "cache_secret"})
 
 def _unknown(name: str) -> str:
     """Return the message about an unknown keyword."""
+    from difflib import get_close_matches  # noqa: PLC0415 - a start without mistakes needs it not
+
     near = get_close_matches(name.lower(), CacheSettings.model_fields, n=1)
     meant = f"did you mean {near[0]}?" if near else "docs/settings.md lists them."
     return f"CacheSettings has no setting {name!r}; {meant}"

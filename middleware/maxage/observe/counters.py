@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final, final
 from weakref import finalize
 
+import msgspec
+
 from maxage.observe.words import MISSES, Bypass, Outcome, PurgeCause
 from maxage.store.fork_safe import fork_safe_lock
 
@@ -68,8 +70,7 @@ class RouteCounts:
         return {word: found[word] for word in Outcome if found[word]}
 
 
-@dataclass(slots=True, eq=False)
-class Tally:
+class Tally(msgspec.Struct, eq=False):
     """The live counts of one middleware, or of what belongs to none.
 
     Each GET and HEAD, and each QUERY where `CACHE_STORE_QUERY` is on, has one outcome, and so has
@@ -77,15 +78,15 @@ class Tally:
     then.
     """
 
-    routes: dict[str, RouteCounts] = field(default_factory=dict[str, RouteCounts])
+    routes: dict[str, RouteCounts] = msgspec.field(default_factory=dict[str, RouteCounts])
     """By route template, and one of `UNKNOWN_ROUTE`."""
     unreadable: int = 0
-    purges: Counter[str] = field(default_factory=Counter[str])
+    purges: Counter[str] = msgspec.field(default_factory=Counter[str])
     unconfirmed_purges: int = 0
-    typed_reads: Counter[str] = field(default_factory=Counter[str])
-    evictions: Counter[str] = field(default_factory=Counter[str])
+    typed_reads: Counter[str] = msgspec.field(default_factory=Counter[str])
+    evictions: Counter[str] = msgspec.field(default_factory=Counter[str])
     budget_overruns: int = 0
-    reached_reads: Counter[str] = field(default_factory=Counter[str])
+    reached_reads: Counter[str] = msgspec.field(default_factory=Counter[str])
 
     def of_route(self, template: str | None) -> RouteCounts:
         """Return the counts of a route; None: of requests whose route is not known."""
