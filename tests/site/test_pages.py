@@ -19,7 +19,7 @@ from maxage import CacheSettings
 from tests.site.__main__ import ELSEWHERE, build
 from tests.site.commands import commands, maxage_commands, wrong, wrong_name
 from tests.site.written import written
-from tests.support.documents import ROOT, Block, blocks, page, pages
+from tests.support.documents import ROOT, Block, blocks, page, pages, texts
 
 RUN = {"python", "sh", "console", "env"}
 SHOWN = {"http", "ini", "json", "mermaid", "nginx", "promql", "text", "toml", "yaml"}
@@ -28,7 +28,7 @@ NOT_OURS = {"DATABASE_URL", "HOST", "PORT", "PROMETHEUS_MULTIPROC_DIR", "WEB_CON
 
 
 def all_blocks(*languages: str) -> list[Block]:
-    return [block for name in pages() for block in blocks(name, *languages)]
+    return [block for name in texts() for block in blocks(name, *languages)]
 
 
 @cache
@@ -90,7 +90,8 @@ def test_its_variables_are_settings(block: Block, tmp_path: Path) -> None:
 
 def test_the_commands_in_the_text_exist() -> None:
     """Each task of poe, and each command of maxage, that a page names between backticks."""
-    text = "\n".join(map(page, pages()))
+    forms = (ROOT / ".github").rglob("*.yml")
+    text = "\n".join([*map(page, texts()), *(form.read_text() for form in forms)])
     named = re.findall(r"`((?:poe|maxage) [a-z-]+)[ `]", text)
     assert [said for one in sorted(set(named)) if (said := wrong_name(*one.split()))] == []
 
@@ -107,7 +108,7 @@ def test_each_block_says_what_it_is() -> None:
     assert [
         f"{one}: {one.language}" for one in all_blocks() if one.language not in RUN | SHOWN
     ] == []
-    for name in pages():
+    for name in texts():
         prose = re.sub(r"^```.*?^```|^<!--.*?-->", "", page(name), flags=re.MULTILINE | re.DOTALL)
         assert re.findall(r"\n\n {4}[^ *-].*", prose) == [], (
             f"{name}: fence it, and name its language"
@@ -136,7 +137,7 @@ def test_the_reference_has_every_module_that_the_pages_import() -> None:
     )
 
 
-@pytest.mark.parametrize("name", pages())
+@pytest.mark.parametrize("name", texts())
 def test_its_links_lead_somewhere(name: str) -> None:
     """To a file of the project, and a heading of it."""
     prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", page(name), flags=re.MULTILINE | re.DOTALL)

@@ -27,6 +27,8 @@ class Block:
     text: str
     reason: str | None = None
     """Why it is not run."""
+    hidden: bool = False
+    """Whether readers do not see it."""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -41,6 +43,12 @@ def pages() -> list[str]:
     """The README and all pages of docs/, by their paths in the project."""
     found = (ROOT / "docs").rglob("*.md")
     return ["README.md", *sorted(str(path.relative_to(ROOT)) for path in found)]
+
+
+def texts() -> list[str]:
+    """All pages, and the texts for those who change the project or report something."""
+    found = (ROOT / ".github").rglob("*.md")
+    return [*pages(), "CHANGELOG.md", *sorted(str(path.relative_to(ROOT)) for path in found)]
 
 
 def blocks(name: str, *languages: str) -> list[Block]:
@@ -66,6 +74,7 @@ def _read(name: str, lines: list[str]) -> Iterator[Block]:
             while lines[number] != end:
                 number += 1
             language = line.removeprefix("```").removeprefix("<!-- ")
-            yield Block(name, first + 1, language, "\n".join(lines[first:number]) + "\n", reason)
+            text = "\n".join(lines[first:number]) + "\n"
+            yield Block(name, first + 1, language, text, reason, hidden=end == "-->")
             number += 1
             reason = None
