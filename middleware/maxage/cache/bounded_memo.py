@@ -26,13 +26,17 @@ class BoundedMemo(OrderedDict[Key, Value]):
             value: to be remembered.
             most: the sum of the keys' weights for which there is room.
         """
-        forgotten: list[tuple[Key, Value]] = []
         if key not in self:
-            self._total += _weight(key)
+            self._total += 1 + sum(map(len, key)) // _CHARACTERS_OF_ONE
         self[key] = value
+        return self._shortened(most) if self._total > most else []
+
+    def _shortened(self, most: int) -> list[tuple[Key, Value]]:
+        """Forget the oldest values, and return them."""
+        forgotten: list[tuple[Key, Value]] = []
         while self._total > most and self:
             oldest = self.popitem(last=False)
-            self._total -= _weight(oldest[0])
+            self._total -= 1 + sum(map(len, oldest[0])) // _CHARACTERS_OF_ONE
             forgotten.append(oldest)
         return forgotten
 
@@ -40,7 +44,3 @@ class BoundedMemo(OrderedDict[Key, Value]):
         """Forget everything."""
         super().clear()
         self._total = 0
-
-
-def _weight(key: Key) -> int:
-    return 1 + sum(map(len, key)) // _CHARACTERS_OF_ONE

@@ -113,9 +113,8 @@ class Targets:
         site = self.site(scope, host, forwarded)
         path = scope["path"].encode("utf-8", "surrogatepass")
         raw_path = scope.get("raw_path") or path
-        if raw_path == path:
-            # One object where nothing in it is encoded.
-            path = raw_path
+        # One object where nothing in it is encoded.
+        path = raw_path if raw_path == path else path
         identity = (site.name, scope.get("query_string", b""), raw_path, path)
         target = self._targets.get(identity)
         if target is None and self._taught:
@@ -284,7 +283,7 @@ class Targets:
             groups=groups,
             generation=self.routes.generation,
             inner=inner,
-            search=self._search(identity),
+            search=self._search(identity) if query or self._searches else Search(),
             all_groups=groups + terms.tables,
             late_groups=terms.tables,
             answers_others=terms.rules.default_lifetime > 0,

@@ -196,7 +196,7 @@ class GetResponder(ReadResponder):
     def answer(self, found: LookupResult) -> Awaitable[None]:
         """Serve or forward as the rules decide about the result of the lookup."""
         self.found = found
-        decision = self.decide()
+        decision = self.cache.decide(self.target, self.request, found)
         if self.wanted is not None:
             forwards = isinstance(decision, Forward) and decision.reason != "request"
             self.cache.note_lookup(self.target, found, self.wanted, forwards=forwards)
@@ -262,15 +262,16 @@ class GetResponder(ReadResponder):
 
     def _lead(self, decision: Forward, collapsing: Collapsing | None) -> Awaitable[None]:
         """Fetch the response, for other requests too where they may wait for it."""
-        cache = self.cache
-        if decision.reason == "request" or not (
-            self.wanted is not None or cache.may_collapse(self.target, self.request)
+        cache, found, wanted = self.cache, self.found, self.wanted
+        if decision.reason == "request" or (
+            wanted is None and not cache.may_collapse(self.target, self.request)
         ):
             return self._call(decision, None)
-        flight = cache.flights.lead(self.found.collapse_key, self.found.tokens)
-        flight.claim = cache.claim_taken(self.wanted)
-        if flight.claim is None and cache.store.shared:
-            return self._claim(decision, flight, collapsing or Collapsing(self))
+        flight = cache.flights.lead(found.collapse_key, found.tokens)
+        if cache.store.shared:
+            flight.claim = cache.claim_taken(wanted)
+            if flight.claim is None:
+                return self._claim(decision, flight, collapsing or Collapsing(self))
         return self._call(decision, flight)
 
     async def _claim(

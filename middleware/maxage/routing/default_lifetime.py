@@ -10,13 +10,15 @@ from typing import Final, final
 from urllib.parse import unquote_to_bytes
 
 _PROBE: Final = re.compile(
-    r"(?:^|/)_{0,2}(?:health(?:z|[-_]?checks?)?|(?:lb)?heartbeat|livez|readyz|startupz"
+    r"_{0,2}(?:health(?:z|[-_]?checks?)?|(?:lb)?heartbeat|livez|readyz|startupz"
     r"|(?:liveness|readiness|startup)[-_]?(?:check|probe)|liveness|readiness|metrics|ping"
-    r")_{0,2}(?:\.json)?/*\Z"
-    r"|(?:^/*|(?:^|/)(?:health[^/]*|-)/)(?:live|ready)/*\Z"
+    r")_{0,2}(?:\.json)?"
 )
-"""Lower-case paths by whose last segment orchestrators, load balancers and monitors ask. `live` and
-`ready` are ordinary words, but at the root and beneath `/health` and `/-`."""
+"""Lower-case last segments of paths by which orchestrators, load balancers and monitors ask."""
+_STATES: Final = frozenset({"live", "ready"})
+_STATE: Final = re.compile(r"(?:/*|(?:.*/)?(?:health[^/]*|-)/)(?:live|ready)/*", re.DOTALL)
+"""Other lower-case paths of theirs: `live` and `ready` are ordinary words, but at the root and
+beneath `/health` and `/-`."""
 _NAMES: Final = re.compile(rb"(?:^|[&;[])([^&;=[]*)(?=[=[])")
 _RETURN_FROM_LOGIN: Final = frozenset({b"code", b"state"})
 """Both together come from an authorization server (RFC 6749 section 4.1.2)."""
@@ -53,7 +55,11 @@ class SecretNames:
 
 def takes_default(path: str, query: bytes, secrets: SecretNames) -> bool:
     """Return whether the default lifetime applies to a URL, by its decoded path and its query."""
-    return _PROBE.search(path.lower()) is None and not (query and secrets.are_in(query))
+    # One pattern for whole paths would take ten times as long.
+    last = path.rstrip("/").rpartition("/")[2].lower()
+    if _PROBE.fullmatch(last) or (last in _STATES and _STATE.fullmatch(path.lower())):
+        return False
+    return not (query and secrets.are_in(query))
 
 
 def _plain(name: bytes) -> bytes:

@@ -181,10 +181,6 @@ def _beginning(pattern: re.Pattern[str]) -> str:
     return _ESCAPED.sub(r"\1", begins[1]) + ("/" if begins[2] else "")
 
 
-def _first_segment(path: str) -> str:
-    return path[1:].partition("/")[0]
-
-
 class _Candidates:
     """Routes in the order of their router, found by how a path begins.
 
@@ -193,7 +189,8 @@ class _Candidates:
 
     def __init__(self, routes: Sequence[RouteInfo]) -> None:
         all_routes = [(_beginning(route.regex), route) for route in routes]
-        segments = {start: _first_segment(start) for start, _ in all_routes if "/" in start[1:]}
+        begins = [start for start, _ in all_routes]
+        segments = {start: start.split("/", 2)[1] for start in begins if "/" in start[1:]}
         self._others: Final = [one for one in all_routes if one[0] not in segments]
         """Those whose first segment has a parameter."""
         self._by_segment: Final = {
@@ -205,7 +202,7 @@ class _Candidates:
         """Return the first route that matches the path at this host."""
         # The end of a pattern matches in front of a line's end too.
         slashed = path.removesuffix("\n") + "/"
-        for beginning, route in self._by_segment.get(_first_segment(slashed), self._others):
+        for beginning, route in self._by_segment.get(slashed.split("/", 2)[1], self._others):
             if slashed.startswith(beginning):
                 matched = route.regex.match(path)
                 if matched is not None and (route.host_regex is None or is_for(route, host)):
