@@ -13,6 +13,15 @@ _CLOSE_SECONDS: Final = 2.0
 """Seconds that running tasks get when the cache is closed."""
 
 
+def runs_asyncio() -> bool:
+    """Return whether the thread runs an event loop of asyncio; if not, asking takes long."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 @final
 class Background:
     """Runs tasks: holds a reference to each, and logs its error."""

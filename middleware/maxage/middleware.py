@@ -3,7 +3,6 @@
 `maxage.reads` answers GET, HEAD and QUERY, `maxage.writes` all requests that may change something.
 """
 
-import asyncio
 import itertools
 import logging
 import sys
@@ -23,6 +22,7 @@ from maxage.asgi.server_info import (
 )
 from maxage.asgi.service import Service
 from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from maxage.background import runs_asyncio
 from maxage.cache.cache import Cache
 from maxage.cache.targets import Targets
 from maxage.errors import SettingsError
@@ -50,15 +50,6 @@ _living: Final["WeakSet[CacheMiddleware]"] = WeakSet()
 def living_middlewares() -> tuple["CacheMiddleware", ...]:
     """Return the middlewares of this process."""
     return tuple(_living)
-
-
-def _under_trio() -> bool:
-    """Return whether no asyncio event loop runs; asking takes long in Python 3.11."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return True
-    return False
 
 
 @final
@@ -125,7 +116,7 @@ class CacheMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass on a scope of another type."""
-        if "trio" in _modules and _under_trio():
+        if "trio" in _modules and not runs_asyncio():
             await self._pass_uncached(scope, receive, send)
             return
         kind = scope["type"]
@@ -163,7 +154,9 @@ class CacheMiddleware:
         """Let the application answer under another event loop than asyncio's, such as trio's."""
         if not self._warned:
             self._warned = True
-            logger.warning("No asyncio event loop is running: nothing is cached or purged.")
+            logger.warning(
+                "No asyncio event loop is running: no response is cached, and no write purges."
+            )
         await self._service.app(scope, receive, send)
 
     @property

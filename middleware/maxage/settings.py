@@ -1,6 +1,5 @@
 """Settings: read from keywords, then from the environment, then from `.env`."""
 
-import asyncio
 import os
 from collections.abc import Hashable
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from maxage.background import runs_asyncio
 from maxage.errors import SettingsError
 from maxage.redis_options import RedisCredentials
 from maxage.redis_url import check_store_url, mask_password
@@ -385,17 +385,9 @@ _dotenv_of: dict[type[BaseSettings], PydanticBaseSettingsSource] = {}
 
 def _dotenv(settings_class: type[BaseSettings]) -> PydanticBaseSettingsSource:
     """Return what `.env` says; in an event loop, where reading would block, what it said last."""
-    if settings_class not in _dotenv_of or not _in_event_loop():
+    if settings_class not in _dotenv_of or not runs_asyncio():
         _dotenv_of[settings_class] = DotEnvSettingsSource(settings_class, env_file=".env")
     return _dotenv_of[settings_class]
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 # Frameworks make the middleware in the event loop. A file that cannot be read is told of there.

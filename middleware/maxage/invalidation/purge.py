@@ -11,6 +11,7 @@ refreshed in the background. Such a response may be older than an acknowledged w
 import logging
 from collections.abc import Iterable, Sequence
 
+from maxage.background import runs_asyncio
 from maxage.errors import SettingsError
 from maxage.invalidation.dependencies import current_dependencies
 from maxage.invalidation.group_names import named_groups, named_path, tag_group
@@ -148,6 +149,9 @@ def purge_groups_now(groups: Sequence[str], soft: bool, settings: CacheSettings 
 
 async def purge_groups(groups: Sequence[str], soft: bool, settings: CacheSettings | None) -> bool:
     """Purge groups; see `apurge`."""
+    if not runs_asyncio():
+        # Such as trio's event loop, which cannot await the store.
+        return purge_groups_now(groups, soft, settings)
     store = _noting_store(groups, soft, settings)
     if store is None or not groups:
         return store is not None

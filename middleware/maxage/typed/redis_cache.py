@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, Generic, cast, final
 
+from maxage.background import runs_asyncio
 from maxage.errors import SettingsError
 from maxage.settings import CacheSettings
 from maxage.settings_in_force import settings_for
@@ -190,10 +191,14 @@ class RedisCache(Generic[Model]):
         return BlockingAccess(settings) if settings.use_redis_cache else None
 
     @property
-    def _awaitable(self) -> AwaitableAccess | None:
+    def _awaitable(self) -> Access | None:
         """The store for the awaitable methods; None while caching is disabled."""
         settings = self._current_settings
-        return AwaitableAccess(settings) if settings.use_redis_cache else None
+        if not settings.use_redis_cache:
+            return None
+        return (
+            AwaitableAccess(settings) if runs_asyncio() else BlockingAccess(settings, awaits=True)
+        )
 
     def _on(self, access: Access) -> Operations[Model]:
         return Operations(self._values, access)

@@ -1,7 +1,8 @@
 """How an operation of the typed cache reaches the store, and waits: awaiting, or blocking.
 
 Each operation is one coroutine. The awaitable methods await it with an `AwaitableAccess`. The
-blocking methods run it with a `BlockingAccess`, whose coroutines never suspend.
+blocking methods run it with a `BlockingAccess`, whose coroutines never suspend; so do the awaitable
+ones in an event loop that is not asyncio's.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, Final, TypeVar, final
 
-from maxage.background import Background
+from maxage.background import Background, runs_asyncio
 from maxage.settings import CacheSettings
 from maxage.store.base import StoreReply, StoreWrite, SyncStore, TokenAuthority
 from maxage.store.claims import Claims
@@ -92,20 +93,22 @@ class AwaitableAccess:
 
 @final
 class BlockingAccess:
-    """The store for callers that block their thread."""
+    """The store for callers that block their thread.
 
-    def __init__(self, settings: CacheSettings) -> None:
+    Args:
+        settings: name the store.
+        awaits: whether the caller awaits it, in another event loop than asyncio's.
+    """
+
+    def __init__(self, settings: CacheSettings, *, awaits: bool = False) -> None:
         self.settings: Final = settings
         self.store: Final = BlockingStore(sync_store_for(settings))
+        self._awaits: Final = awaits
 
     @property
     def may_wait(self) -> bool:
         """Whether the thread may wait for others: it runs no event loop."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return True
-        return False
+        return not self._awaits and not runs_asyncio()
 
     @property
     def claims(self) -> Claims | None:
