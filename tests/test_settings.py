@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from maxage import zstd
+from maxage import CacheMiddleware, zstd
 from maxage.errors import SettingsError
 from maxage.redis_url import SCHEMES, check_store_url, mask_password, redis_py_url
 from maxage.settings import CacheSettings, settings_from_environment
+from tests.support.asgi import Message
 
 NAMES = [name.upper() for name in CacheSettings.model_fields]
 
@@ -484,3 +486,20 @@ def test_dotenv_is_read_where_the_process_is_and_no_file_where_none_is_named(
     assert (read.cache_expiration, read.cache_max_tags) == (7, 5)
     assert CacheSettings(_env_file="other").cache_expiration == 8
     assert CacheSettings(_env_file=None).cache_expiration == 300
+
+
+@pytest.mark.anyio
+async def test_a_mistake_fails_the_start_and_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starlette's test client waits for ever for an application that ends without an error."""
+    monkeypatch.setenv("REDIS_URL", "http://h")
+    middleware, sent = CacheMiddleware(FastAPI()), list[Message]()
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(SettingsError, match="REDIS_URL got 'http://h'") as raised:
+        await middleware({"type": "lifespan"}, receive, send)
+    assert sent == [{"type": "lifespan.startup.failed", "message": str(raised.value)}]

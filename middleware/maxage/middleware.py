@@ -180,7 +180,8 @@ class CacheMiddleware:
         if self.mistake is not None:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(self.mistake)})
-            return
+            # As Starlette's lifespan does: its test client would wait for the shutdown for ever.
+            raise self.mistake
         self._learn_workers(receive)
         if self._wants_date:
             take_over_date(receive)

@@ -241,6 +241,8 @@ async def test_a_purge_is_made_again_when_the_application_has_returned(
     ("wrong", "complaint"),
     [
         (lambda: purge_path("a"), "purge_path.* got 'a'; it takes a path, which begins with /"),
+        (lambda: purge("/a/{item_id}"), r"got '/a/\{item_id\}'; it takes a path with values for"),
+        (lambda: purge_path("/a/{p:path}/b"), "purge_path.* it takes a path with values for"),
         (lambda: purge_tags(""), "purge_tags.* got ''; it takes strings"),
         (lambda: purge_tags(["a"]), r"got \['a'\]; it takes strings"),
         (lambda: purge(5), "got 5; it takes strings"),

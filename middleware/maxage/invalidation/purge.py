@@ -9,7 +9,9 @@ refreshed in the background. Such a response may be older than an acknowledged w
 """
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from maxage.background import runs_asyncio
 from maxage.errors import SettingsError
@@ -25,6 +27,9 @@ from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.store_factory import store_for, sync_half
 
 logger = logging.getLogger("maxage")
+
+_PLACEHOLDER: Final = re.compile(r"\{[a-zA-Z_]\w*(?::\w+)?\}")
+"""A parameter of a template, as in a text that was meant to be an f-string."""
 
 __all__ = [
     "apurge",
@@ -198,10 +203,15 @@ def reaches_anything(store: Store) -> bool:
 
 
 def _name_groups(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(g for name in names for g in _groups_of(_checked(name, "purge()")))
+    return tuple(g for name in names for g in _groups_of(_checked(name, "purge()"), "purge()"))
 
 
-def _groups_of(name: str) -> tuple[str, ...]:
+def _groups_of(name: str, where: str) -> tuple[str, ...]:
+    path = named_path(name)
+    if path is not None and _PLACEHOLDER.search(path):
+        raise SettingsError(
+            f"{where} got {name!r}; it takes a path with values for its parameters."
+        )
     noted = current_dependencies.get()
     return named_groups(name, mounted_at="" if noted is None else noted.mounted_at)
 
@@ -213,7 +223,7 @@ def _tag_groups(tags: Iterable[str], where: str) -> tuple[str, ...]:
 def _path_groups(path: str, where: str) -> tuple[str, ...]:
     if named_path(_checked(path, where)) is None:
         raise SettingsError(f"{where} got {path!r}; it takes a path, which begins with /.")
-    return _groups_of(path)
+    return _groups_of(path, where)
 
 
 def _checked(name: object, where: str) -> str:
