@@ -91,7 +91,7 @@ def softened(token: bytes, now: bytes | None) -> bool:
 
 def belongs(token: bytes | None, history: bytes) -> bool:
     """Return whether there is a token, and it was written in this history."""
-    return token is not None and token.startswith(history) and token[len(history) :][:1] == b"-"
+    return token is not None and token.startswith(history + b"-")
 
 
 def history_of(info: bytes) -> bytes:

@@ -171,6 +171,29 @@ async def test_an_unrequested_reply_ends_the_link(
     assert not pipelined.usable
 
 
+@pytest.mark.parametrize("bad", [b"-LOADING the dataset\r\n", b"?\r\n"])
+async def test_answers_before_one_that_ends_the_link_count(bad: bytes) -> None:
+    """They arrive in the same piece; those behind it fail with its command."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(200)
+        writer.write(b"+OK\r\n:1\r\n" + bad + b"+PONG\r\n")
+        await reader.read(200)
+        writer.close()
+
+    told: list[Exception] = []
+    async with linked_to(serve, told.append) as pipelined:
+        asked = [
+            pipelined.send(commands, due=due(), within=LONG)
+            for commands in ([("SET", "k", "v"), ("INCR", "n")], [("PING",)], [("PING",)])
+        ]
+        first, *others = await asyncio.gather(*asked, return_exceptions=True)
+    assert first == [b"OK", 1]
+    assert len(told) == 1
+    assert others == told * 2
+    assert not pipelined.usable
+
+
 @pytest.mark.parametrize(("piece", "arrives"), [(100 * 1024, True), (1024, False)])
 async def test_a_large_answer_is_waited_for_while_much_of_it_arrives(
     piece: int, arrives: bool

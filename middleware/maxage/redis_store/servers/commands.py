@@ -66,6 +66,8 @@ CLAIM_MILLISECONDS: Final = int(CLAIM_SECONDS * 1000)
 CONFIRMED: Final = (b"OK", "OK")
 """The answers to a SET that was carried out."""
 
+_VALUES: Final = frozenset({bytes, type(None)})
+"""The types of the values in an answer to MGET."""
 _SHORTEST_MARKED: Final = mark_place(HIDDEN_HISTORY) + len(fresh_mark())
 
 
@@ -130,8 +132,6 @@ def strings(answer: object, count: int) -> list[bytes | None]:
     """
     if isinstance(answer, ResponseError):
         raise answer
-    if isinstance(answer, list) and len(answer) == count:
-        checked = [value for value in answer if value is None or isinstance(value, bytes)]
-        if len(checked) == count:
-            return checked
+    if isinstance(answer, list) and len(answer) == count and _VALUES.issuperset(map(type, answer)):
+        return answer
     raise InvalidResponse("the answer is not that to the command")
