@@ -8,7 +8,8 @@ from typing import Any, Final, Generic, TypeVar, final
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
-_Asked = list[tuple[Question, "asyncio.Future[Answer]"]]
+Asked = Sequence[tuple[Question, asyncio.Future[Answer]]]
+"""The questions of one turn, each with the future of its answer."""
 
 
 @final
@@ -21,17 +22,18 @@ class Turn(Generic[Question, Answer]):
     go on with it.
 
     Args:
-        answer: answers the questions, in their order. If it fails, each future gets a copy of the
-            error; if it is cancelled, the futures are cancelled.
+        answer: answers each question when its answer is there; a future that is done has been
+            cancelled. If it fails, each future without an answer gets a copy of the error; if it is
+            cancelled, they are cancelled.
     """
 
     def __init__(
-        self, answer: Callable[[list[Question]], Coroutine[Any, Any, Sequence[Answer]]]
+        self, answer: Callable[[Asked[Question, Answer]], Coroutine[Any, Any, None]]
     ) -> None:
         self._answer: Final = answer
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked: _Asked[Question, Answer] | None = None
+        self._asked: list[tuple[Question, asyncio.Future[Answer]]] | None = None
 
     def ask(self, question: Question) -> "asyncio.Future[Answer]":
         """Return a future of the answer; the call begins when this turn is over."""
@@ -48,26 +50,22 @@ class Turn(Generic[Question, Answer]):
         task.add_done_callback(partial(self._ended, asked))
         return future
 
-    async def _run(self, asked: "_Asked[Question, Answer]") -> None:
+    async def _run(self, asked: Asked[Question, Answer]) -> None:
         self._close(asked)
         try:
-            answers = await self._answer([question for question, _ in asked])
+            await self._answer(asked)
         except Exception as error:  # noqa: BLE001 - raised where the answers are awaited
             for _, future in asked:
                 if not future.done():
                     # Each copy is raised with a traceback of its own.
                     future.set_exception(copy(error))
-            return
-        for (_, future), answer in zip(asked, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
 
-    def _close(self, asked: "_Asked[Question, Answer]") -> None:
+    def _close(self, asked: Asked[Question, Answer]) -> None:
         """End the turn: later questions belong to the next one."""
         if self._asked is asked:
             self._asked = None
 
-    def _ended(self, asked: "_Asked[Question, Answer]", task: "asyncio.Task[None]") -> None:
+    def _ended(self, asked: Asked[Question, Answer], task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if task.cancelled():
             # Perhaps before it began.

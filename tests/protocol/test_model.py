@@ -79,7 +79,7 @@ def _own_writes_unpaid(trace: Trace) -> None:
 
 
 def unique_tokens(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    patch.setattr(commands, "fresh_token", lambda history: history + b"-0")
+    patch.setattr(commands, "fresh_tokens", lambda history, count: [history + b"-0"] * count)
     patch.setattr(redis_state, "purged_token", lambda history, settle: history + b"-0")
 
 

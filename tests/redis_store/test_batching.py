@@ -34,7 +34,7 @@ class Server:
             raise StoreUnavailableError("away")
         return Read(list(keys), [group.encode() for group in groups], {})
 
-    async def create(self, lacking: Sequence[Lacking], claims: Claims, due: float) -> Created:
+    async def create(self, lacking: Sequence[Lacking], claims: Claims, began: float) -> Created:
         raise AssertionError("nothing is missing")
 
 
@@ -115,7 +115,7 @@ async def test_the_claims_of_a_cancelled_turn_leave_with_no_later_one() -> None:
     """Their requests are gone. `Server.fetch` takes no claims."""
     server = Server()
     batcher = batcher_of(server)
-    wanted = WantedClaim(b"a", ("g",), b"value", expected=[b"h-token"])
+    wanted = WantedClaim(b"a", ("g",), expected=[b"h-token"])
     asked = batcher.read((b"a",), ("g",), wanted)
     for task in batcher._turn._tasks:
         task.cancel()
@@ -123,6 +123,61 @@ async def test_the_claims_of_a_cancelled_turn_leave_with_no_later_one() -> None:
     assert asked.cancelled()
     reply = await batcher.read((b"b",), ("g",))
     assert list(reply.values) == [b"b"]
+
+
+class NewServer(Server):
+    """Has nothing but the token of `n`; `create` can be delayed or fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.creating = asyncio.Event()
+        self.claims: Sequence[Claim] = ()
+        self.is_full = False
+
+    async def fetch(
+        self, keys: Sequence[bytes], groups: Sequence[str], claims: Sequence[Claim]
+    ) -> Read:
+        tokens = [b"h-n" if group == "n" else None for group in groups]
+        lacking = {
+            i: Lacking(group.encode(), None, b"h") for i, group in enumerate(groups) if group != "n"
+        }
+        return Read([None] * len(keys), tokens, lacking)
+
+    async def create(self, lacking: Sequence[Lacking], claims: Claims, began: float) -> Created:
+        await self.creating.wait()
+        if self.is_full:
+            raise StoreUnavailableError("away")
+        tokens = [b"h-" + one.key for one in lacking]
+        self.claims = claims(tokens)
+        return Created(tokens, [value for _, value in self.claims])
+
+
+async def test_a_lookup_that_needs_more_delays_no_other_of_its_turn() -> None:
+    """Nothing is to be created for it."""
+    server = NewServer()
+    batcher = batcher_of(server)
+    new = batcher.read((b"a",), ("n", "p:/a"), WantedClaim(b"a", ("n", "p:/a")))
+    known = batcher.read((b"b",), ("n",))
+    assert list((await known).tokens) == [b"h-n"]
+    assert not new.done()
+    server.creating.set()
+    assert list((await new).tokens) == [b"h-n", b"h-p:/a"]
+    assert len(server.claims) == 1
+
+
+async def test_a_lookup_is_answered_though_its_claim_fails() -> None:
+    """One that lacks a token fails."""
+    server = NewServer()
+    server.is_full = True
+    server.creating.set()
+    batcher = batcher_of(server)
+    wanted = WantedClaim(b"a", ("n",))
+    unclaimed = batcher.read((b"a",), ("n",), wanted)
+    lacking = batcher.read((b"b",), ("n", "p:/b"))
+    assert list((await unclaimed).tokens) == [b"h-n"]
+    assert wanted.present is None
+    with pytest.raises(StoreUnavailableError):
+        await lacking
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -94,7 +94,7 @@ async def test_a_lookup_is_answered_though_a_full_master_refuses_its_claim(
     try:
         for master in shared_cluster.masters:
             master.call("CONFIG", "SET", "maxmemory", "1")
-        wanted = WantedClaim(b"key", groups, b"ours", expected=expected)
+        wanted = WantedClaim(b"key", groups, expected=expected)
         assert (await store.read([b"key"], groups, wanted)).tokens == expected
         assert wanted.present is None
     finally:

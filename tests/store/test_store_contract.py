@@ -812,9 +812,9 @@ async def test_a_lookup_is_sent_while_an_earlier_one_is_under_way(
 ) -> None:
     """A later turn does not wait for the answer before it asks."""
     hold = fault_proxy.hold("MGET", side="reply", times=1)
-    first = asyncio.create_task(proxied.read([b"k"], []))
+    first = asyncio.ensure_future(proxied.read([b"k"], []))
     await asyncio.to_thread(fault_proxy.wait_seen, "MGET")
-    second = asyncio.create_task(proxied.read([b"k"], []))
+    second = asyncio.ensure_future(proxied.read([b"k"], []))
     await asyncio.to_thread(fault_proxy.wait_seen, "MGET", 2)
     assert not first.done()
     hold.release()
@@ -843,7 +843,7 @@ async def test_a_cancelled_reader_does_not_shift_answers(
     await proxied.write([(b"%d" % n, b"v%d" % n) for n in range(3)], keep_for=60, tokens={})
     fault_proxy.forget()
     hold = fault_proxy.hold("MGET", side="reply", times=1)
-    readers = [asyncio.create_task(proxied.read([b"%d" % n], [])) for n in range(3)]
+    readers = [asyncio.ensure_future(proxied.read([b"%d" % n], [])) for n in range(3)]
     await asyncio.to_thread(fault_proxy.wait_seen, "MGET")
     readers[cancelled].cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -30,7 +30,7 @@ from maxage.rfc9111.message import Headers, Request
 from maxage.rfc9111.validation import conditional_fields
 from maxage.settings import CacheSettings
 from maxage.store.base import Near, Store
-from maxage.store.claims import Claim, Claims, claim_key, new_value
+from maxage.store.claims import Claim, Claims, claim_key
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
 from maxage.store.memory import MemoryStore
@@ -190,7 +190,7 @@ class Cache:
         It leaves with the lookup itself where nothing is expected to be stored.
         """
         expected = self._expected(target, key)
-        return WantedClaim(key, target.groups, new_value(), expected=expected)
+        return WantedClaim(key, target.groups, expected=expected)
 
     def claim_if_absent(self, target: Target, key: bytes) -> WantedClaim | None:
         """Return the claim that leaves with a lookup, where nothing is expected to be stored.
@@ -202,7 +202,7 @@ class Cache:
         expected = self._expected(target, key)
         if expected is None:
             return None
-        return WantedClaim(key, target.groups, new_value(), expected=expected)
+        return WantedClaim(key, target.groups, expected=expected)
 
     def _expected(self, target: Target, key: bytes) -> list[bytes] | None:
         """Return the tokens under which nothing is stored; None: there may be something."""

@@ -1,4 +1,4 @@
-"""Batching: all lookups of one turn of the event loop share one round trip, and so do all commands.
+"""Batching: all lookups of one turn of the event loop share round trips, and so do all commands.
 
 One MGET carries the keys of every lookup of the turn. A client's work around a command costs more
 than the command itself.
@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
+from time import monotonic
 from typing import Any, Final, final
 
 from maxage.errors import StoreUnavailableError
@@ -15,29 +16,20 @@ from maxage.redis_store.claiming import Claiming
 from maxage.redis_store.servers.commands import Claim, Claims, Command, Created, Lacking, Read
 from maxage.store.base import StoreReply
 from maxage.store.wanted_claim import WantedClaim
-from maxage.turn import Turn
+from maxage.turn import Asked, Turn
 
 logger = logging.getLogger("maxage")
 
 Fetch = Callable[[Sequence[bytes], Sequence[str], Sequence[Claim]], Awaitable[Read]]
 """Reads the values of distinct keys and the tokens of distinct groups, and makes claims."""
 Create = Callable[[Sequence[Lacking], Claims, float], Awaitable[Created]]
-"""Creates distinct tokens, and makes claims, until a time (monotonic seconds)."""
+"""Creates distinct tokens, and makes claims, for lookups that began at a time (monotonic)."""
 _Lookup = tuple[tuple[bytes, ...], tuple[str, ...]]
 """The keys and groups of one lookup."""
-_Asked = tuple[tuple[bytes, ...], tuple[str, ...], WantedClaim | None]
-"""The same, with the claim that leaves with it."""
-
-
-class Reply(StoreReply):
-    """A reply of which tokens may be missing."""
-
-    lacking: dict[int, Lacking] | None = None
-    """The tokens that are still to be created, by their position."""
-
-
-_Incomplete = tuple[Reply, Sequence[str], WantedClaim | None, float]
-"""A reply, its groups, the claim that its request wants, and when its read budget ends."""
+_Question = tuple[_Lookup, WantedClaim | None]
+"""A lookup, and the claim that its request wants."""
+_Incomplete = tuple[StoreReply, tuple[str, ...], "asyncio.Future[StoreReply]"]
+"""A reply that waits for the second round trip, its groups, and the future that waits for it."""
 
 
 @final
@@ -54,92 +46,111 @@ class LookupBatcher:
         self._namespace: Final = namespace
         self._fetch: Final = fetch
         self._create: Final = create
-        self._turn: Final = Turn(self._answered)
-        self._second: Final = Turn(self._completed)
+        self._turn: Final = Turn(self._answer)
 
     def read(
         self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None = None
-    ) -> "asyncio.Future[Reply]":
+    ) -> "asyncio.Future[StoreReply]":
         """Return a future of the reply; it fails with `StoreUnavailableError`.
 
         Equal lookups of one turn share one reply.
-        """
-        early = wanted if wanted is not None and wanted.expected is not None else None
-        return self._turn.ask((tuple(keys), tuple(groups), early))
-
-    def complete(
-        self, reply: Reply, groups: Sequence[str], wanted: WantedClaim | None, due: float
-    ) -> "asyncio.Future[None]":
-        """Return a future that ends when the reply has all tokens, and the claim is made.
 
         Args:
-            reply: of `read`.
-            groups: of the lookup.
-            wanted: the claim to make.
-            due: when its read budget ends (monotonic seconds).
+            keys: of the values.
+            groups: of the tokens; missing ones are created.
+            wanted: the claim to make, where nothing is found.
         """
-        return self._second.ask((reply, groups, wanted, due))
+        return self._turn.ask(((tuple(keys), tuple(groups)), wanted))
 
-    async def _answered(self, asked: list[_Asked]) -> list[Reply]:
-        """Read each key and group once, however many lookups need it."""
-        lookups: list[_Lookup] = [each[:2] for each in asked]
-        distinct = dict.fromkeys(lookups) if len(lookups) > 1 else lookups
-        keys, groups = lookups[0]
-        if len(distinct) > 1:
-            keys = tuple(dict.fromkeys(chain.from_iterable([each for each, _ in distinct])))
-            groups = tuple(dict.fromkeys(chain.from_iterable([each for _, each in distinct])))
-        early = [wanted for *_, wanted in asked if wanted is not None]
-        claiming = Claiming(self._namespace)
-        claims = claiming.expected(early) if early else ()
+    async def _answer(self, asked: Asked[_Question, StoreReply]) -> None:
+        """Answer each lookup after the first round trip, or after the second one if it needs it."""
+        began, batch = monotonic(), _Batch(self._namespace, asked)
         try:
-            values, tokens, lacking, claimed = await self._fetch(keys, groups, claims)
+            batch.take(await self._fetch(batch.keys, batch.groups, batch.early))
+            if batch.incomplete:
+                batch.complete(
+                    await self._create(tuple(batch.lacking.values()), batch.claims, began)
+                )
         except Exception as error:
+            batch.fail()
             raise _failed(error) from error
-        if early:
-            claiming.answered(claimed)
-        if len(distinct) == 1:
-            return [Reply(values, tokens, None, lacking)] * len(lookups)
-        value_of = dict(zip(keys, values, strict=True))
-        token_of = dict(zip(groups, tokens, strict=True))
-        replies = {
-            lookup: Reply([value_of[k] for k in lookup[0]], [token_of[g] for g in lookup[1]])
-            for lookup in distinct
+
+
+@final
+class _Batch:
+    """The lookups of one turn: the keys and groups that they ask for, and their replies."""
+
+    def __init__(self, namespace: str, asked: Asked[_Question, StoreReply]) -> None:
+        self._namespace: Final = namespace
+        self._asked: Final = asked
+        self._lookups: Final = dict.fromkeys([lookup for (lookup, _), _ in asked])
+        self.keys, self.groups = next(iter(self._lookups))
+        if len(self._lookups) > 1:
+            keys = chain.from_iterable([each for each, _ in self._lookups])
+            groups = chain.from_iterable([each for _, each in self._lookups])
+            self.keys, self.groups = tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(groups))
+        early = [
+            wanted for (_, wanted), _ in asked if wanted is not None and wanted.expected is not None
+        ]
+        self._claiming = Claiming(namespace, early)
+        self.early: Final = self._claiming.expected() if early else ()
+        """The claims that leave with the first round trip."""
+        self._tokens: dict[str, bytes | None] = {}
+        self.lacking: dict[str, Lacking] = {}
+        """The tokens that are to be created, by their groups."""
+        self.incomplete: list[_Incomplete] = []
+        """The replies that need a second round trip, for their tokens or their claims."""
+
+    def take(self, read: Read) -> None:
+        """Take the answers to the first round trip, and answer the lookups that need no second."""
+        self._tokens = dict(zip(self.groups, read.tokens, strict=True))
+        lacking = self.lacking = {self.groups[i]: one for i, one in read.lacking.items()}
+        if self.early:
+            self._claiming.answered(read.claimed, self._tokens)
+        replies, unclaimed = self._replies(read), list[WantedClaim]()
+        for (lookup, wanted), future in self._asked:
+            if future.done():
+                continue
+            reply = replies[lookup]
+            lacks = bool(lacking) and None in reply.tokens
+            claims = wanted is not None and wanted.claim_key is None
+            if wanted is not None and claims and (lacks or not any(reply.values)):
+                unclaimed.append(wanted)
+            elif not lacks:
+                future.set_result(reply)
+                continue
+            self.incomplete.append((reply, lookup[1], future))
+        self._claiming = Claiming(self._namespace, unclaimed)
+
+    def _replies(self, read: Read) -> dict[_Lookup, StoreReply]:
+        if len(self._lookups) == 1:
+            return {lookup: StoreReply(read.values, read.tokens) for lookup in self._lookups}
+        value, token = dict(zip(self.keys, read.values, strict=True)).get, self._tokens.get
+        return {
+            lookup: StoreReply(list(map(value, lookup[0])), list(map(token, lookup[1])))
+            for lookup in self._lookups
         }
-        if lacking:
-            lacking_of = {groups[i]: one for i, one in lacking.items()}
-            for (_, wanted), reply in replies.items():
-                reply.lacking = {
-                    i: lacking_of[group] for i, group in enumerate(wanted) if group in lacking_of
-                }
-        return [replies[lookup] for lookup in lookups]
 
-    async def _completed(self, asked: list[_Incomplete]) -> list[None]:
-        """Create each token once, however many lookups lack it, and make their claims."""
-        lacking: dict[str, Lacking] = {}
-        claiming = Claiming(self._namespace)
-        for reply, groups, wanted, _ in asked:
-            lacking |= {groups[i]: one for i, one in (reply.lacking or {}).items()}
-            if wanted is not None:
-                claiming.add(wanted, dict(zip(groups, reply.tokens, strict=True)))
+    def claims(self, drawn: Sequence[bytes]) -> Sequence[Claim]:
+        """Return the claims of the second round trip, given the tokens that it creates."""
+        created = zip(self.lacking, drawn, strict=True)
+        return self._claiming.claims({**self._tokens, **dict(created)})
 
-        def claims(drawn: Sequence[bytes]) -> Sequence[Claim]:
-            return claiming.claims(dict(zip(lacking, drawn, strict=True)))
+    def complete(self, created: Created) -> None:
+        """Take the answers to the second round trip, and answer all lookups."""
+        self._tokens.update(zip(self.lacking, created.tokens, strict=True))
+        self._claiming.answered(created.claimed, self._tokens)
+        token = self._tokens.get
+        for reply, groups, future in self.incomplete:
+            reply.tokens = list(map(token, groups))
+            if not future.done():
+                future.set_result(reply)
 
-        due = min(ends for *_, ends in asked)
-        try:
-            tokens, claimed = await self._create(tuple(lacking.values()), claims, due)
-        except Exception as error:
-            raise _failed(error) from error
-        created = dict(zip(lacking, tokens, strict=True))
-        claiming.answered(claimed, created)
-        for reply, groups, _, _ in asked:
-            if reply.lacking:
-                reply.tokens = [
-                    created[groups[i]] if i in reply.lacking else token
-                    for i, token in enumerate(reply.tokens)
-                ]
-                reply.lacking = None
-        return [None] * len(asked)
+    def fail(self) -> None:
+        """Answer the lookups that need the second round trip for their claims alone."""
+        for reply, _, future in self.incomplete:
+            if None not in reply.tokens and not future.done():
+                future.set_result(reply)
 
 
 def _failed(error: Exception) -> StoreUnavailableError:
@@ -162,22 +173,22 @@ class CommandBatcher:
 
     def __init__(self, send: Send) -> None:
         self._send: Final = send
-        self._turn: Final = Turn(self._answered)
+        self._turn: Final = Turn(self._answer)
 
     def send(self, commands: Sequence[Command]) -> "asyncio.Future[Sequence[Any]]":
         """Return a future of the answers, errors included."""
         return self._turn.ask(commands)
 
-    async def _answered(self, batch: list[Sequence[Command]]) -> list[Sequence[Any]]:
-        together = [command for commands in batch for command in commands]
+    async def _answer(self, asked: Asked[Sequence[Command], Sequence[Any]]) -> None:
+        together = [command for commands, _ in asked for command in commands]
         try:
             answers = await self._send(together)
         except Exception:
             logger.exception("Commands failed unexpectedly: they count as not answered.")
             answers = [None] * len(together)
-        parts: list[Sequence[Any]] = []
         start = 0
-        for commands in batch:
-            parts.append(answers[start : start + len(commands)])
-            start += len(commands)
-        return parts
+        for commands, future in asked:
+            end = start + len(commands)
+            if not future.done():
+                future.set_result(answers[start:end])
+            start = end

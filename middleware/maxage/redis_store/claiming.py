@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, final
 
 from maxage.redis_store.servers.commands import Claim
-from maxage.store.claims import claim_key
+from maxage.store.claims import claim_key, new_values
 from maxage.store.wanted_claim import WantedClaim
 
 
@@ -14,51 +14,45 @@ class Claiming:
 
     Args:
         namespace: the prefix of all keys.
+        wanted: the claims to make.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, wanted: Sequence[WantedClaim]) -> None:
         self._namespace: Final = namespace
-        self._wanted: Final[list[tuple[WantedClaim, Mapping[str, bytes | None]]]] = []
-        self._drawn: Mapping[str, bytes] = {}
-        self._made: dict[bytes, WantedClaim] = {}
-        """The claims that are sent, by their keys."""
+        self._wanted: Final = wanted
+        self._named: list[Sequence[bytes | None]] = []
+        """The tokens that each of them names."""
+        self._made: dict[bytes, bytes] = {}
+        """The claims that are sent: their keys and values."""
 
-    def add(self, wanted: WantedClaim, tokens: Mapping[str, bytes | None]) -> None:
-        """Make a claim, given the tokens of its groups as they were read."""
-        self._wanted.append((wanted, tokens))
-
-    def expected(self, early: Sequence[WantedClaim]) -> Sequence[Claim]:
+    def expected(self) -> Sequence[Claim]:
         """Return the claims to make before the tokens are read, by the expected ones."""
-        for wanted in early:
-            self.add(wanted, dict(zip(wanted.groups, wanted.expected or (), strict=True)))
-        return self.claims({})
+        return self._claims([wanted.expected or () for wanted in self._wanted])
 
-    def claims(self, drawn: Mapping[str, bytes]) -> Sequence[Claim]:
-        """Return the claims to make, given the tokens that are created with them."""
-        self._drawn, self._made = drawn, {}
-        for wanted, read in self._wanted:
-            tokens = [read.get(group) or drawn.get(group) for group in wanted.groups]
-            key = claim_key(self._namespace, wanted.key, tokens)
+    def claims(self, tokens: Mapping[str, bytes | None]) -> Sequence[Claim]:
+        """Return the claims to make, given the tokens that were read or are created with them."""
+        return self._claims([list(map(tokens.get, wanted.groups)) for wanted in self._wanted])
+
+    def _claims(self, named: list[Sequence[bytes | None]]) -> Sequence[Claim]:
+        self._named, drawn = named, new_values(len(named))
+        made: dict[bytes, bytes] = {}
+        for wanted, tokens, value in zip(self._wanted, named, drawn, strict=True):
+            key = wanted.claim_key = claim_key(self._namespace, wanted.key, tokens)
             if key is not None:
-                wanted.claim_key = key
-                wanted.value = self._made.setdefault(key, wanted).value
-        return [(key, wanted.value) for key, wanted in self._made.items()]
+                wanted.value = made.setdefault(key, value)
+        self._made = made
+        return tuple(made.items())
 
-    def answered(
-        self,
-        present: Sequence[bytes | None],
-        created: Mapping[str, bytes | None] | None = None,
-    ) -> None:
-        """Note the value of each claim; one that names a token that was not created is void.
+    def answered(self, present: Sequence[bytes | None], tokens: Mapping[str, bytes | None]) -> None:
+        """Note the value of each claim; one that names other tokens than those of now is void.
 
         Args:
-            present: the values, in the order of `claims`; empty where none was sent.
-            created: the tokens that were created; another process may have been first.
+            present: the values, in the order of the claims; empty where none was sent.
+            tokens: the tokens of now.
         """
         values = dict(zip(self._made, present, strict=False))
-        lost = {group for group, token in (created or {}).items() if token != self._drawn[group]}
-        for wanted, _ in self._wanted:
+        for wanted, named in zip(self._wanted, self._named, strict=False):
             key = wanted.claim_key
             wanted.present = None if key is None else values.get(key)
-            if wanted.present is None or not lost.isdisjoint(wanted.groups):
+            if wanted.present is None or list(map(tokens.get, wanted.groups)) != list(named):
                 wanted.claim_key = wanted.present = None

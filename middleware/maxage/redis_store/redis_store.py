@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from math import ceil
 from time import monotonic
 from typing import Any, Final, cast, final
@@ -89,6 +90,7 @@ class RedisStore:
         self.url: Final = url
         self.settings: Final = settings or CacheSettings()
         self._namespace: Final = self.settings.cache_namespace
+        self._token_key: Final = partial(token_key, self._namespace)
         self._refuses: Final = self.settings.cache_on_lost_purge == "refuse"
         self.redis_state: Final[RedisState] = redis_state_for(
             url, self._namespace, self.settings.redis_credentials
@@ -118,29 +120,16 @@ class RedisStore:
         await asyncio.to_thread(self.redis_state.lease_manager.sign_off)
         await self._sides.close()
 
-    async def read(
+    def read(
         self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None = None
-    ) -> StoreReply:
+    ) -> "asyncio.Future[StoreReply]":
         """Return values and tokens; all reads of this turn of the loop share one round trip.
 
         A second one creates the tokens that are missing, and makes the claim if nothing was found.
-
-        Raises:
-            StoreUnavailableError: no trustworthy answer within the read budget.
+        The future fails with `StoreUnavailableError` if there is no trustworthy answer within the
+        read budget.
         """
-        side, began = self._sides.get(), monotonic()
-        reply = await side.lookups.read(keys, groups, wanted)
-        if wanted is not None and wanted.claim_key is not None:
-            _check(wanted, dict(zip(groups, reply.tokens, strict=True)))
-        is_claimed = wanted is None or wanted.claim_key is not None or any(reply.values)
-        if reply.lacking or not is_claimed:
-            due = max(began, side.connections.ready_at) + self.settings.cache_read_budget
-            try:
-                await side.lookups.complete(reply, groups, wanted, due)
-            except StoreUnavailableError:
-                if reply.lacking:
-                    raise
-        return reply
+        return self._sides.get().lookups.read(keys, groups, wanted)
 
     async def write(
         self,
@@ -272,19 +261,23 @@ class RedisStore:
             if not await self._joined(self.settings.cache_read_budget):
                 raise StoreUnavailableError("a purge is owed")
             connections.ready_at = monotonic()
-        token_keys = [token_key(self._namespace, group) for group in groups]
+        token_keys = list(map(self._token_key, groups))
         read = await connections.read(keys, token_keys, claims)
         if not state.trustworthy:
             # A purge came to be owed before the answer arrived.
             raise StoreUnavailableError("a purge is owed")
         return read
 
-    async def _create(self, lacking: Sequence[Lacking], claims: Claims, due: float) -> Created:
-        """Create the tokens that all lookups of a turn lack, and make the claims that they want."""
+    async def _create(self, lacking: Sequence[Lacking], claims: Claims, began: float) -> Created:
+        """Create the tokens that all lookups of a turn lack, and make the claims that they want.
+
+        The lookups began at `began` (monotonic seconds).
+        """
         state = self.redis_state
         if not state.trustworthy:
             raise StoreUnavailableError("a purge is owed")
         connections = self._sides.get().connections
+        due = max(began, connections.ready_at) + self.settings.cache_read_budget
         created = await connections.create(lacking, state.lifetimes.beginning, claims, due)
         if not state.trustworthy:
             raise StoreUnavailableError("a purge is owed")
@@ -318,13 +311,6 @@ class RedisStore:
 
 def _abandon(side: _LoopSide) -> None:
     side.connections.abandon()
-
-
-def _check(wanted: WantedClaim, tokens: Mapping[str, bytes | None]) -> None:
-    """Leave a claim to lapse that was made with the lookup, but names other tokens than it read."""
-    expected = zip(wanted.groups, wanted.expected or (), strict=True)
-    if any(tokens[group] != token for group, token in expected):
-        wanted.claim_key = wanted.present = None
 
 
 def _keys_in(answer: Any) -> list[bytes]:

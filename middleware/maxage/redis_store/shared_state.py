@@ -133,7 +133,7 @@ class RedisState(TokenAuthority):
         """Return the command that purges a group, and the token that it writes."""
         token = purged_token(history, self.replica_lag)
         # A quarantined token ends by itself, and no response is stored under it.
-        seconds = 0 if self.replica_lag else self.lifetimes.beginning(key, token)
+        seconds = 0 if self.replica_lag else self.lifetimes.beginning((key,), (token,))
         return token_command(key, token, self.replica_lag, seconds=seconds), token
 
     def writing(self, writes: Iterable[StoreWrite]) -> WriteRounds:

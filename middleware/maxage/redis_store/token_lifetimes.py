@@ -10,6 +10,8 @@ long as needed. GT keeps it from shortening a longer extension of another proces
 # redis-py's answers are of any type until they are checked here.
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import repeat
 from typing import Any, Final, final
 
 from redis.exceptions import ResponseError
@@ -44,27 +46,22 @@ class TokenLifetimes:
     """
 
     def __init__(self, namespace: str, *, clock: Clock = monotonic_clock) -> None:
-        self._namespace: Final = namespace
+        self._key: Final = partial(token_key, namespace)
         self._clock: Final = clock
         self.token_seconds: int = TOKEN_SECONDS
         """The lifetime of new tokens."""
         self._ends: dict[bytes, tuple[bytes, float]] = {}
         """The last known token of each key, and its earliest end (monotonic seconds)."""
 
-    def beginning(self, key: bytes, token: bytes) -> int:
-        """Return the lifetime in seconds of a token that was just drawn, and remember its end.
+    def beginning(self, keys: Sequence[bytes], tokens: Iterable[bytes]) -> int:
+        """Return the lifetime in seconds of tokens that were just drawn, and remember their end.
 
         If another token wins, the remembered end belongs to no token, which does no harm.
         """
-        self._remember((key, token), self._clock() + self.token_seconds)
-        return self.token_seconds
-
-    def beginning_of_all(self, keys: Sequence[bytes], token: bytes) -> int:
-        """Do `beginning` for a token that is written under several keys."""
         if len(self._ends) + len(keys) > _REMEMBERED:
             self._ends.clear()
-        ends = (token, self._clock() + self.token_seconds)
-        self._ends.update(dict.fromkeys(keys, ends))
+        ends = self._clock() + self.token_seconds
+        self._ends.update(zip(keys, zip(tokens, repeat(ends), strict=False), strict=False))
         return self.token_seconds
 
     def writing(self, writes: Iterable[StoreWrite]) -> WriteRounds:
@@ -109,10 +106,10 @@ class TokenLifetimes:
         if needed > TOKEN_SECONDS:
             # New tokens live longer from now on, so that they need no extension.
             self.token_seconds = LONG_TOKEN_SECONDS
-        for group, token in tokens.items():
-            key = token_key(self._namespace, group)
-            known, ends = self._ends.get(key, _UNKNOWN)
-            if known != token or ends < now + needed:
+        known, until = self._ends.get, now + needed
+        for key, token in zip(map(self._key, tokens), tokens.values(), strict=True):
+            last, ends = known(key, _UNKNOWN)
+            if last != token or ends < until:
                 unsure[key, token] = max(needed, unsure.get((key, token), 0.0))
 
     def _extended(self, late: Mapping[_Token, float]) -> Generator[list[Command], Sequence[Any]]:

@@ -1,12 +1,14 @@
 """The purge of some groups, from its announcement to the debt for what was not confirmed."""
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, Final, Self, TypeVar
 
 from maxage.redis_store.servers.commands import (
     CONFIRMED,
     Command,
-    creation,
+    Lacking,
+    creations,
     is_marked,
     mark_command,
 )
@@ -90,7 +92,7 @@ class Renewal(TokenPurge):
     def packed(self, history: bytes) -> bytes:
         """Return the bytes of all commands for one server. The groups share one fresh token."""
         token = fresh_token(history)
-        seconds = self.redis_state.lifetimes.beginning_of_all(self.token_keys, token)
+        seconds = self.redis_state.lifetimes.beginning(self.token_keys, repeat(token))
         self._tokens[:] = [token] * len(self._tokens)
         return packed_renewals(self.token_keys, token, seconds)
 
@@ -123,7 +125,9 @@ class Softening(TokenPurge):
         key = self.token_keys[index]
         if marks:
             return mark_command(key, history)
-        return creation(key, None, history, self.redis_state.lifetimes.beginning)
+        lacking = Lacking(key, None, history)
+        (command,) = creations((lacking,), history, self.redis_state.lifetimes.beginning)
+        return command
 
     def take(self, answers: Sequence[Any]) -> None:
         """Note the groups whose token has its mark."""

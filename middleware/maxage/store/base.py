@@ -1,6 +1,6 @@
 """Stores: they keep responses, tokens and typed values."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
@@ -153,9 +153,9 @@ class Store(Protocol):
         """Release the resources of `open` and of use; the store can be used again afterwards."""
         ...
 
-    async def read(
+    def read(
         self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None = None
-    ) -> StoreReply:
+    ) -> Awaitable[StoreReply]:
         """Return the values of the keys and the tokens of the groups, in one round trip.
 
         A token that is missing, or belongs to another history of the server, is created in a second

@@ -22,6 +22,7 @@ from maxage.store.wanted_claim import WantedClaim
 
 _RENEWAL_SECONDS: Final = 0.25
 """Between two renewals of the claims of a process; the first one comes no later than that."""
+_VALUE_BYTES: Final = 8
 _NOT_SHAREABLE: Final = b"-"
 """The value of a claim whose response turned out not to be shareable."""
 
@@ -92,7 +93,7 @@ class Claims:
 
     def to(self, key: bytes) -> "Claim":
         """Return a claim of this key; it is not taken yet."""
-        return Claim(self, key, new_value())
+        return Claim(self, key, *new_values(1))
 
     def taken(self, wanted: WantedClaim) -> "Claim | None":
         """Return the claim that a lookup has made and that is ours; None: it is not."""
@@ -209,9 +210,10 @@ class _Renewals:
             self._wait()
 
 
-def new_value() -> bytes:
-    """Return a value by which a process knows its own claim."""
-    return os.urandom(8)
+def new_values(count: int) -> Sequence[bytes]:
+    """Return values by which a process knows its own claims."""
+    drawn = os.urandom(_VALUE_BYTES * count)
+    return [drawn[i : i + _VALUE_BYTES] for i in range(0, len(drawn), _VALUE_BYTES)]
 
 
 def claim_key(namespace: str, key: bytes, tokens: Collection[bytes | None]) -> bytes | None:

@@ -34,6 +34,8 @@ HIDDEN_HISTORY: Final = b"hidden"
 _HISTORY_LENGTH: Final = 12
 _RANDOM_BYTES: Final = 12
 _MARK_BYTES: Final = 6  # both are multiples of 3, which need no padding
+_LENGTH: Final = _RANDOM_BYTES * 4 // 3
+"""Characters of the random part of a token."""
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _MARK: Final = b"~"
 _QUARANTINED: Final = b"!"
@@ -47,7 +49,13 @@ def _random(count: int) -> bytes:
 
 def fresh_token(history: bytes) -> bytes:
     """Return a new token of this history."""
-    return history + b"-" + _random(_RANDOM_BYTES)
+    return fresh_tokens(history, 1)[0]
+
+
+def fresh_tokens(history: bytes, count: int) -> list[bytes]:
+    """Return new tokens of this history."""
+    drawn, beginning = _random(_RANDOM_BYTES * count), history + b"-"
+    return [beginning + drawn[i : i + _LENGTH] for i in range(0, len(drawn), _LENGTH)]
 
 
 def purged_token(history: bytes, quarantine: float) -> bytes:
@@ -81,7 +89,7 @@ def fresh_mark() -> bytes:
 
 def mark_place(history: bytes) -> int:
     """Return the offset of the mark in a token of this history."""
-    return len(history) + 1 + _RANDOM_BYTES * 4 // 3
+    return len(history) + 1 + _LENGTH
 
 
 def softened(token: bytes, now: bytes | None) -> bool:

@@ -11,7 +11,6 @@ class WantedClaim:
     Args:
         key: of the response.
         groups: of the response's URL.
-        value: lies under the claim's key while the claim is this request's.
         expected: the tokens of the groups, where nothing is expected to be stored under them: then
             the claim leaves together with the lookup itself.
     """
@@ -19,17 +18,13 @@ class WantedClaim:
     __slots__ = ("claim_key", "expected", "groups", "key", "present", "value")
 
     def __init__(
-        self,
-        key: bytes,
-        groups: Sequence[str],
-        value: bytes,
-        *,
-        expected: Sequence[bytes] | None = None,
+        self, key: bytes, groups: Sequence[str], *, expected: Sequence[bytes] | None = None
     ) -> None:
         self.key: Final = key
         self.groups: Final = groups
-        self.value = value
-        """Requests of one process that want the same claim at once share it."""
+        self.value = b""
+        """Lies under the claim's key while the claim is this request's; drawn when it is sent.
+        Requests of one process that want the same claim at once share it."""
         self.expected: Final = expected
         self.claim_key: bytes | None = None
         """The key of the claim that the lookup made; None: it made none for the tokens of now."""

@@ -15,8 +15,8 @@ from maxage.redis_store.servers.commands import (
     Lacking,
     Plan,
     Read,
-    claim_command,
-    creation,
+    claim_commands,
+    creations,
 )
 from maxage.redis_store.servers.node import Node
 from maxage.redis_store.servers.packet import UNANSWERED, Packet, Rounds
@@ -48,8 +48,8 @@ def reading(
     """
     reads = [*keys, *token_keys]
     commands: list[Command] = [("GET", key) for key in reads]
-    for claim in claims:
-        commands += (claim_command(claim), ("GET", claim[0]))
+    for command in claim_commands(claims):
+        commands += (command, ("GET", command[1]))
     answers = yield from _asked(
         cluster, [command[1] for command in commands], lambda i, _: commands[i], reads=len(reads)
     )
@@ -74,9 +74,9 @@ def creating(
         StoreUnavailableError: not every node that was needed answered.
     """
     # The key of a claim names tokens, and its slot must be known before anything is sent.
-    drawn = {i: creation(*one, begin) for i, one in enumerate(lacking)}
+    drawn = {i: _creation(one, one.history, begin) for i, one in enumerate(lacking)}
     made = claims([command[2] for command in drawn.values()])
-    claimed = [claim_command(claim) for claim in made]
+    claimed = claim_commands(made)
     keys = [one.key for one in lacking] + [key for key, _ in made]
 
     def plan(position: int, history: bytes) -> Command:
@@ -89,7 +89,7 @@ def creating(
         first = drawn.pop(i, None)
         if first is not None and history == lacking[i].history:
             return first
-        return creation(lacking[i].key, lacking[i].present, history, begin)
+        return _creation(lacking[i], history, begin)
 
     pairs = [key for key in keys for _ in range(2)]
     answers = (yield from _asked(cluster, pairs, plan))[1::2]
@@ -98,6 +98,11 @@ def creating(
         [token if belongs(token, history) else None for history, token in tokens],
         [_value(answer) for _, answer in answers[len(lacking) :]],
     )
+
+
+def _creation(lacking: Lacking, history: bytes, begin: Begin) -> Command:
+    (command,) = creations((lacking,), history, begin)
+    return command
 
 
 def _asked(

@@ -6,10 +6,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from msgspec import Struct
 from redis.exceptions import InvalidResponse, ResponseError
 
 from maxage.store.base import CLAIM_SECONDS
-from maxage.store.tokens import HIDDEN_HISTORY, TOKEN_SECONDS, fresh_mark, fresh_token, mark_place
+from maxage.store.tokens import HIDDEN_HISTORY, TOKEN_SECONDS, fresh_mark, fresh_tokens, mark_place
 
 Command = tuple[Any, ...]
 """A command's name, its key and its other arguments."""
@@ -30,7 +31,7 @@ Claims = Callable[[Sequence[bytes]], Sequence[Claim]]
 """Returns the claims to make, given the tokens that were just drawn."""
 
 
-class Lacking(NamedTuple):
+class Lacking(Struct, frozen=True):
     """A token that is to be created."""
 
     key: bytes
@@ -58,8 +59,9 @@ class Created(NamedTuple):
     claimed: Sequence[bytes | None]
 
 
-Begin = Callable[[bytes, bytes], int]
-"""Called with the key of a token to be written, and the token; returns its lifetime in seconds."""
+Begin = Callable[[Sequence[bytes], Sequence[bytes]], int]
+"""Called with the keys of tokens to be written, and the tokens; returns their lifetime in seconds.
+"""
 
 CLAIM_MILLISECONDS: Final = int(CLAIM_SECONDS * 1000)
 
@@ -99,18 +101,23 @@ def token_command(
     return ("SET", key, token, *lifetime)
 
 
-def creation(key: bytes, present: bytes | None, history: bytes, begin: Begin) -> Command:
-    """Return the command that creates a token, given the present value of its key."""
+def creations(lacking: Sequence[Lacking], history: bytes, begin: Begin) -> list[Command]:
+    """Return the commands that create tokens of this history."""
+    keys, tokens = [one.key for one in lacking], fresh_tokens(history, len(lacking))
+    seconds = begin(keys, tokens)
     # NX, since another worker may have created the token meanwhile. A token of another history is
     # overwritten: a new unique value is a purge, which is always safe.
-    only_if_missing = ("NX",) if present is None else ()
-    token = fresh_token(history)
-    return (*token_command(key, token, seconds=begin(key, token)), *only_if_missing)
+    return [
+        ("SET", one.key, token, "EX", seconds, "NX")
+        if one.present is None
+        else ("SET", one.key, token, "EX", seconds)
+        for one, token in zip(lacking, tokens, strict=True)
+    ]
 
 
-def claim_command(claim: Claim) -> Command:
-    """Return the command that makes a claim, unless there is one."""
-    return ("SET", *claim, "NX", "PX", CLAIM_MILLISECONDS)
+def claim_commands(claims: Sequence[Claim]) -> list[Command]:
+    """Return the commands that make claims, unless there are some."""
+    return [("SET", key, value, "NX", "PX", CLAIM_MILLISECONDS) for key, value in claims]
 
 
 def mark_command(key: bytes, history: bytes) -> Command:

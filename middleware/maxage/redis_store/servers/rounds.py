@@ -17,8 +17,8 @@ from maxage.redis_store.servers.commands import (
     Lacking,
     Plan,
     Read,
-    claim_command,
-    creation,
+    claim_commands,
+    creations,
     strings,
 )
 from maxage.redis_store.servers.node import Node
@@ -126,16 +126,10 @@ def lookup(
     node: Node, keys: Sequence[bytes], token_keys: Sequence[bytes], claims: Sequence[Claim] = ()
 ) -> Packet:
     """Return the packet that reads values and tokens from one server, and makes claims."""
-    commands: list[Command] = [("MGET", *keys, *token_keys)]
-    count = len(keys) + len(token_keys)
-    if not claims:
-        return Packet(node, lambda _: commands, lambda answers: strings(answers[0], count))
-    commands += _claim_commands(claims)
-
-    def check(answers: list[Any]) -> list[Any]:
-        return [*strings(answers[0], count), *_claimed(answers[1:])]
-
-    return Packet(node, lambda _: commands, check)
+    made = claim_commands(claims)
+    reads = [*keys, *token_keys, *[key for key, _ in claims]]
+    commands = [*made, ("MGET", *reads)]
+    return Packet(node, lambda _: commands, lambda answers: strings(answers[-1], len(reads)))
 
 
 def read_of(packet: Packet, keys: Sequence[bytes], token_keys: Sequence[bytes]) -> Read:
@@ -165,35 +159,24 @@ def _creating(
     node: Node, lacking: Sequence[Lacking], begin: Begin, claims: Claims
 ) -> Rounds[Created]:
     count = len(lacking)
+    keys = [one.key for one in lacking]
 
     def plan(history: bytes) -> list[Command]:
-        commands = [creation(one.key, one.present, history, begin) for one in lacking]
+        commands = creations(lacking, history, begin)
         made = claims([command[2] for command in commands])
-        if lacking:
-            commands.append(("MGET", *(one.key for one in lacking)))
-        return [*commands, *_claim_commands(made)]
+        commands += claim_commands(made)
+        keys[count:] = [key for key, _ in made]
+        return [*commands, ("MGET", *keys)]
 
     def check(answers: list[Any]) -> list[Any]:
-        if not lacking:
-            return _claimed(answers)
-        claimed = _claimed(answers[count + 1 :])
-        if isinstance(answers[count], ResponseError):
-            return [None] * count + claimed
-        read = strings(answers[count], count)
-        return [token if belongs(token, packet.history) else None for token in read] + claimed
+        if isinstance(answers[-1], ResponseError):
+            return [None] * len(keys)
+        read = strings(answers[-1], len(keys))
+        tokens = [token if belongs(token, packet.history) else None for token in read[:count]]
+        return tokens + read[count:]
 
     packet = Packet(node, plan, check)
     yield [packet]
     if packet.answers is None:
         raise StoreUnavailableError(*UNANSWERED.args)
     return Created(packet.answers[:count], packet.answers[count:])
-
-
-def _claim_commands(claims: Sequence[Claim]) -> list[Command]:
-    """Return the commands that make claims, and read each."""
-    return [each for claim in claims for each in (claim_command(claim), ("GET", claim[0]))]
-
-
-def _claimed(answers: Sequence[Any]) -> list[bytes | None]:
-    """Return the values of claims, given the answers to their commands; none for an error."""
-    return [answer if isinstance(answer, bytes) else None for answer in answers[1::2]]
