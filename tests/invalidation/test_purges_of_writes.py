@@ -942,7 +942,7 @@ async def test_the_start_names_the_orphans_in_one_line(caplog: pytest.LogCapture
     async with lifespan(middleware):
         pass
     [record] = [record for record in caplog.records if "No write is known" in record.message]
-    assert "1 cached routes, so that every write purges them: /dashboard." in record.message
+    assert "these cached routes, so that every write purges them: /dashboard." in record.message
 
 
 async def test_a_read_that_takes_no_default_lifetime_is_no_orphan(

@@ -319,10 +319,10 @@ class Targets:
     def _name_orphans(self, orphans: tuple[str, ...]) -> None:
         if orphans and orphans != self._named_orphans:
             logger.warning(
-                "No write is known for %d cached routes, so that every write purges them: %s. "
+                "No write is known for these cached routes, so that every write purges them: %s. "
                 "State ttl=, tags= or isolated=True on each, by @cached or a Rule.",
-                len(orphans), ", ".join(orphans),
-            )  # fmt: skip
+                ", ".join(orphans),
+            )
         self._named_orphans = orphans
 
 
