@@ -93,6 +93,20 @@ class CacheSettings(BaseSettings):
         "cf-access-jwt-assertion", "x-amzn-oidc-identity", "x-amzn-oidc-data",
         "x-amzn-oidc-accesstoken", "x-ms-client-principal", "x-ms-client-principal-id",
         "x-ms-client-principal-name", "x-ms-token-aad-id-token", "tailscale-user-login",
+        "x-authentik-username", "x-authentik-email", "x-authentik-uid", "x-auth-user",
+        "x-user-name", "x-username", "x-user-email", "x-userinfo", "x-authenticated-userid",
+        "x-pomerium-claim-email", "x-pomerium-jwt-assertion", "x-jwt-assertion", "x-id-token",
+        "x-consumer-id", "x-consumer-username", "x-consumer-custom-id", "x-credential-identifier",
+        "x-appengine-user-email", "x-serverless-authorization", "x-telegram-init-data",
+        "client-cert", "ssl-client-cert", "ssl-client-subject-dn", "x-ssl-client-dn",
+        "x-ssl-client-s-dn",
+        # Keys and tokens of gateways and APIs.
+        "apikey", "x-apikey", "x-auth", "x-auth-key", "x-jwt", "x-session", "x-secret",
+        "x-user-token", "x-service-token", "x-internal-token", "x-client-secret", "x-app-key",
+        "x-functions-key", "x-goog-api-key", "x-rapidapi-key", "x-gitlab-token",
+        "x-shopify-access-token", "x-vault-token", "x-hasura-admin-secret", "x-firebase-appcheck",
+        "x-csrftoken", "x-xsrf-token", "ocp-apim-subscription-key", "private-token", "access-token",
+        "authentication", "dpop", "jwt", "token",
     )  # fmt: skip
     """Request headers that count as credentials, besides Authorization and Cookie."""
     cache_credential_query: NameList = (

@@ -132,6 +132,9 @@ CREDENTIALS = [
     {"x-api-key": "k"},
     {"x-auth-token": "k"},
     {"X-API-Key": "k"},
+    {"apikey": "k"},
+    {"ssl-client-subject-dn": "CN=ann"},
+    {"x-consumer-username": "ann"},
 ]
 
 
