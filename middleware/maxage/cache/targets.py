@@ -286,7 +286,7 @@ class Targets:
             search=self._search(identity) if query or self._searches else Search(),
             all_groups=groups + terms.tables,
             late_groups=terms.tables,
-            answers_others=terms.rules.default_lifetime > 0,
+            answers_others=terms.answers_others,
         )
 
     def _groups(

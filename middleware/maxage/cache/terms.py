@@ -37,6 +37,7 @@ class Terms:
     """
 
     __slots__ = (
+        "answers_others",
         "counts",
         "explicit_rules",
         "is_plain",
@@ -69,6 +70,8 @@ class Terms:
             rules if declared else _without_default(rules, known=route is not None)
         )
         """Rules for a response that an unknown route has given: it takes no default lifetime."""
+        self.answers_others: Final = rules.default_lifetime > 0
+        """Whether a response is expected to answer other requests without validation."""
         self.is_plain: Final = policy.vary_by is None and not rules.keyed_fields
         """Whether the URL alone distinguishes its requests."""
         self.tables: tuple[str, ...] = ()

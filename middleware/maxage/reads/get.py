@@ -245,34 +245,36 @@ class GetResponder(ReadResponder):
 
     # forward
 
-    def _forward(self, decision: Forward) -> Awaitable[None]:
-        """Call the application, unless another request or process is fetching the response."""
-        if self.cache.flights.find(self.found.collapse_key) is not None:
+    def _forward(self, decision: Forward, collapsing: Collapsing | None = None) -> Awaitable[None]:
+        """Call the application, unless another request or process is fetching the response.
+
+        Args:
+            decision: of the rules.
+            collapsing: the waiting for other requests that is over; None: there was none.
+        """
+        cache, found, wanted = self.cache, self.found, self.wanted
+        key = found.collapse_key
+        if collapsing is None and cache.flights.find(key) is not None:
             return self._join(decision)
-        return self._lead(decision, None)
+        if decision.reason == "request" or (
+            wanted is None and not cache.may_collapse(self.target, self.request)
+        ):
+            return self._call(decision, None)
+        flight = cache.flights.lead(key, found.tokens)
+        if cache.store.shared:
+            flight.claim = cache.claim_taken(wanted)
+            if flight.claim is None:
+                return self._claim(decision, flight, collapsing or Collapsing(self))
+        return self._call(decision, flight)
 
     async def _join(self, decision: Forward) -> None:
         """Wait for another request's response, where that may be taken."""
         collapsing = Collapsing(self)
         joined = await collapsing.with_requests(decision)
         if isinstance(joined, Forward):
-            await self._lead(joined, collapsing)
+            await self._forward(joined, collapsing)
         else:
             await self._answer(joined)
-
-    def _lead(self, decision: Forward, collapsing: Collapsing | None) -> Awaitable[None]:
-        """Fetch the response, for other requests too where they may wait for it."""
-        cache, found, wanted = self.cache, self.found, self.wanted
-        if decision.reason == "request" or (
-            wanted is None and not cache.may_collapse(self.target, self.request)
-        ):
-            return self._call(decision, None)
-        flight = cache.flights.lead(found.collapse_key, found.tokens)
-        if cache.store.shared:
-            flight.claim = cache.claim_taken(wanted)
-            if flight.claim is None:
-                return self._claim(decision, flight, collapsing or Collapsing(self))
-        return self._call(decision, flight)
 
     async def _claim(
         self, decision: Forward, flight: Flight[Entry], collapsing: Collapsing

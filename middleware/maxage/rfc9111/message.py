@@ -36,10 +36,13 @@ class Headers:
     def _by_name(self) -> dict[bytes, tuple[bytes, ...]]:
         index = self._index
         if index is None:
-            index = {}
-            for name, value in self.raw:
-                lower = name.lower()
-                index[lower] = (*index[lower], value) if lower in index else (value,)
+            index = {name: (value,) for name, value in self.raw}
+            if len(index) != len(self.raw) or not b"".join(index).islower():
+                # Some name is there twice, or not in lower case.
+                index = {}
+                for name, value in self.raw:
+                    lower = name.lower()
+                    index[lower] = (*index.get(lower, ()), value)
             self._index = index
         return index
 

@@ -477,6 +477,8 @@ def _by_type(name: str, annotation: Any) -> dict[str, Canonical]:
 
 def _text_of(value: object) -> str:
     """Return one text for all values that are equal."""
+    if isinstance(value, (int, str)):
+        return str(value)
     if isinstance(value, float):
         value += 0.0  # -0.0 becomes 0.0
     elif isinstance(value, datetime) and value.tzinfo is not None:
