@@ -8,7 +8,7 @@ one round trip, in which each group is purged once.
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Final, final
 
 from maxage.background import Background
@@ -73,7 +73,11 @@ class Purger:
         return self._purge_with_turn(groups)
 
     def purge_again(
-        self, noted: Dependencies, groups: Collection[str], known: KnownTokens | None = None
+        self,
+        noted: Dependencies,
+        groups: Collection[str],
+        known: KnownTokens | None = None,
+        first: "asyncio.Future[bool] | None" = None,
     ) -> "asyncio.Future[bool]":
         """Purge what a request made stale, now that its application call has returned.
 
@@ -82,16 +86,19 @@ class Purger:
                 were built from its typed values are purged.
             groups: the groups to purge.
             known: see `purge`.
+            first: the request's purge before its answer. If it is not sent yet, one write is both.
 
         Returns:
             A future of whether the store confirmed all of it.
         """
-        purged = self.purge(groups, known)
+        turn = self._turn
+        if first is None or turn is None or not turn.serves_again(first, groups):
+            first = self.purge(groups, known)
         if not noted.typed_writes and not noted.softened:
-            return purged
+            return first
         values = {g: value for g, value in noted.typed_writes.items() if g not in groups}
         softened = tuple(noted.softened)
-        work = self._purge_noted(purged, values, softened)
+        work = self._purge_noted(first, values, softened)
         return self._shielded((*values, *softened), work)
 
     def _shielded(
@@ -122,7 +129,9 @@ class Purger:
             self._background.await_at_close(turn.ended)
             turn.ended.add_done_callback(partial(self._ended, turn))
             loop.call_soon(self._send, turn)
-        return turn.add(groups)
+        future: asyncio.Future[bool] = loop.create_future()
+        turn.waiting[future] = groups
+        return future
 
     def _send(self, turn: "_Turn") -> None:
         """Purge what the turn has gathered."""
@@ -131,7 +140,7 @@ class Purger:
             self._turn = None
         if turn.ended.done():
             return
-        groups = tuple(turn.groups)
+        groups = turn.groups()
         try:
             renewal = None if self._redis is None else self._redis.renew_at_once(groups)
             renewal = renewal or self._background.spawn(self._store.renew(groups))
@@ -155,12 +164,26 @@ class Purger:
         else:
             tokens = renewal.result()
             self._remember(groups, tokens)
-            lost = (
-                ()
-                if all(tokens)
-                else {g for g, token in zip(groups, tokens, strict=True) if not token}
-            )
+            lost = frozenset[str]()
+            if not all(tokens):
+                lost = frozenset(g for g, token in zip(groups, tokens, strict=True) if not token)
             self._confirm(turn, lost)
+
+    def _remember(self, groups: Sequence[str], tokens: Sequence[bytes | None]) -> None:
+        self.serial += 1
+        if len(self._renewed) >= _REMEMBERED:
+            self._renewed.clear()
+        self._renewed.update(zip(groups, zip(tokens, repeat(self.serial)), strict=True))
+
+    def _confirm(self, turn: "_Turn", lost: frozenset[str]) -> None:
+        """Tell each caller whether none of its groups is among those that are not confirmed."""
+        for future, groups in turn.waiting.items():
+            if not future.done():
+                future.set_result(not lost or lost.isdisjoint(groups))
+        purges = (*turn.waiting.values(), *turn.again)
+        unconfirmed = sum(not lost.isdisjoint(groups) for groups in purges) if lost else 0
+        self._tally.count_purges(PurgeCause.WRITE, len(purges), unconfirmed=unconfirmed)
+        turn.end()
 
     def _ended(self, turn: "_Turn", ended: "asyncio.Future[None]") -> None:
         if ended.cancelled():
@@ -169,32 +192,15 @@ class Purger:
 
     def _abandon(self, turn: "_Turn") -> None:
         """Owe the purges of a turn that was cancelled, perhaps before it was sent."""
-        self._store.authority.owe(tuple(turn.groups))
-        for future, _ in turn.waiting:
+        self._store.authority.owe(turn.groups())
+        for future in turn.waiting:
             future.cancel()
         turn.end()
-
-    def _remember(self, groups: Sequence[str], tokens: Sequence[bytes | None]) -> None:
-        self.serial += 1
-        if len(self._renewed) >= _REMEMBERED:
-            self._renewed.clear()
-        self._renewed.update(zip(groups, zip(tokens, repeat(self.serial)), strict=True))
 
     def renewed(self, group: str, since: int) -> bytes | None:
         """Return the token that this process has written after a serial; None: it wrote none."""
         token, serial = self._renewed.get(group, _NEVER)
         return token if serial > since else None
-
-    def _confirm(self, turn: "_Turn", lost: Collection[str]) -> None:
-        """Tell each caller whether none of its groups is among those that are not confirmed."""
-        unconfirmed = 0
-        for future, groups in turn.waiting:
-            confirmed = not lost or not any(group in lost for group in groups)
-            unconfirmed += not confirmed
-            if not future.done():
-                future.set_result(confirmed)
-        self._tally.count_purges(PurgeCause.WRITE, len(turn.waiting), unconfirmed=unconfirmed)
-        turn.end()
 
     # purges that tell which tokens they replaced
 
@@ -242,29 +248,34 @@ class Purger:
 class _Turn:
     """The purges of one turn of an event loop, and the callers that wait for them."""
 
-    __slots__ = ("_added", "ended", "groups", "loop", "waiting")
+    __slots__ = ("again", "ended", "loop", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: Final = loop
-        self.groups: Final[dict[str, None]] = {}
-        self.waiting: Final[list[tuple[asyncio.Future[bool], Collection[str]]]] = []
+        self.waiting: Final[dict[asyncio.Future[bool], Collection[str]]] = {}
+        """The future of each caller, with the groups that it purges."""
+        self.again: Final[list[Collection[str]]] = []
+        """The groups of each caller whose second purge joined its first one."""
         self.ended: Final[asyncio.Future[None]] = loop.create_future()
         """Its end, when all callers are told. If it is cancelled, the turn may never be sent."""
-        self._added: Collection[str] = ()
-        """The groups that were added last: requests of one route have the same ones."""
 
-    def add(self, groups: Collection[str]) -> "asyncio.Future[bool]":
-        """Purge the groups with the others of this turn."""
-        future: asyncio.Future[bool] = self.loop.create_future()
-        if groups is not self._added:
-            self._added = groups
-            self.groups.update(dict.fromkeys(groups))
-        self.waiting.append((future, groups))
-        return future
+    def serves_again(self, first: "asyncio.Future[bool]", groups: Collection[str]) -> bool:
+        """Return whether a purge of this turn is also the second one of its request."""
+        if self.waiting.get(first) is not groups or first.done():
+            return False
+        self.again.append(groups)
+        return True
+
+    def groups(self) -> tuple[str, ...]:
+        """Return the groups that are purged, each once."""
+        purged = self.waiting.values()
+        # Requests of one route have the same ones.
+        distinct = dict(zip(map(id, purged), purged, strict=True)).values()
+        return tuple(dict.fromkeys(chain.from_iterable(distinct)))
 
     def fail(self, error: BaseException) -> None:
         """Tell each caller that its purge failed unexpectedly."""
-        for future, _ in self.waiting:
+        for future in self.waiting:
             if not future.done():
                 future.set_exception(error)
         self.end()

@@ -21,9 +21,10 @@ class DelayedResponse:
 
     Args:
         send: to the client.
+        purge: begins the purge, at the answer's start.
     """
 
-    _purge: "asyncio.Future[bool] | None" = None
+    _begun: "asyncio.Future[bool] | None" = None
     """The purge under way before the answer; None: the answer need not wait."""
     _messages: list[Message]
     _leaving: "asyncio.Task[None] | None" = None
@@ -31,46 +32,47 @@ class DelayedResponse:
     """Whether the application waits, or has waited, for the answer to leave."""
     _returned = False
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, purge: Callable[[], "asyncio.Future[bool]"]) -> None:
         self._send: Final = send
+        self._purge: Final = purge
 
-    def send(
-        self, message: Message, purge: Callable[[], "asyncio.Future[bool]"]
-    ) -> Awaitable[None]:
-        """Send the message when `purge`, which begins at the answer's start, is done."""
-        if self._purge is None and message["type"] == "http.response.start":
-            begun = purge()
+    def begin(self) -> None:
+        """Begin the purge, for which the answer waits; it is about to start."""
+        if self._begun is None:
+            begun = self._purge()
             if not begun.done():
-                self._purge, self._messages = begun, []
+                self._begun, self._messages = begun, []
                 begun.add_done_callback(self._purged)
-        if self._purge is None:
-            return self._send(message)
-        return self._send_after(self._purge, message)
 
-    async def _send_after(self, purge: "asyncio.Future[bool]", message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send the message when the purge is done."""
+        return self._send(message) if self._begun is None else self._delay(self._begun, message)
+
+    async def _delay(self, begun: "asyncio.Future[bool]", message: Message) -> None:
         """Take the start and a single piece at once; send others behind them."""
-        if self._leaving is None and self._takes(message):
-            self._messages.append(message)
+        messages = self._messages
+        if self._leaving is None and (not messages or (len(messages) == 1 and _is_last(message))):
+            messages.append(message)
             return
         self._awaited = True
         # An application that stops waiting for this piece does not cancel those before it.
-        await asyncio.shield(self._leave(purge))
+        await asyncio.shield(self._leave(begun))
         await self._send(message)
 
-    def finish(self, purged_again: Awaitable[bool]) -> Awaitable[object]:
-        """Let the answer leave, now that the application has returned; wait for its last purge."""
-        return purged_again if self._purge is None else self._finish(self._purge, purged_again)
+    def _purged(self, begun: "asyncio.Future[bool]") -> None:
+        """Let the answer leave while the application does other things."""
+        if not self._returned and not begun.cancelled():
+            self._leave(begun)
 
-    async def _finish(self, purge: "asyncio.Future[bool]", purged_again: Awaitable[bool]) -> None:
-        self._returned = True
-        purge.remove_done_callback(self._purged)
-        try:
-            if self._leaving is None:
-                await self._send_all(purge)
-            elif not self._awaited:
-                await self._leaving
-        finally:
-            await purged_again
+    def _leave(self, begun: "asyncio.Future[bool]") -> "asyncio.Task[None]":
+        if self._leaving is None:
+            self._leaving = asyncio.get_running_loop().create_task(self._send_all(begun))
+        return self._leaving
+
+    async def _send_all(self, begun: "asyncio.Future[bool]") -> None:
+        await begun
+        for message in self._messages:
+            await self._send(message)
 
     def abort(self, *, cancelled: bool) -> None:
         """End an application call that failed; nothing more is sent if it was cancelled."""
@@ -78,25 +80,25 @@ class DelayedResponse:
             self._returned = True
             if self._leaving is not None:
                 self._leaving.cancel()
-            self._purge = self._leaving = None
+            self._begun = self._leaving = None
 
-    def _takes(self, message: Message) -> bool:
-        if not self._messages:
-            return True
-        last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        return last and len(self._messages) == 1
+    def finish(self, purged_again: Awaitable[bool]) -> Awaitable[object]:
+        """Let the answer leave, now that the application has returned; wait for its last purge."""
+        return purged_again if self._begun is None else self._finish(self._begun, purged_again)
 
-    def _purged(self, purge: "asyncio.Future[bool]") -> None:
-        """Let the answer leave while the application does other things."""
-        if not self._returned and not purge.cancelled():
-            self._leave(purge)
+    async def _finish(self, begun: "asyncio.Future[bool]", purged_again: Awaitable[bool]) -> None:
+        self._returned = True
+        begun.remove_done_callback(self._purged)
+        try:
+            if self._leaving is None:
+                await begun
+                for message in self._messages:
+                    await self._send(message)
+            elif not self._awaited:
+                await self._leaving
+        finally:
+            await purged_again
 
-    def _leave(self, purge: "asyncio.Future[bool]") -> "asyncio.Task[None]":
-        if self._leaving is None:
-            self._leaving = asyncio.get_running_loop().create_task(self._send_all(purge))
-        return self._leaving
 
-    async def _send_all(self, purge: "asyncio.Future[bool]") -> None:
-        await purge
-        for message in self._messages:
-            await self._send(message)
+def _is_last(message: Message) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body", False)

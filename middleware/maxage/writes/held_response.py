@@ -29,27 +29,40 @@ class HeldResponse:
         service: of the middleware.
         cache: bounds the bytes.
         send: to the client.
+        purge: begins the purge before an answer that is too long to be held.
         refuses: whether 503 replaces an answer whose purge is not confirmed.
     """
 
-    def __init__(self, service: Service, cache: Cache, send: Send, *, refuses: bool) -> None:
+    def __init__(
+        self,
+        service: Service,
+        cache: Cache,
+        send: Send,
+        purge: Callable[[], Awaitable[bool]],
+        *,
+        refuses: bool,
+    ) -> None:
         self._service: Final = service
         self._cache: Final = cache
         self._send: Final = send
+        self._purge: Final = purge
         self._refuses: Final = refuses
         self._state = _State.HELD
         self._messages: list[Message] = []
         self._body: Final = BodyCopy(cache)
         """Counts the bytes that are held."""
 
-    async def send(self, message: Message, purge: Callable[[], Awaitable[bool]]) -> None:
-        """Hold the message; if the answer is too long to be held, `purge`, and send it."""
+    def begin(self) -> None:
+        """Begin no purge: an answer that is held is purged once, at its end."""
+
+    async def send(self, message: Message) -> None:
+        """Hold a message, or send it behind those that were too long to be held."""
         if self._state is _State.PASSED_ON:
             await self._send(message)
         elif self._state is _State.HELD:
             self._messages.append(message)
             if not self._body.add(message):
-                await self._overflow(purge)
+                await self._overflow()
 
     async def finish(self, purged_again: Awaitable[bool]) -> None:
         """Send the answer when its last purge is confirmed, or 503 if it is not."""
@@ -69,13 +82,13 @@ class HeldResponse:
         del cancelled
         self._state = _State.ABORTED
 
-    async def _overflow(self, purge: Callable[[], Awaitable[bool]]) -> None:
+    async def _overflow(self) -> None:
         if self._refuses:
             self._state = _State.TOO_LONG
             self._messages.clear()
         else:
             self._state = _State.PASSED_ON
-            await purge()
+            await self._purge()
             await self._send_all()
 
     async def _send_all(self) -> None:
