@@ -38,6 +38,11 @@ def members_group(path: str) -> str:
     return "m:" + _normal(path)
 
 
+def bundle_group(path: str) -> str:
+    """Return the group of a bundle of trees of routes; its path is their prefix and its number."""
+    return "b:" + _normal(path)
+
+
 def tag_group(tag: str) -> str:
     """Return the group of a tag."""
     return "g:" + tag

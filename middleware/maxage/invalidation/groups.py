@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from maxage.invalidation.group_names import (
     ORPHAN_GROUP,
+    bundle_group,
     collection_group,
     members_group,
     named_path,
@@ -36,6 +37,7 @@ _ROOT_GROUP: Final = path_group("/")
 _STEM: Final = _ROOT_GROUP.removesuffix("/")
 _NAMES: Final[dict[str, Callable[[str], str]]] = {
     "p": path_group, "c": collection_group, "m": members_group,
+    "b": bundle_group,
 }  # fmt: skip
 
 
@@ -89,7 +91,7 @@ class RouteGroups:
         self.reach: Final = Reach(
             reads, writes,
             isolated=[read for read in reads if policy[read].isolated],
-            everywhere=mode != "matching",
+            everywhere=mode == "unproven",
         )  # fmt: skip
         self._places: Final[dict[int, list[RouteInfo]]] = {}
         for route in writes:

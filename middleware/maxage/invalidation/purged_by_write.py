@@ -21,9 +21,15 @@ Every response is in the `p:` groups of its path and of those above it anyway. I
 `m:` group only where some write renews that, and in one at most. Where a read would need more, the
 writes that need the others renew `p:` of the path so far instead, which also purges reads that are
 provably about something else.
+
+A write that reaches all trees does not name each. The trees beneath one prefix are in a few
+bundles, by their names alone, so that releases with other routes agree. Every read that is not
+isolated is in `b:` of its tree's bundle. A write renews `b:` of all bundles but its own tree's, and
+`p:` of the other trees in that one; where it purges its whole tree, `b:` of all.
 """
 
 import re
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple, final
 
@@ -36,6 +42,14 @@ _VERSION: Final = re.compile(
 """Names of literal segments that are versions of all that lies beneath them."""
 _PREFIX_WORD: Final = re.compile(rf"api|rest|{_VERSION.pattern}", re.IGNORECASE)
 """Names of literal segments that are usual as prefixes of all resources."""
+
+_BUNDLES: Final = 6
+"""Bundles of trees. Among fifty trees a write to one member renews some 13 groups of others."""
+
+
+def _bundle_of(tree: str) -> str:
+    """Return the number of the bundle that a tree of this name is in."""
+    return str(zlib.crc32(tree.encode("utf-8", "surrogatepass")) % _BUNDLES)
 
 
 @final
@@ -111,11 +125,12 @@ class Hit(NamedTuple):
     """One group that a write renews."""
 
     kind: str
-    """`p`, `c` or `m`."""
+    """`p`, `c`, `m` or `b`."""
     segments: tuple[str, ...]
     """The path in the group's name, with the parameters of the write."""
     node: Node
-    """The place whose reads are in the group: for `c` those that end there, else all beneath."""
+    """The place whose reads are in the group: for `c` those that end there, else all beneath. For
+    `b` a node that stands for the bundle."""
     inside: bool
     """Whether it lies in the write's own tree."""
 
@@ -154,6 +169,10 @@ class Reach:
         for write in writes:
             self._root.add(write.template).writes.append(write)
         _mark_prefixes(self._root)
+        self._bundles: Final[dict[Node, dict[str, Node]]] = {}
+        """The bundles of the trees beneath each prefix, by their numbers."""
+        if everywhere:
+            self._bundle()
         self._coarse: Final[set[Node]] = set()
         """Nodes where a write renews `p:`, since a read has no room for another group."""
         self.hits: dict[RouteInfo, list[Hit]] = {}
@@ -165,6 +184,26 @@ class Reach:
         if self._coarse:
             self._walk_all(writes)
 
+    def _bundle(self) -> None:
+        """Put each read that is not isolated into the bundle of its tree."""
+        for read in self._nodes:
+            prefix, tree = self._place(read)
+            if tree is not None and read not in self._isolated:
+                number = _bundle_of(tree.segment)
+                bundle = self._bundles.setdefault(prefix, {}).setdefault(
+                    number, Node(number, prefix)
+                )
+                bundle.all_reads.append(read)
+
+    def _place(self, read: RouteInfo) -> tuple[Node, Node | None]:
+        """Return the prefix of a read's tree, and the tree; None: it is in none that has a name."""
+        prefix = self._root
+        for node in self._nodes[read].above():
+            if not node.is_prefix:
+                return prefix, None if is_parameter(node.segment) else node
+            prefix = node
+        return prefix, None
+
     def _walk_all(self, writes: Collection[RouteInfo]) -> None:
         self.hits = {write: list(self.hits_of(write)) for write in writes}
         hits = [hit for hits in self.hits.values() for hit in hits]
@@ -172,12 +211,15 @@ class Reach:
         self._renewed_outside = {(hit.kind, hit.node) for hit in hits if not hit.inside}
 
     def groups_of(self, read: RouteInfo) -> list[tuple[str, tuple[str, ...]]]:
-        """Return the `c` and `m` groups of a read: the kind, and the path in the group's name."""
-        segments = split(read.template)
+        """Return the groups of a read besides those of its path, each as a `Hit` names it."""
+        path = tuple(split(read.template))
         named: list[tuple[str, tuple[str, ...]]] = []
         for kind, node in self._wanted(self._nodes[read]):
-            path = segments[: len(node.above())]
-            named.append((kind, (*path[:-1], node.segment) if kind == "m" else tuple(path)))
+            above = path[: len(node.above())]
+            named.append((kind, (*above[:-1], node.segment) if kind == "m" else above))
+        prefix, tree = self._place(read)
+        if self._everywhere and tree is not None and read not in self._isolated:
+            named.append(("b", (*path[: len(prefix.above())], _bundle_of(tree.segment))))
         return named
 
     def reached(self, writes: Collection[RouteInfo]) -> set[RouteInfo]:
@@ -195,7 +237,7 @@ class Reach:
 
     def _walk(self, node: Node, path: Sequence[str], depth: int, *, inside: bool) -> Iterator[Hit]:
         done, rest = tuple(path[:depth]), path[depth:]
-        if inside and (node in self._coarse or not any(map(is_parameter, rest))):
+        if inside and self._is_whole(node, rest):
             yield from self._all_beneath(node, done, inside=True)
             return
         own = node.own_segment(rest[0]) if rest else ""
@@ -206,6 +248,9 @@ class Reach:
         if own in versions:
             path = (*done, *rest[1:])
             own = node.own_segment(path[depth])
+        bundles = {} if in_tree else self._bundles_beside(node, own, path[depth + 1 :])
+        for number, bundle in bundles.items():
+            yield Hit("b", (*done, number), bundle, inside=False)
         for segment, child in node.children.items():
             if segment in versions:
                 its_path = (*done, segment, *path[depth:])
@@ -215,7 +260,8 @@ class Reach:
                 yield from self._walk(child, path, depth + 1, inside=beneath)
             else:
                 related = in_tree or is_parameter(segment) or _word(own) == _word(segment)
-                yield from self._beside(child, done, inside=related)
+                if related or not _is_within(child, bundles):
+                    yield from self._beside(child, done, inside=related)
 
     def _beside(self, node: Node, done: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
         """Yield the groups of all reads beneath a node that a write does not walk to."""
@@ -225,6 +271,23 @@ class Reach:
             yield Hit("m", (*done, node.segment), node, inside)
         else:
             yield from self._all_beneath(node, (*done, node.segment), inside=inside)
+
+    def _bundles_beside(self, prefix: Node, own: str, rest: Sequence[str]) -> dict[str, Node]:
+        """Return the bundles beneath a prefix that a write renews, by their numbers.
+
+        Args:
+            prefix: the prefix.
+            own: the next segment of the write's path.
+            rest: the segments after that.
+        """
+        bundles, tree = self._bundles.get(prefix, {}), prefix.children.get(own)
+        if tree is None or tree.is_prefix or self._is_whole(tree, rest):
+            return bundles
+        return {number: bundle for number, bundle in bundles.items() if number != _bundle_of(own)}
+
+    def _is_whole(self, node: Node, rest: Sequence[str]) -> bool:
+        """Return whether a write purges all beneath a node of its tree, by the rest of its path."""
+        return node in self._coarse or not any(map(is_parameter, rest))
 
     def _all_beneath(self, node: Node, path: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
         """Yield the groups of all reads beneath a path, without isolated ones of other trees."""
@@ -257,6 +320,11 @@ class Reach:
         # Above the trees there is no `p:` group to renew instead.
         replaceable = [place for place in places if not place.is_prefix]
         yield from replaceable if len(replaceable) < len(wanted) else replaceable[:-1]
+
+
+def _is_within(tree: Node, bundles: Collection[str]) -> bool:
+    """Return whether all reads beneath a node are in one of these bundles, as far as they can."""
+    return not tree.is_prefix and bool(tree.all_reads) and _bundle_of(tree.segment) in bundles
 
 
 def _mark_prefixes(root: Node) -> None:
