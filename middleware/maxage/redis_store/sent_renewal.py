@@ -5,15 +5,18 @@ The groups share one token, so that its commands are made by one join of prepare
 
 import asyncio
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, Final, final
 
 from maxage.redis_store.servers.connections import Connections
+from maxage.redis_store.servers.packing import packed_renewals
 from maxage.redis_store.shared_state import RedisState
 from maxage.redis_store.token_purge import Renewal
+from maxage.store.tokens import fresh_token
 
 
 @final
-class SentRenewal:
+class SentRenewal(Renewal):
     """Takes the answers of a renewal at the moment they arrive; a failure is owed by then.
 
     Args:
@@ -21,22 +24,26 @@ class SentRenewal:
         groups: the groups, at least one.
     """
 
-    __slots__ = ("_is_answered", "_renewal", "_tokens")
+    _is_answered = False
 
     def __init__(self, redis_state: RedisState, groups: Sequence[str]) -> None:
-        self._renewal: Final = Renewal(redis_state, groups)
-        self._tokens: Final[asyncio.Future[Sequence[bytes | None]]] = (
+        super().__init__(redis_state, groups)
+        self._told: Final[asyncio.Future[Sequence[bytes | None]]] = (
             asyncio.get_running_loop().create_future()
         )
-        self._is_answered = False
 
     def send(self, connections: Connections) -> "asyncio.Future[Sequence[bytes | None]] | None":
         """Return the future of the tokens, as `Store.renew` gives them; None: nothing is sent."""
-        renewal = self._renewal
-        renewal.__enter__()
-        if connections.run_at_once(len(renewal.groups), renewal.packed, self):
-            return self._tokens
-        return None
+        self.__enter__()
+        is_sent = connections.run_at_once(len(self.groups), self._packed, self)
+        return self._told if is_sent else None
+
+    def _packed(self, history: bytes) -> bytes:
+        """Return the bytes of all commands for a server of this history."""
+        token = fresh_token(history)
+        self._tokens = [token] * len(self.groups)
+        seconds = self.redis_state.lifetimes.beginning(self.token_keys, repeat(token))
+        return packed_renewals(self.token_keys, token, seconds)
 
     # called by the connection
 
@@ -46,10 +53,10 @@ class SentRenewal:
 
     def set_result(self, result: list[Any], /) -> None:
         """Take the answers."""
-        if (node := self._renewal.redis_state.node) is not None:
+        if (node := self.redis_state.node) is not None:
             # Failures before and after it are not in a row.
             node.succeeded()
-        self._renewal.take(result)
+        self.take(result)
         self._end()
 
     def set_exception(self, exception: Exception, /) -> None:
@@ -61,11 +68,11 @@ class SentRenewal:
         self._is_answered = True
         try:
             # First: a purge that is not confirmed is owed before its caller goes on.
-            self._renewal.__exit__()
+            self.__exit__()
         except Exception as error:  # noqa: BLE001 - raised where the purge is awaited
             # Not to the connection: other commands wait for their answers on it.
-            if not self._tokens.done():
-                self._tokens.set_exception(error)
+            if not self._told.done():
+                self._told.set_exception(error)
             return
-        if not self._tokens.done():
-            self._tokens.set_result(self._renewal.tokens)
+        if not self._told.done():
+            self._told.set_result(self.tokens)

@@ -1,7 +1,6 @@
 """The purge of some groups, from its announcement to the debt for what was not confirmed."""
 
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any, Final, Self, TypeVar
 
 from maxage.redis_store.servers.commands import (
@@ -12,9 +11,8 @@ from maxage.redis_store.servers.commands import (
     is_marked,
     mark_command,
 )
-from maxage.redis_store.servers.packing import packed_renewals
 from maxage.redis_store.shared_state import RedisState
-from maxage.store.tokens import fresh_token, token_keys
+from maxage.store.tokens import token_keys
 
 P = TypeVar("P", bound="TokenPurge")
 
@@ -77,7 +75,7 @@ class Renewal(TokenPurge):
     ) -> None:
         super().__init__(redis_state, groups)
         self._options: Final = ("GET",) if swapping else ()
-        self._tokens: Final[list[bytes | None]] = [None] * len(groups)
+        self._tokens: list[bytes | None] = [None] * len(groups)
         self.replaced: Sequence[bytes | None] = self._tokens
         """The token that each write replaced, when swapping; None where it is unknown."""
 
@@ -88,13 +86,6 @@ class Renewal(TokenPurge):
             return self._tokens
         pairs = zip(self._tokens, self.confirmed, strict=True)
         return [token if confirmed else None for token, confirmed in pairs]
-
-    def packed(self, history: bytes) -> bytes:
-        """Return the bytes of all commands for one server. The groups share one fresh token."""
-        token = fresh_token(history)
-        seconds = self.redis_state.lifetimes.beginning(self.token_keys, repeat(token))
-        self._tokens[:] = [token] * len(self._tokens)
-        return packed_renewals(self.token_keys, token, seconds)
 
     def command(self, position: int, history: bytes) -> Command:
         """Return the SET of a fresh token; each attempt draws its own."""

@@ -17,8 +17,6 @@ from maxage.writes.held_response import HeldResponse
 from maxage.writes.post_copy import PostCopy, post_copy_of
 from maxage.writes.refusal import NOT_EXECUTED, refuse
 
-_LOCATING: Final = ("method", "path", "root_path")
-"""Names in the scope by which a router finds its route."""
 _STATUS: Final = (b"cache-status", CacheStatus(fwd="method").header_value())
 
 
@@ -35,10 +33,10 @@ class MutationResponder(Responder):
 
     async def run(self) -> None:
         """Forward; purge before the answer's first byte, and again when all has run."""
-        settings, targets = self.service.settings, self.service.targets
+        settings, targets, scope = self.service.settings, self.service.targets, self.scope
         refuses = settings.cache_on_lost_purge == "refuse"
         async with self.cache.store.mutating() as may_be_confirmed:
-            self._touched = touched = targets.touched(self.scope, self.headers)
+            self._touched = touched = targets.touched(scope, self.headers)
             self._groups = touched.groups
             # What purges nothing, such as a login, may pass: no purge of it can be lost.
             if refuses and not may_be_confirmed and touched.groups:
@@ -55,10 +53,14 @@ class MutationResponder(Responder):
             else:
                 self._response = DelayedResponse(self.send, self._purge)
             # Layers of the application change the scope.
-            self._router = self.scope.get("router")
-            self._arrived = {name: self.scope.get(name) for name in _LOCATING}
+            self._router = scope.get("router")
+            self._arrived = {
+                "method": scope["method"],
+                "path": scope["path"],
+                "root_path": scope.get("root_path"),
+            }
             if not touched.is_known or targets.routes.has_several_routers:
-                self._before = dict(self.scope)
+                self._before = dict(scope)
             if settings.cache_store_post:
                 self._post_copy = await post_copy_of(self)
             await self._forward()
@@ -83,6 +85,8 @@ class MutationResponder(Responder):
             current_dependencies.reset(token)
             # The answer may still wait for its first purge: then one write serves both purges.
             await self._response.finish(self._purge_again())
+            # It knows this responder: the two would wait for the garbage collector.
+            del self._response
 
     def _send(self, message: Message) -> Awaitable[None]:
         """Take a message of the application's answer."""
