@@ -1,7 +1,6 @@
 """Identity of a request: its credentials, and the session, user or permissions in its scope."""
 
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from typing import Any, Final, final
 
 from maxage.asgi.types import Scope
@@ -12,6 +11,7 @@ from maxage.rfc9111.message import Headers
 from maxage.settings import CacheSettings
 
 _SLOTS: Final = frozenset({"session", "user", "auth"})
+_NO_SLOTS: Final = frozenset[str]()
 
 
 @final
@@ -59,7 +59,7 @@ class Identification:
         """Return whether the session, the user or the permissions in the scope are credentials."""
         return not self._authorization_only and is_identified(scope)
 
-    def was_sought(self, scope: Scope, added: AbstractSet[str]) -> bool:
+    def was_sought(self, scope: Scope, added: frozenset[str]) -> bool:
         """Return whether the application itself looked who asks, and may know it by any field.
 
         Args:
@@ -75,9 +75,11 @@ class Identification:
         return not self._authorization_only and may_identify(headers, varied)
 
 
-def identity_slots(scope: Mapping[str, Any]) -> AbstractSet[str]:
+def identity_slots(scope: Mapping[str, Any]) -> frozenset[str]:
     """Return which of `session`, `user` and `auth` the scope has, empty or not."""
-    return scope.keys() & _SLOTS
+    if "session" in scope or "user" in scope or "auth" in scope:
+        return _SLOTS.intersection(scope)
+    return _NO_SLOTS
 
 
 def is_identified(scope: Mapping[str, Any]) -> bool:
@@ -96,7 +98,7 @@ def is_identified(scope: Mapping[str, Any]) -> bool:
         return True
 
 
-def reads_cookies_alone(scope: Mapping[str, Any], slots: AbstractSet[str]) -> bool:
+def reads_cookies_alone(scope: Mapping[str, Any], slots: frozenset[str]) -> bool:
     """Return whether only Starlette's SessionMiddleware filled these slots, from a cookie."""
     return all(
         slot == "session" and type(scope["session"]).__module__ == "starlette.middleware.sessions"

@@ -1,7 +1,6 @@
 """Storing: decide whether an application's answer may be stored, and store it."""
 
 from collections.abc import Collection
-from itertools import chain
 from typing import Final
 
 from msgspec import Struct
@@ -51,7 +50,9 @@ def consider(cache: Cache, answer: Answer, groups: tuple[str, ...] = ()) -> Fill
         answer: the application's answer.
         groups: groups of the response besides those of its target and its headers.
     """
-    header_bytes = sum(map(len, chain.from_iterable(answer.arrival.response.headers.raw)))
+    header_bytes = 0
+    for name, value in answer.arrival.response.headers.raw:
+        header_bytes += len(name) + len(value)
     if header_bytes > cache.settings.cache_max_header_bytes:
         return MayNotStore(reason=Reason.LONG_HEADERS)
     return _fill(cache, answer, memoised_may_store(_drawn(cache, answer.arrival)), groups)
@@ -216,8 +217,7 @@ def _tokens(
     # between the lookup and that read, the response may mix both sides of the change.
     if read and any(found.get(group, token) != token for group, token in read.items()):
         return Reason.PURGED
-    groups = (*fill.groups, *late)
-    tokens = dict(zip(groups, filter(None, map(found.get, groups)), strict=True))
+    tokens = {group: found[group] or b"" for group in (*fill.groups, *late)}
     if read:
         tokens |= read
     return Reason.REPLICA_LAG if any_quarantined(tokens.values()) else tuple(tokens.items())

@@ -7,7 +7,6 @@ last piece. So it is stored once the application call has returned.
 """
 
 import asyncio
-from collections.abc import Set as AbstractSet
 from typing import Final, final
 
 from msgspec.structs import replace
@@ -145,7 +144,7 @@ class Capture:
         )  # fmt: skip
         return Answer(target=target, found=reading.found, arrival=arrival, anonymous=anonymous)
 
-    def _identify(self, response: Response, slots: AbstractSet[str], may_be_hidden: bool) -> bool:
+    def _identify(self, response: Response, slots: frozenset[str], may_be_hidden: bool) -> bool:
         """Let the request carry credentials where the scope tells who asks, or may have told.
 
         Returns:

@@ -6,9 +6,8 @@ of an error. An answer of no use makes the application be called once more, with
 """
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from enum import Enum
-from itertools import chain
 from typing import Final, final
 
 from msgspec.structs import replace
@@ -16,7 +15,6 @@ from msgspec.structs import replace
 from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.downstream import has_our_lifetime
 from maxage.asgi.passthrough import call_noting
-from maxage.asgi.responder import pair
 from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.cache.collapse import Flight
 from maxage.observe.words import Reason
@@ -37,7 +35,6 @@ CONDITIONAL: Final = frozenset({
     b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range",
     b"range",
 })  # fmt: skip
-_BYTES: Final = frozenset({bytes})
 _ERRORS: Final = frozenset({500, 502, 503, 504})
 """RFC 5861 section 4: "In this context, an error is any situation that would result in a 500, 502,
 503, or 504 HTTP response status code being returned." """
@@ -167,10 +164,8 @@ class Exchange:
         return self._send_on(message)
 
     def _start(self, message: Message) -> Awaitable[None]:
-        lines: HeaderList = tuple(map(pair, message.get("headers", ())))
-        if not _BYTES.issuperset(map(type, chain.from_iterable(lines))):
-            lines = tuple([(bytes(name), bytes(value)) for name, value in lines])
-        response = Response(status=message["status"], headers=Headers.of(lines))
+        headers = Headers.of(_lines(message.get("headers", ())))
+        response = Response(status=message["status"], headers=headers)
         decision, status = self.decision, response.status
         if status == 304 and decision.conditional:
             return self._validated(response)
@@ -312,6 +307,16 @@ class Exchange:
                 self.decision.reason, fwd_status=error, ttl=stale.ttl, detail="stale-if-error"
             )
             await reading.serve(stale, fwd=status)
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> HeaderList:
+    """Return header lines that can be kept: as they are, where they are pairs of bytes."""
+    lines = tuple(headers)
+    for line in lines:
+        name, value = line
+        if type(line) is not tuple or type(name) is not bytes or type(value) is not bytes:
+            return tuple([(bytes(name), bytes(value)) for name, value in lines])
+    return lines
 
 
 async def _nothing() -> None:

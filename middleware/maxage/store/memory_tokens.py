@@ -44,14 +44,14 @@ class MemoryTokens:
         if self._quarantined_until:
             return [self.get(group) for group in groups]
         tokens = self._tokens
-        found = list(map(tokens.get, groups))
-        while None in found:
-            place = found.index(None)
-            group = groups[place]
-            # One that is named twice gets one token.
-            found[place] = tokens.get(group) or self._add(group, fresh_token(_HISTORY))
-        # All are moved, since none returns anything true.
-        any(map(tokens.move_to_end, groups))
+        found: list[bytes | None] = []
+        for group in groups:
+            token = tokens.get(group)
+            if token is None:
+                token = self._add(group, fresh_token(_HISTORY))
+            else:
+                tokens.move_to_end(group)
+            found.append(token)
         return found
 
     def get(self, group: str) -> bytes:

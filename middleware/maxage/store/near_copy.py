@@ -1,6 +1,5 @@
 """A copy of a stored response in this process."""
 
-from itertools import chain
 from sys import getsizeof
 from typing import Final, Protocol, final
 
@@ -60,10 +59,13 @@ class KeptEntry:
 
 def size_of(entry: Entry) -> int:
     """Return the bytes that a copy of this entry takes in memory, rather too many than too few."""
-    stored, lines, tokens = entry.stored, entry.stored.headers.raw, entry.tokens
-    # A dependence on a token repeats its characters.
-    characters = sum(map(len, chain.from_iterable((*lines, *tokens, *tokens))))
-    objects = len(lines) * _LINE_BYTES + len(tokens) * _TOKEN_BYTES + _OWN_BYTES
+    stored = entry.stored
+    size = len(stored.body) + 2 * len(entry.key) + _OWN_BYTES
+    for name, value in stored.headers.raw:
+        size += len(name) + len(value) + _LINE_BYTES
+    for group, token in entry.tokens:
+        # A dependence on it repeats its characters.
+        size += 2 * (len(group) + len(token)) + _TOKEN_BYTES
     if stored.vary_names:
-        objects += sum(map(getsizeof, (*stored.vary_names, *stored.selecting)))
-    return len(stored.body) + characters + objects + 2 * len(entry.key)
+        size += sum(map(getsizeof, (*stored.vary_names, *stored.selecting)))
+    return size
