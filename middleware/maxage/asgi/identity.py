@@ -28,17 +28,7 @@ class Identification:
 
     def has_credentials(self, scope: Scope, headers: Headers, target: Target) -> bool:
         """Return whether a request for the target carries credentials."""
-        return (
-            self.is_certain(target)
-            or self.is_in(scope)
-            or self._fields.kind_in(headers) is not None
-        )
-
-    def is_certain(self, target: Target) -> bool:
-        """Return whether each request for the target counts as one with credentials."""
-        route = target.route
-        # A hit would skip the check of such a route.
-        return route is not None and route.has_security and not self._authorization_only
+        return target.terms.checks_credentials or self.carries(scope, headers)
 
     def carries(self, scope: Scope, headers: Headers) -> bool:
         """Return whether a request carries credentials, whatever its route is."""

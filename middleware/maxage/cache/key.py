@@ -113,9 +113,7 @@ class Site:
                 `vary_by`.
         """
         digest = self.digest(raw_path, query, path, extra).hex().encode()
-        shown = self._origin + raw_path
-        if query:
-            shown = b"%b?%b" % (shown, query)
+        shown = b"%b%b?%b" % (self._origin, raw_path, query) if query else self._origin + raw_path
         return b"%b%b:%b" % (self._shown, readable(shown), digest)
 
 

@@ -45,13 +45,13 @@ class Lookup:
         """The last replies by key, with the groups that were asked for. The next reply is often the
         same, byte for byte, and need not be decoded again."""
 
-    def read(
+    async def read(
         self,
         target: Target,
         key: bytes,
         headers: Headers,
         wanted: WantedClaim | None = None,
-    ) -> Awaitable[LookupResult]:
+    ) -> LookupResult:
         """Return the stored response for the request, with the tokens of now.
 
         Args:
@@ -60,20 +60,8 @@ class Lookup:
             headers: of the request.
             wanted: the claim to make if nothing is found.
         """
-        read = self._read_guess if target.vary_names else self._read_key
-        return read(target, key, headers, wanted)
-
-    def _read_wanting(
-        self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None
-    ) -> Awaitable[StoreReply]:
-        if wanted is None or any(map(self._pending_writes.find, keys)):
-            return self._store.read(keys, groups)
-        return self._store.read(keys, groups, wanted)
-
-    async def _read_key(
-        self, target: Target, key: bytes, headers: Headers, wanted: WantedClaim | None
-    ) -> LookupResult:
-        """Read the key of a URL that does not vary, as far as is known."""
+        if target.vary_names:
+            return await self._read_guess(target, key, headers, wanted)
         pending_writes, groups = self._pending_writes, target.all_groups
         pending = pending_writes.find(key)
         if wanted is None or pending is not None:
@@ -89,6 +77,13 @@ class Lookup:
         value = pending_writes.value(key, reply.values[0], pending)
         tokens = dict(zip(groups, reply.tokens, strict=True))
         return await self._chosen(tokens, target, key, headers, value, None)
+
+    def _read_wanting(
+        self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None
+    ) -> Awaitable[StoreReply]:
+        if wanted is None or any(map(self._pending_writes.find, keys)):
+            return self._store.read(keys, groups)
+        return self._store.read(keys, groups, wanted)
 
     async def _read_guess(
         self, target: Target, key: bytes, headers: Headers, wanted: WantedClaim | None

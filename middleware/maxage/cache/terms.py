@@ -34,10 +34,13 @@ class Terms:
         counts: of the route.
         matching: the `Rule`s that apply.
         restriction: why these URLs get no default lifetime, or are not cached; None: neither.
+        checks_credentials: whether each request counts as one with credentials: a hit would skip
+            the check that the route makes.
     """
 
     __slots__ = (
         "answers_others",
+        "checks_credentials",
         "counts",
         "explicit_rules",
         "is_plain",
@@ -58,6 +61,7 @@ class Terms:
         counts: RouteCounts,
         matching: tuple[Rule, ...] = (),
         restriction: Restriction | None = None,
+        checks_credentials: bool = False,
     ) -> None:
         self.route: Final = route
         self.policy: Final = policy
@@ -65,6 +69,7 @@ class Terms:
         self.counts: Final = counts
         self.matching: Final = matching
         self.restriction: Final = restriction
+        self.checks_credentials: Final = checks_credentials
         declared = rules.lifetime_is_declared or policy.vary_by is not None
         self.explicit_rules: Final = (
             rules if declared else _without_default(rules, known=route is not None)
@@ -151,9 +156,11 @@ class TermsFinder:
         keyed = () if route is None else route.declared_fields
         rules = self._rules_with(lifetime, declared=policy.lifetime_is_declared, keyed=keyed)
         counts = self._tally.of_route(route.template if route is not None else None)
+        checks = route is not None and route.has_security
         return Terms(
-            route, policy, rules, counts=counts, matching=matching, restriction=restriction
-        )
+            route, policy, rules, counts=counts, matching=matching, restriction=restriction,
+            checks_credentials=checks and not self._settings.cache_authorization_only,
+        )  # fmt: skip
 
     def of_deep(self, path: str, inner: str, *, by_default: bool) -> Terms:
         """Return the terms of a path with more segments than `DEEPEST`: it is not cached."""

@@ -48,7 +48,7 @@ async def admit(reading: ReadResponder, plain: Plain | None = None) -> Bypass | 
         reading.request = Request(
             method=method,
             headers=headers,
-            carries_credentials=service.identification.is_certain(target),
+            carries_credentials=target.terms.checks_credentials,
             key_parts=plain[2],
         )
         return None

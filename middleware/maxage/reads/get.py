@@ -28,7 +28,7 @@ from maxage.reads.fast_path import FastPath
 from maxage.reads.forward import Exchange
 from maxage.reads.known_request import KnownRequest, Plain
 from maxage.reads.responder import ReadResponder, set_route
-from maxage.rfc9111.decisions import Decision, Forward, Serve
+from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
 from maxage.rfc9111.message import Headers, Request
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
@@ -200,7 +200,7 @@ class GetResponder(ReadResponder):
         if self.wanted is not None:
             forwards = isinstance(decision, Forward) and decision.reason != "request"
             self.cache.note_lookup(self.target, found, self.wanted, forwards=forwards)
-        return self._answer(decision)
+        return self._forward(decision) if isinstance(decision, Forward) else self._end(decision)
 
     async def hit_of(self, near: LookupResult) -> Serve | None:
         """Return the response of a near copy; None: the copy may not answer without a lookup."""
@@ -210,12 +210,9 @@ class GetResponder(ReadResponder):
             return None
         return decision if near.confirm is None or await near.confirm() else None
 
-    def _answer(self, decision: Decision) -> Awaitable[None]:
-        if isinstance(decision, Forward):
-            return self._forward(decision)
-        if isinstance(decision, Serve):
-            return self._serve(decision)
-        return self._gateway_timeout()
+    def _end(self, decision: Serve | OnlyIfCached) -> Awaitable[None]:
+        """Answer without the application."""
+        return self._serve(decision) if isinstance(decision, Serve) else self._gateway_timeout()
 
     # serve
 
@@ -274,7 +271,7 @@ class GetResponder(ReadResponder):
         if isinstance(joined, Forward):
             await self._forward(joined, collapsing)
         else:
-            await self._answer(joined)
+            await self._end(joined)
 
     async def _claim(
         self, decision: Forward, flight: Flight[Entry], collapsing: Collapsing
