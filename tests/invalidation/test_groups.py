@@ -109,6 +109,19 @@ def test_a_verb_behind_a_colon_belongs_to_the_word_in_front() -> None:
     assert not purges(books, "POST /books:batchDelete", "/booksellers")
 
 
+@pytest.mark.parametrize(("one", "many"), [("user", "users"), ("box", "boxes"), ("city", "cities")])
+def test_a_word_and_its_plural_are_one_resource(one: str, many: str) -> None:
+    """Each with a write of its own."""
+    both = table_for([
+        f"GET /{many}", f"POST /{many}", f"GET /{one}/{{id}}", f"PUT /{one}/{{id}}",
+        f"GET /{many}hips", f"POST /{many}hips",
+    ])  # fmt: skip
+    assert purges(both, f"PUT /{one}/5", f"/{many}")
+    assert purges(both, f"POST /{many}", f"/{one}/5")
+    assert not purges(both, f"PUT /{one}/5", f"/{many}hips")
+    assert not purges(both, f"PUT /{one}/5", f"/{one}/6")
+
+
 def test_an_application_mounted_twice_is_one_thing_in_two_places() -> None:
     """As a router included twice; a parameter may stand for the word of the other place."""
     inner = FastAPI(openapi_url=None)

@@ -5,7 +5,8 @@ templates are the same up to a path parameter, and its values differ (`/items/5/
 to `/items/6`). Parameters of unlike names, such as `{slug}` and `{id}`, are not the same. A tree is
 the routes that share their first segment, behind prefixes that are no resource themselves, such as
 `/api/v1`. A parameter as first segment belongs to all trees beside it, the root included. Versions
-(`/v1`, `/v2`, or none) have their trees in common, and so have `/books` and `/books:import`.
+(`/v1`, `/v2`, or none) have their trees in common, and so have `/books`, `/book` and
+`/books:import`.
 
 A write walks down the templates of all reads along its own path, filled with its values:
 
@@ -259,7 +260,7 @@ class Reach:
                 beneath = inside or not child.is_prefix
                 yield from self._walk(child, path, depth + 1, inside=beneath)
             else:
-                related = in_tree or is_parameter(segment) or _word(own) == _word(segment)
+                related = in_tree or is_parameter(segment) or _is_one_word(own, segment)
                 if related or not _is_within(child, bundles):
                     yield from self._beside(child, done, inside=related)
 
@@ -343,9 +344,13 @@ def _mark_prefixes(root: Node) -> None:
             waiting += children
 
 
-def _word(segment: str) -> str:
-    """Return the word of a literal segment, without a verb behind a colon."""
-    return segment.partition(":")[0]
+def _is_one_word(one: str, other: str) -> bool:
+    """Return whether two literal segments are one word, or its singular and its plural.
+
+    A verb behind a colon does not count.
+    """
+    short, long = sorted((one.partition(":")[0], other.partition(":")[0]), key=len)
+    return long in {short, short + "s", short + "es", short.removesuffix("y") + "ies"}
 
 
 def _is_used(node: Node) -> bool:
