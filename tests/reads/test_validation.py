@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from maxage.rfc9111.dates import format_http_date
-from tests.support.asgi import CounterApp, Receive, Scope, Send, call
+from tests.support.asgi import CounterApp, Receive, Scope, Send, call, routed
 from tests.support.caching import background_done, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
 
@@ -148,3 +148,35 @@ async def test_a_head_about_something_newer_ends_the_use_of_the_stored_get() -> 
     await call(middleware, "HEAD", headers={"cache-control": "no-cache"})
     await background_done(middleware)
     assert (await call(middleware)).body == b"version 2"
+
+
+async def test_an_application_that_answers_ranges_is_asked_for_the_range_with_our_validator() -> (
+    None
+):
+    """It sends a 304, or the part; a download that it must validate each time stays resumable."""
+    asked: list[dict[bytes, bytes]] = []
+    etag = [b'"1"']
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        asked.append(headers)
+        own = [(b"etag", etag[0]), (b"cache-control", b"no-cache")]
+        if headers.get(b"if-none-match") == etag[0]:
+            await send(start(*own, status=304))
+            await send(piece(b""))
+        elif b"range" in headers:
+            await send(start(*own, (b"content-range", b"bytes 2-3/10"), status=206))
+            await send(piece(b"cd"))
+        else:
+            await send(start(*own, (b"content-length", b"10")))
+            await send(piece(b"abcdefghij"))
+
+    middleware = cache_of(routed(app), ManualClock())
+    await call(middleware)
+    for validator in (b'"1"', b'"2"'):
+        etag[0] = validator
+        answer = await call(middleware, headers={"range": "bytes=2-3", "if-range": '"2"'})
+        assert (asked[-1][b"range"], asked[-1][b"if-range"]) == (b"bytes=2-3", b'"2"')
+        assert asked[-1][b"if-none-match"] == b'"1"'
+        whole = validator == b'"1"'  # the client has parts of another version than the stored one
+        assert (answer.status, answer.body) == ((200, b"abcdefghij") if whole else (206, b"cd"))

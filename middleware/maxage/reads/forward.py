@@ -35,6 +35,7 @@ CONDITIONAL: Final = frozenset({
     b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range",
     b"range",
 })  # fmt: skip
+_RANGE: Final = frozenset({b"range", b"if-range"})
 _ERRORS: Final = frozenset({500, 502, 503, 504})
 """RFC 5861 section 4: "In this context, an error is any situation that would result in a 500, 502,
 503, or 504 HTTP response status code being returned." """
@@ -126,7 +127,9 @@ class Exchange:
     def _scope(self, ours: list[tuple[bytes, bytes]]) -> Scope:
         """Return the scope with our validators in place of the client's conditions."""
         reading = self.reading
-        others = [line for line in reading.headers.raw if line[0] not in CONDITIONAL]
+        # What the application sends anew is for this client: the range that it asks for stays.
+        dropped = CONDITIONAL if self.decision.completing else CONDITIONAL - _RANGE
+        others = [line for line in reading.headers.raw if line[0] not in dropped]
         return {**reading.scope, "headers": [*others, *ours]}
 
     async def _receive(self) -> Message:
