@@ -198,16 +198,21 @@ class PendingWrites:
         kept = [entry for entry, _, _ in turn]
         if self._settings.cache_compress:
             kept = [await _as_kept(entry) for entry in kept]
-        waiting = [(*one, it) for one, it in zip(turn, kept, strict=True) if self._waits(one[0])]
-        writes = [
-            StoreWrite(values, fill.verdict.keep_for, dict(entry.tokens), claim and claim.key)
-            for entry, fill, claim, it in waiting
-            if (values := self._encoded(it, fill))
-        ]
+        keys: list[bytes] = []
+        writes: list[StoreWrite] = []
+        listed: list[tuple[Entry, Fill]] = []
+        for (entry, fill, claim), it in zip(turn, kept, strict=True):
+            if fill.listed_under is not None:
+                listed.append((entry, fill))
+            if self._waits(entry):
+                keys.append(entry.key)
+                if values := self._encoded(it, fill):
+                    ended = None if claim is None else claim.key
+                    tokens = dict(entry.tokens)
+                    writes.append(StoreWrite(values, fill.verdict.keep_for, tokens, ended))
         await self.store.write_all(writes)
         # One that was replaced while it was compressed has a successor there, which stays.
-        await self._delete_dropped([entry.key for entry, _, _, _ in waiting])
-        listed = [(entry, fill) for entry, fill, _ in turn if fill.listed_under is not None]
+        await self._delete_dropped(keys)
         if listed:
             await asyncio.gather(*(self._enlist(entry, fill) for entry, fill in listed))
 

@@ -69,18 +69,21 @@ class TokenLifetimes:
         asked_at, lasting = self._clock(), True
         sets: list[Command] = []
         endings: list[Command] = []
-        unsure: dict[_Token, float] = {}
+        carried: dict[tuple[str, bytes], float] = {}
         for values, keep_for, tokens, ended in writes:
             milliseconds = int(keep_for * 1000)
             if milliseconds <= 0:
                 lasting = False
                 continue
             sets += [("SET", key, value, "PX", milliseconds) for key, value in values]
-            self._note_unsure(unsure, tokens, keep_for + _MARGIN, asked_at)
+            for of_group in tokens.items():
+                if carried.get(of_group, 0.0) < keep_for:
+                    carried[of_group] = keep_for
             if ended is not None:
                 endings.append(("SET", ended, CLAIM_ENDED, "PX", _ENDED_MILLISECONDS))
         if not sets:
             return False
+        unsure = self._unsure(carried, asked_at)
         questions = [("PTTL", key) for key, _ in unsure]
         answers = yield [*sets, *questions, *endings]
         stored = [answer in CONFIRMED for answer in answers[: len(sets)]]
@@ -95,22 +98,26 @@ class TokenLifetimes:
         yield from self._extended(late)
         return lasting and all(stored)
 
-    def _note_unsure(
-        self,
-        unsure: dict[_Token, float],
-        tokens: Mapping[str, bytes],
-        needed: float,
-        now: float,
-    ) -> None:
-        """Note the tokens that may end before `needed` seconds are over."""
-        if needed > TOKEN_SECONDS:
+    def _unsure(
+        self, carried: Mapping[tuple[str, bytes], float], now: float
+    ) -> dict[_Token, float]:
+        """Return the tokens that may end too early, with the seconds that they have to last.
+
+        Args:
+            carried: the tokens of groups, with the longest lifetime of what carries them.
+            now: in monotonic seconds.
+        """
+        longest = max(carried.values(), default=0.0)
+        if longest + _MARGIN > TOKEN_SECONDS:
             # New tokens live longer from now on, so that they need no extension.
             self.token_seconds = LONG_TOKEN_SECONDS
-        known, until = self._ends.get, now + needed
-        for key, token in zip(map(self._key, tokens), tokens.values(), strict=True):
-            last, ends = known(key, _UNKNOWN)
-            if last != token or ends < until:
-                unsure[key, token] = max(needed, unsure.get((key, token), 0.0))
+        unsure: dict[_Token, float] = {}
+        for (group, token), keep_for in carried.items():
+            key = self._key(group)
+            known, ends = self._ends.get(key, _UNKNOWN)
+            if known != token or ends < now + keep_for + _MARGIN:
+                unsure[key, token] = keep_for + _MARGIN
+        return unsure
 
     def _extended(self, late: Mapping[_Token, float]) -> Generator[list[Command], Sequence[Any]]:
         """Extend tokens that would end too early."""

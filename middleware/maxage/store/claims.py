@@ -17,6 +17,8 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any, Final, Protocol, final
 
+from msgspec import Struct
+
 from maxage.store.base import CLAIM_ENDED, CLAIM_SECONDS
 from maxage.store.wanted_claim import WantedClaim
 
@@ -93,7 +95,8 @@ class Claims:
 
     def to(self, key: bytes) -> "Claim":
         """Return a claim of this key; it is not taken yet."""
-        return Claim(self, key, *new_values(1))
+        (value,) = new_values(1)
+        return Claim(self, key, value)
 
     def taken(self, wanted: WantedClaim) -> "Claim | None":
         """Return the claim that a lookup has made and that is ours; None: it is not."""
@@ -107,7 +110,7 @@ class Claims:
         """Return the claim that a lookup has made; None: it made none, or got no answer."""
         if wanted.claim_key is None or wanted.present is None:
             return None
-        return Claim(self, wanted.claim_key, wanted.value, present=wanted.present)
+        return Claim(self, wanted.claim_key, wanted.value, wanted.present)
 
     def renewals(self) -> "_Renewals":
         """Return the object that renews the claims taken in this event loop, or in any thread."""
@@ -123,23 +126,18 @@ class Claims:
 
 
 @final
-class Claim:
+class Claim(Struct, eq=False):
     """The claim of this process to one response."""
 
-    __slots__ = ("_claims", "_present", "_renewals", "_shareable", "key", "value")
-
-    def __init__(
-        self, claims: Claims, key: bytes, value: bytes, *, present: bytes | None = None
-    ) -> None:
-        self.key: Final = key
-        self.value: Final = value
-        """Lies under the key while the claim is ours."""
-        self._present = present
-        """What a lookup has just found under the key, after it tried to claim."""
-        self._claims: Final = claims
-        self._renewals: _Renewals | None = None
-        """Renews the claim; None: it is not ours."""
-        self._shareable = True
+    _claims: Claims
+    key: bytes
+    value: bytes
+    """Lies under the key while the claim is ours."""
+    _present: bytes | None = None
+    """What a lookup has just found under the key, after it tried to claim."""
+    _renewals: "_Renewals | None" = None
+    """Renews the claim; None: it is not ours."""
+    _shareable: bool = True
 
     async def take(self) -> ClaimState:
         """Claim the response unless another process has; return the state of the claim."""

@@ -185,7 +185,7 @@ async def test_answers_before_one_that_ends_the_link_count(bad: bytes) -> None:
     async with linked_to(serve, told.append) as pipelined:
         asked = [
             pipelined.send(commands, due=due(), within=LONG)
-            for commands in ([("SET", "k", "v"), ("INCR", "n")], [("PING",)], [("PING",)])
+            for commands in ([("SET", b"k", b"v"), ("INCR", "n")], [("PING",)], [("PING",)])
         ]
         first, *others = await asyncio.gather(*asked, return_exceptions=True)
     assert first == [b"OK", 1]
