@@ -256,7 +256,7 @@ async def test_a_hit_claims_nothing_and_a_miss_once(fault_proxy: FaultProxy) -> 
         fault_proxy.wait_seen, "SET", 3
     )  # the claim, the response, the end of the claim
     await asyncio.sleep(0.05)
-    assert fault_proxy.seen["GET"] == 1
+    assert fault_proxy.seen["MGET"] == 1
     assert fault_proxy.seen["SET"] == 3
     assert fault_proxy.seen["UNLINK"] == 0
     fault_proxy.forget()
