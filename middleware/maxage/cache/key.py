@@ -88,17 +88,6 @@ class Site:
         self.name: Final = b"%b %b%b" % (method.encode(), self._front, self._plain_end)
         """Another one for each other site."""
 
-    def digest(
-        self, raw_path: bytes, query: bytes, path: bytes, extra: Sequence[bytes] = ()
-    ) -> bytes:
-        """Return the digest at the end of the primary key of a URL."""
-        # As `join_injective` does, in one step.
-        parts = b"%b%d:%b,%d:%b,%d:%b,%b" % (
-            self._front, len(raw_path), raw_path, len(query), query, len(path), path,
-            join_injective((*self._forwarded, *extra)) if extra else self._plain_end,
-        )  # fmt: skip
-        return hashlib.blake2b(parts, digest_size=_DIGEST_BYTES).digest()
-
     def key(self, raw_path: bytes, query: bytes, path: bytes, extra: Sequence[bytes] = ()) -> bytes:
         """Return the primary key of a URL: nothing is decoded or normalised.
 
@@ -115,6 +104,17 @@ class Site:
         digest = self.digest(raw_path, query, path, extra).hex().encode()
         shown = b"%b%b?%b" % (self._origin, raw_path, query) if query else self._origin + raw_path
         return b"%b%b:%b" % (self._shown, readable(shown), digest)
+
+    def digest(
+        self, raw_path: bytes, query: bytes, path: bytes, extra: Sequence[bytes] = ()
+    ) -> bytes:
+        """Return the digest at the end of the primary key of a URL."""
+        # As `join_injective` does, in one step.
+        parts = b"%b%d:%b,%d:%b,%d:%b,%b" % (
+            self._front, len(raw_path), raw_path, len(query), query, len(path), path,
+            join_injective((*self._forwarded, *extra)) if extra else self._plain_end,
+        )  # fmt: skip
+        return hashlib.blake2b(parts, digest_size=_DIGEST_BYTES).digest()
 
 
 def entry_prefix(namespace: str) -> bytes:

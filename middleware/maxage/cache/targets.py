@@ -155,6 +155,69 @@ class Targets:
         self._sites[known] = site
         return site
 
+    def _new(self, identity: _Identity, site: Site, scope: Mapping[str, Any]) -> Target:
+        _, query, raw_path, path = identity
+        shown = inner = scope["path"]
+        if site.inner_root:
+            inner = beneath(shown, site.inner_root)
+        by_default = takes_default(inner, query, self._terms.secrets)
+        groups: tuple[str, ...]
+        if shown.count("/") > DEEPEST:
+            groups = (NAMESPACE_GROUP,)
+            terms = self._terms.of_deep(shown, inner, by_default=by_default)
+        else:
+            match = self.routes.last_table.match(site.method, inner, site.host_name)
+            terms = self._terms.at(shown, inner, match, by_default=by_default)
+            groups = self._groups(inner, match, site.host_name, terms.policy)
+        if self._keys_declared and terms.route is not None and terms.route.query_names is not None:
+            query = declared_query(query, terms.route.query_names)
+        return Target(
+            site=site,
+            raw_path=raw_path,
+            decoded_path=path,
+            query=query,
+            plain_key=site.key(raw_path, query, path),
+            terms=terms,
+            route=terms.route,
+            policy=terms.policy,
+            rules=terms.rules,
+            counts=self.count_url(terms.counts, scope) if self.count_url else terms.counts,
+            groups=groups,
+            generation=self.routes.generation,
+            inner=inner,
+            search=self._search(identity) if query or self._searches else Search(),
+            all_groups=groups + terms.tables,
+            late_groups=terms.tables,
+            answers_others=terms.answers_others,
+        )
+
+    def _groups(
+        self, inner: str, match: RouteMatch | None, host: str, policy: RoutePolicy
+    ) -> tuple[str, ...]:
+        """Return the groups that responses of a path belong to."""
+        groups: Sequence[str]
+        if match is None or self._route_groups is None:
+            groups = fallback_groups(inner)
+        else:
+            groups = self._route_groups.groups_of(match, host, policy)
+        if not policy.tags:
+            return (NAMESPACE_GROUP, *groups)
+        tags = dict.fromkeys(tag_group(formatted(tag, match)) for tag in policy.tags)
+        return (NAMESPACE_GROUP, *groups, *tags)
+
+    def _search(self, identity: _Identity) -> Search:
+        """Return the search that all queries of the path share."""
+        site, query, *path = identity
+        if not query:
+            return self._searches.get(identity) or Search()
+        bare = (site, b"", *path)
+        search = self._searches.get(bare)
+        if search is None:
+            target = self._targets.get(bare) or self._taught.get(bare)
+            search = Search() if target is None else target.search
+            self._searches.remember(bare, search)
+        return search
+
     def routed(self, route: RouteInfo, scope: Mapping[str, Any]) -> Routed | None:
         """Return what the application's router adds to the scope of a request of this route."""
         return routed(route, self._inner_path(scope))
@@ -252,69 +315,6 @@ class Targets:
             return True
         match = self.match(scope, headers)
         return (None if match is None else match.route) is target.route
-
-    def _new(self, identity: _Identity, site: Site, scope: Mapping[str, Any]) -> Target:
-        _, query, raw_path, path = identity
-        shown = inner = scope["path"]
-        if site.inner_root:
-            inner = beneath(shown, site.inner_root)
-        by_default = takes_default(inner, query, self._terms.secrets)
-        groups: tuple[str, ...]
-        if shown.count("/") > DEEPEST:
-            groups = (NAMESPACE_GROUP,)
-            terms = self._terms.of_deep(shown, inner, by_default=by_default)
-        else:
-            match = self.routes.last_table.match(site.method, inner, site.host_name)
-            terms = self._terms.at(shown, inner, match, by_default=by_default)
-            groups = self._groups(inner, match, site.host_name, terms.policy)
-        if self._keys_declared and terms.route is not None and terms.route.query_names is not None:
-            query = declared_query(query, terms.route.query_names)
-        return Target(
-            site=site,
-            raw_path=raw_path,
-            decoded_path=path,
-            query=query,
-            plain_key=site.key(raw_path, query, path),
-            terms=terms,
-            route=terms.route,
-            policy=terms.policy,
-            rules=terms.rules,
-            counts=self.count_url(terms.counts, scope) if self.count_url else terms.counts,
-            groups=groups,
-            generation=self.routes.generation,
-            inner=inner,
-            search=self._search(identity) if query or self._searches else Search(),
-            all_groups=groups + terms.tables,
-            late_groups=terms.tables,
-            answers_others=terms.answers_others,
-        )
-
-    def _groups(
-        self, inner: str, match: RouteMatch | None, host: str, policy: RoutePolicy
-    ) -> tuple[str, ...]:
-        """Return the groups that responses of a path belong to."""
-        groups: Sequence[str]
-        if match is None or self._route_groups is None:
-            groups = fallback_groups(inner)
-        else:
-            groups = self._route_groups.groups_of(match, host, policy)
-        if not policy.tags:
-            return (NAMESPACE_GROUP, *groups)
-        tags = dict.fromkeys(tag_group(formatted(tag, match)) for tag in policy.tags)
-        return (NAMESPACE_GROUP, *groups, *tags)
-
-    def _search(self, identity: _Identity) -> Search:
-        """Return the search that all queries of the path share."""
-        site, query, *path = identity
-        if not query:
-            return self._searches.get(identity) or Search()
-        bare = (site, b"", *path)
-        search = self._searches.get(bare)
-        if search is None:
-            target = self._targets.get(bare) or self._taught.get(bare)
-            search = Search() if target is None else target.search
-            self._searches.remember(bare, search)
-        return search
 
     def _name_orphans(self, orphans: tuple[str, ...]) -> None:
         if orphans and orphans != self._named_orphans:

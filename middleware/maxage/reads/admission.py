@@ -55,6 +55,28 @@ async def admit(reading: ReadResponder, plain: Plain | None = None) -> Bypass | 
     return await _identify(reading)
 
 
+def _are_long(headers: Headers, limit: int) -> bool:
+    """Return whether the fields of the URL's key are longer than `CACHE_MAX_KEY_BYTES`."""
+    size = sum(map(len, headers.get_all(b"host")))
+    if headers.has_any(FORWARDED_HEADERS):
+        size += sum(len(v) for name in FORWARDED_HEADERS for v in headers.get_all(name))
+    return size > limit
+
+
+def _reason_in_fields(reading: ReadResponder) -> Bypass | None:
+    """Return the reason in the fields to bypass the cache; a plain request has none."""
+    headers = reading.headers
+    if headers.has_any(OVERRIDES):
+        return Bypass.OVERRIDE
+    if (
+        reading.content is None
+        and headers.has_any(_FRAMING)
+        and (b"transfer-encoding" in headers or headers.get_all(b"content-length") != (b"0",))
+    ):
+        return Bypass.BODY
+    return Bypass.HOST if len(headers.get_all(b"host")) > 1 else None
+
+
 async def _identify(reading: ReadResponder) -> Bypass | None:
     """Find the request of a target by its fields; return the reason to bypass the cache."""
     service, headers, scope = reading.service, reading.headers, reading.scope
@@ -77,28 +99,6 @@ async def _identify(reading: ReadResponder) -> Bypass | None:
         declared=_declared_parts(headers, target.rules.keyed_fields),
     )
     return None
-
-
-def _are_long(headers: Headers, limit: int) -> bool:
-    """Return whether the fields of the URL's key are longer than `CACHE_MAX_KEY_BYTES`."""
-    size = sum(map(len, headers.get_all(b"host")))
-    if headers.has_any(FORWARDED_HEADERS):
-        size += sum(len(v) for name in FORWARDED_HEADERS for v in headers.get_all(name))
-    return size > limit
-
-
-def _reason_in_fields(reading: ReadResponder) -> Bypass | None:
-    """Return the reason in the fields to bypass the cache; a plain request has none."""
-    headers = reading.headers
-    if headers.has_any(OVERRIDES):
-        return Bypass.OVERRIDE
-    if (
-        reading.content is None
-        and headers.has_any(_FRAMING)
-        and (b"transfer-encoding" in headers or headers.get_all(b"content-length") != (b"0",))
-    ):
-        return Bypass.BODY
-    return Bypass.HOST if len(headers.get_all(b"host")) > 1 else None
 
 
 def _declared_parts(headers: Headers, names: tuple[bytes, ...]) -> tuple[bytes, ...]:

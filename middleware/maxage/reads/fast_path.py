@@ -99,47 +99,6 @@ class FastPath:
         plain = self.plain(scope)
         return None if plain is None else self.recalled(scope, plain)
 
-    def recalled(self, scope: Scope, plain: Plain) -> KnownRequest | None:
-        """Return the known request that a plain one repeats."""
-        get = scope.get
-        identity = (
-            scope["method"], scope["path"], get("raw_path"), get("query_string", b""),
-            get("scheme", "http"), get("root_path", ""), plain,
-        )  # fmt: skip
-        known = self._known.get(identity) or self._from_before(identity)
-        if known is None:
-            return self._known_by_copy(scope, plain) if self._digest_is_enough else None
-        if not self._is_current(known.route.generation, scope) or (
-            known.target is not None and known.variance != known.target.search.variance
-        ):
-            return None
-        return known
-
-    def learn(self, scope: Scope, target: Target) -> None:
-        """Remember an admitted request, if it is plain, for the next one like it."""
-        plain = self.plain(scope)
-        raw_path: bytes | None = scope.get("raw_path")
-        if plain is None or raw_path is None or not _is_plain(target):
-            return
-        (host, wishes, parts), query = plain, scope.get("query_string", b"")
-        if len(host) + len(raw_path) + len(query) + len((wishes and wishes[0]) or b"") <= _LONGEST:
-            route, key, near = self._route_of(target), target.key(parts), self.cache.store.near
-            only_url = not target.vary_names and target.search.variance is None
-            method, short = scope["method"], None
-            if near is not None and only_url and method == "GET":
-                short = near.introduce(key, route)
-            if short is not None and self._digest_is_enough:
-                known = KnownRequest(method, route, short, wishes, parts, None)
-            else:
-                known = KnownRequest(method, route, key, wishes, parts, target)
-            target.work_out_routed()
-            known.routed = target.routed
-            identity = (
-                method, scope["path"], raw_path, query,
-                scope.get("scheme", "http"), scope.get("root_path", ""), plain,
-            )  # fmt: skip
-            self._remember(identity, known)
-
     def plain(self, scope: Scope) -> Plain | None:
         """Return what a plain request has besides its URL and the selecting fields.
 
@@ -186,11 +145,21 @@ class FastPath:
             self._shapes[names] = shape
         return shape
 
-    def _remember(self, identity: _Identity, known: KnownRequest) -> None:
-        near = self.cache.store.near
-        if len(self._known) >= (_REMEMBERED if near is None else near.known_requests):
-            self._before, self._known = self._known, {}
-        self._known[identity] = known
+    def recalled(self, scope: Scope, plain: Plain) -> KnownRequest | None:
+        """Return the known request that a plain one repeats."""
+        get = scope.get
+        identity = (
+            scope["method"], scope["path"], get("raw_path"), get("query_string", b""),
+            get("scheme", "http"), get("root_path", ""), plain,
+        )  # fmt: skip
+        known = self._known.get(identity) or self._from_before(identity)
+        if known is None:
+            return self._known_by_copy(scope, plain) if self._digest_is_enough else None
+        if not self._is_current(known.route.generation, scope) or (
+            known.target is not None and known.variance != known.target.search.variance
+        ):
+            return None
+        return known
 
     def _from_before(self, identity: _Identity) -> KnownRequest | None:
         known = self._before.pop(identity, None)
@@ -218,6 +187,31 @@ class FastPath:
         known.is_remembered = False
         return known
 
+    def learn(self, scope: Scope, target: Target) -> None:
+        """Remember an admitted request, if it is plain, for the next one like it."""
+        plain = self.plain(scope)
+        raw_path: bytes | None = scope.get("raw_path")
+        if plain is None or raw_path is None or not _is_plain(target):
+            return
+        (host, wishes, parts), query = plain, scope.get("query_string", b"")
+        if len(host) + len(raw_path) + len(query) + len((wishes and wishes[0]) or b"") <= _LONGEST:
+            route, key, near = self._route_of(target), target.key(parts), self.cache.store.near
+            only_url = not target.vary_names and target.search.variance is None
+            method, short = scope["method"], None
+            if near is not None and only_url and method == "GET":
+                short = near.introduce(key, route)
+            if short is not None and self._digest_is_enough:
+                known = KnownRequest(method, route, short, wishes, parts, None)
+            else:
+                known = KnownRequest(method, route, key, wishes, parts, target)
+            target.work_out_routed()
+            known.routed = target.routed
+            identity = (
+                method, scope["path"], raw_path, query,
+                scope.get("scheme", "http"), scope.get("root_path", ""), plain,
+            )  # fmt: skip
+            self._remember(identity, known)
+
     def _route_of(self, target: Target) -> PlainRoute:
         """Return what the plain requests of a target's route have in common."""
         route = self._plain_routes.get(target.terms)
@@ -231,6 +225,12 @@ class FastPath:
             route = PlainRoute(target.terms, target.counts, target.generation)
             self._plain_routes[target.terms] = route
         return route
+
+    def _remember(self, identity: _Identity, known: KnownRequest) -> None:
+        near = self.cache.store.near
+        if len(self._known) >= (_REMEMBERED if near is None else near.known_requests):
+            self._before, self._known = self._known, {}
+        self._known[identity] = known
 
     def routed(self, known: KnownRequest, scope: Scope) -> Routed | None:
         """Return what the application's router adds to the scope of a known request."""
