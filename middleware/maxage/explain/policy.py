@@ -18,7 +18,7 @@ _RESTRICTED: Final[dict[Restriction, str]] = {
     "files": "no default lifetime: the route serves files, which change without a write",
     "documentation": "no default lifetime: the route shows the application's routes",
     "security": "no default lifetime: a hit would skip the route's check of credentials",
-    "headers": "a header model of the route takes any header",
+    "headers": "a header model of the route takes any header, or its class chooses by any",
     "deep": "the path has more than 32 segments",
 }
 

@@ -57,7 +57,7 @@ class RouteInfo(Struct, frozen=True, kw_only=True, eq=False):
     """Declared header parameters, lower case, sorted."""
     reads_all_headers: bool = False
     """Whether every request header may change the answer: a header model allows or forbids extra
-    fields. Not cached without `vary_by`."""
+    fields, or a class of routes chooses by code of its own. Not cached without `vary_by`."""
     cookie_names: tuple[str, ...] = ()
     status_code: int | None = None
     """The one that it declares for its answers; None: none, which is 200."""

@@ -52,21 +52,46 @@ def table_of(app: Any, routes: Iterable[BaseRoute] | None) -> RouteTable:
 
 
 def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterator[RouteInfo]:
+    is_behind = False
     for context in _contexts(routes):
         original: BaseRoute = getattr(context, "original_route", context)
-        if isinstance(original, Mount):
-            # The context's path includes the prefix of an included router.
-            yield from _read_inner(original.app, _joined(prefix, context.path), host)
-        elif isinstance(original, Host):
-            yield from _read_inner(original.app, prefix, original)
-        elif isinstance(original, Route):
-            if context.methods is None and isinstance(context.endpoint, type):
-                yield from _read_endpoint(context, prefix, host)
-            else:
-                yield _read_route(context, prefix, host)
-        elif type(original).__name__ in _FRONTEND:
-            # Static files behind all other routes.
-            yield _opaque(prefix, host, None, serves_files=True)
+        is_free = _chooses_freely(original)
+        if is_free:
+            # What is not its own path, but is asked behind it, depends on what it looks at, too.
+            is_behind = is_behind or not isinstance(original, Route)
+            logger.warning(
+                "%s has a matches() of its own class %s, which may look at any header: without "
+                "vary_by= nothing is cached there%s.",
+                prefix + (getattr(context, "path", "") or ""), type(original).__qualname__,
+                ", nor of the routes behind it" if is_behind else "",
+            )  # fmt: skip
+        for info in _read_one(original, context, prefix, host):
+            yield replace(info, reads_all_headers=True) if is_free or is_behind else info
+
+
+def _read_one(
+    original: BaseRoute, context: Any, prefix: str, host: Host | None
+) -> Iterator[RouteInfo]:
+    if isinstance(original, Mount):
+        # The context's path includes the prefix of an included router.
+        yield from _read_inner(original.app, _joined(prefix, context.path), host)
+    elif isinstance(original, Host):
+        yield from _read_inner(original.app, prefix, original)
+    elif isinstance(original, Route):
+        if context.methods is None and isinstance(context.endpoint, type):
+            yield from _read_endpoint(context, prefix, host)
+        else:
+            yield _read_route(context, prefix, host)
+    elif type(original).__name__ in _FRONTEND:
+        # Static files behind all other routes.
+        yield _opaque(prefix, host, None, serves_files=True)
+
+
+def _chooses_freely(route: object) -> bool:
+    """Return whether a route finds out by code of its own whether it answers a request."""
+    owner = next((kind for kind in type(route).__mro__ if "matches" in vars(kind)), BaseRoute)
+    is_known = owner.__module__.partition(".")[0] in {"starlette", "fastapi"}
+    return not is_known and not isinstance(route, WebSocketRoute)
 
 
 def unreadable_in(app: Any) -> Iterator[BaseRoute]:
@@ -338,6 +363,8 @@ def needs_only_url(scope: Mapping[str, Any]) -> bool:
         scope: of the request, in which Starlette's and FastAPI's routers leave the route.
     """
     endpoint = scope["endpoint"]
+    if _chooses_freely(scope.get("route")):
+        return False
     if isinstance(endpoint, type):
         return control_of_method(endpoint, scope["method"]) is None
     if control_of(endpoint) is not None:
