@@ -56,7 +56,7 @@ def made_validator(body: bytes) -> bytes:
 def completed(stored: StoredResponse, body: bytes, policy: Policy) -> StoredResponse:
     """Return the response with its body, and with the Date, Content-Length and ETag it lacks."""
     lines, headers = stored.headers.by_name(), stored.headers
-    added = [*recorded_date(headers, policy, stored.response_time)]
+    added = [*recorded_date(lines, policy, stored.response_time)]
     if b"content-length" not in lines and stored.status != 204:
         # A body that a 304 calls current may be compressed already.
         length = len(body) if stored.plain_length is None else stored.plain_length

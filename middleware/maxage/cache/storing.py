@@ -131,10 +131,12 @@ def _captured(cache: Cache, target: Target, found: LookupResult, named: Collecti
     A group whose token was not captured before the handler ran protects nothing: it may have been
     purged while the handler was running.
     """
-    if None not in map(found.tokens.get, (*target.groups, *named)):
-        return True
-    target.remember_groups(named, cache.settings.cache_max_tags)
-    return False
+    tokens = found.tokens
+    for group in (*target.groups, *named):
+        if tokens.get(group) is None:
+            target.remember_groups(named, cache.settings.cache_max_tags)
+            return False
+    return True
 
 
 def store_response(

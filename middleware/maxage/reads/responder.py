@@ -1,7 +1,5 @@
 """The base of the responders that can answer from the store."""
 
-from typing import Any
-
 from maxage.asgi.cache_status import CacheStatus
 from maxage.asgi.responder import Responder
 from maxage.asgi.types import Scope
@@ -41,10 +39,21 @@ class ReadResponder(Responder):
         """Return whether the stored response answers, or what to ask the application."""
         return self.cache.decide(self.target, self.request, self.found)
 
-    def forwarded(self, reason: ForwardReason, **more: Any) -> CacheStatus:
+    def forwarded(
+        self,
+        reason: ForwardReason,
+        *,
+        fwd_status: int | None = None,
+        ttl: int | None = None,
+        stored: bool = False,
+        detail: str | None = None,
+    ) -> CacheStatus:
         """Return the member of Cache-Status of a request that went on to the application."""
         key = self.found.key.decode() if self.service.settings.cache_status_key else None
-        return CacheStatus(fwd=reason, collapsed=self.collapsed, key=key, **more)
+        return CacheStatus(
+            fwd=reason, fwd_status=fwd_status, ttl=ttl, stored=stored, collapsed=self.collapsed,
+            key=key, detail=detail,
+        )  # fmt: skip
 
     def with_status(
         self, headers: list[tuple[bytes, bytes]], status: CacheStatus

@@ -1,5 +1,6 @@
 """The stored form of a response: its headers and its numbers (RFC 9111 section 3.1)."""
 
+from collections.abc import Container
 from typing import Final
 
 from maxage.rfc9111.age import corrected_initial_age
@@ -53,9 +54,9 @@ def dropped_fields(headers: Headers, directives: Directives, policy: Policy) -> 
     return dropped | COOKIES.intersection(directives.field_names("no-cache"))
 
 
-def recorded_date(headers: Headers, policy: Policy, response_time: float) -> HeaderList:
-    """Return the Date line that a stored response gets, if it has none."""
-    if not policy.append_date or b"date" in headers:
+def recorded_date(names: Container[bytes], policy: Policy, response_time: float) -> HeaderList:
+    """Return the Date line that a stored response gets, if none of its fields is a Date."""
+    if not policy.append_date or b"date" in names:
         return ()
     # RFC 9110 section 6.6.1: "A recipient with a clock that receives a response message without a
     # Date header field MUST record the time it was received and append a corresponding Date header

@@ -47,13 +47,15 @@ def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
         or (b"etag" in lines and not lines[b"etag"][0])
     ):
         return may_store(arrival)
-    values = tuple(map(lines.__getitem__, deciding))
+    values = tuple([lines[name] for name in deciding])
     verdict, dropped = _verdict_on(response.status, names, values, policy)
     if isinstance(verdict, MayNotStore):
         return verdict
     # Without Date and Age its age is the time that it took.
     response_time, stored = arrival.response_time, verdict.stored
-    age = max(0.0, response_time - arrival.request_time)
+    age = response_time - arrival.request_time
+    if age < 0:
+        age = 0.0
     if verdict.keep_for <= age:
         return MayNotStore(reason=Reason.LIFETIME_0)
     stored = replace(
