@@ -25,6 +25,8 @@ URLS: Final = 2000
 COPIES: Final = 8000
 SIZES: Final = {"1 KB": 1024, "32 KB": 32 * 1024}
 NEAR: Final = {"CACHE_NEAR_BYTES": str(1024 * 1024 * 1024)}
+PATIENT: Final = {"CACHE_READ_BUDGET": "5", "CACHE_WRITE_BUDGET": "5"}
+"""On a busy machine a response that is asked for once would else not be stored."""
 TOKENS: Final = token_prefix("maxage")
 REGISTRY: Final = registry_key("maxage")
 LASTING: Final = 5000
@@ -75,7 +77,8 @@ def served(**env: str) -> Iterator[tuple[RedisServer, Worker, httpx.Client]]:
     """Serve the application on an empty Redis; one request has been answered."""
     folder = Path(tempfile.mkdtemp(prefix="maxage-sizing-"))
     with RedisServer.start() as redis:
-        worker = Worker.start(SOURCE, tmp_path=folder, env={"REDIS_URL": redis.url, **env})
+        env = {"REDIS_URL": redis.url, **PATIENT, **env}
+        worker = Worker.start(SOURCE, tmp_path=folder, env=env)
         try:
             with httpx.Client(base_url=worker.url, timeout=30) as client:
                 client.get("/1/pages/0")
