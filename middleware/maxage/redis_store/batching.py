@@ -83,15 +83,17 @@ class _Batch:
     def __init__(self, namespace: str, asked: Asked[_Question, StoreReply]) -> None:
         self._namespace: Final = namespace
         self._asked: Final = asked
-        self._lookups: Final = dict.fromkeys([lookup for (lookup, _), _ in asked])
+        self._lookups: Final[dict[_Lookup, None]] = {}
+        early: list[WantedClaim] = []
+        for (lookup, wanted), _ in asked:
+            self._lookups[lookup] = None
+            if wanted is not None and wanted.expected is not None:
+                early.append(wanted)
         self.keys, self.groups = next(iter(self._lookups))
         if len(self._lookups) > 1:
             keys = chain.from_iterable([each for each, _ in self._lookups])
             groups = chain.from_iterable([each for _, each in self._lookups])
             self.keys, self.groups = tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(groups))
-        early = [
-            wanted for (_, wanted), _ in asked if wanted is not None and wanted.expected is not None
-        ]
         self._claiming = Claiming(namespace, early)
         self.early: Final = self._claiming.expected() if early else ()
         """The claims that leave with the first round trip."""
@@ -104,7 +106,8 @@ class _Batch:
     def take(self, read: Read) -> None:
         """Take the answers to the first round trip, and answer the lookups that need no second."""
         self._tokens = dict(zip(self.groups, read.tokens, strict=True))
-        lacking = self.lacking = {self.groups[i]: one for i, one in read.lacking.items()}
+        if read.lacking:
+            self.lacking = {self.groups[i]: one for i, one in read.lacking.items()}
         if self.early:
             self._claiming.answered(read.claimed, self._tokens)
         replies, unclaimed = self._replies(read), list[WantedClaim]()
@@ -112,7 +115,7 @@ class _Batch:
             if future.done():
                 continue
             reply = replies[lookup]
-            lacks = bool(lacking) and None in reply.tokens
+            lacks = bool(self.lacking) and None in reply.tokens
             claims = wanted is not None and wanted.claim_key is None
             if wanted is not None and claims and (lacks or not any(reply.values)):
                 unclaimed.append(wanted)
@@ -120,11 +123,12 @@ class _Batch:
                 future.set_result(reply)
                 continue
             self.incomplete.append((reply, lookup[1], future))
-        self._claiming = Claiming(self._namespace, unclaimed)
+        if self.incomplete:
+            self._claiming = Claiming(self._namespace, unclaimed)
 
     def _replies(self, read: Read) -> dict[_Lookup, StoreReply]:
         if len(self._lookups) == 1:
-            return {lookup: StoreReply(read.values, read.tokens) for lookup in self._lookups}
+            return dict.fromkeys(self._lookups, StoreReply(read.values, read.tokens))
         value, token = dict(zip(self.keys, read.values, strict=True)).get, self._tokens.get
         return {
             lookup: StoreReply(list(map(value, lookup[0])), list(map(token, lookup[1])))

@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol, final
 
+from msgspec import Struct
+
 _LATE_LOOK: Final = 0.9
 """The part of a budget after which the event loop is checked for delays of its own."""
 _GRACE: Final = 0.002
@@ -67,21 +69,20 @@ class Receiver(Protocol):
 
 
 @final
-class PendingCommands:
+class PendingCommands(Struct, eq=False):
     """Commands that were sent together, and the answers that have come."""
 
-    __slots__ = ("answers", "arrived", "count", "due", "looks", "receiver", "within")
-
-    def __init__(self, receiver: Receiver, count: int, *, due: float, within: float) -> None:
-        self.receiver: Final = receiver
-        self.count: Final = count
-        self.due: Final = due
-        self.within: Final = within
-        self.answers: list[Any] = []
-        self.looks = 0
-        """How often they were overdue."""
-        self.arrived = 0
-        """Bytes that had arrived when they got their last budget."""
+    receiver: Receiver
+    count: int
+    due: float
+    """When the answers must have arrived, by the event loop's clock."""
+    within: float
+    """The budget, in seconds, that ends then."""
+    answers: list[Any] = []
+    looks: int = 0
+    """How often they were overdue."""
+    arrived: int = 0
+    """Bytes that had arrived when they got their last budget."""
 
     def fail(self, error: Exception) -> None:
         """Tell the receiver of a failure, unless it has had its answers."""
