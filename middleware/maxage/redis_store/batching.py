@@ -184,7 +184,7 @@ class CommandBatcher:
         return self._turn.ask(commands)
 
     async def _answer(self, asked: Asked[Sequence[Command], Sequence[Any]]) -> None:
-        together = [command for commands, _ in asked for command in commands]
+        together = list(chain.from_iterable([commands for commands, _ in asked]))
         try:
             answers = await self._send(together)
         except Exception:

@@ -20,7 +20,6 @@ from maxage.redis_store.servers.commands import (
     Created,
     Lacking,
     Read,
-    as_written,
 )
 from maxage.redis_store.servers.connections import Connections
 from maxage.redis_store.servers.per_loop import PerLoop
@@ -41,11 +40,7 @@ class _LoopSide:
     def __init__(self, connections: Connections, lookups: LookupBatcher) -> None:
         self.connections: Final = connections
         self.lookups: Final = lookups
-        self.commands: Final = CommandBatcher(self._run)
-
-    async def _run(self, commands: Sequence[Command]) -> Sequence[Any]:
-        keys = [command[1] for command in commands]
-        return await self.connections.run(keys, as_written(commands))
+        self.commands: Final = CommandBatcher(connections.run_written)
 
 
 @final

@@ -75,7 +75,8 @@ class TokenLifetimes:
             if milliseconds <= 0:
                 lasting = False
                 continue
-            sets += [("SET", key, value, "PX", milliseconds) for key, value in values]
+            for key, value in values:
+                sets.append(("SET", key, value, "PX", milliseconds))
             for of_group in tokens.items():
                 if carried.get(of_group, 0.0) < keep_for:
                     carried[of_group] = keep_for

@@ -8,7 +8,7 @@ redis-py binds connections to the event loop that made them, so each loop has it
 # redis-py leaves part of its own signatures without types.
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, TypeVar, final
@@ -21,7 +21,17 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from maxage.redis_store.servers.blocking_calls import run_blocking
-from maxage.redis_store.servers.commands import Begin, Claim, Claims, Created, Lacking, Plan, Read
+from maxage.redis_store.servers.commands import (
+    Begin,
+    Claim,
+    Claims,
+    Command,
+    Created,
+    Lacking,
+    Plan,
+    Read,
+    as_written,
+)
 from maxage.redis_store.servers.dialer import Dialer
 from maxage.redis_store.servers.node import INFO, NO_INFO, Node
 from maxage.redis_store.servers.packet import Packet, Rounds
@@ -105,9 +115,9 @@ class Connections:
         rounds = creating(self._topology, lacking, begin, claims)
         return await self._driven(rounds, due - monotonic())
 
-    async def run(
+    def run(
         self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False
-    ) -> Sequence[Any]:
+    ) -> Coroutine[Any, Any, Sequence[Any]]:
         """Run one command for each key within the write budget; see `running`.
 
         Args:
@@ -116,15 +126,28 @@ class Connections:
             replicated: whether a replica has to confirm each write, where there are replicas. A
                 deposed primary confirms writes that are lost with it.
         """
-        node, seconds = self._single, self._write_budget
+        node = self._single
         if node is None:
             rounds = running(self._topology, keys, plan)
-            return await self._driven(rounds, seconds, replicated=replicated)
-        packet, connections = commanding(node, keys, plan), self._per_node[node]
+            return self._driven(rounds, self._write_budget, replicated=replicated)
+        return self._run_on(node, commanding(node, keys, plan), len(keys), replicated=replicated)
+
+    def run_written(self, commands: Sequence[Command]) -> Coroutine[Any, Any, Sequence[Any]]:
+        """Do `run` with commands that are the same for every server."""
+        node = self._single
+        if node is None:
+            return self.run([command[1] for command in commands], as_written(commands))
+        packet = Packet(node, lambda _: list(commands))
+        return self._run_on(node, packet, len(commands), replicated=False)
+
+    async def _run_on(
+        self, node: Node, packet: Packet, count: int, *, replicated: bool
+    ) -> Sequence[Any]:
+        connections = self._per_node[node]
         if connections.is_new:
             await connections.connect()
-        await connections.send(packet, seconds, replicated=replicated)
-        return answers_of(packet, len(keys))
+        await connections.send(packet, self._write_budget, replicated=replicated)
+        return answers_of(packet, count)
 
     def run_at_once(self, count: int, pack: Callable[[bytes], bytes], receiver: Receiver) -> bool:
         """Run commands on the only server if that needs nothing to be awaited.
