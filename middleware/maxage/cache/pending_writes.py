@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final, Protocol, final
-from weakref import WeakKeyDictionary
 
 from msgspec.structs import replace
 
@@ -76,10 +75,9 @@ class PendingWrites:
         """Bytes of bodies that are being copied or wait to be written."""
         self._parked: Final[dict[Parked, None]] = {}
         self._parked_bytes = 0
-        self._turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Turn]] = (
-            WeakKeyDictionary()
-        )
-        """The entries that are written next, by event loop."""
+        self._turn: tuple[asyncio.AbstractEventLoop, _Turn] | None = None
+        """The entries that are written next, and their event loop. Where loops of several threads
+        take turns, each begins another turn, and less is written together."""
 
     def __len__(self) -> int:
         """Return the number of entries that wait to be written."""
@@ -182,19 +180,24 @@ class PendingWrites:
         self.remove(self._entries.get(entry.key))
         self._entries[entry.key] = entry
         self.reserved_bytes += len(entry.stored.body)
-        loop = asyncio.get_running_loop()
-        turn = self._turns.get(loop)
-        if turn is None:
-            turn = self._turns[loop] = []
-        turn.append((entry, fill, claim))
-        if len(turn) == 1:
-            # Only now: there are event loops whose tasks begin at once.
-            written = self._background.spawn(self._write_together(loop, turn))
-            written.add_done_callback(partial(self._written, loop, turn))
+        loop, last = asyncio.get_running_loop(), self._turn
+        if last is not None and last[0] is loop:
+            last[1].append((entry, fill, claim))
+            return
+        turn: _Turn = [(entry, fill, claim)]
+        self._turn = (loop, turn)
+        # Only now: there are event loops whose tasks begin at once.
+        written = self._background.spawn(self._write_together(turn))
+        written.add_done_callback(partial(self._written, turn))
 
-    async def _write_together(self, loop: asyncio.AbstractEventLoop, turn: "_Turn") -> None:
-        """Write the entries of one turn; later entries begin another turn."""
-        del self._turns[loop]
+    def _close(self, turn: _Turn) -> None:
+        """Let later entries begin another turn."""
+        if self._turn is not None and self._turn[1] is turn:
+            self._turn = None
+
+    async def _write_together(self, turn: _Turn) -> None:
+        """Write the entries of one turn."""
+        self._close(turn)
         kept = [entry for entry, _, _ in turn]
         if self._settings.cache_compress:
             kept = [await _as_kept(entry) for entry in kept]
@@ -226,12 +229,10 @@ class PendingWrites:
         if dropped:
             await self.store.delete(dropped)
 
-    def _written(
-        self, loop: asyncio.AbstractEventLoop, turn: "_Turn", task: "asyncio.Task[None]"
-    ) -> None:
-        if task.cancelled() and self._turns.get(loop) is turn:
-            # It was cancelled before it began.
-            del self._turns[loop]
+    def _written(self, turn: _Turn, task: "asyncio.Task[None]") -> None:
+        del task
+        # It may have been cancelled before it began.
+        self._close(turn)
         entries = self._entries
         for entry, _, _ in turn:
             if entries.get(entry.key) is entry:
