@@ -345,3 +345,11 @@ async def test_a_purge_of_everything_while_a_value_is_set_ends_the_value(
     assert await cache.aget(1) is None
     await cache.aset(1, 2)
     assert await cache.aget(1) == 2
+
+
+def test_a_stop_iteration_of_load_comes_out_as_it_is(items: RedisCache[Item]) -> None:
+    """As of a `next` that finds no row; in a coroutine Python would make another error of it."""
+    rows: list[Item] = []
+    with pytest.raises(StopIteration):
+        items.get_or_set(5, lambda: next(iter(rows)))
+    assert items.get(5) is None

@@ -121,12 +121,19 @@ class RedisCache(Generic[Model]):
         """
 
         async def loaded() -> Model:
-            return load()
+            try:
+                return load()
+            except StopIteration as error:
+                # Python makes a RuntimeError of it in a coroutine.
+                raise _StoppedError from error
 
         access, keep_for = self._blocking, self._keep_for(ttl)
         if access is None:
             return self._values.typed(load())
-        return run_blocking(Loading(self._values, access, id, loaded, keep_for).run())
+        try:
+            return run_blocking(Loading(self._values, access, id, loaded, keep_for).run())
+        except _StoppedError as stopped:
+            raise cast("StopIteration", stopped.__cause__) from None
 
     async def aget_or_set(
         self,
@@ -213,6 +220,10 @@ class RedisCache(Generic[Model]):
             if chosen is not None:
                 return chosen
         return self._current_settings.cache_expiration
+
+
+class _StoppedError(Exception):
+    """Carries a `StopIteration` of `load`, as of a `next` that finds nothing."""
 
 
 def _check_ttl(ttl: Any) -> None:
