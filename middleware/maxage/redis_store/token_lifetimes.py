@@ -75,6 +75,9 @@ class TokenLifetimes:
             if milliseconds <= 0:
                 lasting = False
                 continue
+            if keep_for + _MARGIN > TOKEN_SECONDS:
+                # New tokens live longer from now on, so that they need no extension.
+                self.token_seconds = LONG_TOKEN_SECONDS
             for key, value in values:
                 sets.append(("SET", key, value, "PX", milliseconds))
             for of_group in tokens.items():
@@ -108,10 +111,6 @@ class TokenLifetimes:
             carried: the tokens of groups, with the longest lifetime of what carries them.
             now: in monotonic seconds.
         """
-        longest = max(carried.values(), default=0.0)
-        if longest + _MARGIN > TOKEN_SECONDS:
-            # New tokens live longer from now on, so that they need no extension.
-            self.token_seconds = LONG_TOKEN_SECONDS
         unsure: dict[_Token, float] = {}
         for (group, token), keep_for in carried.items():
             key = self._key(group)
