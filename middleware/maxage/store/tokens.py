@@ -49,7 +49,7 @@ def _random(count: int) -> bytes:
 
 def fresh_token(history: bytes) -> bytes:
     """Return a new token of this history."""
-    return fresh_tokens(history, 1)[0]
+    return history + b"-" + _random(_RANDOM_BYTES)
 
 
 def fresh_tokens(history: bytes, count: int) -> list[bytes]:
