@@ -41,10 +41,15 @@ class SlowStore:
 class Site:
     """An application behind the cache; it notes when it has answered and when it returns."""
 
-    def __init__(self, *messages: dict[str, Any], then: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self,
+        *messages: dict[str, Any],
+        then: Callable[[], Any] | None = None,
+        settings: CacheSettings | None = None,
+    ) -> None:
         self.happened: list[str] = []
         self.store = SlowStore(self.happened)
-        self.middleware = CacheMiddleware(self.app, CacheSettings(), store=self.store)  # type: ignore[arg-type]
+        self.middleware = CacheMiddleware(self.app, settings or CacheSettings(), store=self.store)  # type: ignore[arg-type]
         self._messages, self._then = messages, then
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
@@ -109,6 +114,29 @@ async def test_the_purge_after_the_return_does_not_hold_the_answer() -> None:
     assert site.happened[4:] == ["sent", "sent"]
 
 
+@pytest.mark.parametrize("strict", [False, True], ids=["as it is", "strict hold"])
+async def test_an_outer_layer_does_not_answer_before_the_purge_is_done(strict: bool) -> None:
+    """Such as one that bounds the time of a call: what the call committed is stale by then."""
+    site = Site(START, piece(b"done"), settings=CacheSettings(cache_strict_hold=strict))
+
+    async def impatient(*asgi: Any) -> None:
+        try:
+            await site.middleware(*asgi)
+        finally:
+            site.happened.append("answered by another")
+
+    exchange = Exchange(impatient, http_scope("PUT", "/x")).start()
+    await turns()
+    assert site.happened == ["answered", "returned", "purge"]
+    exchange.cancel()
+    await turns()
+    assert "answered by another" not in site.happened
+    site.store.answering.set()
+    await turns()
+    assert site.happened[-1] == "answered by another"
+    assert not exchange.recorded.started
+
+
 @pytest.mark.parametrize("count", range(8))
 async def test_every_message_leaves_once(count: int) -> None:
     """Whether the application returns before the purge is done, after it or in the same turn."""
@@ -163,10 +191,10 @@ async def test_who_is_cancelled_sends_nothing_and_has_purged(goes_on: bool) -> N
     answer = await exchange.finish()
     assert isinstance(answer.exception, asyncio.CancelledError)
     assert not answer.started
-    assert site.happened.count("purge") == 1 + goes_on
+    assert site.happened.count("purge") == 2
     assert site.middleware.cache is not None
     await site.middleware.cache.background.close()
-    assert site.middleware.cache.tally.purges == {"write": 2}
+    assert site.middleware.cache.tally.purges == {"write": 3 - goes_on}
 
 
 @pytest.mark.parametrize("then", [None, turns], ids=["returned", "running"])

@@ -84,7 +84,13 @@ class MutationResponder(Responder):
         finally:
             current_dependencies.reset(token)
             # The answer may still wait for its first purge: then one write serves both purges.
-            await self._response.finish(self._purge_again())
+            purged_again = self._purge_again()
+            try:
+                await self._response.finish(purged_again)
+            finally:
+                if purged_again.cancelled():
+                    # The wait for it was, not its write: an outer layer that answers waits too.
+                    await self.cache.purger.purge_again(self._noted, self._stale_groups())
             # It knows this responder: the two would wait for the garbage collector.
             del self._response
 
@@ -129,7 +135,7 @@ class MutationResponder(Responder):
         self._first = self.cache.purger.purge(self._stale_groups(), known)
         return self._first
 
-    def _purge_again(self) -> Awaitable[bool]:
+    def _purge_again(self) -> "asyncio.Future[bool]":
         """Purge what is stale now that all has run; return whether that is confirmed.
 
         Dependencies with `yield` commit after the answer was sent, and background tasks run then.
