@@ -72,6 +72,39 @@ def test_two_versions_of_one_api_show_one_thing(prefix: str, old: str, new: str)
         assert not purges(both, f"PUT {one}/items/5", f"{other}/orders")
 
 
+@pytest.mark.parametrize("prefix", ["", "/api"])
+@pytest.mark.parametrize(("old", "new"), [("/v1", "/v2"), ("", "/v2"), ("/v1", "")])
+def test_a_version_may_only_show_what_another_one_changes(prefix: str, old: str, new: str) -> None:
+    """Nothing in it is read and written there; what it does write purges all of it."""
+    old, new = prefix + old, prefix + new
+    both = table_for(
+        [
+            f"GET {old}/items/{{id}}",
+            f"PUT {old}/items/{{id}}",
+            f"GET {new}/item/{{id}}",
+            f"GET {new}/reports",
+            f"POST {new}/refresh",
+            f"POST {old}/item/{{id}}/publish",
+            f"POST {old}/reports",
+        ]
+    )
+    assert purges(both, f"PUT {old}/items/5", f"{new}/item/5")
+    assert purges(both, f"POST {old}/item/5/publish", f"{new}/item/5")
+    assert not purges(both, f"POST {old}/item/5/publish", f"{new}/item/6")
+    assert not purges(both, f"POST {old}/reports", f"{new}/item/5")
+    if new.endswith("v2"):
+        assert purges(both, f"POST {new}/refresh", f"{new}/reports")
+
+
+def test_a_parameter_beneath_a_version_belongs_to_the_trees_of_all() -> None:
+    """As it does without a version."""
+    both = table_for(
+        ["GET /v1/pages", "PUT /v1/{slug}", "GET /pages", "POST /pages", "GET /v2/pages"]
+    )
+    for path in ("/v1/pages", "/pages", "/v2/pages"):
+        assert purges(both, "PUT /v1/pages", path), path
+
+
 def test_parameters_of_unlike_names_prove_nothing() -> None:
     """A slug may be another name of the member with that number; `{item_id}` is its `{id}`."""
     posts = table_for(

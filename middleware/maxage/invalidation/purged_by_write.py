@@ -58,7 +58,8 @@ class Node:
     """One segment of some templates, and all that lies beneath it."""
 
     __slots__ = (
-        "all_reads", "children", "declared", "is_prefix", "parent", "reads", "segment", "writes",
+        "all_reads", "children", "declared", "is_prefix", "is_version", "parent", "reads",
+        "segment", "writes",
     )  # fmt: skip
 
     def __init__(self, segment: str = "", parent: "Node | None" = None, declared: str = "") -> None:
@@ -75,6 +76,9 @@ class Node:
         self.writes: Final[list[RouteInfo]] = []
         self.is_prefix = parent is None
         """Whether it is a prefix of trees and belongs to none; so is the root."""
+        self.is_version = False
+        """Whether it is a version of all that lies beneath it: a prefix, or one tree, such as a
+        version that only shows what another one changes."""
 
     def add(self, template: str) -> "Node":
         """Return the node at the end of a template, made where it is missing."""
@@ -111,11 +115,7 @@ class Node:
 
     def versions(self) -> set[str]:
         """Return the segments beneath this node that are versions of one API."""
-        return {
-            segment
-            for segment, child in self.children.items()
-            if child.is_prefix and _VERSION.fullmatch(segment)
-        }
+        return {segment for segment, child in self.children.items() if child.is_version}
 
     def above(self) -> list["Node"]:
         """Return the nodes from the first segment to this one."""
@@ -200,7 +200,7 @@ class Reach:
         """Return the prefix of a read's tree, and the tree; None: it is in none that has a name."""
         prefix = self._root
         for node in self._nodes[read].above():
-            if not node.is_prefix:
+            if not (node.is_prefix or node.is_version):
                 return prefix, None if is_parameter(node.segment) else node
             prefix = node
         return prefix, None
@@ -242,20 +242,22 @@ class Reach:
             yield from self._all_beneath(node, done, inside=True)
             return
         own = node.own_segment(rest[0]) if rest else ""
+        versions = set[str]() if inside or is_parameter(own) else node.versions()
+        version = own if own in versions else ""
+        if version:
+            path = (*done, *rest[1:])
+            own = node.own_segment(path[depth])
         in_tree = inside or is_parameter(own)
         if node.reads and (in_tree or self._everywhere):
             yield Hit("c", done, node, in_tree)
-        versions = set[str]() if in_tree else node.versions()
-        if own in versions:
-            path = (*done, *rest[1:])
-            own = node.own_segment(path[depth])
         bundles = {} if in_tree else self._bundles_beside(node, own, path[depth + 1 :])
         for number, bundle in bundles.items():
             yield Hit("b", (*done, number), bundle, inside=False)
         for segment, child in node.children.items():
             if segment in versions:
                 its_path = (*done, segment, *path[depth:])
-                yield from self._walk(child, its_path, depth + 1, inside=False)
+                beneath = segment == version and not child.is_prefix
+                yield from self._walk(child, its_path, depth + 1, inside=beneath)
             elif segment == own:
                 beneath = inside or not child.is_prefix
                 yield from self._walk(child, path, depth + 1, inside=beneath)
@@ -335,7 +337,10 @@ def _mark_prefixes(root: Node) -> None:
     while waiting:
         node = waiting.pop()
         children = list(node.children.values())
-        if _is_used(node) or not any(map(_is_resource, children)):
+        if _is_used(node):
+            continue
+        node.is_version = bool(_VERSION.fullmatch(node.segment))
+        if not any(map(_is_resource, children)):
             continue
         shared = all(node in one.above() for one in used)
         complete = not any(_writes_beneath(child) and not child.all_reads for child in children)
