@@ -237,12 +237,35 @@ async def test_a_purge_is_made_again_when_the_application_has_returned(
     assert (await site.get("/b"))[0] == "1"
 
 
+async def test_a_template_is_purged_as_a_path_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It may be a value that a client sent: the handler that has changed it must not fail."""
+    app, titles = FastAPI(openapi_url=None), {"{draft}": "old"}
+
+    @app.get("/pages/{slug}")
+    async def page(slug: str) -> str:
+        return titles[slug]
+
+    @app.post("/rename")
+    async def rename() -> None:
+        titles["{draft}"] = "new"
+        await apurge("/pages/{draft}")
+
+    middleware = CacheMiddleware(app, settings_for(), store=MemoryStore())
+    assert (await call(middleware, path="/pages/{draft}")).body == b'"old"'
+    assert (await call(middleware, "POST", "/rename")).status == 200
+    assert (await call(middleware, path="/pages/{draft}")).body == b'"new"'
+    await middleware.aclose()
+    purge_path("/a/{p:path}/b")
+    for where, name in (("purge()", "/pages/{draft}"), ("purge_path()", "/a/{p:path}/b")):
+        assert f"{where} got '{name}'; it takes a path with values for its" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
         (lambda: purge_path("a"), "purge_path.* got 'a'; it takes a path, which begins with /"),
-        (lambda: purge("/a/{item_id}"), r"got '/a/\{item_id\}'; it takes a path with values for"),
-        (lambda: purge_path("/a/{p:path}/b"), "purge_path.* it takes a path with values for"),
         (lambda: purge_tags(""), "purge_tags.* got ''; it takes strings"),
         (lambda: purge_tags(["a"]), r"got \['a'\]; it takes strings"),
         (lambda: purge(5), "got 5; it takes strings"),

@@ -209,9 +209,8 @@ def _name_groups(names: Iterable[str]) -> tuple[str, ...]:
 def _groups_of(name: str, where: str) -> tuple[str, ...]:
     path = named_path(name)
     if path is not None and _PLACEHOLDER.search(path):
-        raise SettingsError(
-            f"{where} got {name!r}; it takes a path with values for its parameters."
-        )
+        # It may also be a value that a client sent, whose purge must not fail.
+        logger.warning("%s got %r; it takes a path with values for its parameters.", where, name)
     noted = current_dependencies.get()
     return named_groups(name, mounted_at="" if noted is None else noted.mounted_at)
 
