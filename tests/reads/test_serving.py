@@ -597,6 +597,34 @@ async def test_a_file_sent_by_the_server_passes_through_uncopied() -> None:
     assert runs[0] == 2
 
 
+@pytest.mark.parametrize("length", [(), ((b"content-length", b"7"),)])
+async def test_a_thread_of_the_application_may_send(
+    length: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    """It makes its messages outside of the event loop, which sends them."""
+    runs = [0]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        runs[0] += 1
+
+        def send_soon(message: Message) -> None:
+            sending: Any = send(message)
+            asyncio.run_coroutine_threadsafe(sending, loop).result(5)
+
+        def work() -> None:
+            send_soon(start((b"cache-control", b"max-age=60"), *length))
+            send_soon(piece(b"one ", more=True))
+            send_soon(piece(b"two"))
+
+        await asyncio.to_thread(work)
+
+    middleware = cache_of(app)
+    for _ in range(2):
+        assert (await call(middleware)).body == b"one two"
+    assert runs[0] == 1
+
+
 async def test_websockets_and_lifespan_pass_through() -> None:
     """The application gets them as the server sent them."""
     seen = []

@@ -3,13 +3,18 @@
 from typing import Any, Final
 
 from maxage.asgi.service import Service
-from maxage.asgi.types import Receive, Scope, Send
+from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
 from maxage.invalidation.dependencies import Dependencies, current_dependencies
 from maxage.rfc9111.message import Headers
 
 pair: Final[Any] = tuple
 """Makes a header line a pair that can be kept; a tuple is taken as it is."""
+
+
+async def send_in_loop(send: Send, message: Message) -> None:
+    """Take a message that a thread of the application made, in the event loop that runs this."""
+    await send(message)
 
 
 class Responder:

@@ -15,7 +15,9 @@ from msgspec.structs import replace
 from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.downstream import has_our_lifetime
 from maxage.asgi.passthrough import call_noting
+from maxage.asgi.responder import send_in_loop
 from maxage.asgi.types import Message, Receive, Scope, Send
+from maxage.background import runs_asyncio
 from maxage.cache.collapse import Flight
 from maxage.observe.words import Reason
 from maxage.reads.capture import Capture
@@ -155,6 +157,8 @@ class Exchange:
 
         All is done here but the sending: an application may send messages and await them later.
         """
+        if not runs_asyncio():
+            return send_in_loop(self._send, message)
         kind = message["type"]
         if self._state in _DROPPING:
             return _nothing()
