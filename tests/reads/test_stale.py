@@ -504,6 +504,35 @@ async def test_a_slow_call_does_not_learn_that_its_client_was_answered() -> None
     assert (await call(middleware)).body == b"3"
 
 
+async def test_a_slow_call_that_only_begins_an_answer_sends_nothing_more_to_its_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A start that waits for its body in vain is for nobody: the stale response has answered."""
+    clock, gate, runs = ManualClock(), asyncio.Event(), [0]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        runs[0] += 1
+        length = (b"content-length", b"1")
+        await send(start((b"cache-control", b"max-age=60, stale-if-error=600"), length))
+        if runs[0] == 1:
+            await send(piece(b"1"))
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if runs[0]:
+            await gate.wait()
+        await app(scope, receive, send)
+
+    middleware = cache_of(slow, clock, **SLOW)
+    await call(middleware)
+    clock.advance(61)
+    assert (await call(middleware)).body == b"1"
+    gate.set()
+    await background_done(middleware)
+    assert runs[0] == 2
+    # A server refuses what is sent after the end.
+    assert caplog.records == []
+
+
 async def test_a_slow_call_that_reads_its_body_late_is_given_it() -> None:
     """Though its client is answered and gone."""
     clock, gate, runs = ManualClock(), asyncio.Event(), [0]

@@ -122,7 +122,7 @@ class Exchange:
                 content = whole_request(reading.content or b"")
                 await self.run(replaying([content], self._receive))
             if self._held_start is not None:
-                await reading.send(self._released_start())
+                await self.reading.send(self._released_start())
         finally:
             capture.end()
 
