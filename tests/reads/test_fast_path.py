@@ -394,6 +394,17 @@ async def test_header_lines_may_be_lists() -> None:
     assert bodies == [b"run 1"] * 4
 
 
+async def test_header_lines_may_be_no_list() -> None:
+    """ASGI asks for an iterable: a layer around the cache may hand the items of a dictionary on."""
+    middleware = cache_of(App(), ManualClock())
+    lines: Any = {b"host": b"testserver", b"accept-encoding": b"br"}.items()
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        await middleware({**scope, "headers": lines}, receive, send)
+
+    assert [(await call(outer, path="/vary")).body for _ in range(2)] == [b"run 1"] * 2
+
+
 @pytest.mark.parametrize(("length", "remembered"), [(1000, 1), (100_000, 0)])
 async def test_long_values_of_selecting_fields_are_not_remembered(
     length: int, remembered: int

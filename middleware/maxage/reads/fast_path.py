@@ -115,7 +115,11 @@ class FastPath:
         if ("session" in scope or "user" in scope or "auth" in scope) and is_identified(scope):
             return None
         host_at, condition_at, coding_at, parts = shape
-        host = headers[host_at][1]
+        try:
+            host = headers[host_at][1]
+        except TypeError:
+            # ASGI asks for any iterable, such as the items of a dictionary.
+            host = b""
         if not host:
             return None
         if coding_at is not None and takes_zstd((headers[coding_at][1],)):
