@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
-from tests.support.asgi import Exchange, http_scope
+from tests.support.asgi import Exchange, Receive, Scope, Send, call, http_scope
 
 pytestmark = pytest.mark.anyio
 
@@ -163,6 +163,25 @@ async def test_longer_answers_wait_with_the_application(pieces: int) -> None:
     assert answer.body == b"".join(one["body"] for one in body)
     sent = ["sent"] * (pieces + 1)
     assert site.happened == ["purge", *sent, "answered", "returned", "purge"]
+
+
+async def test_a_thread_of_the_application_may_answer() -> None:
+    """It makes its messages outside of the event loop, which sends them behind the purge."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            for message in (START, piece(b"do", more=True), piece(b"ne")):
+                sending: Any = send(message)
+                asyncio.run_coroutine_threadsafe(sending, loop).result(5)
+
+        await asyncio.to_thread(work)
+
+    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    assert (await call(middleware, "PUT")).body == b"done"
+    assert middleware.cache is not None
+    assert middleware.cache.tally.purges["write"] > 0
 
 
 async def test_what_was_answered_before_an_error_is_sent() -> None:

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Sequence
 from typing import Final, final
 
 from maxage.asgi.cache_status import CacheStatus
-from maxage.asgi.responder import Responder
+from maxage.asgi.responder import Responder, send_in_loop
 from maxage.asgi.types import Message, Scope
+from maxage.background import runs_asyncio
 from maxage.invalidation.dependencies import current_dependencies
 from maxage.observe.words import Outcome
 from maxage.rfc9111.unsafe_methods import invalidates
@@ -96,6 +97,8 @@ class MutationResponder(Responder):
 
     def _send(self, message: Message) -> Awaitable[None]:
         """Take a message of the application's answer."""
+        if not runs_asyncio():
+            return send_in_loop(self._send, message)
         if message["type"] == "http.response.start":
             message = self._start(message)
             self._response.begin()
