@@ -1,14 +1,18 @@
 """The lookups of one turn of the event loop: one command, and each gets its own reply."""
 
 import asyncio
+import gc
 import random
 from collections.abc import Sequence
+from uuid import uuid4
 
 import pytest
 
+from maxage import CacheSettings, RedisStore
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.batching import CommandBatcher, LookupBatcher
 from maxage.redis_store.servers.commands import Claim, Claims, Command, Created, Lacking, Read
+from maxage.redis_store.servers.packet import Packet
 from maxage.store.wanted_claim import WantedClaim
 from tests.support.cancelling import answered_rightly
 
@@ -226,3 +230,19 @@ async def test_where_commands_cannot_be_sent_every_caller_learns_that_nothing_wa
     finally:
         await asyncio.sleep(0)
         loop.set_exception_handler(None)
+
+
+async def test_a_miss_leaves_nothing_to_the_garbage_collector(redis_url: str) -> None:
+    """It would keep all replies of its turn, with their bodies, until the collector runs."""
+    store = RedisStore(redis_url, CacheSettings(cache_read_budget=5))
+    await store.open()
+    gc.collect()
+    gc.disable()
+    try:
+        for name in (uuid4().hex, uuid4().hex):
+            await store.read((b"a",), (name,), WantedClaim(b"a", (name,)))
+        await asyncio.sleep(0)
+        assert not [one for one in gc.get_objects() if isinstance(one, Packet)]
+    finally:
+        gc.enable()
+        await store.close()

@@ -169,14 +169,13 @@ def _creating(
         return [*commands, ("MGET", *keys)]
 
     def check(answers: list[Any]) -> list[Any]:
-        if isinstance(answers[-1], ResponseError):
-            return [None] * len(keys)
-        read = strings(answers[-1], len(keys))
-        tokens = [token if belongs(token, packet.history) else None for token in read[:count]]
-        return tokens + read[count:]
+        refused = isinstance(answers[-1], ResponseError)
+        return [None] * len(keys) if refused else strings(answers[-1], len(keys))
 
     packet = Packet(node, plan, check)
     yield [packet]
     if packet.answers is None:
         raise StoreUnavailableError(*UNANSWERED.args)
-    return Created(packet.answers[:count], packet.answers[count:])
+    read, history = packet.answers, packet.history
+    tokens = [token if belongs(token, history) else None for token in read[:count]]
+    return Created(tokens, read[count:])
