@@ -115,6 +115,15 @@ def test_parameters_of_unlike_names_prove_nothing() -> None:
     assert not purges(posts, "PUT /posts/5", "/posts/6/tags")
 
 
+def test_two_parameters_like_a_third_need_not_be_like_each_other() -> None:
+    """Else a route of an `{id}` would be the proof that a thing's number is its owner's."""
+    things = table_for(
+        ["GET /things/{id}", "GET /things/{owner_id}/list", "PUT /things/{thing_id}"]
+    )
+    assert purges(things, "PUT /things/5", "/things/7/list")
+    assert purges(things, "PUT /things/5", "/things/5")
+
+
 def test_a_member_beneath_the_root_purges_the_list_at_the_root() -> None:
     """The resource is the root itself."""
     root = table_for(["GET /", "POST /", "GET /{id}", "DELETE /{id}"])

@@ -62,9 +62,9 @@ class Node:
         "segment", "writes",
     )  # fmt: skip
 
-    def __init__(self, segment: str = "", parent: "Node | None" = None, declared: str = "") -> None:
-        self.declared: Final = declared
-        """The segment of the template that came first."""
+    def __init__(self, segment: str = "", parent: "Node | None" = None) -> None:
+        self.declared: Final[set[str]] = set()
+        """The segments of templates that it stands for; each is like each other."""
         self.segment: Final = segment
         """A word, or the shape of a segment with parameters; see `own_segment`."""
         self.parent: Final = parent
@@ -86,8 +86,9 @@ class Node:
         for declared in split(template):
             segment = node.own_segment(declared)
             if segment not in node.children:
-                node.children[segment] = Node(segment, node, declared)
+                node.children[segment] = Node(segment, node)
             node = node.children[segment]
+            node.declared.add(declared)
         return node
 
     def own_segment(self, declared: str) -> str:
@@ -101,10 +102,12 @@ class Node:
         alike = [
             child.segment
             for child in self.children.values()
-            if shape(child.declared) == (segment,) and are_alike(child.declared, declared)
+            if all(shape(one) == (segment,) and are_alike(one, declared) for one in child.declared)
         ]
+        # One that was added has its node, and may be like those of others.
+        added = [one for one in alike if declared in self.children[one].declared]
         if alike:
-            return alike[0]
+            return (added or alike)[0]
         return segment + names_of(declared) if segment in self.children else segment
 
     def beneath(self) -> Iterator["Node"]:
