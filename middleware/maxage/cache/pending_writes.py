@@ -192,7 +192,8 @@ class PendingWrites:
 
     def _close(self, turn: _Turn) -> None:
         """Let later entries begin another turn."""
-        if self._turn is not None and self._turn[1] is turn:
+        last = self._turn
+        if last is not None and last[1] is turn:
             self._turn = None
 
     async def _write_together(self, turn: _Turn) -> None:
