@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import tracemalloc
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -468,6 +469,19 @@ async def test_a_copy_makes_no_other_request_known(other: dict[str, Any]) -> Non
     request = {"target": b"/many/1", "method": "GET"} | other
     await call(middleware, request.pop("method"), **request)
     assert counting.hits == 0
+
+
+async def test_long_hosts_that_clients_make_up_are_not_remembered() -> None:
+    """No copy is of such a host: it would be kept as a site of its own."""
+    clock = ManualClock()
+    middleware = cache_of(App(), clock, store=CopyingStore(clock.monotonic))
+    await call(middleware)
+    tracemalloc.start()
+    for n in range(20):
+        await call(middleware, headers={"host": f"{n}." + "x" * 100_000})
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1_000_000
 
 
 @pytest.mark.parametrize("store", [FarStore, MemoryStore, CopyingStore])

@@ -177,9 +177,12 @@ class FastPath:
         The copies are many more than the requests that are remembered.
         """
         near, raw_path, path = self.cache.store.near, scope.get("raw_path"), scope["path"]
-        if near is None or raw_path is None or scope["method"] != "GET" or not path.isascii():
-            return None
         host, wishes, parts = plain
+        if (
+            near is None or raw_path is None or len(host) > _LONGEST
+            or scope["method"] != "GET" or not path.isascii()
+        ):  # fmt: skip
+            return None
         site = self.service.targets.site(scope, host)
         key = site.digest(raw_path, scope.get("query_string", b""), path.encode(), parts)
         route = near.owner(key)
