@@ -441,6 +441,33 @@ async def test_a_stale_response_answers_when_the_application_is_slow_and_the_cal
     assert (await call(middleware)).body == b"run 2"
 
 
+async def test_a_slow_application_is_asked_for_the_whole_though_clients_want_parts() -> None:
+    """Its answer is for the store: a part would leave all clients with the stale response."""
+    clock, gate, runs = ManualClock(), asyncio.Event(), [0]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        runs[0] += 1
+        if runs[0] > 1:
+            await gate.wait()
+        own = [(b"cache-control", b"max-age=60, stale-if-error=600"), (b"etag", b'"%d"' % runs[0])]
+        if b"range" in dict(scope["headers"]):
+            await send(start(*own, (b"content-range", b"bytes 4-4/5"), status=206))
+            await send(piece(b"%d" % runs[0]))
+        else:
+            await send(start(*own))
+            await send(piece(b"run %d" % runs[0]))
+
+    middleware = cache_of(app, clock, **SLOW)
+    await call(middleware)
+    clock.advance(61)
+    part = {"range": "bytes=4-4"}
+    assert (await call(middleware, headers=part)).body == b"1"
+    gate.set()
+    await background_done(middleware)
+    answer = await call(middleware, headers=part)
+    assert (answer.body, answer.status, runs[0]) == (b"2", 206, 2)
+
+
 async def test_an_application_in_time_is_not_replaced() -> None:
     """The other side; and its own answer comes through piece by piece."""
     origin = Origin("max-age=60, stale-if-error=600")

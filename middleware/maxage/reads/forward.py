@@ -21,6 +21,7 @@ from maxage.background import runs_asyncio
 from maxage.cache.collapse import Flight
 from maxage.observe.words import Reason
 from maxage.reads.capture import Capture
+from maxage.reads.collapsing import patience
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.combining import completed_by
 from maxage.rfc9111.content_coding import may_be_coded, varied
@@ -129,8 +130,10 @@ class Exchange:
     def _scope(self, ours: list[tuple[bytes, bytes]]) -> Scope:
         """Return the scope with our validators in place of the client's conditions."""
         reading = self.reading
-        # What the application sends anew is for this client: the range that it asks for stays.
-        dropped = CONDITIONAL if self.decision.completing else CONDITIONAL - _RANGE
+        # What the application sends anew is for this client: the range that it asks for stays. The
+        # whole is for the store where a stale response answers for a slow application.
+        whole = self.decision.completing or patience(reading, self.decision)
+        dropped = CONDITIONAL if whole else CONDITIONAL - _RANGE
         others = [line for line in reading.headers.raw if line[0] not in dropped]
         return {**reading.scope, "headers": [*others, *ours]}
 
