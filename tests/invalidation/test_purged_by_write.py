@@ -9,7 +9,9 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from maxage.invalidation.group_names import ORPHAN_GROUP
 from maxage.invalidation.groups import PurgeMode, RouteGroups
 from maxage.routing.route_policy import RoutePolicy
 from maxage.routing.route_table import RouteInfo, RouteMatch, RouteTable
@@ -109,6 +111,34 @@ def test_a_write_purges_whatever_is_not_provably_about_something_else(
                 assert does, (write.route.template, write.path, read.path)
             elif not groups.reach.is_coarse:
                 assert not does, (write.route.template, write.path, read.path)
+
+
+def unversioned(match: RouteMatch) -> RouteMatch:
+    """The same path of the same template, without its first segment."""
+    template, path = (
+        "/" + text[1:].partition("/")[2] for text in (match.route.template, match.path)
+    )
+    return RouteMatch(route=replace(match.route, template=template), path=path, params=match.params)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(reads=TEMPLATES, writes=TEMPLATES, isolated=st.booleans())
+def test_a_write_in_one_version_purges_what_another_shows_of_its_tree(
+    mode: PurgeMode, reads: Any, writes: Any, *, isolated: bool
+) -> None:
+    """Whatever else the two versions read and write."""
+    app = FastAPI(openapi_url=None)
+    for at, methods, templates in (("/v2", ["GET"], reads), ("/v1", ["PUT"], writes)):
+        for template in templates:
+            app.api_route(at + unique_names(template), methods=methods)(endpoint)
+    policy = RoutePolicy(cache=True, default_lifetime=1.0, isolated=isolated)
+    of = read_routes(app.routes)
+    groups = RouteGroups(of, mode, lambda _: policy)
+    for write, read in product(matches(of, "PUT"), matches(of, "GET")):
+        one, other = unversioned(write), unversioned(read)
+        if is_related(one, other, 0) and not is_proven(one, other):
+            stored = set(groups.groups_of(read)) - {ORPHAN_GROUP}
+            assert not stored.isdisjoint(groups.touched_by(write)), (write.path, read.path)
 
 
 @pytest.mark.parametrize(("mode", "most"), [("matching", 1), ("unproven", 2)])
