@@ -137,6 +137,21 @@ async def test_an_outer_layer_does_not_answer_before_the_purge_is_done(strict: b
     assert not exchange.recorded.started
 
 
+async def test_a_write_ends_where_the_cache_is_closed_before_its_purge_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The purge is owed then, and not asked for again."""
+    monkeypatch.setattr("maxage.background._CLOSE_SECONDS", 0.0)
+    site = Site(START, piece(b"done"))
+    exchange = site.put()
+    await turns()
+    assert site.middleware.cache is not None
+    await site.middleware.cache.background.close()
+    await exchange.finish(within=5)
+    assert site.happened == ["answered", "returned", "purge"]
+    assert not exchange.recorded.started
+
+
 @pytest.mark.parametrize("count", range(8))
 async def test_every_message_leaves_once(count: int) -> None:
     """Whether the application returns before the purge is done, after it or in the same turn."""

@@ -89,7 +89,7 @@ class MutationResponder(Responder):
             try:
                 await self._response.finish(purged_again)
             finally:
-                if purged_again.cancelled():
+                if purged_again.cancelled() and _is_cancelled():
                     # The wait for it was, not its write: an outer layer that answers waits too.
                     await self.cache.purger.purge_again(self._noted, self._stale_groups())
             # It knows this responder: the two would wait for the garbage collector.
@@ -164,3 +164,9 @@ class MutationResponder(Responder):
         failed = self._status is None or self._status >= 400
         values = noted.typed_writes if failed else ()
         return tuple(dict.fromkeys((*groups, *noted.purged, *values)))
+
+
+def _is_cancelled() -> bool:
+    """Return whether the request itself is cancelled; if not, the cache is closed."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
