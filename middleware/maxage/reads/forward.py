@@ -8,6 +8,7 @@ of an error. An answer of no use makes the application be called once more, with
 import logging
 from collections.abc import Awaitable, Iterable
 from enum import Enum
+from threading import get_ident
 from typing import Final, final
 
 from msgspec.structs import replace
@@ -160,7 +161,7 @@ class Exchange:
 
         All is done here but the sending: an application may send messages and await them later.
         """
-        if not runs_asyncio():
+        if get_ident() != self.reading.thread and not runs_asyncio():
             return send_in_loop(self._send, message)
         kind = message["type"]
         if self._state in _DROPPING:

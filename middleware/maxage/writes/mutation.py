@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from threading import get_ident
 from typing import Final, final
 
 from maxage.asgi.cache_status import CacheStatus
@@ -97,7 +98,7 @@ class MutationResponder(Responder):
 
     def _send(self, message: Message) -> Awaitable[None]:
         """Take a message of the application's answer."""
-        if not runs_asyncio():
+        if get_ident() != self.thread and not runs_asyncio():
             return send_in_loop(self._send, message)
         if message["type"] == "http.response.start":
             message = self._start(message)
