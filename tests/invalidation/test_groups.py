@@ -164,6 +164,14 @@ def test_a_word_and_its_plural_are_one_resource(one: str, many: str) -> None:
     assert not purges(both, f"PUT /{one}/5", f"/{one}/6")
 
 
+def test_a_read_that_is_reached_by_its_plural_alone_stays_an_orphan() -> None:
+    """`/total` may be the sum of `/rows`, and have nothing to do with `/totals`."""
+    routes = ["GET /rows", "PUT /rows/{id}", "GET /total", "GET /totals", "PUT /totals/{id}"]
+    assert orphans(routes) == ["/total"]
+    assert purges(table_for(routes), "PUT /rows/5", "/total")
+    assert purges(table_for(routes), "PUT /totals/5", "/total")
+
+
 def test_an_application_mounted_twice_is_one_thing_in_two_places() -> None:
     """As a router included twice; a parameter may stand for the word of the other place."""
     inner = FastAPI(openapi_url=None)

@@ -122,7 +122,7 @@ class RouteGroups:
         # A mounted application of unknown routes may write, too.
         may_write = any(route.opaque and not route.serves_files for route in policy)
         writes = [write for write in self.reach.hits if not policy[write].only]
-        reached = self.reach.reached(writes)
+        reached = self.reach.surely_reached(writes)
         named = [
             split(path)
             for write in self.reach.hits

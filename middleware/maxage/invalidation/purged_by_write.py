@@ -137,6 +137,8 @@ class Hit(NamedTuple):
     `b` a node that stands for the bundle."""
     inside: bool
     """Whether it lies in the write's own tree."""
+    guessed: bool = False
+    """Whether only a plural makes its tree the write's own: its reads may show something else."""
 
     def reads(self) -> list[RouteInfo]:
         """Return the reads in the group."""
@@ -230,6 +232,11 @@ class Reach:
         """Return the reads that these writes reach."""
         return {read for write in writes for hit in self.hits[write] for read in hit.reads()}
 
+    def surely_reached(self, writes: Collection[RouteInfo]) -> set[RouteInfo]:
+        """Return the reads that these writes reach by more than a guess."""
+        hits = [hit for write in writes for hit in self.hits[write] if not hit.guessed]
+        return {read for hit in hits for read in hit.reads()}
+
     def hits_of(self, write: RouteInfo) -> Iterator[Hit]:
         """Yield the groups that a write by this route renews, besides that of its path."""
         path = tuple(split(write.template))
@@ -265,9 +272,12 @@ class Reach:
                 beneath = inside or not child.is_prefix
                 yield from self._walk(child, path, depth + 1, inside=beneath)
             else:
-                related = in_tree or is_parameter(segment) or _is_one_word(own, segment)
+                sure = in_tree or is_parameter(segment) or _word(own) == _word(segment)
+                related = sure or _is_plural(own, segment)
                 if related or not _is_within(child, bundles):
-                    yield from self._beside(child, done, inside=related)
+                    guessed = related and not sure and not self._everywhere
+                    for hit in self._beside(child, done, inside=related):
+                        yield hit._replace(guessed=guessed)
 
     def _beside(self, node: Node, done: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
         """Yield the groups of all reads beneath a node that a write does not walk to."""
@@ -352,13 +362,15 @@ def _mark_prefixes(root: Node) -> None:
             waiting += children
 
 
-def _is_one_word(one: str, other: str) -> bool:
-    """Return whether two literal segments are one word, or its singular and its plural.
+def _word(segment: str) -> str:
+    """Return the word of a literal segment, without a verb behind a colon."""
+    return segment.partition(":")[0]
 
-    A verb behind a colon does not count.
-    """
-    short, long = sorted((one.partition(":")[0], other.partition(":")[0]), key=len)
-    return long in {short, short + "s", short + "es", short.removesuffix("y") + "ies"}
+
+def _is_plural(one: str, other: str) -> bool:
+    """Return whether one of two literal segments is the other one's plural."""
+    short, long = sorted((_word(one), _word(other)), key=len)
+    return long in {short + "s", short + "es", short.removesuffix("y") + "ies"}
 
 
 def _is_used(node: Node) -> bool:
