@@ -177,7 +177,10 @@ def _failover_that_loses_the_purge(trace: Trace) -> None:
 
 
 def purge_after_a_late_commit(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    patch.setattr(Purger, "purge_again", lambda *args: asyncio.sleep(0, result=True))
+    def nothing(*_: Any) -> asyncio.Future[bool]:
+        return asyncio.ensure_future(asyncio.sleep(0, result=True))
+
+    patch.setattr(Purger, "purge_again", nothing)
 
 
 def _read_before_a_late_commit(trace: Trace) -> None:
