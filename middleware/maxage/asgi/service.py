@@ -30,23 +30,6 @@ class Service:
         self.server_adds_date: bool | None = None
         """Whether the server adds a Date of its own; None: not known yet."""
 
-    @property
-    def sends_date(self) -> bool:
-        """Whether responses get their Date from us: the server adds none."""
-        if self.settings.cache_send_date is not None:
-            return self.settings.cache_send_date
-        return not self.server_adds_date
-
-    def stored_headers(self, decision: Serve) -> list[tuple[bytes, bytes]]:
-        """Return the headers of a stored response without our member of Cache-Status."""
-        headers = list(decision.headers)
-        if not self.sends_date:
-            # The server adds its own, and a response has one Date.
-            headers = [line for line in headers if line[0].lower() != b"date"]
-        if self.downstream and decision.lifetime_is_ours and decision.status != 416:
-            headers += self.downstream
-        return headers
-
     def hit_headers(self, decision: Serve, key: bytes) -> list[tuple[bytes, bytes]]:
         """Return the headers of a hit."""
         headers = self.stored_headers(decision)
@@ -56,6 +39,16 @@ class Service:
                 status = CacheStatus(hit=True, ttl=decision.ttl, key=key.decode())
                 value = status.header_value()
             headers.append((b"cache-status", value))
+        return headers
+
+    def stored_headers(self, decision: Serve) -> list[tuple[bytes, bytes]]:
+        """Return the headers of a stored response without our member of Cache-Status."""
+        headers = list(decision.headers)
+        if not self.sends_date:
+            # The server adds its own, and a response has one Date.
+            headers = [line for line in headers if line[0].lower() != b"date"]
+        if self.downstream and decision.lifetime_is_ours and decision.status != 416:
+            headers += self.downstream
         return headers
 
     def outgoing_of(self, headers: Headers, *, now: float) -> list[tuple[bytes, bytes]]:
@@ -80,6 +73,13 @@ class Service:
         if self.sends_date and b"date" not in names:
             kept.append((b"date", format_http_date(now)))
         return kept
+
+    @property
+    def sends_date(self) -> bool:
+        """Whether responses get their Date from us: the server adds none."""
+        if self.settings.cache_send_date is not None:
+            return self.settings.cache_send_date
+        return not self.server_adds_date
 
 
 _OWN: Final = frozenset({OWN_TARGET})

@@ -162,18 +162,6 @@ class Cache:
 
     # forward: one request for many
 
-    def may_collapse(self, target: Target, request: Request) -> bool:
-        """Return whether the request may wait for another one's response, or be waited for."""
-        return (
-            request.method in {"GET", "QUERY"}
-            and not request.carries_credentials
-            and self._may_wait(target)
-        )
-
-    def _may_wait(self, target: Target) -> bool:
-        until = target.unshareable_until
-        return self._collapses and (until == 0.0 or until <= self.monotonic())
-
     def may_claim(self, target: Target, request: Request, outer: Dependencies | None) -> bool:
         """Return whether a process is to fetch the response for all others.
 
@@ -203,6 +191,18 @@ class Cache:
         if expected is None:
             return None
         return WantedClaim(key, target.groups, expected=expected)
+
+    def may_collapse(self, target: Target, request: Request) -> bool:
+        """Return whether the request may wait for another one's response, or be waited for."""
+        return (
+            request.method in {"GET", "QUERY"}
+            and not request.carries_credentials
+            and self._may_wait(target)
+        )
+
+    def _may_wait(self, target: Target) -> bool:
+        until = target.unshareable_until
+        return self._collapses and (until == 0.0 or until <= self.monotonic())
 
     def _expected(self, target: Target, key: bytes) -> list[bytes] | None:
         """Return the tokens under which nothing is stored; None: there may be something."""

@@ -48,11 +48,6 @@ def response_tags(headers: Headers) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag for tag in (*cleaned, *groups) if tag))
 
 
-def made_validator(body: bytes) -> bytes:
-    """Return an entity tag for a body; weak, since an outer layer may still encode it."""
-    return b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
-
-
 def completed(stored: StoredResponse, body: bytes, policy: Policy) -> StoredResponse:
     """Return the response with its body, and with the Date, Content-Length and ETag it lacks."""
     lines, headers = stored.headers.by_name(), stored.headers
@@ -64,3 +59,8 @@ def completed(stored: StoredResponse, body: bytes, policy: Policy) -> StoredResp
     if stored.status == 200 and b"etag" not in lines:
         added.append((b"etag", made_validator(body)))
     return replace(stored, body=body, headers=Headers.of((*headers.raw, *added)))
+
+
+def made_validator(body: bytes) -> bytes:
+    """Return an entity tag for a body; weak, since an outer layer may still encode it."""
+    return b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()

@@ -148,12 +148,6 @@ class PendingWrites:
             self._tally.unreadable += 1
         return decoded
 
-    def remove(self, entry: Entry | None) -> None:
-        """Remove an entry that was written, or is of no more use."""
-        if entry is not None and self._waits(entry):
-            del self._entries[entry.key]
-            self.free(len(entry.stored.body))
-
     def drop(self, entry: Entry) -> None:
         """Remove an entry from the store too, written or not.
 
@@ -190,11 +184,11 @@ class PendingWrites:
         written = self._background.spawn(self._write_together(turn))
         written.add_done_callback(partial(self._written, turn))
 
-    def _close(self, turn: _Turn) -> None:
-        """Let later entries begin another turn."""
-        last = self._turn
-        if last is not None and last[1] is turn:
-            self._turn = None
+    def remove(self, entry: Entry | None) -> None:
+        """Remove an entry that was written, or is of no more use."""
+        if entry is not None and self._waits(entry):
+            del self._entries[entry.key]
+            self.free(len(entry.stored.body))
 
     async def _write_together(self, turn: _Turn) -> None:
         """Write the entries of one turn."""
@@ -239,6 +233,12 @@ class PendingWrites:
             if entries.get(entry.key) is entry:
                 del entries[entry.key]
                 self.reserved_bytes -= len(entry.stored.body)
+
+    def _close(self, turn: _Turn) -> None:
+        """Let later entries begin another turn."""
+        last = self._turn
+        if last is not None and last[1] is turn:
+            self._turn = None
 
     def _encoded(self, entry: Entry, fill: Fill) -> list[tuple[bytes, Value]]:
         """Return what is written, each with its key; nothing where it cannot be encoded."""

@@ -293,14 +293,6 @@ class Targets:
         spelled = decoded if match is None else match.path
         return (path_group(spelled),)
 
-    def _root_path(self, scope: Mapping[str, Any]) -> str:
-        # FastAPI puts its own root path into the scope, which one wrapped around it does not see.
-        root_path = str(scope.get("root_path") or getattr(self._app, "root_path", "") or "")
-        if root_path not in self._root_paths.seen:
-            self._root_paths.note(root_path)
-            self._touched.clear()
-        return root_path
-
     def _inner_path(self, scope: Mapping[str, Any]) -> str:
         """Return the path as the router sees it.
 
@@ -308,6 +300,14 @@ class Targets:
         """
         root_path = self._root_path(scope)
         return beneath(scope["path"], root_path) if root_path else scope["path"]
+
+    def _root_path(self, scope: Mapping[str, Any]) -> str:
+        # FastAPI puts its own root path into the scope, which one wrapped around it does not see.
+        root_path = str(scope.get("root_path") or getattr(self._app, "root_path", "") or "")
+        if root_path not in self._root_paths.seen:
+            self._root_paths.note(root_path)
+            self._touched.clear()
+        return root_path
 
     def answers_head(self, scope: Mapping[str, Any], headers: Headers, target: Target) -> bool:
         """Return whether the route of the target's GET answers a HEAD too, as far as is known."""

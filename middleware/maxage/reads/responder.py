@@ -11,15 +11,6 @@ from maxage.store.lookup_result import LookupResult
 from maxage.store.wanted_claim import WantedClaim
 
 
-def set_route(scope: Scope, routed: Routed) -> None:
-    """Set what the application's router sets in the scope, for the layers around the cache."""
-    scope["route"], scope["endpoint"], params = routed
-    if params:
-        scope["path_params"] = {**scope.get("path_params", {}), **params}
-    else:
-        scope.setdefault("path_params", {})
-
-
 class ReadResponder(Responder):
     """A GET, HEAD or QUERY, and the result of its last lookup."""
 
@@ -80,3 +71,12 @@ class ReadResponder(Responder):
             {"type": "http.response.start", "status": decision.status, "headers": headers}
         )
         await self.send({"type": "http.response.body", "body": decision.body})
+
+
+def set_route(scope: Scope, routed: Routed) -> None:
+    """Set what the application's router sets in the scope, for the layers around the cache."""
+    scope["route"], scope["endpoint"], params = routed
+    if params:
+        scope["path_params"] = {**scope.get("path_params", {}), **params}
+    else:
+        scope.setdefault("path_params", {})

@@ -44,31 +44,6 @@ class _LoopSide:
 
 
 @final
-class _Leased:
-    """Encloses a mutating request that may be acknowledged without its purge.
-
-    A lease is taken while the handler runs; `RedisStore._purged` waits for it. All requests share
-    one: it holds nothing of theirs.
-    """
-
-    __slots__ = ("_redis_state",)
-
-    def __init__(self, redis_state: RedisState) -> None:
-        self._redis_state: Final = redis_state
-
-    async def __aenter__(self) -> bool:
-        lease_manager = self._redis_state.lease_manager
-        lease_manager.pace.asked = True
-        lease_manager.lease.begin_mutation()
-        if not lease_manager.lease.valid:
-            lease_manager.take()
-        return True
-
-    async def __aexit__(self, *_: object) -> None:
-        self._redis_state.lease_manager.lease.end_mutation()
-
-
-@final
 class RedisStore:
     """Stores responses and tokens on Redis (6.2 upward) or Valkey (7.2 upward).
 
@@ -302,6 +277,31 @@ class RedisStore:
             self.near = None
             await near.listeners.stop()
         await side.connections.close()
+
+
+@final
+class _Leased:
+    """Encloses a mutating request that may be acknowledged without its purge.
+
+    A lease is taken while the handler runs; `RedisStore._purged` waits for it. All requests share
+    one: it holds nothing of theirs.
+    """
+
+    __slots__ = ("_redis_state",)
+
+    def __init__(self, redis_state: RedisState) -> None:
+        self._redis_state: Final = redis_state
+
+    async def __aenter__(self) -> bool:
+        lease_manager = self._redis_state.lease_manager
+        lease_manager.pace.asked = True
+        lease_manager.lease.begin_mutation()
+        if not lease_manager.lease.valid:
+            lease_manager.take()
+        return True
+
+    async def __aexit__(self, *_: object) -> None:
+        self._redis_state.lease_manager.lease.end_mutation()
 
 
 def _abandon(side: _LoopSide) -> None:

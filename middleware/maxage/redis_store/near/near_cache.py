@@ -87,18 +87,6 @@ class NearCache:
         copy = self.copies.find(key)
         return copy if copy is not None and copy.ends > now else None
 
-    def _usable(self, now: float) -> bool:
-        """Check whether copies may be used, and remember a positive result for a moment."""
-        self._good_until = float("-inf")
-        listeners, redis_state = self.listeners, self._redis_state
-        if not listeners.hear() or not redis_state.trusted:
-            return False
-        until = min(now + _LOOK_INTERVAL, redis_state.lease_manager.lease.trusted_until)
-        if not self.exact:
-            until = min(until, listeners.heard_at() + SILENCE)
-        self._good_until = until
-        return now < until
-
     async def confirm(self, copy: Copy) -> bool:
         """Return whether a copy may answer: all that was purged before this call was dropped.
 
@@ -115,6 +103,18 @@ class NearCache:
 
     def _patience(self) -> float:
         return self._redis_state.patience(self._confirm_within)
+
+    def _usable(self, now: float) -> bool:
+        """Check whether copies may be used, and remember a positive result for a moment."""
+        self._good_until = float("-inf")
+        listeners, redis_state = self.listeners, self._redis_state
+        if not listeners.hear() or not redis_state.trusted:
+            return False
+        until = min(now + _LOOK_INTERVAL, redis_state.lease_manager.lease.trusted_until)
+        if not self.exact:
+            until = min(until, listeners.heard_at() + SILENCE)
+        self._good_until = until
+        return now < until
 
     def owner(self, key: bytes) -> Owner | None:
         """Return what may ask for the copy of a key; None: there is no copy, or that is unknown."""

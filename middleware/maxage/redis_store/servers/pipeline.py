@@ -126,6 +126,17 @@ class PipelinedConnection(asyncio.Protocol):
         if self._timer is None:
             self._timer = self._loop.call_at(pending.due, self._check_overdue)
 
+    def _flush(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        if not self._open:
+            return
+        try:
+            for piece in joined(leaving):
+                self._transport.write(piece)
+        except RuntimeError as error:
+            # uvloop raises it when the transport is closed.
+            self._give_up(RedisConnectionError(str(error)))
+
     def retire(self) -> None:
         """Take no more commands, and close when the last answer has come."""
         self._retired = True
@@ -185,17 +196,6 @@ class PipelinedConnection(asyncio.Protocol):
         """Fail all commands under way."""
         self._give_up(RedisConnectionError(f"the connection was lost ({exc})"))
         self._former.connection_lost(exc)
-
-    def _flush(self) -> None:
-        leaving, self._leaving = self._leaving, []
-        if not self._open:
-            return
-        try:
-            for piece in joined(leaving):
-                self._transport.write(piece)
-        except RuntimeError as error:
-            # uvloop raises it when the transport is closed.
-            self._give_up(RedisConnectionError(str(error)))
 
     def _answered(self, commands: PendingCommands) -> None:
         self._received = 0
