@@ -34,7 +34,7 @@ class Headers:
         return headers
 
     def _by_name(self) -> dict[bytes, tuple[bytes, ...]]:
-        index = self._index
+        index: dict[bytes, tuple[bytes, ...]] | None = self._index
         if index is None:
             index = {name: (value,) for name, value in self.raw}
             if len(index) != len(self.raw) or not b"".join(index).islower():
