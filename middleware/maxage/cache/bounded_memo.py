@@ -27,7 +27,7 @@ class BoundedMemo(OrderedDict[Key, Value]):
             most: the sum of the keys' weights for which there is room.
         """
         if key not in self:
-            self._total += 1 + sum(map(len, key)) // _CHARACTERS_OF_ONE
+            self._total += _weight(key)
         self[key] = value
         return self._shortened(most) if self._total > most else []
 
@@ -36,7 +36,7 @@ class BoundedMemo(OrderedDict[Key, Value]):
         forgotten: list[tuple[Key, Value]] = []
         while self._total > most and self:
             oldest = self.popitem(last=False)
-            self._total -= 1 + sum(map(len, oldest[0])) // _CHARACTERS_OF_ONE
+            self._total -= _weight(oldest[0])
             forgotten.append(oldest)
         return forgotten
 
@@ -44,3 +44,7 @@ class BoundedMemo(OrderedDict[Key, Value]):
         """Forget everything."""
         super().clear()
         self._total = 0
+
+
+def _weight(key: Key) -> int:
+    return 1 + sum(map(len, key)) // _CHARACTERS_OF_ONE

@@ -36,7 +36,7 @@ def response_tags(headers: Headers) -> tuple[str, ...]:
     `Cache-Tag` separates them by commas, `Surrogate-Key` by blanks; `Cache-Groups` is a list of
     strings (RFC 9875 section 2).
     """
-    if _TAGGING.isdisjoint(headers.by_name()):
+    if not headers.has_any(_TAGGING):
         return ()
     tags: list[bytes] = []
     for line in headers.get_all(b"cache-tag"):

@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from maxage.routing.default_lifetime import SecretNames
+from maxage.settings import CacheSettings
 
 LONGEST_VALUE: Final = 40
 """Bytes of a query's value that are shown."""
@@ -13,6 +14,11 @@ LONGEST_LABEL: Final = 200
 """Characters of a label."""
 _CUT: Final = b"..."
 _UNSAFE: Final = re.compile(r"[^\x21-\x7e]+")
+
+
+def hidden_names(settings: CacheSettings) -> SecretNames:
+    """Return the query parameters whose values are hidden: also those called as credentials are."""
+    return SecretNames((*settings.cache_credential_query, *settings.cache_credential_headers))
 
 
 def label_of(scope: Mapping[str, Any], secrets: SecretNames) -> str:

@@ -19,7 +19,7 @@ from maxage.background import Background
 from maxage.cache.cache import Cache
 from maxage.cache.targets import Targets
 from maxage.insight.call import TimedCall
-from maxage.insight.label import label_of
+from maxage.insight.label import hidden_names, label_of
 from maxage.insight.publisher import Publisher
 from maxage.insight.record import (
     INTERVAL_SECONDS,
@@ -44,7 +44,6 @@ from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.unsafe_methods import is_unsafe
-from maxage.routing.default_lifetime import SecretNames
 from maxage.settings import CacheSettings
 from maxage.store.base import Store
 
@@ -95,9 +94,7 @@ class Watch:
 
     def __init__(self, settings: CacheSettings) -> None:
         self.settings: Final = settings
-        self._secrets: Final = SecretNames(
-            (*settings.cache_credential_query, *settings.cache_credential_headers)
-        )
+        self._secrets: Final = hidden_names(settings)
         self._asked: Final = SpaceSaving(SKETCHED)
         self._costly: Final = SpaceSaving(SKETCHED)
         self._calls: Final[dict[str, list[float]]] = {}

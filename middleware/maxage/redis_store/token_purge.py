@@ -7,7 +7,7 @@ from maxage.redis_store.servers.commands import (
     CONFIRMED,
     Command,
     Lacking,
-    creations,
+    creation,
     is_marked,
     mark_command,
 )
@@ -117,8 +117,7 @@ class Softening(TokenPurge):
         if marks:
             return mark_command(key, history)
         lacking = Lacking(key, None, history)
-        (command,) = creations((lacking,), history, self.redis_state.lifetimes.beginning)
-        return command
+        return creation(lacking, history, self.redis_state.lifetimes.beginning)
 
     def take(self, answers: Sequence[Any]) -> None:
         """Note the groups whose token has its mark."""

@@ -15,7 +15,7 @@ from maxage.cache.cache import Cache
 from maxage.cache.lookup import is_current
 from maxage.cache.targets import Targets
 from maxage.errors import StoreUnavailableError
-from maxage.insight.label import label_of
+from maxage.insight.label import hidden_names, label_of
 from maxage.observe.counters import UNKNOWN_ROUTE
 from maxage.observe.failures import tell_of_failure
 from maxage.reads import trial
@@ -25,7 +25,6 @@ from maxage.rfc9111.content_coding import plain_body, varied
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.unsafe_methods import is_unsafe
-from maxage.routing.default_lifetime import SecretNames
 from maxage.shadow.compare import differences
 from maxage.shadow.inputs import Called, differing, inputs_of, url_of
 from maxage.shadow.publisher import publish
@@ -58,9 +57,7 @@ class Shadow:
         self._logged: Final[set[tuple[str, str]]] = set()
         self._publishes = False
         settings = cache.settings
-        self.secrets: Final = SecretNames(
-            (*settings.cache_credential_query, *settings.cache_credential_headers)
-        )
+        self.secrets: Final = hidden_names(settings)
         self._share: Final = 1.0 if settings.cache_shadow else settings.cache_verify
 
     # the requests

@@ -16,7 +16,7 @@ from maxage.redis_store.servers.commands import (
     Plan,
     Read,
     claim_commands,
-    creations,
+    creation,
 )
 from maxage.redis_store.servers.node import Node
 from maxage.redis_store.servers.packet import UNANSWERED, Packet, Rounds
@@ -74,7 +74,7 @@ def creating(
         StoreUnavailableError: not every node that was needed answered.
     """
     # The key of a claim names tokens, and its slot must be known before anything is sent.
-    drawn = {i: _creation(one, one.history, begin) for i, one in enumerate(lacking)}
+    drawn = {i: creation(one, one.history, begin) for i, one in enumerate(lacking)}
     made = claims([command[2] for command in drawn.values()])
     claimed = claim_commands(made)
     keys = [one.key for one in lacking] + [key for key, _ in made]
@@ -89,7 +89,7 @@ def creating(
         first = drawn.pop(i, None)
         if first is not None and history == lacking[i].history:
             return first
-        return _creation(lacking[i], history, begin)
+        return creation(lacking[i], history, begin)
 
     pairs = [key for key in keys for _ in range(2)]
     answers = (yield from _asked(cluster, pairs, plan))[1::2]
@@ -98,11 +98,6 @@ def creating(
         [token if belongs(token, history) else None for history, token in tokens],
         [_value(answer) for _, answer in answers[len(lacking) :]],
     )
-
-
-def _creation(lacking: Lacking, history: bytes, begin: Begin) -> Command:
-    (command,) = creations((lacking,), history, begin)
-    return command
 
 
 def _asked(

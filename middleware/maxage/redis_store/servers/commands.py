@@ -115,6 +115,12 @@ def creations(lacking: Sequence[Lacking], history: bytes, begin: Begin) -> list[
     ]
 
 
+def creation(lacking: Lacking, history: bytes, begin: Begin) -> Command:
+    """Return the command that creates one token of this history."""
+    (command,) = creations((lacking,), history, begin)
+    return command
+
+
 def claim_commands(claims: Sequence[Claim]) -> list[Command]:
     """Return the commands that make claims, unless there are some."""
     return [("SET", key, value, "NX", "PX", CLAIM_MILLISECONDS) for key, value in claims]
