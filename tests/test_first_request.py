@@ -20,18 +20,23 @@ print(sorted(loaded & {"fastapi", "pydantic", "maxage"}))
 """
 
 
-def test_the_first_request_of_a_starlette_application_does_not_import_fastapi() -> None:
-    """The import takes 0.1 s, in which the event loop would stand still."""
+def output(code: str, cwd: Path | None = None) -> str:
     root = Path(__file__).parent.parent
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": f"{root}/middleware:{root}"},
     )
-    assert done.stdout == "[]\n"
+    return done.stdout
+
+
+def test_the_first_request_of_a_starlette_application_does_not_import_fastapi() -> None:
+    """The import takes 0.1 s, in which the event loop would stand still."""
+    assert output(SCRIPT) == "[]\n"
 
 
 READ_ONCE = """
@@ -39,30 +44,53 @@ import asyncio, os, sys
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from maxage import CacheMiddleware
-from tests.support.asgi import call
+from tests.support.asgi import call, lifespan
 app = Starlette(middleware=[Middleware(CacheMiddleware)])
 os.environ["CACHE_MAX_TAGS"] = "5"
 files = []
 os.stat, stat = lambda path, **how: (files.append(os.fspath(path)), stat(path, **how))[1], os.stat
 sys.addaudithook(lambda name, args: files.append(args[0]) if name == "open" else None)
-asyncio.run(call(app, path="/x"))
+async def main():
+    async with lifespan(app, required=True):
+        files.clear()
+        before = set(sys.modules)
+        await call(app, path="/x")
+        print(files, sorted(set(sys.modules) - before))
+asyncio.run(main())
 settings = app.middleware_stack.app._service.settings
-print([name for name in files if str(name).endswith(".env")])
 print(settings.cache_expiration, settings.cache_max_tags)
 """
 
 
-def test_the_first_request_reads_no_file_for_its_settings(tmp_path: Path) -> None:
-    """Starlette makes its middleware in the event loop; `.env` is read when maxage is imported."""
-    root = Path(__file__).parent.parent
+def test_the_first_request_after_a_lifespan_reads_no_file_and_imports_nothing(
+    tmp_path: Path,
+) -> None:
+    """Starlette makes its middleware at the lifespan's start; that loads the settings."""
     (tmp_path / ".env").write_text("CACHE_EXPIRATION=7\nCACHE_MAX_TAGS=4\n")
-    done = subprocess.run(
-        [sys.executable, "-c", READ_ONCE],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{root}/middleware:{root}"},
-    )
-    assert done.stdout == "[]\n7.0 5\n"
+    assert output(READ_ONCE, tmp_path) == "[] []\n7.0 5\n"
+
+
+WITHOUT_LIFESPAN = """
+import asyncio, sys
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from maxage import CacheMiddleware, CacheSettings
+from tests.support.asgi import call
+app = Starlette(middleware=[Middleware(CacheMiddleware)])
+files = []
+sys.addaudithook(lambda name, args: files.append(args[0]) if name == "open" else None)
+before = set(sys.modules)
+asyncio.run(call(app, path="/x"))
+loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+print([name for name in files if str(name).endswith(".env")])
+print(sorted(loaded & {"pydantic", "pydantic_settings"}))
+print(app.middleware_stack.app._service.settings.cache_expiration)
+"""
+
+
+def test_without_a_lifespan_an_import_of_the_settings_spares_the_first_request(
+    tmp_path: Path,
+) -> None:
+    """Starlette makes its middleware in that request, in the event loop."""
+    (tmp_path / ".env").write_text("CACHE_EXPIRATION=7\n")
+    assert output(WITHOUT_LIFESPAN, tmp_path) == "[]\n[]\n7.0\n"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from maxage import CacheMiddleware, zstd
 from maxage.errors import SettingsError
 from maxage.redis_url import SCHEMES, check_store_url, mask_password, redis_py_url
-from maxage.settings import CacheSettings, settings_from_environment
+from maxage.settings import CacheSettings
+from maxage.settings_in_force import settings_from_environment
 from tests.support.asgi import Message
 
 NAMES = [name.upper() for name in CacheSettings.model_fields]

@@ -7,7 +7,7 @@ import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterable
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 from weakref import WeakSet
 
 from maxage import clock as clocks
@@ -34,11 +34,19 @@ from maxage.reads.query import answer_query
 from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.routing.route_policy import Rule
 from maxage.routing.router import check_fastapi
-from maxage.settings import CacheSettings
-from maxage.settings_in_force import register, settings_for, unregister
+from maxage.settings_in_force import (
+    read_settings,
+    register,
+    settings_class,
+    settings_for,
+    unregister,
+)
 from maxage.store.base import Store
 from maxage.store_factory import given_settings, store_of_middleware, switch_off_beside
 from maxage.writes.mutation import MutationResponder
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 logger = logging.getLogger("maxage")
 
@@ -74,7 +82,7 @@ class CacheMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        settings: CacheSettings | None = None,
+        settings: "CacheSettings | None" = None,
         *,
         store: Store | None = None,
         rules: Iterable[Rule] = (),
@@ -99,7 +107,7 @@ class CacheMiddleware:
         """None: nothing is cached."""
         try:
             check_fastapi()
-            settings = settings_for(CacheSettings() if settings is None else settings)
+            settings = settings_for(read_settings() if settings is None else settings)
             targets = Targets(settings, rules, app, instance=next(_instances))
             if settings.use_redis_cache:
                 chosen, tally = store_of_middleware(store, settings), targets.tally
@@ -109,7 +117,7 @@ class CacheMiddleware:
         except SettingsError as mistake:
             # Starlette builds middleware inside the server's first call, where an exception would
             # be taken for "no lifespan here". The lifespan reports it.
-            self.mistake, settings = mistake, CacheSettings.model_construct()
+            self.mistake, settings = mistake, settings_class().model_construct()
             targets = Targets(settings, (), app, instance=0)
         self._service = Service(app, settings, targets)
         self.fast_path = FastPath(self._service, self.cache) if self.cache else None

@@ -8,7 +8,6 @@ import codecs
 import logging
 import ssl
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
@@ -214,6 +213,8 @@ def _wrong_place(scheme: str, name: str) -> str:
 
 
 def _accepted(name: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - a start without mistakes needs it not
+
     near = get_close_matches(name, _KNOWN, n=1)
     meant = f"did you mean {near[0]}? " if near else ""
     return f"{meant}it takes {', '.join(_KNOWN)}"

@@ -1,9 +1,7 @@
 """Settings: read from keywords, then from the environment, then from `.env`."""
 
-import os
 from collections.abc import Hashable
 from contextlib import suppress
-from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import Annotated, Any, Literal, Self
 
@@ -375,25 +373,6 @@ class CacheSettings(BaseSettings):
         return None if self.redis_url is None else mask_password(self.redis_url)
 
 
-def settings_from_environment() -> CacheSettings:
-    """Return the settings of the current environment; they are read again when it has changed."""
-    global _last  # noqa: PLW0603 - replaced in one step
-    environment, settings = _last
-    # Asking `os.environ` for each name takes 0.1 ms: it encodes names, and raises for missing ones.
-    present: Any = getattr(os.environ, "_data", None) or os.environ.copy()
-    if settings is None or present != environment:
-        environment = dict(present)
-        settings = _read_settings(tuple(os.environ.get(name) for name in _ENVIRONMENT))
-        _last = environment, settings
-    return settings
-
-
-@lru_cache(maxsize=8)
-def _read_settings(environment: tuple[str | None, ...]) -> CacheSettings:
-    del environment
-    return CacheSettings()
-
-
 _dotenv_of: dict[type[BaseSettings], PydanticBaseSettingsSource] = {}
 
 
@@ -407,10 +386,6 @@ def _dotenv(settings_class: type[BaseSettings]) -> PydanticBaseSettingsSource:
 # Frameworks make the middleware in the event loop. A file that cannot be read is told of there.
 with suppress(OSError, ValueError):
     _dotenv(CacheSettings)
-
-_ENVIRONMENT = tuple(name.upper() for name in CacheSettings.model_fields)
-_last: tuple[dict[Any, Any], CacheSettings | None] = ({}, None)
-"""The whole environment when it was read last, and its settings."""
 
 _TAKES = {
     "redis_url": "a URL that begins with redis://, rediss://, unix://, valkey://, valkeys://, "

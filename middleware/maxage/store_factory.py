@@ -2,7 +2,7 @@
 
 import logging
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from maxage import clock as clocks
 from maxage import settings_in_force
@@ -11,10 +11,12 @@ from maxage.errors import SettingsError
 from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.redis_url import check_store_url, server_url
-from maxage.settings import CacheSettings
 from maxage.store.base import Store, SyncStore
 from maxage.store.memory import MemoryStore
 from maxage.worker_count import configured_workers
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 logger = logging.getLogger("maxage")
 
@@ -22,7 +24,7 @@ _KEPT: Final = 16
 """Stores on a server that are kept for their next use, with their threads and connections."""
 
 
-def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
+def store_from_url(url: str, settings: "CacheSettings | None" = None) -> Store:
     """Return a new store of the kind that the URL names.
 
     Args:
@@ -33,13 +35,13 @@ def store_from_url(url: str, settings: CacheSettings | None = None) -> Store:
         SettingsError: the URL is invalid.
     """
     url = check_store_url(url)
-    settings = settings if settings is not None else CacheSettings()
+    settings = settings if settings is not None else settings_in_force.read_settings()
     if server_url(url) is None:
         return MemoryStore(settings.cache_memory_bytes, replica_lag=settings.cache_replica_lag)
     return RedisStore(url, settings)
 
 
-def given_settings(settings: CacheSettings | None, store: Store | None) -> CacheSettings | None:
+def given_settings(settings: "CacheSettings | None", store: Store | None) -> "CacheSettings | None":
     """Return the settings that a middleware was given, by themselves or with its store."""
     if not isinstance(store, RedisStore):
         return settings
@@ -51,7 +53,7 @@ def given_settings(settings: CacheSettings | None, store: Store | None) -> Cache
     return (settings or store.settings).model_copy(update=where)
 
 
-def store_of_middleware(store: Store | None, settings: CacheSettings) -> Store:
+def store_of_middleware(store: Store | None, settings: "CacheSettings") -> Store:
     """Return the store of a middleware that was given one, or none.
 
     A test with settings of its own does not use a store that other processes share.
@@ -62,7 +64,7 @@ def store_of_middleware(store: Store | None, settings: CacheSettings) -> Store:
 
 
 @lru_cache(maxsize=_KEPT)
-def store_for(settings: CacheSettings) -> Store:
+def store_for(settings: "CacheSettings") -> Store:
     """Return the store that the settings name; without a URL, the embedded one."""
     url = server_url(settings.redis_url)
     if url is None:
@@ -73,7 +75,7 @@ def store_for(settings: CacheSettings) -> Store:
 
 
 @lru_cache(maxsize=_KEPT)
-def sync_store_for(settings: CacheSettings) -> SyncStore:
+def sync_store_for(settings: "CacheSettings") -> SyncStore:
     """Return the synchronous half of `store_for`."""
     return sync_half(store_for(settings))
 
@@ -94,7 +96,7 @@ def sync_half(store: Store) -> SyncStore:
 
 
 @lru_cache(maxsize=_KEPT)
-def _sync_redis(url: str, settings: CacheSettings) -> SyncStore:
+def _sync_redis(url: str, settings: "CacheSettings") -> SyncStore:
     return SyncRedisStore(url, settings)
 
 

@@ -24,6 +24,7 @@ class Item(BaseModel):
 settings = CacheSettings(CACHE_EXPIRATION=60, CACHE_RULES=[Rule(path="/items", ttl=5)])
 app = FastAPI()
 app.add_middleware(CacheMiddleware, settings=settings)
+assert_type(maxage.CacheSettings.standards(), CacheSettings)
 app.include_router(health_router(settings, message="It runs."))
 app.include_router(purge_router(dependencies=[Depends(get_redis)]))
 app.mount("/metrics", metrics_app())
@@ -53,6 +54,8 @@ def write(item_id: int, item: Item, client: Annotated[Redis, Depends(get_redis)]
 @maxage.uncached
 def now() -> int:
     maxage.tag("now")
+    # The package has no names but its own, though it loads one when it is asked for.
+    print(maxage.nonsense)  # type: ignore[attr-defined]
     return 1
 
 

@@ -1,14 +1,16 @@
 """Identity of a request: its credentials, and the session, user or permissions in its scope."""
 
 from collections.abc import Mapping
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from maxage.asgi.types import Scope
 from maxage.cache.target import Target
 from maxage.observe.words import Reason
 from maxage.rfc9111.credentials import CredentialFields, may_identify
 from maxage.rfc9111.message import Headers
-from maxage.settings import CacheSettings
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 _SLOTS: Final = frozenset({"session", "user", "auth"})
 _NO_SLOTS: Final = frozenset[str]()
@@ -18,7 +20,7 @@ _NO_SLOTS: Final = frozenset[str]()
 class Identification:
     """Tells whether a request says who asks: by its fields, its scope or its route."""
 
-    def __init__(self, settings: CacheSettings) -> None:
+    def __init__(self, settings: "CacheSettings") -> None:
         self._authorization_only: Final = settings.cache_authorization_only
         self._fields: Final = CredentialFields(
             settings.cache_credential_headers,

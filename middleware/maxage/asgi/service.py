@@ -1,7 +1,7 @@
 """The parts of a middleware that its responders share, and the header fields that it adds."""
 
 from collections.abc import Iterable
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from maxage.asgi.cache_status import CacheStatus, hit_value
 from maxage.asgi.identity import Identification
@@ -11,14 +11,16 @@ from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.directives import OWN_TARGET
 from maxage.rfc9111.message import Headers
-from maxage.settings import CacheSettings
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 
 @final
 class Service:
     """Application, settings and targets of one middleware, for the responders of its requests."""
 
-    def __init__(self, app: ASGIApp, settings: CacheSettings, targets: Targets) -> None:
+    def __init__(self, app: ASGIApp, settings: "CacheSettings", targets: Targets) -> None:
         self.app: Final = app
         self.settings: Final = settings
         self.targets: Final = targets
@@ -85,6 +87,6 @@ class Service:
 _OWN: Final = frozenset({OWN_TARGET})
 
 
-def _downstream(settings: CacheSettings) -> tuple[tuple[bytes, bytes], ...]:
+def _downstream(settings: "CacheSettings") -> tuple[tuple[bytes, bytes], ...]:
     value = settings.cache_downstream_cache_control.strip()
     return ((b"cache-control", value.encode()),) if value else ()

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 from weakref import WeakSet
 
 from msgspec.structs import replace
@@ -28,7 +28,6 @@ from maxage.rfc9111.decide import decide
 from maxage.rfc9111.decisions import Decision, Forward, Serve
 from maxage.rfc9111.message import Headers, Request
 from maxage.rfc9111.validation import conditional_fields
-from maxage.settings import CacheSettings
 from maxage.store.base import Near, Store
 from maxage.store.claims import Claim, Claims, claim_key
 from maxage.store.entry import Entry
@@ -36,6 +35,9 @@ from maxage.store.lookup_result import LookupResult
 from maxage.store.memory import MemoryStore
 from maxage.store.wanted_claim import WantedClaim
 from maxage.zstd import DamagedBodyError
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 logger = logging.getLogger("maxage")
 
@@ -53,7 +55,7 @@ class Cache:
 
     def __init__(
         self,
-        settings: CacheSettings,
+        settings: "CacheSettings",
         store: Store,
         *,
         tally: Tally | None = None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from msgspec.structs import replace
 
@@ -12,7 +12,6 @@ from maxage.cache.target import Target
 from maxage.rfc9111.language import ACCEPT_LANGUAGE, is_in_language, preferred_language
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import selecting_values, selects
-from maxage.settings import CacheSettings
 from maxage.store.base import Near, Store, StoreReply
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.lookup_result import LookupResult, Tokens
@@ -20,6 +19,9 @@ from maxage.store.near_copy import Copy
 from maxage.store.prepared import Confirm
 from maxage.store.tokens import softened
 from maxage.store.wanted_claim import WantedClaim
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 _MOST_RECENT: Final = 64
 """Replies of which the result is remembered."""
@@ -36,7 +38,7 @@ class Lookup:
     """Looks responses up, in one round trip where the last response of the URL is a good guess."""
 
     def __init__(
-        self, settings: CacheSettings, store: Store, pending_writes: PendingWrites
+        self, settings: "CacheSettings", store: Store, pending_writes: PendingWrites
     ) -> None:
         self._settings: Final = settings
         self._store: Final = store

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Final, Protocol, final
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 from msgspec.structs import replace
 
@@ -13,12 +13,14 @@ from maxage.cache.fill import Fill
 from maxage.cache.key import entry_prefix
 from maxage.observe.counters import Tally
 from maxage.rfc9111.content_coding import compressed
-from maxage.settings import CacheSettings
 from maxage.store.base import Store, StoreWrite, Value
 from maxage.store.claims import Claim
 from maxage.store.codec import Codec
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 logger = logging.getLogger("maxage")
 
@@ -52,7 +54,7 @@ class PendingWrites:
 
     def __init__(
         self,
-        settings: CacheSettings,
+        settings: "CacheSettings",
         store: Store,
         tally: Tally,
         background: Background,

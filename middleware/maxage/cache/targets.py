@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import unquote
 
 from msgspec.structs import replace
@@ -30,8 +30,10 @@ from maxage.rfc9111.message import Headers
 from maxage.routing.default_lifetime import takes_default
 from maxage.routing.route_policy import RoutePolicy, Rule
 from maxage.routing.route_table import Routed, RouteInfo, RouteMatch, RouteTable, routed
-from maxage.settings import CacheSettings
 from maxage.store.tokens import NAMESPACE_GROUP
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 logger = logging.getLogger("maxage")
 
@@ -51,7 +53,7 @@ class Targets:
     """Finds the target of a request; remembers a bounded number of them."""
 
     def __init__(
-        self, settings: CacheSettings, rules: Sequence[Rule], app: Any, *, instance: int
+        self, settings: "CacheSettings", rules: Sequence[Rule], app: Any, *, instance: int
     ) -> None:
         self.tally: Final = begin_counting(self)
         """The counts of all routes, and of the middleware that has these targets."""

@@ -1,7 +1,7 @@
 """Terms: the policy and rules of a route, for all its URLs to which the same `Rule`s apply."""
 
 from collections.abc import Sequence
-from typing import Final, Literal, final
+from typing import TYPE_CHECKING, Final, Literal, final
 
 from msgspec.structs import replace
 
@@ -10,7 +10,9 @@ from maxage.rfc9111.policy import Policy
 from maxage.routing.default_lifetime import SecretNames, takes_default
 from maxage.routing.route_policy import RoutePolicy, Rule, matching_rules, route_policy
 from maxage.routing.route_table import RouteInfo, RouteMatch
-from maxage.settings import CacheSettings
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 DEEPEST: Final = 32
 """Segments of a path that is cached; each may need a token of its own."""
@@ -99,7 +101,7 @@ class TermsFinder:
         tally: counts by route.
     """
 
-    def __init__(self, settings: CacheSettings, rules: Sequence[Rule], tally: Tally) -> None:
+    def __init__(self, settings: "CacheSettings", rules: Sequence[Rule], tally: Tally) -> None:
         self._settings: Final = settings
         self._rules: Final = tuple(rules)
         self._tally: Final = tally
@@ -192,7 +194,7 @@ class TermsFinder:
         return self.at(path, path, match, by_default=default).policy
 
 
-def _policy(settings: CacheSettings) -> Policy:
+def _policy(settings: "CacheSettings") -> Policy:
     """Return the rules that the settings make, before rules and decorators are asked."""
     return Policy(
         default_lifetime=settings.cache_expiration,

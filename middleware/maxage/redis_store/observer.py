@@ -9,16 +9,18 @@ is for people who look at the cache: no request waits for it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import Node, describe, send
 from maxage.redis_store.servers.ping import NO_OWNER
 from maxage.redis_store.servers.topology import topology_for
-from maxage.settings import CacheSettings
 from maxage.store.base import StoreReply
 from maxage.store.tokens import belongs, token_key
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 _SCANNED: Final = 1000
 """Keys that a server looks at for one SCAN."""
@@ -35,7 +37,7 @@ class Observer:
         timeout: seconds for connecting to a server, and for each of its answers.
     """
 
-    def __init__(self, url: str, settings: CacheSettings, timeout: float = 2.0) -> None:
+    def __init__(self, url: str, settings: "CacheSettings", timeout: float = 2.0) -> None:
         self._timeout: Final = timeout
         self._topology: Final = topology_for(url, NO_OWNER, settings.redis_credentials)
 

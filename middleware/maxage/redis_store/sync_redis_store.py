@@ -6,23 +6,25 @@ asynchronous store.
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.servers.commands import as_written
 from maxage.redis_store.servers.sync_connections import SyncConnections
 from maxage.redis_store.shared_state import RedisState, redis_state_for
 from maxage.redis_store.token_purge import P, Renewal, Softening
-from maxage.settings import CacheSettings
 from maxage.store.base import StoreReply, StoreWrite
 from maxage.store.tokens import token_key
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 
 @final
 class SyncRedisStore:
     """Reads and writes without awaiting; safe to use from several threads."""
 
-    def __init__(self, url: str, settings: CacheSettings) -> None:
+    def __init__(self, url: str, settings: "CacheSettings") -> None:
         self.redis_state: Final[RedisState] = redis_state_for(
             url, settings.cache_namespace, settings.redis_credentials
         )

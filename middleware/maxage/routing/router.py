@@ -14,7 +14,6 @@ from enum import Enum
 from typing import Annotated, Any, Final, get_args
 
 from msgspec.structs import replace
-from pydantic import TypeAdapter
 from starlette.convertors import Convertor
 from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute, compile_path
 from starlette.staticfiles import StaticFiles
@@ -490,6 +489,8 @@ def _by_convertor(convertor: Any) -> Canonical:
 
 
 def _by_type(name: str, annotation: Any) -> dict[str, Canonical]:
+    from pydantic import TypeAdapter  # noqa: PLC0415 - FastAPI brought it, which read the annotation
+
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     except Exception:  # noqa: BLE001 - the application's own types

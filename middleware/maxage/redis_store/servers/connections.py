@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
@@ -48,7 +48,9 @@ from maxage.redis_store.servers.rounds import (
 )
 from maxage.redis_store.servers.timeouts import PendingCommands, Receiver
 from maxage.redis_store.servers.topology import Single, Topology
-from maxage.settings import CacheSettings
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 T = TypeVar("T")
 
@@ -57,7 +59,7 @@ T = TypeVar("T")
 class Connections:
     """Connections of one event loop: sends the packets of each round side by side."""
 
-    def __init__(self, topology: Topology, settings: CacheSettings) -> None:
+    def __init__(self, topology: Topology, settings: "CacheSettings") -> None:
         self._topology: Final = topology
         self._single: Final = topology.nodes[0] if isinstance(topology, Single) else None
         self._read_budget: Final = settings.cache_read_budget

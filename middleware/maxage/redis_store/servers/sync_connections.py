@@ -7,7 +7,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import redis
 from redis.exceptions import RedisError
@@ -23,7 +23,9 @@ from maxage.redis_store.servers.packet import Packet, Rounds
 from maxage.redis_store.servers.per_node import PerNode
 from maxage.redis_store.servers.rounds import fetching, running
 from maxage.redis_store.servers.topology import Topology
-from maxage.settings import CacheSettings
+
+if TYPE_CHECKING:
+    from maxage.settings import CacheSettings
 
 T = TypeVar("T")
 
@@ -32,7 +34,7 @@ T = TypeVar("T")
 class SyncConnections:
     """Connections of plain functions: sends one packet after the other; safe for threads."""
 
-    def __init__(self, topology: Topology, settings: CacheSettings) -> None:
+    def __init__(self, topology: Topology, settings: "CacheSettings") -> None:
         self._topology: Final = topology
         self._read_budget: Final = settings.cache_read_budget
         self._write_budget: Final = settings.cache_write_budget
@@ -85,7 +87,7 @@ class SyncConnections:
 class SyncNodeConnections:
     """Connections to one server, with the read budget and with the write budget as timeout."""
 
-    def __init__(self, node: Node, settings: CacheSettings) -> None:
+    def __init__(self, node: Node, settings: "CacheSettings") -> None:
         connecting = settings.cache_connect_budget
         self.is_new = True
         """Whether nothing was sent yet."""
