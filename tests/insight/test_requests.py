@@ -58,7 +58,7 @@ async def published(watch: Watch, settings: CacheSettings) -> RecentRequests:
     """What others read after the watch has published."""
 
     def publish() -> RecentRequests:
-        watch._publisher.publish(Observer(settings.redis_url or "", settings))
+        watch._publisher.publish(Observer(settings))
         return read_requests(settings)
 
     return await asyncio.to_thread(publish)

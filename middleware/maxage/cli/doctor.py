@@ -21,7 +21,7 @@ def doctor(
     """
     settings = settings_for(redis_url, namespace, app)
     with waiting("Asking the server ..."):
-        checks = list(diagnose(settings, Observer(settings.redis_url or "", settings)))
+        checks = list(diagnose(settings, Observer(settings)))
     if as_json:
         print_json([asdict(check) for check in checks])
     else:

@@ -83,9 +83,7 @@ class _Wanted(NamedTuple):
 
 
 def _purge(wanted: _Wanted, *, as_json: bool) -> int:
-    observer = Observer(wanted.settings.redis_url or "", wanted.settings)
-    for node in observer.nodes():
-        observer.ask(node, [("PING",)])
+    Observer(wanted.settings).ping()
     patient = wanted.settings.model_copy(update={"cache_write_budget": _PATIENCE})
     if wanted.everything:
         confirmed = purge_all(soft=wanted.soft, settings=patient)

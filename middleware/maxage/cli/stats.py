@@ -28,7 +28,7 @@ def stats(
     """
     settings = settings_for(redis_url, namespace, app)
     told = read_overview(settings)
-    servers = server_facts(Observer(settings.redis_url or "", settings))
+    servers = server_facts(Observer(settings))
     if as_json:
         print_json(told.as_dict() | {"servers": [asdict(one) for one in servers]})
     else:

@@ -135,11 +135,8 @@ def _peek_of(store: Store) -> Peek | None:
     if isinstance(store, MemoryStore):
         return store.peek
     if isinstance(store, RedisStore):
-        return partial(
-            _peek_into_redis,
-            store,
-            Observer(store.url, store.settings),
-        )
+        named = store.settings.model_copy(update={"redis_url": store.url})
+        return partial(_peek_into_redis, store, Observer(named))
     return None
 
 

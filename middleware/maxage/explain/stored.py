@@ -126,9 +126,8 @@ def entry_prefix(settings: CacheSettings) -> bytes:
 
 def shelf_of(settings: CacheSettings, store: MemoryStore | None = None) -> Shelf:
     """Return where the settings store: a server, or the embedded store of this process."""
-    url = server_url(settings.redis_url)
-    if url is not None:
-        return RedisShelf(Observer(url, settings), settings.cache_namespace)
+    if server_url(settings.redis_url) is not None:
+        return RedisShelf(Observer(settings), settings.cache_namespace)
     if store is None:
         raise SettingsError("REDIS_URL is not set, and no other process sees an embedded store.")
     return MemoryShelf(store)

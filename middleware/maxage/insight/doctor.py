@@ -55,9 +55,7 @@ class Check:
 def diagnose(settings: CacheSettings, observer: Observer) -> Iterator[Check]:
     """Yield the checks of all servers that the settings name, as they are made."""
     try:
-        nodes = observer.nodes()
-        for node in nodes:
-            observer.ask(node, [("PING",)])
+        nodes = observer.ping()
     except StoreUnavailableError as error:
         change = (
             "Start the server, or correct REDIS_URL: host, port, password, TLS. "

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from maxage.insight.publisher import insight_key, records_in, server_seconds
+from maxage.insight.publisher import insight_key, read_records
 from maxage.insight.record import (
     INTERVAL_SECONDS,
     Interval,
@@ -64,12 +64,10 @@ def read_overview(settings: CacheSettings) -> Overview:
     Raises:
         StoreUnavailableError: the server did not answer.
     """
-    url = server_url(settings.redis_url)
-    if url is None:
+    if server_url(settings.redis_url) is None:
         return overview_of_process(settings)
-    observer, key = Observer(url, settings), insight_key(settings.cache_namespace)
-    clock, present = observer.ask(observer.node_for(key), [("TIME",), ("HGETALL", key)])
-    return overview_of(records_in(present), server_seconds(clock))
+    now, records = read_records(Observer(settings), insight_key(settings.cache_namespace))
+    return overview_of(records, now)
 
 
 def overview_of_process(settings: CacheSettings) -> Overview:

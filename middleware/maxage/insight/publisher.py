@@ -65,7 +65,7 @@ class Publisher:
 
     def __init__(self, watched: Watched) -> None:
         self._watched: Final = watched
-        self._url: Final = server_url(watched.settings.redis_url)
+        self._has_server: Final = server_url(watched.settings.redis_url) is not None
         self._key: Final = insight_key(watched.settings.cache_namespace)
         self.pid = 0
         """The process whose thread runs."""
@@ -86,11 +86,11 @@ class Publisher:
         if self.pid == os.getpid():
             return
         self.pid = os.getpid()
-        if self._url is not None:
+        if self._has_server:
             threading.Thread(target=self._run, name="maxage-insight", daemon=True).start()
 
     def _run(self) -> None:
-        observer = Observer(self._url or "", self._watched.settings, _TIMEOUT)
+        observer = Observer(self._watched.settings, _TIMEOUT)
         while True:
             began = time.monotonic()
             try:
@@ -108,18 +108,16 @@ class Publisher:
         Raises:
             StoreUnavailableError: the server did not answer.
         """
-        node = observer.node_for(self._key)
-        clock, present = observer.ask(node, [("TIME",), ("HGETALL", self._key)])
-        now = server_seconds(clock)
+        now, present = read_records(observer, self._key)
         record = self._watched.record(now)
         commands: list[Command] = [
             ("HSET", self._key, record.worker, msgspec.json.encode(record)),
             ("EXPIRE", self._key, HASH_SECONDS),
         ]
-        ended = [one.worker for one in records_in(present) if now - one.at > FORGOTTEN_SECONDS]
+        ended = [one.worker for one in present if now - one.at > FORGOTTEN_SECONDS]
         if ended:
             commands.append(("HDEL", self._key, *ended))
-        _ask(observer, node, commands)
+        _ask(observer, observer.node_for(self._key), commands)
         self._publish_requests(observer, now - time.time())
 
     def _publish_requests(self, observer: Observer, ahead: float) -> None:
@@ -166,12 +164,13 @@ def server_seconds(answer: Any) -> float:
     return int(seconds) + int(microseconds) / 1_000_000
 
 
-def records_in(answer: Any) -> list[WorkerRecord]:
-    """Return the records in an answer to HGETALL; one of another version is left out.
+def read_records(observer: Observer, key: bytes) -> tuple[float, list[WorkerRecord]]:
+    """Return the server's time, and the records of all workers; those of another version are not.
 
     Raises:
-        StoreUnavailableError: the answer is an error.
+        StoreUnavailableError: the server did not answer, or refused.
     """
+    clock, answer = observer.ask(observer.node_for(key), [("TIME",), ("HGETALL", key)])
     if isinstance(answer, Exception):
         raise StoreUnavailableError(describe(answer)) from answer
     records: list[WorkerRecord] = []
@@ -180,4 +179,4 @@ def records_in(answer: Any) -> list[WorkerRecord]:
             records.append(msgspec.json.decode(value, type=WorkerRecord))
         except msgspec.MsgspecError:
             continue
-    return records
+    return server_seconds(clock), records

@@ -8,10 +8,9 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from maxage.insight.overview import FRESH_SECONDS
-from maxage.insight.publisher import insight_key, records_in, requests_key, server_seconds
+from maxage.insight.publisher import insight_key, read_records, requests_key
 from maxage.insight.requests import Chunk, RecordedRequest, unpack
 from maxage.redis_store.observer import Observer
-from maxage.redis_url import server_url
 from maxage.settings import CacheSettings
 
 _ALWAYS: Final = float("-inf")
@@ -38,11 +37,8 @@ def read_requests(settings: CacheSettings) -> RecentRequests:
     Raises:
         StoreUnavailableError: the server did not answer.
     """
-    observer = Observer(server_url(settings.redis_url) or "", settings)
-    key = insight_key(settings.cache_namespace)
-    clock, present = observer.ask(observer.node_for(key), [("TIME",), ("HGETALL", key)])
-    now = server_seconds(clock)
-    records = records_in(present)
+    observer = Observer(settings)
+    now, records = read_records(observer, insight_key(settings.cache_namespace))
     keys = [requests_key(settings.cache_namespace, one.worker) for one in records]
     told = observer.run([("HGETALL", one) for one in keys])
     # Those that have ended publish no more.

@@ -7,15 +7,17 @@ is for people who look at the cache: no request waits for it.
 # pyright: reportUnknownMemberType=false
 # redis-py leaves part of its own signatures without types.
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, final
 
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.servers.commands import Command
-from maxage.redis_store.servers.node import Node, describe, send
+from maxage.redis_store.servers.node import INFO, Node, describe, send
 from maxage.redis_store.servers.ping import NO_OWNER
 from maxage.redis_store.servers.topology import topology_for
+from maxage.redis_url import server_url
 from maxage.store.base import StoreReply
 from maxage.store.tokens import belongs, token_key
 
@@ -24,20 +26,19 @@ if TYPE_CHECKING:
 
 _SCANNED: Final = 1000
 """Keys that a server looks at for one SCAN."""
-_INFO: Final[Command] = ("INFO", "replication")
 
 
 @final
 class Observer:
-    """Reads from all servers that a URL names.
+    """Reads from all servers that settings name.
 
     Args:
-        url: as in `REDIS_URL`.
-        settings: give the password, where a function of theirs does.
+        settings: name the servers; without any, nothing answers.
         timeout: seconds for connecting to a server, and for each of its answers.
     """
 
-    def __init__(self, url: str, settings: "CacheSettings", timeout: float = 2.0) -> None:
+    def __init__(self, settings: "CacheSettings", timeout: float = 2.0) -> None:
+        url = server_url(settings.redis_url) or ""
         self._timeout: Final = timeout
         self._topology: Final = topology_for(url, NO_OWNER, settings.redis_credentials)
 
@@ -63,6 +64,17 @@ class Observer:
         nodes = self.nodes()
         return self._topology.node_for(key) or nodes[0]
 
+    def ping(self) -> Sequence[Node]:
+        """Return the servers, each of which has answered just now.
+
+        Raises:
+            StoreUnavailableError: one of them did not answer.
+        """
+        nodes = self.nodes()
+        for node in nodes:
+            self.ask(node, [("PING",)])
+        return nodes
+
     def ask(self, node: Node, commands: Sequence[Command]) -> list[Any]:
         """Return the answers of one server; an error stands in its place.
 
@@ -80,18 +92,12 @@ class Observer:
         Raises:
             StoreUnavailableError: the server did not answer.
         """
-        pool = node.pool(self._timeout)
         seconds: list[float] = []
-        try:
-            connection = pool.get_connection()
+        with self._connected(node) as connection:
             for _ in range(count):
                 began = perf_counter()
                 send(connection, [("PING",)])
                 seconds.append(perf_counter() - began)
-        except Exception as error:
-            raise StoreUnavailableError(describe(error)) from error
-        finally:
-            pool.disconnect()
         return seconds
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -116,7 +122,7 @@ class Observer:
         wanted = [*keys, *(token_key(namespace, group) for group in groups)]
         read: list[bytes | None] = [None] * len(wanted)
         for node, positions in self._by_node([("GET", key) for key in wanted]).items():
-            asked = [_INFO, *(("GET", wanted[position]) for position in positions)]
+            asked = [INFO, *(("GET", wanted[position]) for position in positions)]
             info, *told = self.ask(node, asked)
             history = node.history_in(info)
             for position, answer in zip(positions, told, strict=True):
@@ -133,10 +139,8 @@ class Observer:
             StoreUnavailableError: a server did not answer, or refused.
         """
         for node in self.nodes():
-            pool = node.pool(self._timeout)
             cursor: bytes = b"0"
-            try:
-                connection = pool.get_connection()
+            with self._connected(node) as connection:
                 while True:
                     command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED)
                     # A refusal is no pair.
@@ -144,14 +148,17 @@ class Observer:
                     yield keys
                     if cursor == b"0":
                         break
-            except Exception as error:
-                raise StoreUnavailableError(describe(error)) from error
-            finally:
-                pool.disconnect()
 
-    def count(self, pattern: bytes) -> int:
-        """Return how many keys match a glob pattern; see `scan`."""
-        return sum(map(len, self.scan(pattern)))
+    @contextmanager
+    def _connected(self, node: Node) -> Generator[Any]:
+        """Enclose questions on one connection; what fails in them is the server's failure."""
+        pool = node.pool(self._timeout)
+        try:
+            yield pool.get_connection()
+        except Exception as error:
+            raise StoreUnavailableError(describe(error)) from error
+        finally:
+            pool.disconnect()
 
     def _by_node(self, commands: Iterable[Command]) -> dict[Node, list[int]]:
         """Return the positions of the commands by the server that stores their key."""

@@ -9,7 +9,6 @@ import msgspec
 from maxage.cache.cache import Cache
 from maxage.redis_store.leases.process_identity import process_identity
 from maxage.redis_store.observer import Observer
-from maxage.redis_url import server_url
 from maxage.settings import CacheSettings
 from maxage.shadow.report import ShadowReport, together
 
@@ -43,7 +42,7 @@ def read_reports(settings: CacheSettings) -> ShadowReport | None:
     Raises:
         StoreUnavailableError: the server did not answer.
     """
-    observer = Observer(server_url(settings.redis_url) or "", settings)
+    observer = Observer(settings)
     name = _list_name(settings)
     (listed,) = observer.ask(observer.node_for(name), [("LRANGE", name, 0, -1)])
     keys: list[bytes] = [] if isinstance(listed, Exception) else listed

@@ -45,8 +45,7 @@ class OwnKeys:
         if self.url is None:
             return
         try:
-            for node in self._observer(settings).nodes():
-                self._observer(settings).ask(node, [("PING",)])
+            Observer(settings).ping()
         except StoreUnavailableError as error:
             raise SettingsError(
                 f"fresh_cache: the server that cache_redis_url names does not answer ({error})."
@@ -57,7 +56,7 @@ class OwnKeys:
         if self.url is not None:
             for keys in self._keys(settings):
                 removed = (key for key in keys if not key.endswith(_LEASES))
-                self._observer(settings).run([("UNLINK", key) for key in removed])
+                Observer(settings).run([("UNLINK", key) for key in removed])
 
     def end(self, settings: CacheSettings) -> None:
         """Sign off, and remove all keys."""
@@ -66,23 +65,20 @@ class OwnKeys:
                 state.close()
         if self.url is not None:
             for keys in self._keys(settings):
-                self._observer(settings).run([("UNLINK", key) for key in keys])
+                Observer(settings).run([("UNLINK", key) for key in keys])
 
     def age(self, settings: CacheSettings, seconds: float) -> None:
         """Take seconds from the lifetime of all responses and typed values on the server."""
         if self.url is None:
             return
-        observer = self._observer(settings)
+        observer = Observer(settings)
         for keys in self._keys(settings):
             ageing = [key for key in keys if any(part in key for part in _AGEING)]
             left: Sequence[object] = observer.run([("PTTL", key) for key in ageing])
             observer.run(list(_shorter(zip(ageing, left, strict=True), seconds)))
 
     def _keys(self, settings: CacheSettings) -> Iterator[list[bytes]]:
-        return self._observer(settings).scan(f"*{self._mark}:*".encode())
-
-    def _observer(self, settings: CacheSettings) -> Observer:
-        return Observer(self.url or "", settings)
+        return Observer(settings).scan(f"*{self._mark}:*".encode())
 
 
 def _shorter(lifetimes: Iterable[tuple[bytes, object]], seconds: float) -> Iterator[Command]:

@@ -36,7 +36,7 @@ def read_state(settings: CacheSettings) -> State:
     try:
         told = read_overview(settings)
         if server_url(settings.redis_url) is not None:
-            servers = tuple(server_facts(Observer(settings.redis_url or "", settings)))
+            servers = tuple(server_facts(Observer(settings)))
     except StoreUnavailableError as error:
         told = overview_of_process(settings)
         troubles.append(
