@@ -15,11 +15,12 @@ from maxage.cache.terms import Terms
 from maxage.invalidation.group_names import ORPHAN_GROUP
 from maxage.middleware import CacheMiddleware
 from maxage.rfc9111.message import Headers
+from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.routing.route_table import RouteInfo
 from maxage.store.tokens import NAMESPACE_GROUP
 
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::(\w+))?\}")
+_ANY_METHOD: Final = "any method"
 _FIRST_VALUE: Final = 90_000
 _MOST_LAYERS: Final = 64
 """Middleware of one application that is looked through."""
@@ -113,6 +114,13 @@ def map_of(targets: Targets) -> RouteMap:
     return RouteMap(reads=tuple(reads), writes=writes)
 
 
+def mapped_write(known: RouteMap, route: RouteInfo, method: str) -> MappedWrite | None:
+    """Return the entry of a route for one of its methods; None: it has none."""
+    path, methods = title_of(route), {method, _ANY_METHOD}
+    found = (one for one in known.writes if one.path == path and methods.intersection(one.methods))
+    return next(found, None)
+
+
 def targets_of(app: Any) -> Targets:
     """Return the targets of the application's cache, or of a default cache where it has none."""
     return middleware_of(app)[0].targets
@@ -155,7 +163,7 @@ def _write(targets: Targets, route: RouteInfo, reads: Mapping[str, frozenset[str
     groups = targets.touched(scope_of(methods[0], sample), _headers(host)).groups
     shared = {path: [g for g in groups if g in its] for path, its in reads.items()}
     return MappedWrite(
-        methods=methods if route.methods is not None else ("any method",),
+        methods=methods if route.methods is not None else (_ANY_METHOD,),
         path=title_of(route),
         groups=_named(groups, names),
         reads=tuple(path for path, both in shared.items() if both),
@@ -178,7 +186,7 @@ def sample_terms(targets: Targets, route: RouteInfo, method: str) -> Terms:
 def unsafe_methods(route: RouteInfo) -> tuple[str, ...]:
     """Return the methods of a route that may change something, in order."""
     methods = ("POST",) if route.methods is None else route.methods
-    return tuple(sorted(method for method in methods if method not in _SAFE))
+    return tuple(sorted(method for method in methods if is_unsafe(method)))
 
 
 def title_of(route: RouteInfo) -> str:

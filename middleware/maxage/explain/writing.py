@@ -10,7 +10,8 @@ from maxage.explain.policy import policy_parts, route_shown, source_of
 from maxage.explain.reading import request_line
 from maxage.invalidation.group_names import ORPHAN_GROUP, named_groups
 from maxage.rfc9111.message import Headers
-from maxage.route_map import map_of
+from maxage.route_map import map_of, mapped_write
+from maxage.routing.route_table import RouteInfo
 from maxage.store.tokens import NAMESPACE_GROUP
 
 _MEANINGS: Final = {
@@ -51,7 +52,7 @@ def explain_write(service: Service, scope: dict[str, Any]) -> Explanation:
         route=route_shown(terms.route),
         policy=policy_parts(terms, service.settings)[1:],
         purges=tuple(_purge(group, service, named) for group in touched.groups),
-        purged_reads=_reads(service, terms.route, touched.route),
+        purged_reads=_reads(service, terms.route, touched.route.partition(" ")[0]),
         changes=tuple(changes),
     )
 
@@ -68,23 +69,8 @@ def _purge(group: str, service: Service, named: dict[str, str]) -> Part:
     return Part(name=group, value=_MEANINGS.get(kind, ""), source=source)
 
 
-def _reads(service: Service, route: Any, title: str) -> tuple[str, ...]:
+def _reads(service: Service, route: RouteInfo | None, method: str) -> tuple[str, ...]:
     if route is None:
         return ()
-    method = title.partition(" ")[0]
-    shown = route_shown(route)
-    template = shown.template if shown is not None else ""
-    for write in map_of(service.targets).writes:
-        if write.path == _without_convertors(template) and (
-            method in write.methods or write.methods == ("any method",)
-        ):
-            return write.reads
-    return ()
-
-
-def _without_convertors(template: str) -> str:
-    pieces = template.split("{")
-    return pieces[0] + "".join(
-        "{" + name.partition(":")[0] + "}" + rest
-        for name, _, rest in (piece.partition("}") for piece in pieces[1:])
-    )
+    mapped = mapped_write(map_of(service.targets), route, method)
+    return mapped.reads if mapped is not None else ()

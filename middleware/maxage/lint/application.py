@@ -23,7 +23,6 @@ from maxage.lint.finding import Finding
 from maxage.lint.ignored import ignored_codes
 from maxage.lint.layers import Layer, layers_of, mounted_layers
 from maxage.route_map import (
-    MappedWrite,
     RouteMap,
     map_of,
     middleware_of,
@@ -174,13 +173,6 @@ class Application:
                 found[name] = module
                 waiting |= {one for one in _imported(module) if one.partition(".")[0] in tops}
         return tuple(found.values())
-
-    def mapped(self, write: Route) -> MappedWrite | None:
-        """Return the entry of a write in the route map."""
-        for one in self.map.writes:
-            if one.path == write.template and write.method in one.methods:
-                return one
-        return None
 
 
 _FRAMEWORKS: Final = frozenset({"fastapi", "starlette", "maxage", "builtins", ""})

@@ -12,7 +12,7 @@ from maxage.lint.code.late_commits import late_commit
 from maxage.lint.code.reached import reached
 from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
-from maxage.route_map import unsafe_methods
+from maxage.route_map import mapped_write, unsafe_methods
 
 _CHANGES_NOTHING: Final = re.compile(
     r"(?i)^(?:log-?_?in|log-?_?out|sign-?_?in|sign-?_?out|auth|authenticate|authorize|token|tokens|"
@@ -58,7 +58,7 @@ def check_purges(app: Application) -> Iterator[Finding]:
     ]  # fmt: skip
     all_reads = Reach([read.info for read in app.reads], [write.info for write in app.writes])
     for write in app.writes if at_risk else ():
-        policy, mapped = write.terms.policy, app.mapped(write)
+        policy, mapped = write.terms.policy, mapped_write(app.map, write.info, write.method)
         if (
             mapped is None
             or policy.only
