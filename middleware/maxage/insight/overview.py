@@ -14,6 +14,7 @@ from maxage.insight.record import (
     RouteRecord,
     TopUrl,
     WorkerRecord,
+    add_sums,
 )
 from maxage.insight.watch import watch_in_process
 from maxage.redis_store.observer import Observer
@@ -110,9 +111,7 @@ def overview_of(records: Iterable[WorkerRecord], now: float) -> Overview:
 def _together(tops: Iterable[TopUrl]) -> tuple[TopUrl, ...]:
     added: dict[str, TopUrl] = {}
     for top in tops:
-        sums = added.setdefault(top.url, TopUrl(url=top.url, weight=0.0))
-        for name in TopUrl.__struct_fields__[1:]:
-            setattr(sums, name, getattr(sums, name) + getattr(top, name))
+        add_sums(added.setdefault(top.url, TopUrl(url=top.url, weight=0.0)), top, "url")
     return tuple(sorted(added.values(), key=lambda one: -one.weight))
 
 

@@ -1,11 +1,26 @@
 """The record of a worker: its counts, its most asked URLs, and sums of the last intervals."""
 
+from typing import Any, TypeVar
+
 from msgspec import Struct, field
 
+Sums = TypeVar("Sums", bound=Struct)
 INTERVAL_SECONDS = 5
 """Seconds between two records of a worker, and of one point of a chart."""
 MOST_INTERVALS = 120
 """Intervals in a record: ten minutes."""
+
+
+def add_sums(mine: Sums, other: Sums, *names: str) -> None:
+    """Add all numbers of another object, and its counts by word; `names` are no sums."""
+    for field_name in set(mine.__struct_fields__).difference(names):
+        sums: Any = getattr(mine, field_name)
+        more: Any = getattr(other, field_name)
+        if hasattr(more, "items"):
+            for word, count in more.items():
+                sums[word] = sums.get(word, 0) + count
+        else:
+            setattr(mine, field_name, sums + more)
 
 
 class RouteRecord(Struct, kw_only=True, omit_defaults=True):
@@ -40,18 +55,7 @@ class RouteRecord(Struct, kw_only=True, omit_defaults=True):
 
     def add(self, other: "RouteRecord") -> None:
         """Add the counts of another worker."""
-        for mine, its in (
-            (self.outcomes, other.outcomes),
-            (self.bypasses, other.bypasses),
-            (self.not_stored, other.not_stored),
-        ):
-            for word, count in its.items():
-                mine[word] = mine.get(word, 0) + count
-        self.stale += other.stale
-        self.stored += other.stored
-        self.stored_bytes += other.stored_bytes
-        self.calls += other.calls
-        self.seconds += other.seconds
+        add_sums(self, other)
 
 
 class TopUrl(Struct, kw_only=True, omit_defaults=True):
@@ -88,11 +92,7 @@ class Interval(Struct, kw_only=True, omit_defaults=True):
 
     def add(self, other: "Interval") -> None:
         """Add the sums of another worker."""
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-_SUMS = tuple(name for name in Interval.__struct_fields__ if name != "begins")
+        add_sums(self, other, "begins")
 
 
 class WorkerRecord(Struct, kw_only=True, omit_defaults=True):

@@ -5,6 +5,8 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from maxage.insight.record import add_sums
+
 _MOST: Final = 1000
 """Differences that are counted separately."""
 _SUSPECTS_SHOWN: Final = 3
@@ -86,16 +88,8 @@ class Difference(Struct, kw_only=True):
 
     def add(self, other: "Difference") -> None:
         """Add the counts of another process."""
-        for name in ("count", "known", "sole", "same"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        add_sums(self, other, "route", "what", "example")
         self.example = self.example or other.example
-        for mine, its in (
-            (self.writes, other.writes),
-            (self.inputs, other.inputs),
-            (self.innocent, other.innocent),
-        ):
-            for name, count in its.items():
-                mine[name] = mine.get(name, 0) + count
 
     def see(self, seen: "Circumstances", *, differs: bool) -> None:
         """Count a comparison, with the suspects of a difference."""
@@ -197,9 +191,7 @@ class ShadowReport(Struct, kw_only=True):
         self.misses += other.misses
         self.overtaken += other.overtaken
         for name, counts in other.routes.items():
-            mine = self.routes.setdefault(name, RouteComparison())
-            mine.compared += counts.compared
-            mine.different += counts.different
+            add_sums(self.routes.setdefault(name, RouteComparison()), counts)
         for one in other.differences:
             self.difference(one.route, one.what).add(one)
 
