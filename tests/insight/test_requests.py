@@ -13,6 +13,7 @@ from maxage.insight.recent import RecentRequests, together
 from maxage.insight.requests import Chunk, PendingRequests, RecordedRequest, pack, recorded_target
 from maxage.insight.watch import Watch, watch_for
 from maxage.observe import latency
+from maxage.redis_store.leases.process_identity import process_name
 from maxage.redis_store.observer import Observer
 from maxage.route_map import middleware_of
 from maxage.routing.default_lifetime import SecretNames
@@ -201,7 +202,7 @@ async def test_a_worker_publishes_no_more_than_its_bound(
         watch.requests.note(one(second))
         await published(watch, settings)
     recent = await published(watch, settings)
-    key = requests_key("requests", watch._publisher.name)
+    key = requests_key("requests", process_name())
     assert sum(map(len, redis_server.call("HVALS", key))) <= publisher.REQUESTS_BYTES
     kept = [round(request.time) for request in recent.requests]
     assert 2 <= len(kept) <= 4
@@ -223,7 +224,7 @@ async def test_what_could_not_be_published_is_published_later(
     watch.requests.note(one(1))
     assert len((await published(watch, settings)).requests) == 2
     chunk = Chunk(2, 0.0, [one(2)])
-    redis_server.call("HSET", requests_key("requests", watch._publisher.name), 2, pack(chunk))
+    redis_server.call("HSET", requests_key("requests", process_name()), 2, pack(chunk))
     for second in (2, 3):
         watch.requests.note(one(second))
     assert len((await published(watch, settings)).requests) == 4

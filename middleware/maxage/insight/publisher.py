@@ -12,7 +12,7 @@ import msgspec
 from maxage.errors import StoreUnavailableError
 from maxage.insight.record import INTERVAL_SECONDS, WorkerRecord
 from maxage.insight.requests import PendingRequests, pack
-from maxage.redis_store.leases.process_identity import process_identity
+from maxage.redis_store.leases.process_identity import process_name
 from maxage.redis_store.observer import Observer
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import Node, describe
@@ -71,15 +71,7 @@ class Publisher:
         """The process whose thread runs."""
         self._chunks: Final[dict[int, int]] = {}
         """Bytes of the published chunks, by the number of their first request."""
-        self._named = (0, "")
         self._failed = False
-
-    @property
-    def name(self) -> str:
-        """The name of this process, which no other one has; a forked process gets its own."""
-        if self._named[0] != os.getpid():
-            self._named = os.getpid(), process_identity()
-        return self._named[1]
 
     def start(self) -> None:
         """Start the thread, also anew in a forked process; nothing is done where it runs."""
@@ -122,7 +114,7 @@ class Publisher:
 
     def _publish_requests(self, observer: Observer, ahead: float) -> None:
         """Write the requests since the last time, and remove the oldest ones beyond the bound."""
-        key = requests_key(self._watched.settings.cache_namespace, self.name)
+        key = requests_key(self._watched.settings.cache_namespace, process_name())
         commands: list[Command] = [("EXPIRE", key, HASH_SECONDS)]
         chunk = self._watched.requests.chunk(ahead)
         if chunk.requests:

@@ -40,6 +40,7 @@ from maxage.observe import latency
 from maxage.observe.counters import UNKNOWN_ROUTE, RouteCounts, Tally, total
 from maxage.observe.failures import tell_of_failure
 from maxage.observe.words import MISSES, Outcome
+from maxage.redis_store.leases.process_identity import process_name
 from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_url import server_url
 from maxage.rfc9111.message import Headers
@@ -212,7 +213,7 @@ class Watch:
         tally = total()
         self._end_interval(tally, now)
         record = WorkerRecord(
-            worker=self._publisher.name,
+            worker=process_name(),
             machine=socket.gethostname(),
             pid=self._publisher.pid,
             started=self._started,

@@ -1,13 +1,11 @@
 """Publisher: the report of each worker in the store, for `maxage shadow`."""
 
-import os
-from functools import cache
 from typing import Final
 
 import msgspec
 
 from maxage.cache.cache import Cache
-from maxage.redis_store.leases.process_identity import process_identity
+from maxage.redis_store.leases.process_identity import process_name
 from maxage.redis_store.observer import Observer
 from maxage.settings import CacheSettings
 from maxage.shadow.report import ShadowReport, together
@@ -21,16 +19,10 @@ def _list_name(settings: CacheSettings) -> bytes:
     return f"{settings.cache_namespace}:shadow".encode()
 
 
-@cache
-def _worker(pid: int) -> str:
-    del pid  # a forked process has another name
-    return process_identity()
-
-
 async def publish(cache: Cache, report: ShadowReport) -> None:
     """Write the report of this process."""
     name = _list_name(cache.settings)
-    key = b"%b:%b" % (name, _worker(os.getpid()).encode())
+    key = b"%b:%b" % (name, process_name().encode())
     value = msgspec.json.encode(report)
     if await cache.store.write([(key, value)], keep_for=_KEEP_SECONDS, tokens={}):
         await cache.store.enlist(name, [key], most=_MOST_WORKERS, keep_for=_KEEP_SECONDS)

@@ -22,6 +22,17 @@ def process_identity() -> str:
     return f"{_machine()}.{pid}.{_started(pid) or 0}.{secrets.token_hex(6)}"
 
 
+def process_name() -> str:
+    """Return the name of this process for its figures: the same each time, until it forks."""
+    return _named(os.getpid())
+
+
+@cache
+def _named(pid: int) -> str:
+    del pid
+    return process_identity()
+
+
 def surely_ended(identity: str) -> bool:
     """Return whether the process lived on this machine and has ended.
 
