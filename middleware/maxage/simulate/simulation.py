@@ -16,7 +16,7 @@ from maxage.simulate.logged import LoggedRequest
 from maxage.simulate.outcome import Outcome, outcome_of
 from maxage.simulate.purges import Purges
 from maxage.simulate.shapes import merged, shape
-from maxage.simulate.stays import Stays
+from maxage.simulate.stays import stays_of
 from maxage.simulate.store_model import IN_PROCESS, IN_REDIS, StoreModel
 
 LIFETIMES: Final = (10.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0)
@@ -59,7 +59,6 @@ class Simulation:
         self._identification: Final = middleware.service.identification
         self._root_path: Final = str(getattr(self._holder, "root_path", "") or "")
         self._lifetimes: Final = tuple(lifetimes)
-        self._stays: Final = Stays(lifetimes)
         count = 1 + len(self._lifetimes)
         self._stores: Final = [
             *(StoreModel(size, count, IN_REDIS) for size in sizes),
@@ -119,7 +118,9 @@ class Simulation:
         carries = target.policy.vary_by is None and (
             logged.has_user or self._identification.has_credentials(scope, headers, target)
         )
-        stays, reason = self._stays.of(target, logged, carries=carries, has_routes=self._has_routes)
+        stays, reason = stays_of(
+            target, logged, self._lifetimes, carries=carries, has_routes=self._has_routes
+        )
         purged = self._purges.last(target.groups)
         figures.note(logged, reason=bypass or reason, purgeable=purged >= 0)
         figures.at_most |= not target.terms.is_plain

@@ -1,8 +1,6 @@
 """For how long an answer would be stored, by the rules that the cache itself asks."""
 
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, final
 
 from msgspec.structs import replace
 
@@ -16,45 +14,40 @@ from maxage.simulate.logged import LoggedRequest
 from maxage.simulate.store_model import Stay
 
 
-@final
-class Stays:
-    """Finds the stays of answers: as the application is set up now, and for other lifetimes.
+def stays_of(
+    target: Target,
+    logged: LoggedRequest,
+    lifetimes: tuple[float, ...],
+    *,
+    carries: bool,
+    has_routes: bool,
+) -> tuple[tuple[Stay, ...] | None, str]:
+    """Return the stays of an answer, the first one as it is set up now.
 
     Args:
+        target: of the request.
+        logged: the request, and its answer.
         lifetimes: seconds, in place of the configured ones.
+        carries: whether it carried credentials.
+        has_routes: whether the application's routes are known.
+
+    Returns:
+        None: the answer is not stored under any lifetime. And why it is not stored now, in the
+        words of Cache-Status; empty: it is.
     """
-
-    def __init__(self, lifetimes: Sequence[float]) -> None:
-        self._lifetimes: Final = tuple(lifetimes)
-
-    def of(
-        self, target: Target, logged: LoggedRequest, *, carries: bool, has_routes: bool
-    ) -> tuple[tuple[Stay, ...] | None, str]:
-        """Return the stays of an answer, the first one as it is set up now.
-
-        Args:
-            target: of the request.
-            logged: the request, and its answer.
-            carries: whether it carried credentials.
-            has_routes: whether the application's routes are known.
-
-        Returns:
-            None: the answer is not stored under any lifetime. And why it is not stored now, in the
-            words of Cache-Status; empty: it is.
-        """
-        route, restriction = target.route, target.terms.restriction
-        is_known = (route is not None and not route.opaque) or not has_routes
-        rules = target.rules if is_known else target.terms.explicit_rules
-        stays, reason = _stays(
-            rules,
-            (restriction is None and is_known) or rules.lifetime_is_declared,
-            logged.method,
-            logged.status,
-            carries,
-            logged.response_headers,
-            self._lifetimes,
-        )
-        return stays, restriction if reason == "no-lifetime" and restriction else reason
+    route, restriction = target.route, target.terms.restriction
+    is_known = (route is not None and not route.opaque) or not has_routes
+    rules = target.rules if is_known else target.terms.explicit_rules
+    stays, reason = _stays(
+        rules,
+        (restriction is None and is_known) or rules.lifetime_is_declared,
+        logged.method,
+        logged.status,
+        carries,
+        logged.response_headers,
+        lifetimes,
+    )
+    return stays, restriction if reason == "no-lifetime" and restriction else reason
 
 
 @lru_cache(maxsize=4096)

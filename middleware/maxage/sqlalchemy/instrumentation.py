@@ -22,7 +22,7 @@ from maxage.sqlalchemy.reading import note_old_rows, note_read, note_rows, note_
 from maxage.sqlalchemy.statement_groups import Groups, groups_of
 from maxage.sqlalchemy.statement_tables import record_tables
 from maxage.sqlalchemy.transaction import Transaction, transaction_of
-from maxage.sqlalchemy.transaction_ends import TransactionEnds
+from maxage.sqlalchemy.transaction_ends import wrap_ends
 
 _KEY: Final = "_maxage"
 
@@ -84,7 +84,7 @@ class _Hooks:
         event.listen(engine.pool, "checkout", _checked_out)
         event.listen(engine.pool, "checkin", self._checked_in)
         event.listen(engine.pool, "invalidate", _invalidated)
-        TransactionEnds(engine.dialect, database).wrap()
+        wrap_ends(engine.dialect, database)
 
     def _begins(self, connection: Connection, _cursor: Any, sql: str, *rest: Any) -> None:
         """Note the groups that a statement reads and changes, before it runs."""

@@ -5,7 +5,8 @@ not called for connections without a session.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, final
+from functools import partial
+from typing import Any
 
 from sqlalchemy.engine import Dialect
 
@@ -18,48 +19,38 @@ from maxage.sqlalchemy.transaction import Transaction, transaction_on
 _Method = Callable[..., Any]
 
 
-@final
-class TransactionEnds:
-    """Wraps those methods of one dialect.
+def wrap_ends(dialect: Dialect, database: DatabaseGroups) -> None:
+    """Put functions that purge, or forget, around the methods of an engine's dialect."""
+    wrappers: dict[str, Callable[[_Method], _Method]] = {
+        "do_commit": _commit,
+        "do_rollback": _rollback,
+        "do_commit_twophase": partial(_commit_prepared, database.whole),
+        "do_rollback_twophase": _rollback,
+        "do_savepoint": _savepoint,
+        "do_release_savepoint": _release,
+        "do_rollback_to_savepoint": _roll_back_to,
+    }
+    for name, around in wrappers.items():
+        setattr(dialect, name, around(getattr(dialect, name)))
 
-    Args:
-        dialect: of the engine.
-        database: the groups of its database.
-    """
 
-    def __init__(self, dialect: Dialect, database: DatabaseGroups) -> None:
-        self._dialect: Final[Any] = dialect
-        self._whole: Final = database.whole
+def _commit(original: _Method) -> _Method:
+    def do_commit(connection: Any) -> Any:
+        transaction = transaction_on(connection)
+        return _purging(transaction, transaction.changed, original, connection)
 
-    def wrap(self) -> None:
-        """Put functions that purge, or forget, around the dialect's methods."""
-        for name, around in {
-            "do_commit": self._commit,
-            "do_rollback": _rollback,
-            "do_commit_twophase": self._commit_prepared,
-            "do_rollback_twophase": _rollback,
-            "do_savepoint": _savepoint,
-            "do_release_savepoint": _release,
-            "do_rollback_to_savepoint": _roll_back_to,
-        }.items():
-            setattr(self._dialect, name, around(getattr(self._dialect, name)))
+    return do_commit
 
-    def _commit(self, original: _Method) -> _Method:
-        def do_commit(connection: Any) -> Any:
-            transaction = transaction_on(connection)
-            return _purging(transaction, transaction.changed, original, connection)
 
-        return do_commit
+def _commit_prepared(whole: str, original: _Method) -> _Method:
+    def do_commit_twophase(connection: Any, xid: Any, *own: Any, **more: Any) -> Any:
+        transaction = transaction_on(connection)
+        # A transaction of this connection says whether it is prepared. It is unknown what was
+        # changed by one that another connection has prepared.
+        groups = transaction.changed if own else (*transaction.changed, whole)
+        return _purging(transaction, groups, original, connection, xid, *own, **more)
 
-    def _commit_prepared(self, original: _Method) -> _Method:
-        def do_commit_twophase(connection: Any, xid: Any, *own: Any, **more: Any) -> Any:
-            transaction = transaction_on(connection)
-            # A transaction of this connection says whether it is prepared. It is unknown what was
-            # changed by one that another connection has prepared.
-            groups = transaction.changed if own else (*transaction.changed, self._whole)
-            return _purging(transaction, groups, original, connection, xid, *own, **more)
-
-        return do_commit_twophase
+    return do_commit_twophase
 
 
 def _purging(
