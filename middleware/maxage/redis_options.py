@@ -34,10 +34,6 @@ _UNREADABLE: Final = (
 )
 
 
-def _text(value: str) -> str:
-    return value
-
-
 def _number(value: str) -> int:
     if not (value.isascii() and value.isdecimal()):
         raise ValueError(value)
@@ -92,7 +88,7 @@ def _verify_flags(value: str) -> list[ssl.VerifyFlags]:
 
 Parser: TypeAlias = tuple[Callable[[str], OptionValue], str]
 """Returns the value, or raises ValueError or LookupError; and what it takes."""
-_ANY: Final[Parser] = (_text, "a text")
+_ANY: Final[Parser] = (str, "a text")
 _BOOL: Final[Parser] = (_switch, "true or false")
 _FLAGS: Final[Parser] = (_verify_flags, "names of ssl.VerifyFlags, separated by commas")
 

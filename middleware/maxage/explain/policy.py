@@ -55,18 +55,16 @@ def source_of(terms: Terms, name: str) -> str:
     return _first(terms, lambda policy: name in policy.invalidates) or "the response"
 
 
-def setting(settings: CacheSettings, name: str) -> str:
-    """Return a setting with its value, and whether that is the default one."""
-    value = getattr(settings, name)
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
-    default = "" if name in settings.model_fields_set else " (default)"
-    return f"{name.upper()}={shown}{default}"
+def _expiration(settings: CacheSettings) -> str:
+    """Return the configured lifetime, and whether it is the default one."""
+    default = "" if "cache_expiration" in settings.model_fields_set else " (default)"
+    return f"CACHE_EXPIRATION={settings.cache_expiration:g}{default}"
 
 
 def _lifetime(terms: Terms, settings: CacheSettings) -> Part:
     seconds = terms.rules.default_lifetime
     declared = _first(terms, lambda policy: policy.lifetime_is_declared)
-    source = declared or setting(settings, "cache_expiration")
+    source = declared or _expiration(settings)
     if terms.restriction is not None and not seconds:
         source = _RESTRICTED[terms.restriction]
     return Part(name="lifetime", value=f"{seconds:g} s" if seconds else "none", source=source)
@@ -129,6 +127,11 @@ def place_of(endpoint: Any) -> str:
         _, line = inspect.getsourcelines(found)
     except (OSError, TypeError, ValueError):
         return ""
+    return shown_place(path, line)
+
+
+def shown_place(path: Path, line: int) -> str:
+    """Return file and line, as seen from the current directory."""
     here = Path(os.path.realpath(Path.cwd()))
     shown = path.relative_to(here) if path.is_relative_to(here) else path
     return f"{shown}:{line}"

@@ -30,11 +30,11 @@ _FROM_ELSEWHERE: Final = frozenset({
 })  # fmt: skip
 """Words for things of other systems, if no write of this application reaches the read."""
 _OF_THE_USER: Final = frozenset({"me", "my", "mine", "myself", "self"})
-_PERSONAL: Final = frozenset({
-    "me", "my", "mine", "myself", "self", "cart", "basket", "wishlist", "checkout", "inbox",
+_PERSONAL: Final = _OF_THE_USER | {
+    "cart", "basket", "wishlist", "checkout", "inbox",
     "notifications", "unread", "profile", "account", "whoami", "session", "userinfo", "favorites",
     "favourites", "recommendations", "current-user", "currentuser",
-})  # fmt: skip
+}  # fmt: skip
 """Words for one user's own things, where no parameter in front of them names the user."""
 
 

@@ -60,7 +60,7 @@ def _security(read: Route) -> Iterator[Finding]:
 
 def _by_hand(read: Route, found: Iterable[Input], settings: CacheSettings) -> Iterator[Finding]:
     """Yield a read that looks for credentials in a header itself, or declares such a header."""
-    names = {name.lower() for name in settings.cache_credential_headers} | {"authorization"}
+    names = _credential_headers(settings)
     declared = names.intersection(name.decode("latin-1") for name in read.info.header_names)
     read_names = [each for each in found if each.kind == "header" and each.name in names]
     place = f"the parameter {min(declared)}" if declared else ""
@@ -71,6 +71,10 @@ def _by_hand(read: Route, found: Iterable[Input], settings: CacheSettings) -> It
             "answered from the store."
         )
         yield from read.report(Code.SECURITY, reason, _BY_KEY, is_note=_is_note(read))
+
+
+def _credential_headers(settings: CacheSettings) -> set[str]:
+    return {name.lower() for name in settings.cache_credential_headers} | {"authorization"}
 
 
 def _identity(read: Route, found: Iterable[Input], settings: CacheSettings) -> Iterator[Finding]:
@@ -105,9 +109,8 @@ def _unkeyed(
     read: Route, found: Iterable[Input], settings: CacheSettings, state: frozenset[str]
 ) -> Iterator[Finding]:
     """Yield a read whose response one request may make for all others."""
-    credentials = {name.lower() for name in settings.cache_credential_headers} | {"authorization"}
     traced = {name.lower() for name in settings.cache_exchange_headers}
-    known = _KEYED | credentials | traced | {"cookie"}
+    known = _KEYED | _credential_headers(settings) | traced | {"cookie"}
     known |= {name.decode("latin-1") for name in read.info.header_names}
     varied = read.answers.varied
     for each in found:

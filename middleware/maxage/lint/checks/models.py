@@ -1,12 +1,14 @@
 """Typed models: whether the objects of a `RedisCache` come back from JSON as they were."""
 
 from collections.abc import Iterator, Mapping
+from types import CodeType
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from maxage.lint.application import Application
+from maxage.lint.code.function import Function
 from maxage.lint.code.values import known
 from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
@@ -81,16 +83,13 @@ def _found(
     """Yield the finding at the first route whose functions name the cache, or at none."""
     for route in (*app.reads, *app.writes):
         for scope in route.all_scopes:
-            if any(value is cache for value in scope.function.names.values()) and _uses(
-                scope, cache
-            ):
+            if _uses(scope.function, cache):
                 yield from route.report(Code.MODEL, reason, mend)
                 return
     yield Finding(code=Code.MODEL, route="*", reason=reason, mend=mend, source=name)
 
 
-def _uses(scope: Any, cache: RedisCache[Any]) -> bool:
-    used = set(scope.function.call.__code__.co_names) | set(
-        scope.function.call.__code__.co_freevars
-    )
-    return any(value is cache and name in used for name, value in scope.function.names.items())
+def _uses(function: Function, cache: RedisCache[Any]) -> bool:
+    code: CodeType = function.call.__code__
+    used = {*code.co_names, *code.co_freevars}
+    return any(value is cache and name in used for name, value in function.names.items())

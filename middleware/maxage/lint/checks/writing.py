@@ -13,6 +13,7 @@ from maxage.lint.code.reached import reached
 from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
 from maxage.route_map import mapped_write, unsafe_methods
+from maxage.routing.template import split
 
 _CHANGES_NOTHING: Final = re.compile(
     r"(?i)^(?:log-?_?in|log-?_?out|sign-?_?in|sign-?_?out|auth|authenticate|authorize|token|tokens|"
@@ -83,7 +84,7 @@ def _may_change(write: Route) -> bool:
     """Return whether a write changes something, by its source, or else by its name."""
     if write.effects:
         return True
-    words = [word for word in write.template.split("/") if word]
+    words = split(write.template)
     last = words[-1] if words else ""
     if any(map(_CHANGES_NOTHING.match, words)):
         return False

@@ -1,10 +1,10 @@
 """Places in the source: file and line, and the call that a part of an expression stands in."""
 
 import ast
-import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from maxage.explain.policy import shown_place
 from maxage.lint.code.function import Function
 from maxage.lint.code.reached import name_of
 
@@ -27,10 +27,8 @@ class Place(NamedTuple):
 
 def place(function: Function, node: ast.AST, what: str = "") -> Place:
     """Return the place of a part of a function."""
-    here = Path(os.path.realpath(Path.cwd()))
-    path = Path(function.file)
-    shown = path.relative_to(here) if path.is_relative_to(here) else path
-    return Place(what or short(node), f"{shown}:{function.line_of(node)}")
+    where = shown_place(Path(function.file), function.line_of(node))
+    return Place(what or short(node), where)
 
 
 def short(node: ast.AST) -> str:
