@@ -12,6 +12,8 @@ from urllib.parse import quote, urljoin, urlsplit
 from maxage.cli.usage import UsageError
 
 _KEPT: Final = "/!$&'()*+,;=:@~%?[]"
+_TIMEOUT: Final = 30.0
+"""Seconds for each step of a request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +36,12 @@ class Fetcher:
         base: the server's URL.
         headers: of each request.
         rate: requests a second at most.
-        timeout: seconds for each step of a request.
 
     Raises:
         UsageError: the base is no URL.
     """
 
-    def __init__(
-        self, base: str, headers: Sequence[tuple[str, str]], *, rate: float, timeout: float = 30.0
-    ) -> None:
+    def __init__(self, base: str, headers: Sequence[tuple[str, str]], *, rate: float) -> None:
         parts = urlsplit(base)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise UsageError(f"{base!r} names no server; it takes a URL such as https://shop.test.")
@@ -50,7 +49,6 @@ class Fetcher:
         self._origin: Final = (parts.scheme, parts.netloc)
         self._headers: Final = dict(headers)
         self._pause: Final = 1.0 / rate
-        self._timeout: Final = timeout
         self._lock: Final = threading.Lock()
         self._next = 0.0
         self._own: Final = threading.local()
@@ -135,6 +133,6 @@ class Fetcher:
             return connection, True
         scheme, host = self._origin
         kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-        connection = self._own.connection = kind(host, timeout=self._timeout)
+        connection = self._own.connection = kind(host, timeout=_TIMEOUT)
         self._made.append(connection)
         return connection, False

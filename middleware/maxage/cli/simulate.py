@@ -1,6 +1,5 @@
 """`maxage simulate`: what the cache would have answered of the requests of a log or of workers."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -24,8 +24,7 @@ from maxage.simulate import LIFETIMES, SIZES, LogReader, Outcome, RouteOutcome, 
 from maxage.simulate.plot import plot
 from maxage.simulate.recorded import logged
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|m|g)b?", re.IGNORECASE)
-_FACTORS: Final = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_SIZE: Final = TypeAdapter(ByteSize)
 _SHOWN: Final = 20
 """Routes of a table, unless more are asked for."""
 _FORMATS: Final = (
@@ -127,10 +126,12 @@ def simulate(
 
 
 def _bytes(text: str) -> int:
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise UsageError(f"--size got {text!r}; it takes bytes, or a number with KB, MB or GB.")
-    return int(float(found[1]) * _FACTORS[found[2].lower()])
+    try:
+        return _SIZE.validate_python(text)
+    except ValidationError:
+        raise UsageError(
+            f"--size got {text!r}; it takes bytes, or a number with KB, MB or GB."
+        ) from None
 
 
 def _server(redis_url: str | None, namespace: str | None, app: str | None) -> CacheSettings:
