@@ -9,6 +9,7 @@ from msgspec import Struct
 from maxage.rfc9111.decisions import ForwardReason
 
 CACHE_NAME = b"maxage"
+_PIECES: Final = re.compile(r'"[^"]*"|[^,;"]+|[,;]')
 
 _NOT_IN_STRING = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 
@@ -61,3 +62,18 @@ _spelled: Final = lru_cache(maxsize=256)(CacheStatus.spelled)
 def hit_value(ttl: int) -> bytes:
     """Return the value of a plain hit, the one spelled on the fast path."""
     return b"maxage; hit; ttl=%d" % ttl
+
+
+def own_member(value: str) -> list[str]:
+    """Return our member of a Cache-Status, its name and its parameters; empty: it has none."""
+    members: list[list[str]] = [[""]]
+    for piece in _PIECES.findall(value):
+        if piece == ",":
+            members.append([""])
+        elif piece == ";":
+            members[-1].append("")
+        else:
+            members[-1][-1] += piece
+    stripped = ([part.strip() for part in member] for member in members)
+    ours = [member for member in stripped if member[0] == CACHE_NAME.decode()]
+    return ours[-1] if ours else []

@@ -1,7 +1,7 @@
 """`maxage warm`: ask for URLs, so that their responses are stored."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Annotated
 
@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from maxage.asgi.cache_status import own_member
 from maxage.cli.explain import HeaderLines
 from maxage.cli.fetching import Fetched, Fetcher
 from maxage.cli.output import AsJson, complain, print_json, print_table
@@ -117,7 +118,7 @@ def _result(one: Fetched) -> str:
         return "not answered"
     if one.status >= 400:
         return f"answered {one.status}"
-    words = _words(one.said)
+    words = own_member(one.said)[1:]
     if "hit" in words or "collapsed" in words:
         return "stored already"
     if "stored" in words:
@@ -126,8 +127,3 @@ def _result(one: Fetched) -> str:
     if not words:
         return "no cache answered"
     return f"not stored: {details[0]}" if details else "not stored"
-
-
-def _words(status: str) -> Iterable[str]:
-    members = [member for member in status.split(",") if member.strip().startswith("maxage")]
-    return [word.strip() for word in members[-1].split(";")][1:] if members else []

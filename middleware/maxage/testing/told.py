@@ -1,14 +1,12 @@
 """What a response tells about the cache: its member of Cache-Status, in sentences."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
-from maxage.asgi.cache_status import CACHE_NAME
+from maxage.asgi.cache_status import own_member
 from maxage.explain.advice import advice_for
 
-_PIECES: Final = re.compile(r'"[^"]*"|[^,;"]+|[,;]')
 _NO_STATUS: Final = (
     "It has no Cache-Status of maxage: no CacheMiddleware saw the request. Add it to the "
     "application, use the fixture fresh_cache, and not no_cache."
@@ -68,24 +66,9 @@ def told_by(response: Answer) -> Told:
     """Return what a response tells."""
     request = getattr(response, "request", None)
     line = f"{request.method} {request.url}" if request is not None else ""
-    found = _member(response.headers.get("cache-status", ""))
+    found = own_member(response.headers.get("cache-status", ""))
     parameters = dict(_parameters(found[1:]))
     return Told(line, response.status_code, "; ".join(found), parameters)
-
-
-def _member(value: str) -> list[str]:
-    """Return our member of the list: its name and its parameters."""
-    members: list[list[str]] = [[""]]
-    for piece in _PIECES.findall(value):
-        if piece == ",":
-            members.append([""])
-        elif piece == ";":
-            members[-1].append("")
-        else:
-            members[-1][-1] += piece
-    stripped = ([part.strip() for part in member] for member in members)
-    ours = [member for member in stripped if member[0] == CACHE_NAME.decode()]
-    return ours[-1] if ours else []
 
 
 def _parameters(parts: Iterable[str]) -> Iterable[tuple[str, str]]:
