@@ -8,8 +8,10 @@ import msgspec
 import pytest
 
 from maxage import CacheSettings
-from maxage.insight import WorkerRecord, read_overview, read_requests
+from maxage.insight.overview import read_overview
 from maxage.insight.publisher import insight_key
+from maxage.insight.recent import read_requests
+from maxage.insight.record import WorkerRecord
 from tests.cli.conftest import Command
 from tests.support.raw_http import get
 from tests.support.redis_server import RedisServer

@@ -16,8 +16,8 @@ from maxage.errors import SettingsError
 from maxage.fastapi import admin_router
 from maxage.fastapi.admin.chart import HEIGHT, KINDS, minutes, requests_chart
 from maxage.fastapi.admin.session import SESSION_SECONDS, Session
-from maxage.insight import Interval, read_overview
-from maxage.insight.record import INTERVAL_SECONDS
+from maxage.insight.overview import read_overview
+from maxage.insight.record import INTERVAL_SECONDS, Interval
 from tests.support.asgi import Recorded, call, http_scope
 from tests.support.raw_http import get
 from tests.support.redis_server import RedisServer

@@ -7,9 +7,9 @@ import pytest
 from fastapi import FastAPI, HTTPException, Response
 
 from maxage import CacheMiddleware, CacheSettings
-from maxage.insight import publisher, read_requests
+from maxage.insight import publisher
 from maxage.insight.publisher import Publisher, requests_key
-from maxage.insight.recent import RecentRequests, together
+from maxage.insight.recent import RecentRequests, read_requests, together
 from maxage.insight.requests import Chunk, PendingRequests, RecordedRequest, pack, recorded_target
 from maxage.insight.watch import Watch, watch_for
 from maxage.observe import latency

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from maxage.explain import aexplain
-from maxage.insight import Interval, RouteRecord, TopUrl, WorkerRecord, read_overview
-from maxage.insight.overview import FRESH_SECONDS, overview_of
+from maxage.insight.overview import FRESH_SECONDS, overview_of, read_overview
 from maxage.insight.publisher import insight_key
+from maxage.insight.record import Interval, RouteRecord, TopUrl, WorkerRecord
 from maxage.insight.watch import watch_for, watch_in_process
 from maxage.observe import latency
 from maxage.observe.counters import counters_of

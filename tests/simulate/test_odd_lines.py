@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxage.simulate import Simulation
 from maxage.simulate.json_line import HOST, QUERY, SECONDS, SIZE, STATUS, TARGET, TIME, parse_json
 from maxage.simulate.logged import LoggedRequest, MalformedLineError
+from maxage.simulate.simulation import Simulation
 from maxage.simulate.text_line import parse_text
 
 PIECES = st.sampled_from([

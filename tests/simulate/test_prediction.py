@@ -14,9 +14,11 @@ from fastapi.security import APIKeyHeader
 from app.main import create_app
 from app.settings import AppSettings
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, Rule, cached, uncached
-from maxage.insight import read_requests
-from maxage.simulate import LogReader, Outcome, Simulation
+from maxage.insight.recent import read_requests
+from maxage.simulate.outcome import Outcome
+from maxage.simulate.reading import LogReader
 from maxage.simulate.recorded import logged
+from maxage.simulate.simulation import Simulation
 from maxage.testing.isolation import IsolatedCache
 from tests.simulate.replay import Measured, Planned, shop_traffic
 from tests.support.asgi import call

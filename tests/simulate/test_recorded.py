@@ -7,8 +7,9 @@ from fastapi.security import APIKeyHeader
 
 from maxage import CacheMiddleware, CacheSettings, cached
 from maxage.insight.requests import RecordedRequest
-from maxage.simulate import Outcome, Simulation
+from maxage.simulate.outcome import Outcome
 from maxage.simulate.recorded import logged
+from maxage.simulate.simulation import Simulation
 
 
 def request(time: float, target: str = "/items", status: int = 0, **more: Any) -> RecordedRequest:

@@ -16,13 +16,15 @@ from maxage.cli.output import AsJson, complain, print_json, print_table, print_t
 from maxage.cli.server import Namespace, RedisUrl, settings_for
 from maxage.cli.stats import NO_WORKER
 from maxage.cli.usage import UsageError
-from maxage.insight import read_requests
+from maxage.insight.recent import read_requests
 from maxage.insight.units import counted, duration, share
 from maxage.insight.units import size as in_bytes
 from maxage.settings import CacheSettings
-from maxage.simulate import LIFETIMES, SIZES, LogReader, Outcome, RouteOutcome, Simulation
+from maxage.simulate.outcome import Outcome, RouteOutcome
 from maxage.simulate.plot import plot
+from maxage.simulate.reading import LogReader
 from maxage.simulate.recorded import logged
+from maxage.simulate.simulation import LIFETIMES, SIZES, Simulation
 
 _SIZE: Final = TypeAdapter(ByteSize)
 _SHOWN: Final = 20

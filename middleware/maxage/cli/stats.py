@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from maxage.cli.output import AsJson, complain, print_json, print_table, print_text
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
-from maxage.insight import Overview, read_overview
+from maxage.insight.overview import Overview, read_overview
 from maxage.insight.server_facts import ServerFacts, server_facts
 from maxage.insight.units import counted, duration, share, size
 from maxage.redis_store.observer import Observer

@@ -9,7 +9,8 @@ import typer
 from maxage.cli.output import AsJson, complain, print_json, print_table
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
 from maxage.cli.stats import NO_WORKER
-from maxage.insight import TopUrl, read_overview
+from maxage.insight.overview import read_overview
+from maxage.insight.record import TopUrl
 from maxage.insight.units import duration, share
 
 

@@ -17,7 +17,7 @@ from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
 from maxage.cli.usage import UsageError
 from maxage.cli.warm_sources import from_file, from_openapi, from_sitemap, from_top
 from maxage.explain.request import header_lines
-from maxage.insight import read_overview
+from maxage.insight.overview import read_overview
 from maxage.insight.units import counted
 
 _MOST_COMPLAINTS = 5

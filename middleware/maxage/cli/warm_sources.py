@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from maxage.cli.usage import UsageError
-from maxage.insight import Overview
+from maxage.insight.overview import Overview
 
 Fetch = Callable[[str], bytes]
 """Returns the body of a URL of the server that is warmed."""

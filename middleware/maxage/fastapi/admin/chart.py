@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from maxage.insight import Interval
-from maxage.insight.record import INTERVAL_SECONDS
+from maxage.insight.record import INTERVAL_SECONDS, Interval
 
 WIDTH: Final = 720
 LINE_WIDTH: Final = 340

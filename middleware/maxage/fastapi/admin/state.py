@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from maxage.errors import StoreUnavailableError
-from maxage.insight import Overview, read_overview
-from maxage.insight.overview import overview_of_process
+from maxage.insight.overview import Overview, overview_of_process, read_overview
 from maxage.insight.server_facts import ServerFacts, server_facts
 from maxage.insight.units import counted, size
 from maxage.redis_store.observer import Observer
