@@ -33,18 +33,6 @@ logger = logging.getLogger("maxage")
 _PLACEHOLDER: Final = re.compile(r"\{[a-zA-Z_]\w*(?::\w+)?\}")
 """A parameter of a template, as in a text that was meant to be an f-string."""
 
-__all__ = [
-    "apurge",
-    "apurge_all",
-    "apurge_path",
-    "apurge_tags",
-    "purge",
-    "purge_all",
-    "purge_path",
-    "purge_tags",
-    "tag",
-]
-
 
 def tag(*tags: str) -> None:
     """Put the response of the current request into the groups of these tags.

@@ -36,8 +36,6 @@ from maxage.redis_url import ServerGroup, server_group, server_url
 from maxage.settings import CacheSettings
 from maxage.settings_in_force import settings_in_force
 
-__all__ = ["AsyncRedis", "Redis", "get_async_redis", "get_redis"]
-
 PipelineType = TypeVar("PipelineType", bound=FallbackClient)
 PubSubType = TypeVar("PubSubType", bound=FallbackClient)
 
