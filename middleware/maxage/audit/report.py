@@ -5,6 +5,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from maxage.insight.units import counted
+
 _ROUTES_SHOWN: Final = 3
 """Routes that one line names."""
 
@@ -73,7 +75,7 @@ class Report:
                 "  No GET reached a CacheMiddleware with caching on: USE_REDIS_CACHE=false, or the "
                 "application has none."
             )
-        count = f"{len(found)} finding{'' if len(found) == 1 else 's'}"
+        count = counted(len(found), "finding")
         return "\n".join(
             [f"{count} in {self.stored} stored answers of {self.asked} requests", *lines]
         )

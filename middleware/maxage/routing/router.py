@@ -29,9 +29,9 @@ _NAME: Final = re.compile(r"\{(\w+)(:\w+)?\}")
 _MOST_DIGITS: Final = 30
 """Digits of a decimal number up to which it is written without an exponent."""
 _DEPTH: Final = 32
+"""Middleware around one application that is looked through."""
 _DEPTH_HIDDEN: Final = 4
 """Layers that hide an application which are looked through."""
-"""Middleware around one application that is looked through."""
 _READABLE: Final = (Route, WebSocketRoute)
 _FRONTEND: Final = ("_FrontendRouteGroup",)
 """FastAPI's `app.frontend`."""
