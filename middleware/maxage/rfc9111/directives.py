@@ -25,17 +25,10 @@ _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 
 _SECONDS: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 _FIELD_NAMES: Final = frozenset({"private", "no-cache"})
-_FLAGS: Final = frozenset(
-    {
-        "no-store",
-        "no-transform",
-        "must-revalidate",
-        "must-understand",
-        "proxy-revalidate",
-        "public",
-        "immutable",
-    }
-)
+_FLAGS: Final = frozenset({
+    "no-store", "no-transform", "must-revalidate", "must-understand", "proxy-revalidate", "public",
+    "immutable",
+})  # fmt: skip
 
 
 def delta_seconds(text: bytes) -> int | None:

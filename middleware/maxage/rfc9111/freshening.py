@@ -12,7 +12,7 @@ from maxage.rfc9111.freshness import lifetime_of
 from maxage.rfc9111.message import Headers, Response, StoredResponse
 from maxage.rfc9111.stored_response import as_stored, hop_by_hop, recorded_date
 from maxage.rfc9111.storing import objection, verdict
-from maxage.rfc9111.validation import compare_validators
+from maxage.rfc9111.validation import is_about_another
 from maxage.rfc9111.verdicts import MayNotStore, MayStore, NotFreshened
 from maxage.zstd import DamagedBodyError
 
@@ -31,7 +31,7 @@ def freshen(stored: StoredResponse, not_modified: Arrival) -> MayStore | MayNotS
     # Deviation: section 4.3.4 lets a 304 without any validator update only a stored response that
     # has none. Here the request carried the validators of this one stored response, so that the 304
     # can mean no other one. Many applications leave the validators out of a 304.
-    if compare_validators(stored.headers, not_modified.response.headers) == "mismatch":
+    if is_about_another(stored.headers, not_modified.response.headers):
         return NotFreshened.MISMATCH
     return _updated(stored, not_modified)
 

@@ -24,18 +24,10 @@ _WHOLE_ONLY: Final = frozenset(
 """Fields about the whole content."""
 
 _OF_THE_200: Final = _WHOLE_ONLY | {
-    b"accept-ranges",
-    b"cache-control",
-    b"content-disposition",
-    b"content-encoding",
-    b"content-language",
-    b"content-location",
-    b"content-type",
-    b"etag",
-    b"expires",
-    b"last-modified",
-    b"repr-digest",
-}
+    b"accept-ranges", b"cache-control", b"content-disposition", b"content-encoding",
+    b"content-language", b"content-location", b"content-type", b"etag", b"expires",
+    b"last-modified", b"repr-digest",
+}  # fmt: skip
 """Fields that a 416 does not get: they describe the representation, or let a 416 be stored."""
 
 

@@ -13,21 +13,11 @@ from maxage.rfc9111.message import HeaderList, Headers, StoredResponse
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.vary import distinguishing_names, selecting_values
 
-_HOP_BY_HOP: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"trailers",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
+_HOP_BY_HOP: Final = frozenset({
+    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authentication-info",
+    b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"trailers",
+    b"transfer-encoding", b"upgrade",
+})  # fmt: skip
 
 COOKIES: Final = frozenset({b"set-cookie"})
 _DATE: Final = frozenset({b"date"})

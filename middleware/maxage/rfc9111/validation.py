@@ -1,26 +1,17 @@
 """Validators and conditional requests (RFC 9111 section 4.3, RFC 9110 section 13)."""
 
-from typing import Final, Literal
+from typing import Final
 
 from maxage.rfc9111.dates import date_value, parse_http_date
 from maxage.rfc9111.field_list import list_members
 from maxage.rfc9111.freshness import last_modified
 from maxage.rfc9111.message import HeaderList, Headers, Request, StoredResponse
 
-_REPRESENTATION_METADATA: Final = frozenset(
-    {
-        b"content-digest",
-        b"content-encoding",
-        b"content-language",
-        b"content-length",
-        b"content-md5",
-        b"content-range",
-        b"content-type",
-        b"digest",
-        b"repr-digest",
-        b"transfer-encoding",
-    }
-)
+_REPRESENTATION_METADATA: Final = frozenset({
+    b"content-digest", b"content-encoding", b"content-language", b"content-length",
+    b"content-md5", b"content-range", b"content-type", b"digest", b"repr-digest",
+    b"transfer-encoding",
+})  # fmt: skip
 
 
 def has_validator(headers: Headers, *, now: float) -> bool:
@@ -123,11 +114,8 @@ def matches_strongly(one: bytes, other: bytes) -> bool:
     return one == other and not is_weak(one)
 
 
-Match = Literal["match", "mismatch", "none"]
-
-
-def compare_validators(stored: Headers, update: Headers) -> Match:
-    """Return whether an update is about the stored response; `none` when it has no validator."""
+def is_about_another(stored: Headers, update: Headers) -> bool:
+    """Return whether an update has validators, and they are not those of the stored response."""
     # RFC 9111 section 4.3.4: "If the new response contains one or more strong validators [...],
     # then each of those strong validators identifies a selected representation for update. [...] If
     # none of the initial set contains at least one of the same strong validators, then the cache
@@ -136,11 +124,9 @@ def compare_validators(stored: Headers, update: Headers) -> Match:
     if etag:
         known = stored.first(b"etag") or b""
         same = matches_weakly(etag, known) if is_weak(etag) else matches_strongly(etag, known)
-        return "match" if same else "mismatch"
+        return not same
     # "If the new response contains no strong validators but does contain one or more weak
     # validators, and those validators correspond to one of the initial set's stored responses, then
     # the most recent of those matching stored responses is identified for update."
     modified = update.first(b"last-modified")
-    if modified:
-        return "match" if modified == stored.first(b"last-modified") else "mismatch"
-    return "none"
+    return bool(modified) and modified != stored.first(b"last-modified")
