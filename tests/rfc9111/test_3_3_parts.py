@@ -108,6 +108,15 @@ def test_a_range_wholly_within_the_part_is_sent_as_206(
     assert values(served, "age") == ["5"]
 
 
+def test_a_smaller_part_has_no_digest_of_the_larger_one() -> None:
+    """RFC 9530 section 2: Content-Digest is about the content of one message."""
+    digest = "Content-Digest: sha-256=:RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o=:"
+    kept = stored(FRESH, MIDDLE, digest, status=206, request=RANGED, policy=PARTS, body=b"45678")
+    served = decide(get("Range: bytes=5-7"), kept, now=NOW, policy=PARTS)
+    assert isinstance(served, Serve)
+    assert values(served, "content-digest") == []
+
+
 @pytest.mark.parametrize("spec", ["3-8", "4-9", "4-", "-1", "0-0", "9-9", "4-5,7-8", "20-30", "x"])
 def test_a_range_that_the_part_does_not_hold_is_forwarded(spec: str) -> None:
     """One byte before it, one after it, several ranges, nonsense: nothing is made up."""

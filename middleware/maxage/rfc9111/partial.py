@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from maxage.rfc9111.field_list import OWS
 from maxage.rfc9111.message import HeaderList, Headers, Request, Response, StoredResponse
-from maxage.rfc9111.ranges import ByteRange, Partial, if_range_holds, parse_range
+from maxage.rfc9111.ranges import Partial, if_range_holds, parse_range, single_part
 
 _CONTENT_RANGE: Final = re.compile(rb"bytes +([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 ABOUT_THE_PART: Final = (b"content-length", b"content-range")
@@ -77,17 +77,7 @@ def part_within(
     part = parts[0]
     if part.first < span.first or part.last > span.last:
         return None
-    return _cut(stored, headers, span, part)
-
-
-def _cut(stored: StoredResponse, headers: HeaderList, span: Span, part: ByteRange) -> Partial:
     # "A cache MUST NOT send a partial response to a client without explicitly marking it using the
     # 206 (Partial Content) status code."
     content = stored.body[part.first - span.first : part.last - span.first + 1]
-    kept = Headers.of(headers).without(ABOUT_THE_PART).raw
-    lines = (
-        *kept,
-        (b"content-range", part.content_range(span.length)),
-        (b"content-length", b"%d" % len(content)),
-    )
-    return Partial(status=206, headers=lines, body=content)
+    return single_part(Headers.of(headers), content, part, span.length)

@@ -70,7 +70,7 @@ def partial_response(
     if not ranges:
         return _not_satisfiable(response, len(body))
     if len(ranges) == 1:
-        return _single(response, body, ranges[0])
+        return single_part(response, ranges[0].of(body), ranges[0], len(body))
     return _multipart(response, body, ranges)
 
 
@@ -164,13 +164,13 @@ def is_strong_date(value: bytes, response: Headers, *, now: float) -> bool:
     return value == (response.first(b"last-modified") or b"").strip(OWS)
 
 
-def _single(response: Headers, body: bytes, part: ByteRange) -> Partial:
+def single_part(response: Headers, content: bytes, part: ByteRange, length: int) -> Partial:
+    """Return the 206 with this part of `length` bytes, cut from a response with these headers."""
     # Section 15.3.7.1: "If a single part is being transferred, the server generating the 206
     # response MUST generate a Content-Range header field".
-    content = part.of(body)
     headers = (
         *response.without(_WHOLE_ONLY).raw,
-        (b"content-range", part.content_range(len(body))),
+        (b"content-range", part.content_range(length)),
         (b"content-length", b"%d" % len(content)),
     )
     return Partial(status=206, headers=headers, body=content)
