@@ -10,9 +10,10 @@ import pytest
 from redis.crc import key_slot
 
 from maxage.errors import StoreUnavailableError
+from maxage.redis_store.observer import Observer
 from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_store.servers.node import UNMET, Node
-from maxage.redis_store.servers.ping import ping_server
+from maxage.settings import CacheSettings
 from maxage.store.base import CLAIM_ENDED, StoreReply, StoreWrite
 from maxage.store.tokens import HIDDEN_HISTORY, NAMESPACE_GROUP, softened, token_key
 from maxage.store.wanted_claim import WantedClaim
@@ -321,12 +322,23 @@ async def test_ping_says_whether_every_master_answers(
     """The health page's question."""
     made = RedisStore(own_cluster.url, fresh_settings(cache_read_budget=0.3))
     await read_again(made, ["g:a"])
-    assert await asyncio.to_thread(ping_server, own_cluster.url, 1.0) is True
+    assert (
+        await asyncio.to_thread(Observer(CacheSettings(redis_url=own_cluster.url), 1.0).answers)
+        is True
+    )
     own_cluster.masters[2].pause()
-    assert await asyncio.to_thread(ping_server, own_cluster.url, 0.2) is False
+    assert (
+        await asyncio.to_thread(Observer(CacheSettings(redis_url=own_cluster.url), 0.2).answers)
+        is False
+    )
     own_cluster.masters[2].resume()
     await end(made)
-    assert await asyncio.to_thread(ping_server, "redis+cluster://127.0.0.1:1", 0.2) is False
+    assert (
+        await asyncio.to_thread(
+            Observer(CacheSettings(redis_url="redis+cluster://127.0.0.1:1"), 0.2).answers
+        )
+        is False
+    )
 
 
 async def test_the_documented_user_is_enough_on_a_cluster(

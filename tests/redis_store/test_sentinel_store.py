@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from maxage.errors import StoreUnavailableError
+from maxage.redis_store.observer import Observer
 from maxage.redis_store.redis_store import RedisStore
-from maxage.redis_store.servers.ping import ping_server
 from maxage.redis_store.servers.sentinel import Sentinels
 from maxage.redis_url import server_group
+from maxage.settings import CacheSettings
 from maxage.store.tokens import NAMESPACE_GROUP, token_key
 from tests.store.test_store_contract import eventually_read, fresh_settings
 from tests.support.ports import free_port
@@ -107,9 +108,13 @@ async def test_health_follows_the_primary(group: SentinelGroup) -> None:
     """It asks the primary, not the sentinel."""
     made = RedisStore(group.url, fresh_settings())
     await eventually_read(made, [], GROUPS)
-    assert await asyncio.to_thread(ping_server, group.url, 1.0) is True
+    assert (
+        await asyncio.to_thread(Observer(CacheSettings(redis_url=group.url), 1.0).answers) is True
+    )
     group.primary.pause()
-    assert await asyncio.to_thread(ping_server, group.url, 0.2) is False
+    assert (
+        await asyncio.to_thread(Observer(CacheSettings(redis_url=group.url), 0.2).answers) is False
+    )
     group.data_servers[0].resume()
     await eventually(lambda: made.redis_state.trusted)
     await end(made)

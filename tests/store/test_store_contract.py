@@ -16,8 +16,8 @@ import pytest
 
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.group_names import path_group
+from maxage.redis_store.observer import Observer
 from maxage.redis_store.redis_store import RedisStore
-from maxage.redis_store.servers.ping import ping_server
 from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.settings import CacheSettings
 from maxage.store.base import CLAIM_ENDED, Store, StoreReply, StoreWrite
@@ -1119,12 +1119,18 @@ async def test_ping_tells_the_truth_behind_an_open_breaker(
     hurried: RedisStore, fault_proxy: FaultProxy
 ) -> None:
     """The health page must not repeat what the breaker believes."""
-    assert await asyncio.to_thread(ping_server, fault_proxy.url, 1.0) is True
+    assert (
+        await asyncio.to_thread(Observer(CacheSettings(redis_url=fault_proxy.url), 1.0).answers)
+        is True
+    )
     fault_proxy.refuse()
     for _ in range(3):
         with pytest.raises(StoreUnavailableError):
             await hurried.read([b"a"], [])
-    assert await asyncio.to_thread(ping_server, fault_proxy.url, 1.0) is False
+    assert (
+        await asyncio.to_thread(Observer(CacheSettings(redis_url=fault_proxy.url), 1.0).answers)
+        is False
+    )
 
 
 # Redis only: wrong answers

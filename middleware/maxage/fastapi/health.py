@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from maxage.fastapi.cache_health import CacheHealth, cache_health
 from maxage.fastapi.readiness import Readiness, failed_checks
+from maxage.redis_store.observer import Observer
 from maxage.redis_store.servers.blocking_calls import run_blocking
-from maxage.redis_store.servers.ping import ping_server
 from maxage.redis_url import server_url
 from maxage.routing.route_policy import uncached
 from maxage.settings import CacheSettings
@@ -105,11 +105,14 @@ async def redis_available(settings: CacheSettings) -> bool:
 
     False, without a connection, when caching is disabled or no Redis is configured.
     """
-    url = server_url(settings.redis_url)
-    if not settings.use_redis_cache or url is None:
+    if not settings.use_redis_cache or server_url(settings.redis_url) is None:
         return False
     try:
         async with asyncio.timeout(LONGEST_WAIT):
-            return await run_blocking(ping_server, url, PING_TIMEOUT, settings.redis_credentials)
+            return await run_blocking(_answers, settings)
     except TimeoutError:
         return False
+
+
+def _answers(settings: CacheSettings) -> bool:
+    return Observer(settings, PING_TIMEOUT).answers()

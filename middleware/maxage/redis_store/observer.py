@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, final
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import INFO, Node, describe, send
-from maxage.redis_store.servers.ping import NO_OWNER
 from maxage.redis_store.servers.topology import topology_for
 from maxage.redis_url import server_url
 from maxage.store.base import StoreReply
@@ -26,6 +25,17 @@ if TYPE_CHECKING:
 
 _SCANNED: Final = 1000
 """Keys that a server looks at for one SCAN."""
+
+
+@final
+class _NoOwner:
+    """An owner that ignores failures: the servers are asked only once."""
+
+    def rotate(self) -> None:
+        """Do nothing."""
+
+    def recover(self) -> None:
+        """Do nothing."""
 
 
 @final
@@ -40,7 +50,7 @@ class Observer:
     def __init__(self, settings: "CacheSettings", timeout: float = 2.0) -> None:
         url = server_url(settings.redis_url) or ""
         self._timeout: Final = timeout
-        self._topology: Final = topology_for(url, NO_OWNER, settings.redis_credentials)
+        self._topology: Final = topology_for(url, _NoOwner(), settings.redis_credentials)
 
     def nodes(self) -> Sequence[Node]:
         """Return the servers.
@@ -74,6 +84,14 @@ class Observer:
         for node in nodes:
             self.ask(node, [("PING",)])
         return nodes
+
+    def answers(self) -> bool:
+        """Return whether every server answers a PING."""
+        try:
+            pongs = [self.ask(node, [("PING",)]) for node in self.nodes()]
+        except StoreUnavailableError:
+            return False
+        return all(pong in ([b"PONG"], ["PONG"]) for pong in pongs)
 
     def ask(self, node: Node, commands: Sequence[Command]) -> list[Any]:
         """Return the answers of one server; an error stands in its place.

@@ -11,7 +11,7 @@ import pytest
 
 from maxage import CacheSettings, RedisStore, SettingsError, StoreUnavailableError
 from maxage.redis import RedisCache, get_async_redis, get_redis
-from maxage.redis_store.servers.ping import ping_server
+from maxage.redis_store.observer import Observer
 from maxage.redis_store.sync_redis_store import SyncRedisStore
 from maxage.settings_in_force import register
 from tests.support.redis_server import RedisServer
@@ -100,7 +100,9 @@ async def test_the_cache_follows_a_changed_password(
         twin = get_async_redis()
         assert await twin.get("name") == b"v"
         await twin.aclose()
-        assert await asyncio.to_thread(ping_server, url, 2.0, vault)
+        assert await asyncio.to_thread(
+            Observer(CacheSettings(redis_url=url, redis_credentials=vault), 2.0).answers
+        )
         before = vault.asked
         vault.rotate(changed)
     await until(reads)

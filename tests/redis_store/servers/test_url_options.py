@@ -9,7 +9,7 @@ import pytest
 
 from maxage import CacheSettings, RedisStore, StoreUnavailableError
 from maxage.redis import RedisCache, get_async_redis, get_redis
-from maxage.redis_store.servers.ping import ping_server
+from maxage.redis_store.observer import Observer
 from maxage.redis_store.sync_redis_store import SyncRedisStore
 from tests.support.redis_server import RedisServer
 from tests.support.tls_proxy import AUTHORITY, CERTIFICATE, KEY, TlsProxy
@@ -50,7 +50,7 @@ async def works(url: str) -> None:
         assert (read.values, read.tokens) == ([b"value \xff"], [token])
         read = await asyncio.to_thread(blocking.read_now, (b"k",), ("n",))
         assert (read.values, read.tokens) == ([b"value \xff"], [token])
-    assert await asyncio.to_thread(ping_server, url, 2.0)
+    assert await asyncio.to_thread(Observer(CacheSettings(redis_url=url), 2.0).answers)
     blocking.close()
     await store.close()
 
@@ -154,6 +154,6 @@ async def test_an_unknown_authority_is_no_server(tls: TlsProxy) -> None:
     await store.open()
     with pytest.raises(StoreUnavailableError):
         await store.read((b"k",), ("n",))
-    assert not await asyncio.to_thread(ping_server, url, 2.0)
+    assert not await asyncio.to_thread(Observer(CacheSettings(redis_url=url), 2.0).answers)
     store.redis_state.close()
     await store.close()
