@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from maxage.cache.key import FORWARDED_HEADERS
+from maxage.audit.inputs import OF_THE_CACHE
 from maxage.lint.application import Application, Route
 from maxage.lint.code.function import function_of
 from maxage.lint.code.inputs import Input, inputs, stored_state
@@ -13,9 +13,7 @@ from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
 from maxage.settings import CacheSettings
 
-_KEYED: Final = frozenset({"host", "origin", "range", "if-range", "if-match", "if-none-match",
-    "if-modified-since", "if-unmodified-since", "cache-control", "pragma",
-    *(name.decode() for name in FORWARDED_HEADERS)})  # fmt: skip
+_KEYED: Final = OF_THE_CACHE | {"origin"}
 """Headers that are in the key, or that the cache answers itself."""
 _BY_KEY: Final = (
     "Give it vary_by=, which authenticates and names the user at every hit, or say that it is "
