@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import Any, Final, final
+from typing import Final, final
 
 from maxage.asgi.types import Scope
 from maxage.audit.inputs import Judge, mend_for
@@ -74,7 +74,7 @@ class _Audited:
         self._outer: Final = scope
         service = fast_path.service
         endpoints = [route.endpoint for route in service.targets.routes.table(scope).routes]
-        self._notes: Final = Notes(packages_of(map(_module_of, (service.app, *endpoints))))
+        self._notes: Final = Notes(packages_of((service.app, *endpoints)))
         self._noted: Final = NotedScope(scope, self._notes, service.lifespan_state)
         self.scope: Scope = self._noted
 
@@ -127,10 +127,6 @@ def _is_of_a_layer(name: str, chain: Chain, answered: Answered) -> bool:
         return b"origin" not in answered.reading.headers
     # A client that accepts codings also accepts an answer without one.
     return name == "header:accept-encoding" and b"content-encoding" not in answered.headers
-
-
-def _module_of(thing: Any) -> str:
-    return getattr(thing, "__module__", None) or type(thing).__module__
 
 
 @contextmanager

@@ -22,7 +22,7 @@ _NOT_OWN: Final = (*_PYTHON, "<frozen ", _PACKAGE + os.sep, _PACKAGE + "_pytest.
 _HERE: Final = Path.cwd()
 """The directory from which files are named; tests may change it later."""
 _INSTALLED: Final = ("/site-packages/", "/dist-packages/")
-_FRAMEWORKS: Final = ("starlette", "fastapi", "maxage")
+_FRAMEWORKS: Final = frozenset({"starlette", "fastapi", "maxage", "builtins", ""})
 _ASGI: Final = frozenset({"scope", "receive", "send"})
 _CALLERS: Final = frozenset({"fastapi.routing", "fastapi.dependencies.utils"})
 """Modules that call the application's functions, and read requests for their parameters."""
@@ -57,7 +57,7 @@ def places(packages: Collection[str] = ()) -> tuple[Place, ...]:
     for frame in _frames():
         code = frame.f_code
         module: str = frame.f_globals.get("__name__", "")
-        if _is_own(code.co_filename) or module.partition(".")[0] in packages:
+        if is_own_file(code.co_filename) or module.partition(".")[0] in packages:
             if code.co_name in _COMPREHENSIONS and frame.f_back is not None:
                 # Python 3.12 has no frames of their own for most of them.
                 continue
@@ -73,7 +73,7 @@ def reads_itself(packages: Collection[str] = ()) -> bool:
     """Return whether the caller is code of the application, and not a library that it calls."""
     frame = next(_frames())
     module: str = frame.f_globals.get("__name__", "")
-    return _is_own(frame.f_code.co_filename) or module.partition(".")[0] in packages
+    return is_own_file(frame.f_code.co_filename) or module.partition(".")[0] in packages
 
 
 def _frames() -> Iterator[FrameType]:
@@ -86,7 +86,7 @@ def _frames() -> Iterator[FrameType]:
 
 
 @lru_cache(maxsize=4096)
-def _is_own(file: str) -> bool:
+def is_own_file(file: str) -> bool:
     """Return whether a file is the application's own, and not that of a library or of Python."""
     path = file.replace("\\", "/")
     return not (any(part in path for part in _INSTALLED) or file.startswith(_NOT_OWN))
@@ -99,6 +99,7 @@ def is_layer(code: CodeType) -> bool:
     return _ASGI.issubset(names) or "message" in names
 
 
-def packages_of(modules: Iterable[str]) -> frozenset[str]:
-    """Return the top-level packages of an application whose parts are in these modules."""
-    return frozenset(module.partition(".")[0] for module in modules).difference(_FRAMEWORKS)
+def packages_of(parts: Iterable[object]) -> frozenset[str]:
+    """Return the top-level packages of an application with these parts: itself, its endpoints."""
+    modules = (str(getattr(part, "__module__", None) or "") for part in parts)
+    return frozenset(module.partition(".")[0] for module in modules) - _FRAMEWORKS

@@ -8,6 +8,7 @@ from typing import Any, Final, final
 
 from starlette.routing import BaseRoute
 
+from maxage.audit.place import packages_of
 from maxage.cache.targets import Targets
 from maxage.cache.terms import Terms
 from maxage.explain.policy import place_of
@@ -133,7 +134,7 @@ class Application:
         targets = self.cache.targets
         routes = targets.routes.table(scope_of("GET", "/")).routes
         self.routes: Final = routes
-        own_packages.set(frozenset(map(_package, routes)) - _FRAMEWORKS)
+        own_packages.set(packages_of(one.endpoint for one in routes))
         readable = [one for one in routes if not one.opaque and not one.is_documentation]
         self.reads: Final = list(_reads(targets, readable))
         self.writes: Final = [
@@ -175,19 +176,12 @@ class Application:
         return tuple(found.values())
 
 
-_FRAMEWORKS: Final = frozenset({"fastapi", "starlette", "maxage", "builtins", ""})
-
-
 def _imported(module: ModuleType) -> Iterator[str]:
     """Yield the names of the modules that a module imports, or imports something of."""
     for value in [known(each).thing for each in list(vars(module).values())]:
         name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
         if isinstance(name, str):
             yield name
-
-
-def _package(route: RouteInfo) -> str:
-    return str(getattr(route.endpoint, "__module__", None) or "").partition(".")[0]
 
 
 def _reads(targets: Targets, routes: list[RouteInfo]) -> Iterator[Route]:

@@ -4,7 +4,6 @@ import ast
 import inspect
 import linecache
 import sys
-import sysconfig
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -12,15 +11,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, final
 
-import maxage
+from maxage.audit.place import is_own_file
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 _MOST_DECORATORS: Final = 16
-_FOREIGN: Final = (
-    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-    str(Path(maxage.__file__).parent),
-)
-"""Folders whose code is no application's own."""
 
 
 own_packages: Final[ContextVar[frozenset[str]]] = ContextVar("own_packages", default=frozenset())
@@ -106,7 +100,7 @@ def is_own(call: Any) -> bool:
     """Return whether a function is the application's own, and not an installed package's."""
     if str(getattr(call, "__module__", "")).partition(".")[0] in own_packages.get():
         return True
-    return is_own_file(str(getattr(getattr(call, "__code__", None), "co_filename", "")))
+    return _is_own_file(getattr(getattr(call, "__code__", None), "co_filename", None))
 
 
 def is_of_own_class(thing: Any) -> bool:
@@ -114,13 +108,11 @@ def is_of_own_class(thing: Any) -> bool:
     module = str(type(thing).__module__)
     if module.partition(".")[0] in own_packages.get():
         return True
-    return is_own_file(str(getattr(sys.modules.get(module), "__file__", "")))
+    return _is_own_file(getattr(sys.modules.get(module), "__file__", None))
 
 
-def is_own_file(file: str) -> bool:
-    """Return whether a file is the application's own."""
-    installed = "site-packages" in file or "dist-packages" in file
-    return Path(file).is_absolute() and not installed and not file.startswith(_FOREIGN)
+def _is_own_file(file: str | None) -> bool:
+    return file is not None and Path(file).is_absolute() and is_own_file(file)
 
 
 def _read(call: Any, owner: Any) -> Function | None:
