@@ -41,6 +41,24 @@ def test_urls_of_any_length_take_at_most_20_mebibytes(length: int) -> None:
     assert grown < 20 * MEBIBYTE, grown
 
 
+def test_urls_that_are_written_cost_no_more_memory_after_the_first_hundreds() -> None:
+    """A process that sees few writes a second would grow for an hour otherwise."""
+    known = targets()
+    for number in range(600):
+        known.touched(http_scope("PUT", f"/pages/{number}"), HEADERS)
+    tracemalloc.start()
+    try:
+        for number in range(600, 2_600):
+            known.touched(http_scope("PUT", f"/pages/{number}"), HEADERS)
+        allocated, _ = tracemalloc.get_traced_memory()
+        for number in range(2_600, 4_600):
+            known.touched(http_scope("PUT", f"/pages/{number}"), HEADERS)
+        later, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert later - allocated < MEBIBYTE / 8, later - allocated
+
+
 def test_thousands_of_usual_urls_are_remembered() -> None:
     """The bound evicts entries that are not used again."""
     known = targets()

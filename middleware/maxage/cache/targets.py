@@ -39,6 +39,8 @@ logger = logging.getLogger("maxage")
 
 _MOST_BESIDE_COPIES: Final = 512
 """Targets that are remembered where a near cache answers most requests without one."""
+_MOST_WRITTEN: Final = 512
+"""Written URLs whose groups are remembered: more would let a process grow for an hour."""
 _MOST_SITES: Final = 64
 """Sites that are remembered."""
 _Sited = tuple[str, str, bytes, str, tuple[bytes, ...]]
@@ -251,7 +253,7 @@ class Targets:
         touched = self._touched.get(identity)
         if touched is None:
             touched = _merged([self._touched_at(*at, known) for known in tables])
-            self._touched.remember(identity, touched)
+            self._touched.remember(identity, touched, _MOST_WRITTEN)
         return touched
 
     def terms_of(self, scope: Mapping[str, Any], headers: Headers) -> Terms:
