@@ -68,7 +68,7 @@ def groups(of: RouteTable, path: str, mode: PurgeMode = "matching") -> set[str]:
     """The groups of the stored response of a path."""
     found = of.match("GET", path)
     assert found is not None, path
-    return {"n", *groups_by(of, mode).groups_of(found)}
+    return set(groups_by(of, mode).groups_of(found))
 
 
 def touched(of: RouteTable, request: str, mode: PurgeMode = "matching") -> set[str]:

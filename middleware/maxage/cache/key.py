@@ -1,9 +1,10 @@
 """The primary key of a URL and the key of a variant: injective, and readable with redis-cli."""
 
-import hashlib
 import re
+from binascii import hexlify
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final, final
 from urllib.parse import unquote_plus
 
@@ -24,10 +25,22 @@ READABLE_LENGTH: Final = 160
 """Characters of a URL that its key shows."""
 _DIGEST_BYTES: Final = 20
 _READABLE: Final = bytes(range(0x21, 0x7F))
+_SHOWN_AS_IT_IS: Final = _READABLE.replace(b":", b"")
 _UNREADABLE = re.compile(rb"[^\x21-\x7e]+")
 _PAIR = rb"[ \t]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+=(?:\"[^\"\\;,]*\"|[^\s;,\"]*)[ \t]*)?"
 _PLAIN_FORWARDED = re.compile(_PAIR + rb"(?:[;,]" + _PAIR + rb")*")
 _FORWARDED_CLIENT = re.compile(rb"(?i)(?:^|(?<=[;,]))[ \t]*(?:for|by)=(?:\"[^\"]*\"|[^\s;,\"]*)")
+
+
+class _Lengths(dict[int, bytes]):
+    """The lengths in front of the parts of a key; those of most parts are ready."""
+
+    def __missing__(self, length: int) -> bytes:
+        """Return a length that is not ready."""
+        return b"%d:" % length
+
+
+_LENGTHS: Final = _Lengths({length: b"%d:" % length for length in range(256)})
 
 
 @lru_cache(maxsize=256)
@@ -57,8 +70,8 @@ class Site:
     """
 
     __slots__ = (
-        "_forwarded", "_front", "_origin", "_plain_end", "_shown", "host_name", "inner_root",
-        "method", "name",
+        "_forwarded", "_front", "_origin", "_plain_end", "_room", "_shown", "_shown_origin",
+        "host_name", "inner_root", "method", "name",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - what a key begins with, in its order
@@ -82,6 +95,9 @@ class Site:
         self._plain_end: Final = join_injective(self._forwarded)
         self._shown: Final = b"%b%b:" % (entry_prefix(namespace), readable(spelled))
         self._origin: Final = b"%b://%b" % (scheme, host)
+        self._shown_origin: Final = self._shown + readable(self._origin)
+        self._room: Final = READABLE_LENGTH - len(self._origin)
+        """Characters of a path that a key shows."""
         self.method: Final = method
         self.inner_root: Final = inner_root
         self.host_name: Final = host_name(host)
@@ -101,20 +117,26 @@ class Site:
             extra: other parts that distinguish requests: declared header parameters, the value of
                 `vary_by`.
         """
-        digest = self.digest(raw_path, query, path, extra).hex().encode()
-        shown = b"%b%b?%b" % (self._origin, raw_path, query) if query else self._origin + raw_path
-        return b"%b%b:%b" % (self._shown, readable(shown), digest)
+        digest = hexlify(self.digest(raw_path, query, path, extra))
+        if query or len(raw_path) > self._room or raw_path.translate(None, _SHOWN_AS_IT_IS):
+            shown = (
+                b"%b%b?%b" % (self._origin, raw_path, query) if query else self._origin + raw_path
+            )
+            return b"%b%b:%b" % (self._shown, readable(shown), digest)
+        # The same for most paths, in fewer steps.
+        return self._shown_origin + raw_path + b":" + digest
 
     def digest(
         self, raw_path: bytes, query: bytes, path: bytes, extra: Sequence[bytes] = ()
     ) -> bytes:
         """Return the digest at the end of the primary key of a URL."""
         # As `join_injective` does, in one step.
-        parts = b"%b%d:%b,%d:%b,%d:%b,%b" % (
-            self._front, len(raw_path), raw_path, len(query), query, len(path), path,
-            join_injective((*self._forwarded, *extra)) if extra else self._plain_end,
-        )  # fmt: skip
-        return hashlib.blake2b(parts, digest_size=_DIGEST_BYTES).digest()
+        end = join_injective((*self._forwarded, *extra)) if extra else self._plain_end
+        said = b"".join((
+            self._front, _LENGTHS[len(raw_path)], raw_path, b",", _LENGTHS[len(query)], query, b",",
+            _LENGTHS[len(path)], path, b",", end,
+        ))  # fmt: skip
+        return blake2b(said, digest_size=_DIGEST_BYTES).digest()
 
 
 def entry_prefix(namespace: str) -> bytes:
@@ -138,11 +160,7 @@ def variant_key(primary: bytes, names: Sequence[bytes], values: Sequence[bytes |
     for name, value in zip(names, values, strict=True):
         # An absent field is not an empty one.
         parts += (name, b"-" if value is None else b"+" + value)
-    return (
-        primary
-        + b":v:"
-        + hashlib.blake2b(join_injective(parts), digest_size=16).hexdigest().encode()
-    )
+    return primary + b":v:" + blake2b(join_injective(parts), digest_size=16).hexdigest().encode()
 
 
 def is_variant(key: bytes, primary: bytes) -> bool:

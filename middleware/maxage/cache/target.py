@@ -45,7 +45,7 @@ class Touched(Struct, frozen=True, gc=False):
 
 
 @final
-class Target(Struct, eq=False, kw_only=True):
+class Target(Struct, eq=False):
     """A URL as the cache knows it: first what the request tells, then what responses have taught.
 
     Responses teach few URLs anything, so that the defaults stand for most of it.

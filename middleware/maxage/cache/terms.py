@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final, Literal, final
 
 from msgspec.structs import replace
 
+from maxage.invalidation.groups import PathGroups
 from maxage.observe.counters import RouteCounts, Tally
 from maxage.rfc9111.policy import Policy
 from maxage.routing.default_lifetime import SecretNames, takes_default
@@ -47,6 +48,7 @@ class Terms:
         "explicit_rules",
         "is_plain",
         "matching",
+        "path_groups",
         "policy",
         "restriction",
         "route",
@@ -81,6 +83,8 @@ class Terms:
         """Whether a response is expected to answer other requests without validation."""
         self.is_plain: Final = policy.vary_by is None and not rules.keyed_fields
         """Whether the URL alone distinguishes its requests."""
+        self.path_groups: PathGroups | None = None
+        """The groups of its paths, once one was asked for."""
         self.tables: tuple[str, ...] = ()
         """Groups of tables that a response of the route was read from; the newest ones last."""
 

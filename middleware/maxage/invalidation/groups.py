@@ -55,6 +55,45 @@ class _Plan(Struct, frozen=True, kw_only=True):
         return [*self.fixed, *filled]
 
 
+@final
+class PathGroups(Struct, frozen=True, kw_only=True):
+    """The groups of the stored responses of one route, for each of its paths."""
+
+    plan: _Plan
+    """Those besides the groups of paths."""
+    orphans: tuple[str, ...]
+    """The group of all orphans, if they are in it."""
+    has_root: bool
+    """Whether they are in the group of the root at each host."""
+    roots: tuple[RouteInfo, ...]
+    """The routes of the root that answer for some hosts alone."""
+    is_opaque: bool
+    is_simple: bool
+    """Whether the last segment alone tells the groups of most of its paths."""
+    beginning: str
+    """How its paths begin, with a slash at its end."""
+    above: tuple[str, ...]
+    """The groups of the paths in that beginning, and of all above them."""
+    stem: str
+    """The group of the longest of these paths."""
+
+    def of(self, match: RouteMatch, host: str = "") -> tuple[str, ...]:
+        """Return the groups of a path: that of everything, and those that `groups_of` tells of."""
+        path, beginning = match.path, self.beginning
+        last = path[len(beginning) :]
+        if self.is_simple and last and "/" not in last and path.startswith(beginning):
+            return (*self.above, f"{self.stem}/{last}", *self.plan.fixed, *self.orphans)
+        if self.is_opaque:
+            groups = [NAMESPACE_GROUP, *fallback_groups(path)]
+        else:
+            in_root = path == "/" or self.has_root or any(is_for(r, host) for r in self.roots)
+            groups, group = [NAMESPACE_GROUP, *([_ROOT_GROUP] if in_root else ())], _STEM
+            for segment in split(path):
+                group = f"{group}/{segment}"
+                groups.append(group)
+        return (*groups, *self.plan.groups(match), *self.orphans)
+
+
 def _plan(named: Iterable[tuple[str, tuple[str, ...]]]) -> _Plan:
     wanted = list(dict.fromkeys(named))
     fixed = [one for one in wanted if not any(map(PARAMETER.search, one[1]))]
@@ -63,6 +102,9 @@ def _plan(named: Iterable[tuple[str, tuple[str, ...]]]) -> _Plan:
         filled=tuple((_NAMES[kind], segments) for kind, segments in wanted
                      if (kind, segments) not in fixed),
     )  # fmt: skip
+
+
+_NO_PLAN: Final = _Plan(fixed=(), filled=())
 
 
 @final
@@ -140,37 +182,41 @@ class RouteGroups:
             if default_only and read not in reached and not is_named:
                 yield read
 
-    def groups_of(
-        self, match: RouteMatch, host: str = "", policy: RoutePolicy | None = None
-    ) -> list[str]:
+    def groups_of(self, match: RouteMatch, host: str = "") -> tuple[str, ...]:
         """Return the groups that a stored response of this path belongs to.
 
-        Its own path, each path above it (a purge of that includes all beneath), and those of
-        `Reach`; an orphan is in the group of all orphans.
+        Everything, its own path, each path above it (a purge of that includes all beneath), and
+        those of `Reach`; an orphan is in the group of all orphans.
 
         Args:
             match: the path and its route.
             host: the host of the request.
-            policy: what settings, rules and decorators say about the path; None: nothing.
         """
-        route, path, group = match.route, match.path, _STEM
-        if route.opaque:
-            groups = list(fallback_groups(path))
-        else:
-            takes_root = self._has_root or (self._at_root and self._takes_root(host))
-            groups = [_ROOT_GROUP] if takes_root or path == "/" else []
-            for segment in path.split("/"):
-                if segment:
-                    group = f"{group}/{segment}"
-                    groups.append(group)
-        if route in self._reading:
-            groups += self._reading[route].groups(match)
-        if route in self.orphans and (policy is None or is_default_only(route, policy)):
-            groups.append(ORPHAN_GROUP)
-        return groups
+        return self.path_groups(match.route).of(match, host)
 
-    def _takes_root(self, host: str) -> bool:
-        return any(is_for(route, host) for route in self._at_root)
+    def path_groups(self, route: RouteInfo, policy: RoutePolicy | None = None) -> PathGroups:
+        """Return the groups of the paths of a route.
+
+        Args:
+            route: the route.
+            policy: what settings, rules and decorators say about the paths; None: nothing.
+        """
+        plan = self._reading.get(route, _NO_PLAN)
+        beginning = route.template.partition("{")[0].rpartition("/")[0]
+        at_root = (_ROOT_GROUP,) if self._has_root else ()
+        above = [path_group(path) for path in prefixes(beginning)[1:]]
+        is_orphan = route in self.orphans and (policy is None or is_default_only(route, policy))
+        return PathGroups(
+            plan=plan,
+            orphans=(ORPHAN_GROUP,) if is_orphan else (),
+            has_root=self._has_root,
+            roots=self._at_root,
+            is_opaque=route.opaque,
+            is_simple=not (route.opaque or plan.filled or (self._at_root and not self._has_root)),
+            beginning=beginning + "/",
+            above=(NAMESPACE_GROUP, *at_root, *above),
+            stem=above[-1] if above else _STEM,
+        )
 
     def touched_by(self, match: RouteMatch | None, path: str = "/") -> tuple[str, ...]:
         """Return the groups that a mutating request purges.

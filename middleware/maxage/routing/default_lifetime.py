@@ -55,10 +55,12 @@ class SecretNames:
 
 def takes_default(path: str, query: bytes, secrets: SecretNames) -> bool:
     """Return whether the default lifetime applies to a URL, by its decoded path and its query."""
-    # One pattern for whole paths would take ten times as long.
-    last = path.rstrip("/").rpartition("/")[2].lower()
-    if _PROBE.fullmatch(last) or (last in _STATES and _STATE.fullmatch(path.lower())):
-        return False
+    # None of these paths ends in a digit, as most do that name one thing.
+    if not path[-1:].isdigit():
+        # One pattern for whole paths would take ten times as long.
+        last = path.rstrip("/").rpartition("/")[2].lower()
+        if _PROBE.fullmatch(last) or (last in _STATES and _STATE.fullmatch(path.lower())):
+            return False
     return not (query and secrets.are_in(query))
 
 

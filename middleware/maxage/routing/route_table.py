@@ -90,7 +90,7 @@ class RouteInfo(Struct, frozen=True, kw_only=True, eq=False):
         return self.methods is None or method in self.methods
 
 
-class RouteMatch(Struct, frozen=True, kw_only=True):
+class RouteMatch(Struct, frozen=True):
     """A path, and the route that matches it."""
 
     route: RouteInfo
@@ -139,7 +139,7 @@ class RouteTable:
         return [
             match,
             *(
-                RouteMatch(route=match.route, path=one, params=found.groupdict())
+                RouteMatch(match.route, one, found.groupdict())
                 for one, found in others
                 if found is not None
             ),
@@ -181,6 +181,12 @@ def _beginning(pattern: re.Pattern[str]) -> str:
     return _ESCAPED.sub(r"\1", begins[1]) + ("/" if begins[2] else "")
 
 
+def _candidate(route: RouteInfo) -> tuple[str, bool, RouteInfo]:
+    """Return how the paths of a route begin, whether nothing follows, and the route."""
+    beginning, plain = _beginning(route.regex), _PLAIN_TEXT.fullmatch(route.regex.pattern)
+    return beginning, bool(beginning and plain is not None and plain[2]), route
+
+
 class _Candidates:
     """Routes in the order of their router, found by how a path begins.
 
@@ -188,8 +194,8 @@ class _Candidates:
     """
 
     def __init__(self, routes: Sequence[RouteInfo]) -> None:
-        all_routes = [(_beginning(route.regex), route) for route in routes]
-        begins = [start for start, _ in all_routes]
+        all_routes = list(map(_candidate, routes))
+        begins = [start for start, _, _ in all_routes]
         segments = {start: start.split("/", 2)[1] for start in begins if "/" in start[1:]}
         self._others: Final = [one for one in all_routes if one[0] not in segments]
         """Those whose first segment has a parameter."""
@@ -202,8 +208,9 @@ class _Candidates:
         """Return the first route that matches the path at this host."""
         # The end of a pattern matches in front of a line's end too.
         slashed = path.removesuffix("\n") + "/"
-        for beginning, route in self._by_segment.get(slashed.split("/", 2)[1], self._others):
-            if slashed.startswith(beginning):
+        candidates = self._by_segment.get(slashed.split("/", 2)[1], self._others)
+        for beginning, is_whole, route in candidates:
+            if slashed == beginning if is_whole else slashed.startswith(beginning):
                 matched = route.regex.match(path)
                 if matched is not None and (route.host_regex is None or is_for(route, host)):
                     return _route_match(route, path, matched)
@@ -227,16 +234,19 @@ def is_for(route: RouteInfo, host: str) -> bool:
 
 
 def _route_match(route: RouteInfo, path: str, matched: re.Match[str]) -> RouteMatch:
-    params = matched.groupdict()
+    params, changed = matched.groupdict(), False
     for name, canonical in route.canonical.items():
+        value = params[name]
         try:
-            params[name] = canonical(params[name])
+            spelled = canonical(value)
         except Exception:  # noqa: BLE001, S112 - the application's own validators
             # The route will refuse this value, so that any spelling will do.
             continue
-    if params != matched.groupdict():
+        if spelled != value:
+            params[name], changed = spelled, True
+    if changed:
         path = _with_params(path, matched, params)
-    return RouteMatch(route=route, path="/" + path.strip("/"), params=params)
+    return RouteMatch(route, "/" + path.strip("/"), params)
 
 
 def _with_params(path: str, matched: re.Match[str], params: Mapping[str, str]) -> str:
