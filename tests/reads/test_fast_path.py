@@ -136,9 +136,6 @@ class CopyingStore(MemoryStore):
     def keep(self, entry: Entry, *, since: int, ends: float) -> None:
         self.copies.put(entry, ends=ends, since=since)
 
-    def owner(self, key: bytes) -> Owner | None:
-        return self.copies.owner(key)
-
     def introduce(self, key: bytes, owner: Owner) -> bytes | None:
         return self.copies.introduce(key, owner)
 

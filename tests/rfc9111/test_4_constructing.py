@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from maxage.rfc9111.decide import answer, decide
+from maxage.rfc9111.decide import answer, answers_plainly, decide, plain_hit
 from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
 from maxage.rfc9111.message import StoredResponse
 from maxage.rfc9111.policy import Policy
@@ -134,3 +134,30 @@ def test_an_answer_obeys_the_client_s_conditions() -> None:
     """Validated or not, a client that has it gets a 304."""
     request = get('If-None-Match: "a"')
     assert answer(request, stored(FRESH, 'ETag: "a"'), now=NOW, validated=True).status == 304
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x-b: 2", "Age: 30", "Last-Modified: now", "Vary: accept", "Cache-Control: no-cache",
+     'Cache-Control: no-cache="x-a"', "Cache-Control: must-revalidate",
+     "Cache-Control: stale-while-revalidate=9"],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [200, 204, 206, 301, 404])
+@pytest.mark.parametrize("later", [-5.0, 0.0, 7.9, 29.5, 30.0, 59.999, 60.0, 61.0])
+def test_a_plain_hit_is_what_the_rules_decide(text: str, status: int, later: float) -> None:
+    """It answers where the stored response is fresh, and nothing else can be the answer."""
+    kept = replace(stored(FRESH, 'ETag: "a"', "x-a: 1", text), status=status)
+    decided = decide(get(), kept, now=NOW + later, policy=POLICY)
+    if answers_plainly(kept):
+        hit = plain_hit(kept, kept, kept.headers, kept.body, NOW + later)
+        assert hit == (decided if isinstance(decided, Serve) and not decided.stale else None)
+    else:
+        assert status == 206 or "Vary" in text or "no-cache" in text
+
+
+def test_what_asks_for_more_than_the_url_is_no_plain_hit() -> None:
+    """A compressed body, and a response that only clients without an identity get."""
+    kept = stored(FRESH)
+    assert answers_plainly(kept)
+    assert not answers_plainly(replace(kept, plain_length=100))
+    assert not answers_plainly(replace(kept, anonymous=True))

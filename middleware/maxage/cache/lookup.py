@@ -264,7 +264,7 @@ def result_of_copy(  # noqa: PLR0917 - what a lookup knows so far
         or not tokens.keys() >= set(target.groups)
     ):
         return None
-    return LookupResult(key=key, entry=entry, tokens=tokens, confirm=_confirm(near, copy))
+    return LookupResult(key=key, entry=entry, tokens=tokens, confirm=confirm_of(near, copy))
 
 
 def result_of_own_copy(near: Near, copy: Copy, key: bytes) -> LookupResult | None:
@@ -273,11 +273,12 @@ def result_of_own_copy(near: Near, copy: Copy, key: bytes) -> LookupResult | Non
     if entry.stored.vary_names:
         return None
     return LookupResult(
-        key=key, entry=entry, tokens=dict(entry.tokens), confirm=_confirm(near, copy)
+        key=key, entry=entry, tokens=dict(entry.tokens), confirm=confirm_of(near, copy)
     )
 
 
-def _confirm(near: Near, copy: Copy) -> Confirm | None:
+def confirm_of(near: Near, copy: Copy) -> Confirm | None:
+    """Return what must be awaited before the copy answers; None: it may answer at once."""
     return partial(near.confirm, copy) if near.exact else None
 
 

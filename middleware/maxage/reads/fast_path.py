@@ -18,11 +18,11 @@ from maxage.asgi.service import Service
 from maxage.asgi.types import Scope
 from maxage.cache.cache import Cache
 from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS
-from maxage.cache.lookup import result_of_copy, result_of_own_copy
+from maxage.cache.lookup import confirm_of, result_of_copy, result_of_own_copy
 from maxage.cache.target import Target
 from maxage.cache.terms import Terms
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.reads.known_request import KnownRequest, Line, Plain, PlainRoute
+from maxage.reads.known_request import PLAIN_GET, KnownRequest, Line, Plain, PlainRoute
 from maxage.rfc9111.age import current_age
 from maxage.rfc9111.content_coding import takes_zstd
 from maxage.rfc9111.decisions import Serve
@@ -30,7 +30,7 @@ from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.routing.route_table import Routed
 from maxage.store.lookup_result import LookupResult
 from maxage.store.memory import MemoryStore
-from maxage.store.prepared import MOST_FORMS, PreparedResponse
+from maxage.store.prepared import MOST_FORMS, Confirm, PreparedResponse
 
 LOOK_SECONDS: Final = 1.0
 """Between two looks whether the application has other routes."""
@@ -185,13 +185,14 @@ class FastPath:
             return None
         site = self.service.targets.site(scope, host)
         key = site.digest(raw_path, scope.get("query_string", b""), path.encode(), parts)
-        route = near.owner(key)
+        copy = near.find(key)
+        route = None if copy is None else copy.owner
         if not isinstance(route, PlainRoute) or self._plain_routes.get(route.terms) is not route:
             return None
         if not self._is_current(route.generation, scope):
             return None
         known = KnownRequest("GET", route, key, wishes, parts, None)
-        known.is_remembered = False
+        known.copy, known.is_remembered = copy, False
         return known
 
     def learn(self, scope: Scope, target: Target) -> None:
@@ -271,15 +272,21 @@ class FastPath:
         chosen = known.key
         if target is not None and target.vary_names:
             chosen = known.variant(target, lines)
-        copy = near.find(chosen)
+        copy = known.copy or near.find(chosen)
         if copy is None:
             return None
-        now = self.cache.clock()
+        known.copy, now = None, self.cache.clock()
         forms = copy.prepared
         if forms is not None:
             prepared = forms.get(known.form)
             if prepared is not None and prepared.suits(known.route, now):
                 return prepared
+        if not known.is_remembered and known.form is PLAIN_GET:
+            decision = copy.plain_hit(now)
+            if decision is not None:
+                # It answers this request alone.
+                confirm = confirm_of(near, copy)
+                return self._prepared_by(known, decision, confirm, now, now)
         headers = Headers.of(tuple(map(pair, lines)))
         if target is None:
             found = result_of_own_copy(near, copy, known.key)
@@ -334,13 +341,25 @@ class FastPath:
         if entry.stored.anonymous:
             # Whether it answers depends on fields that are not part of a form.
             return None
+        until = _same_until(entry.stored, now)
+        return self._prepared_by(known, decision, found.confirm, now, until)
+
+    def _prepared_by(
+        self,
+        known: KnownRequest,
+        decision: Serve,
+        confirm: Confirm | None,
+        now: float,
+        until: float,
+    ) -> PreparedResponse:
+        """Return the response by which the rules answer a known request until then."""
         return PreparedResponse(
             decision,
             tuple(self.service.hit_headers(decision, known.key)),
             owner=known.route,
-            confirm=found.confirm,
+            confirm=confirm,
             since=now,
-            until=_same_until(entry.stored, now),
+            until=until,
         )
 
 

@@ -10,6 +10,7 @@ from maxage.observe.counters import RouteCounts
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import selecting_values
 from maxage.routing.route_table import Routed
+from maxage.store.near_copy import Copy
 from maxage.store.prepared import Form, Owner
 
 Line = tuple[bytes, bytes]
@@ -18,7 +19,8 @@ Wishes = tuple[bytes | None, bool] | None
 Plain = tuple[bytes, Wishes, tuple[bytes, ...]]
 """Host, wishes and the parts of the key of a plain request (`FastPath.plain`)."""
 
-_FORMS: Final[dict[str, Form]] = {method: (method, None, False) for method in ("GET", "HEAD")}
+PLAIN_GET: Final[Form] = ("GET", None, False)
+_FORMS: Final[dict[str, Form]] = {"GET": PLAIN_GET, "HEAD": ("HEAD", None, False)}
 _NO_KEYS: Final[dict[tuple[Line, ...], bytes]] = {}
 """Never changed: a request with selecting fields gets a dictionary of its own."""
 _MOST_VARIANTS: Final = 16
@@ -51,7 +53,7 @@ class KnownRequest:
     without an Origin."""
 
     __slots__ = (
-        "_keys", "_names", "form", "is_remembered", "key", "key_parts", "purges", "route",
+        "_keys", "_names", "copy", "form", "is_remembered", "key", "key_parts", "purges", "route",
         "routed", "target", "variance",
     )  # fmt: skip
 
@@ -72,6 +74,8 @@ class KnownRequest:
         self.key_parts: Final = key_parts
         self.target: Final = target
         """None: a near copy answers the request, and nothing else is known of it."""
+        self.copy: Copy | None = None
+        """The near copy that has just made it known, until that answers."""
         self.is_remembered = True
         """Whether it is kept for the next request like it."""
         self.routed: Routed | None = None

@@ -1,6 +1,7 @@
 """The age of a response, and the Age header field (RFC 9111 sections 4.2.3 and 5.1)."""
 
 import math
+from typing import Protocol
 
 from maxage.rfc9111.dates import date_value
 from maxage.rfc9111.directives import OWN_TARGET, delta_seconds
@@ -33,7 +34,21 @@ def corrected_initial_age(headers: Headers, *, request_time: float, response_tim
     return max(apparent_age, corrected_age_value)
 
 
-def current_age(stored: StoredResponse, *, now: float) -> float:
+class Aged(Protocol):
+    """What the age of a stored response follows from (`StoredResponse`)."""
+
+    @property
+    def response_time(self) -> float:
+        """When it arrived."""
+        ...
+
+    @property
+    def corrected_initial_age(self) -> float:
+        """Its age by then."""
+        ...
+
+
+def current_age(stored: Aged, *, now: float) -> float:
     """Return the age of a stored response. A clock that is set back never makes it younger."""
     # RFC 9111 section 4.2.3: "resident_time = now - response_time;
     #  current_age = corrected_initial_age + resident_time;"
@@ -58,4 +73,9 @@ def headers_with_age(stored: StoredResponse, age: float, *, validated: bool) -> 
     # Section 4: "When a stored response is used to satisfy a request without validation, a cache
     # MUST generate an Age header field (Section 5.1), replacing any present in the response with a
     # value equal to the stored response's current_age". Stored headers have no Age.
-    return (*lines, (b"age", b"%d" % age))
+    return (*lines, age_line(age))
+
+
+def age_line(age: float) -> tuple[bytes, bytes]:
+    """Return the Age field: whole seconds (RFC 9111 section 1.2.2)."""
+    return (b"age", b"%d" % age)

@@ -1,11 +1,12 @@
 """May a stored response answer this request? (RFC 9111 section 4)"""
 
 import math
+from collections.abc import Iterable
 from typing import Final, final
 
 from msgspec import Struct
 
-from maxage.rfc9111.age import current_age, headers_with_age
+from maxage.rfc9111.age import Aged, age_line, current_age, headers_with_age
 from maxage.rfc9111.combining import completing_fields
 from maxage.rfc9111.content_coding import represented
 from maxage.rfc9111.credentials import bypasses
@@ -69,6 +70,46 @@ def decide(
     if stored.status == 206:
         return _reuse_part(request, stored, wishes, now=now)
     return _reuse(request, stored, wishes, now=now, policy=policy)
+
+
+def answers_plainly(stored: StoredResponse) -> bool:
+    """Return whether, while it is fresh, it answers every plain GET as it is, with its Age.
+
+    A plain GET has no condition, range, directive or credential. `plain_hit` is its answer.
+    """
+    return not (
+        stored.always_validate
+        or stored.anonymous
+        or stored.no_cache_fields
+        or stored.vary_names
+        or stored.plain_length is not None
+        or stored.status == 206
+    )
+
+
+def plain_hit(
+    stored: StoredResponse, own: Aged, lines: Iterable[tuple[bytes, bytes]], body: bytes, now: float
+) -> Serve | None:
+    """Return the answer to a plain GET, as `decide` gives it; None: it is not fresh.
+
+    Args:
+        stored: a response that `answers_plainly`, or what many such responses have in common.
+        own: the response, or the instants of it.
+        lines: its header lines.
+        body: its body.
+        now: POSIX seconds.
+    """
+    age = current_age(own, now=now)
+    left = stored.freshness_lifetime - age
+    if left <= 0:
+        return None
+    return Serve(
+        status=stored.status,
+        headers=(*lines, age_line(age)),
+        body=body,
+        ttl=math.floor(left),
+        lifetime_is_ours=stored.lifetime_is_ours,
+    )
 
 
 def answer(

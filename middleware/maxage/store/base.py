@@ -80,10 +80,6 @@ class Near(Protocol):
         """Return whether a copy may answer: all that was purged before this call was dropped."""
         ...
 
-    def owner(self, key: bytes) -> Owner | None:
-        """Return what may ask for the copy of a key; None: there is no copy, or that is unknown."""
-        ...
-
     def introduce(self, key: bytes, owner: Owner) -> bytes | None:
         """Note what may ask for the copy of a key.
 

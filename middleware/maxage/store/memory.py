@@ -197,11 +197,6 @@ class MemoryStore(TokenAuthority):
         """Return whether the copy is kept: a purge takes effect at once."""
         return copy.kept
 
-    def owner(self, key: bytes) -> Owner | None:
-        """Return None: the requests for a copy are remembered in its place."""
-        del key
-        return None
-
     def introduce(self, key: bytes, owner: Owner) -> bytes | None:
         """Return None: nothing is remembered of it."""
         del key, owner

@@ -3,8 +3,9 @@
 from sys import getsizeof
 from typing import Final, Protocol, final
 
+from maxage.rfc9111.decisions import Serve
 from maxage.store.entry import Entry
-from maxage.store.prepared import Form, PreparedResponse
+from maxage.store.prepared import Form, Owner, PreparedResponse
 
 _PLACES: Final = 1600
 """Bytes of a copy besides its entry: the object, its places in tables and queues, its prepared
@@ -31,8 +32,17 @@ class Copy(Protocol):
         """False after a purge or an eviction: the copy must not be used any more."""
         ...
 
+    @property
+    def owner(self) -> Owner | None:
+        """What may ask for it by its key alone (`Near.introduce`); None: that is unknown."""
+        ...
+
     def entry(self, key: bytes) -> Entry:
         """Return the stored response with its tokens; `key` is the one that it was found by."""
+        ...
+
+    def plain_hit(self, now: float) -> Serve | None:
+        """Return what `decide` gives a GET without conditions by its owner; None: ask the rules."""
         ...
 
 
@@ -51,10 +61,20 @@ class KeptEntry:
         """The serial of the store's tokens at which the copy was found valid."""
         self.checked_until = 0.0
 
+    @property
+    def owner(self) -> Owner | None:
+        """None: the requests for a copy are remembered in its place."""
+        return None
+
     def entry(self, key: bytes) -> Entry:
         """Return the stored response with its tokens."""
         del key
         return self.value
+
+    def plain_hit(self, now: float) -> Serve | None:
+        """Return None: only what is remembered asks for it."""
+        del now
+        return None
 
 
 def size_of(entry: Entry) -> int:

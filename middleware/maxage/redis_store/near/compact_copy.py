@@ -4,6 +4,7 @@ Responses of one route differ in their body, in a few header values, in three nu
 token of their own path. Those are a copy's own. All else is a `Kind`, which the copies share.
 """
 
+from collections.abc import Iterable
 from sys import getsizeof
 from typing import Final, final
 
@@ -11,6 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from maxage.rfc9111.dates import format_http_date
+from maxage.rfc9111.decide import answers_plainly, plain_hit
+from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, StoredResponse
 from maxage.store.entry import Entry
 from maxage.store.prepared import Form, Owner, PreparedResponse
@@ -62,7 +65,7 @@ _decode = msgspec.msgpack.Decoder(_Own).decode
 class Kind:
     """All that the copies of a kind have in common."""
 
-    __slots__ = ("history", "kept", "places", "stored", "tokens", "users")
+    __slots__ = ("answers_plainly", "history", "kept", "places", "stored", "tokens", "users")
 
     def __init__(self, stored: StoredResponse, places: tuple[int, ...], tokens: Tokens) -> None:
         self.stored: Final = stored
@@ -72,6 +75,7 @@ class Kind:
         self.tokens: Final = tokens
         """The tokens that its copies share."""
         self.history: Final = _history(tokens)
+        self.answers_plainly: Final = answers_plainly(stored)
         self.users = 0
         """The number of its copies."""
         self.kept = True
@@ -158,19 +162,9 @@ class CompactCopy:
         kind = self.kind
         packed, body = self._split()
         own = _decode(packed)
-        raw = kind.stored.headers.raw
-        if kind.places:
-            lines = list(raw)
-            for place, value in zip(kind.places, own.values, strict=True):
-                name = lines[place][0]
-                if value is None:
-                    lines[place] = (name, _usual(name.lower(), body, own.response_time) or b"")
-                else:
-                    lines[place] = (name, value)
-            raw = tuple(lines)
         stored = replace(
             kind.stored,
-            headers=Headers.of(raw),
+            headers=Headers.of(tuple(_lines(kind, own, body))),
             body=body,
             request_time=own.request_time,
             response_time=own.response_time,
@@ -179,6 +173,30 @@ class CompactCopy:
         )
         tokens = tuple([(group, _whole(token, kind.history)) for group, token in own.tokens])
         return Entry(key=key, stored=stored, tokens=kind.tokens + tokens)
+
+    def plain_hit(self, now: float) -> Serve | None:
+        """Return what `decide` gives a GET without conditions by its owner; None: ask the rules."""
+        kind = self.kind
+        if not kind.answers_plainly:
+            return None
+        packed, body = self._split()
+        own = _decode(packed)
+        return plain_hit(kind.stored, own, _lines(kind, own, body), body, now)
+
+
+def _lines(kind: Kind, own: _Own, body: bytes) -> Iterable[tuple[bytes, bytes]]:
+    """Return the header lines of a response."""
+    raw = kind.stored.headers.raw
+    if not kind.places:
+        return raw
+    lines = list(raw)
+    for place, value in zip(kind.places, own.values, strict=True):
+        name = lines[place][0]
+        if value is None:
+            lines[place] = (name, _usual(name.lower(), body, own.response_time) or b"")
+        else:
+            lines[place] = (name, value)
+    return lines
 
 
 KindKey = tuple[StoredResponse, tuple[int, ...], Tokens]

@@ -116,10 +116,6 @@ class NearCache:
         self._good_until = until
         return now < until
 
-    def owner(self, key: bytes) -> Owner | None:
-        """Return what may ask for the copy of a key; None: there is no copy, or that is unknown."""
-        return self.copies.owner(key)
-
     def introduce(self, key: bytes, owner: Owner) -> bytes | None:
         """Note what may ask for the copy of a key; return a shorter key of it, if there is one."""
         return self.copies.introduce(key, owner)

@@ -96,11 +96,6 @@ class Copies:
             copy.uses += 1
         return copy
 
-    def owner(self, key: bytes) -> Owner | None:
-        """Return what may ask for the copy of a key; None: there is no copy, or that is unknown."""
-        copy = self._by_key.get(short_key(key))
-        return None if copy is None else copy.owner
-
     def introduce(self, key: bytes, owner: Owner) -> bytes | None:
         """Note what may ask for the copy of a key; return a shorter key of it, if there is one."""
         key = short_key(key)
