@@ -16,9 +16,9 @@ def test_a_request_that_notes_nothing_has_nothing() -> None:
     one.note_tag("g:e")
     assert (dict(one.read), dict(one.typed_writes)) == ({"g:a": b"token"}, {"g:b": None})
     assert (one.purged, one.softened, one.tags) == ({"g:c"}, {"g:d"}, {"g:e"})
-    assert one.changed
+    assert one.changed()
     assert not any((other.read, other.typed_writes, other.purged, other.softened, other.tags))
-    assert not other.changed
+    assert not other.changed()
 
 
 def test_no_note_is_lost_when_several_threads_are_the_first() -> None:

@@ -100,9 +100,9 @@ REQUESTS = st.lists(
 class FarStore(MemoryStore):
     """A store that is asked at every hit, as Redis is without a near cache."""
 
-    @property
-    def near(self) -> Any:
-        return None
+    def __init__(self) -> None:
+        super().__init__()
+        self.near = None
 
 
 class CopyingStore(MemoryStore):
@@ -118,10 +118,6 @@ class CopyingStore(MemoryStore):
         super().__init__()
         self.copies = Copies(1_000_000, str.encode)
         self.monotonic = monotonic
-
-    @property
-    def near(self) -> Any:
-        return self
 
     def __len__(self) -> int:
         return len(self.copies)

@@ -72,7 +72,7 @@ def stored(
     assert isinstance(answer, MayStore), answer
     kept = answer.stored
     dated = recorded_date(kept.headers, policy or Policy(), kept.response_time)
-    return replace(kept, headers=kept.headers.adding(*dated), body=body)
+    return replace(kept, headers=kept.headers.adding(dated), body=body)
 
 
 def refusal(answer: MayStore | MayNotStore | NotFreshened) -> str:

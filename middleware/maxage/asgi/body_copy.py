@@ -52,7 +52,7 @@ class BodyCopy:
         """Copy the piece in a message of ASGI; False: it exceeds a limit, and the copy is empty."""
         piece: bytes = message.get("body", b"")
         size, cache = len(piece), self._cache
-        fits = self.size + size <= cache.settings.cache_max_body_bytes
+        fits = self.size + size <= cache.most_body_bytes
         if not (fits and cache.pending_writes.reserve(size)):
             self.is_too_large = not fits
             self.drop()

@@ -31,10 +31,6 @@ class CacheStatus(Struct, frozen=True, kw_only=True, gc=False):
 
     def header_value(self) -> bytes:
         """Return the structured-field value, our cache's member of the list."""
-        return _spelled(self) if self.ttl is None and self.key is None else self.spelled()
-
-    def spelled(self) -> bytes:
-        """Spell the value out."""
         parts = [CACHE_NAME]
         if self.hit:
             parts.append(b"hit")
@@ -55,8 +51,19 @@ class CacheStatus(Struct, frozen=True, kw_only=True, gc=False):
         return b"; ".join(parts)
 
 
-_spelled: Final = lru_cache(maxsize=256)(CacheStatus.spelled)
-"""Values that many responses share: without seconds and key."""
+@lru_cache(maxsize=256)
+def forwarded_value(
+    fwd: ForwardReason, fwd_status: int | None, detail: str | None, stored: bool,
+    collapsed: bool | None,
+) -> bytes:  # fmt: skip
+    """Return the value of a request that went on to the application, without seconds and key.
+
+    Many responses share it.
+    """
+    status = CacheStatus(
+        fwd=fwd, fwd_status=fwd_status, stored=stored, collapsed=collapsed, detail=detail
+    )
+    return status.header_value()
 
 
 def hit_value(ttl: int) -> bytes:

@@ -37,7 +37,7 @@ async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose
         await app(scope, receive, send)
     finally:
         current_dependencies.reset(token)
-        if dependencies.changed:
+        if dependencies.changed():
             await cache.purger.purge_again(dependencies, dependencies.purged)
 
 
@@ -77,7 +77,10 @@ def pass_on(
         return send(message)
 
     outer = current_dependencies.get()
-    dependencies = Dependencies(mutating=False, store=cache.store, scope=scope, outer=outer)
+    dependencies = Dependencies(
+        mutating=False, store=cache.store, scope=scope, root_path=scope.get("root_path", ""),
+        outer=outer,
+    )  # fmt: skip
     return call_noting(service, cache, dependencies, scope, receive, send_outgoing)
 
 

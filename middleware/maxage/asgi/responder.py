@@ -7,7 +7,7 @@ from maxage.asgi.service import Service
 from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
 from maxage.invalidation.dependencies import Dependencies, current_dependencies
-from maxage.rfc9111.message import Headers
+from maxage.rfc9111.message import headers_of
 
 pair: Final[Any] = tuple
 """Makes a header line a pair that can be kept; a tuple is taken as it is."""
@@ -29,7 +29,7 @@ class Responder:
         self.scope: Final = scope
         self.receive: Final = receive
         self.send: Final = send
-        self.headers: Final = Headers.of(tuple(map(pair, scope.get("headers", ()))))
+        self.headers: Final = headers_of(tuple(map(pair, scope.get("headers", ()))))
         self.thread: Final = get_ident()
         """The thread of its event loop. To ask for the loop itself takes five times as long."""
         self.outer: Final = current_dependencies.get()
@@ -38,5 +38,6 @@ class Responder:
     def noting(self, *, mutating: bool) -> Dependencies:
         """Return new dependencies, which note the groups that the application reads and changes."""
         return Dependencies(
-            mutating=mutating, store=self.cache.store, scope=self.scope, outer=self.outer
-        )
+            mutating=mutating, store=self.cache.store, scope=self.scope,
+            root_path=self.scope.get("root_path", ""), outer=self.outer,
+        )  # fmt: skip

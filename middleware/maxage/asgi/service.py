@@ -10,7 +10,6 @@ from maxage.cache.targets import Targets
 from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.directives import OWN_TARGET
-from maxage.rfc9111.message import Headers
 
 if TYPE_CHECKING:
     from maxage.settings import CacheSettings
@@ -25,6 +24,11 @@ class Service:
         self.settings: Final = settings
         self.targets: Final = targets
         self.identification: Final = Identification(settings)
+        self.sends_status: Final = settings.cache_status_header
+        """Whether responses get our member of Cache-Status."""
+        self.names_key: Final = settings.cache_status_key
+        """Whether that tells the key."""
+        self._sends_date: Final = settings.cache_send_date
         self.downstream: Final = _downstream(settings)
         """Lines added to responses whose lifetime comes from our settings alone."""
         self.lifespan_state: Scope = {}
@@ -35,9 +39,9 @@ class Service:
     def hit_headers(self, decision: Serve, key: bytes) -> list[tuple[bytes, bytes]]:
         """Return the headers of a hit."""
         headers = self.stored_headers(decision)
-        if self.settings.cache_status_header:
+        if self.sends_status:
             value = hit_value(decision.ttl)
-            if self.settings.cache_status_key:
+            if self.names_key:
                 status = CacheStatus(hit=True, ttl=decision.ttl, key=key.decode())
                 value = status.header_value()
             headers.append((b"cache-status", value))
@@ -46,20 +50,12 @@ class Service:
     def stored_headers(self, decision: Serve) -> list[tuple[bytes, bytes]]:
         """Return the headers of a stored response without our member of Cache-Status."""
         headers = list(decision.headers)
-        if not self.sends_date:
+        if not self.sends_date():
             # The server adds its own, and a response has one Date.
             headers = [line for line in headers if line[0].lower() != b"date"]
         if self.downstream and decision.lifetime_is_ours and decision.status != 416:
             headers += self.downstream
         return headers
-
-    def outgoing_of(self, headers: Headers, *, now: float) -> list[tuple[bytes, bytes]]:
-        """Return what `outgoing` returns, for headers whose names are known."""
-        names = headers.by_name()
-        kept = list(headers.without(_OWN).raw if OWN_TARGET in names else headers.raw)
-        if b"date" not in names and self.sends_date:
-            kept.append((b"date", format_http_date(now)))
-        return kept
 
     def outgoing(
         self, headers: Iterable[tuple[bytes, bytes]], *, now: float
@@ -72,19 +68,13 @@ class Service:
         names = [name.lower() for name, _ in kept]
         if OWN_TARGET in names:
             kept = [line for line, name in zip(kept, names, strict=True) if name != OWN_TARGET]
-        if self.sends_date and b"date" not in names:
+        if self.sends_date() and b"date" not in names:
             kept.append((b"date", format_http_date(now)))
         return kept
 
-    @property
     def sends_date(self) -> bool:
-        """Whether responses get their Date from us: the server adds none."""
-        if self.settings.cache_send_date is not None:
-            return self.settings.cache_send_date
-        return not self.server_adds_date
-
-
-_OWN: Final = frozenset({OWN_TARGET})
+        """Return whether responses get their Date from us: the server adds none."""
+        return not self.server_adds_date if self._sends_date is None else self._sends_date
 
 
 def _downstream(settings: "CacheSettings") -> tuple[tuple[bytes, bytes], ...]:

@@ -75,6 +75,11 @@ class Cache:
         self._keeps_copies: Final = type(store) is not MemoryStore
         """Whether the near cache has to be given what was looked up."""
         self._collapses: Final = settings.cache_collapse_wait > 0
+        # What each miss asks. To read a setting takes ten times as long as an attribute.
+        self.compresses: Final = settings.cache_compress
+        self.jitter: Final = settings.cache_lifetime_jitter
+        self.most_header_bytes: Final = settings.cache_max_header_bytes
+        self.most_body_bytes: Final = settings.cache_max_body_bytes
         self.pending_writes: Final = PendingWrites(settings, store, self.tally, self.background)
         self.lookups: Final = Lookup(settings, store, self.pending_writes)
         self.purger: Final = Purger(store, self.background, self.tally)
@@ -230,7 +235,7 @@ class Cache:
             wanted: the claim that left with the lookup.
             forwards: whether the application is asked; then the claim is of use.
         """
-        is_used = forwards and found.collapse_key == wanted.key
+        is_used = forwards and found.collapse_key() == wanted.key
         if found.entry is not None and wanted.claim_key is not None and not is_used:
             # The expectation was wrong: another process has stored a response.
             if wanted.present == wanted.value:
@@ -251,7 +256,7 @@ class Cache:
     def claim(self, target: Target, found: LookupResult) -> Claim | None:
         """Return a claim to the response, which is not taken yet; None: it cannot be claimed."""
         tokens = [found.tokens.get(group) for group in target.groups]
-        key = claim_key(self.settings.cache_namespace, found.collapse_key, tokens)
+        key = claim_key(self.settings.cache_namespace, found.collapse_key(), tokens)
         if key is None or not self.store.shared:
             return None
         return self._claims.to(key)
@@ -262,7 +267,7 @@ class Cache:
         One refresh is enough for all requests. It has the tokens of the lookup that wants it, read
         before its handler runs: after a purge meanwhile its response is not valid.
         """
-        key = found.collapse_key
+        key = found.collapse_key()
         if target.refresh_after > self.monotonic() or self.flights.find(key) is not None:
             return None
         target.counts.refreshes += 1

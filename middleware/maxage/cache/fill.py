@@ -51,16 +51,16 @@ def response_tags(headers: Headers) -> tuple[str, ...]:
 def completed(stored: StoredResponse, body: bytes, policy: Policy) -> StoredResponse:
     """Return the response with its body, and with the Date, Content-Length and ETag it lacks."""
     lines, headers = stored.headers.by_name(), stored.headers
-    added = [*recorded_date(lines, policy, stored.response_time)]
+    added = [] if b"date" in lines else [*recorded_date(lines, policy, stored.response_time)]
     if b"content-length" not in lines and stored.status != 204:
         # A body that a 304 calls current may be compressed already.
         length = len(body) if stored.plain_length is None else stored.plain_length
         added.append((b"content-length", b"%d" % length))
     if stored.status == 200 and b"etag" not in lines:
         added.append((b"etag", made_validator(body)))
-    return replace(stored, body=body, headers=Headers.of((*headers.raw, *added)))
+    return replace(stored, body=body, headers=headers.adding(added))
 
 
 def made_validator(body: bytes) -> bytes:
     """Return an entity tag for a body; weak, since an outer layer may still encode it."""
-    return b'W/"%b"' % blake2b(body, digest_size=12).hexdigest().encode()
+    return b'W/"' + blake2b(body, digest_size=12).hexdigest().encode() + b'"'

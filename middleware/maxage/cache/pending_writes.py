@@ -60,6 +60,7 @@ class PendingWrites:
         background: Background,
     ) -> None:
         self._settings: Final = settings
+        self._most_bytes: Final = settings.cache_pending_bytes
         self._tally: Final = tally
         self._background: Final = background
         self.store: Final = store
@@ -95,21 +96,22 @@ class PendingWrites:
         return (entry for name, entry in reversed(self._entries.items()) if name.startswith(prefix))
 
     def reserve(self, size: int) -> bool:
-        """Reserve bytes for a body until `free`; False: all together may take no more.
+        """Reserve bytes for a body until `free`; False: all together may take no more."""
+        has_room = self.has_room(size)
+        if has_room:
+            self.reserved_bytes += size
+        return has_room
 
-        Parked copies make room, the oldest first.
-        """
-        most = self._settings.cache_pending_bytes - size
+    def has_room(self, size: int) -> bool:
+        """Return whether there is room for a body. Parked copies make room, the oldest first."""
+        most = self._most_bytes - size
         while self._parked and self.reserved_bytes + self._parked_bytes > most:
             next(iter(self._parked)).drop()
             logger.debug(
                 "A response is not stored: CACHE_PENDING_BYTES is used up, and its application "
                 "call has not returned yet."
             )
-        if self.reserved_bytes > most:
-            return False
-        self.reserved_bytes += size
-        return True
+        return self.reserved_bytes <= most
 
     def park(self, copy: "Parked") -> None:
         """Let a copy make room for others: its body is whole, and may never be stored."""

@@ -50,12 +50,12 @@ def consider(cache: Cache, answer: Answer, groups: tuple[str, ...] = ()) -> Fill
         answer: the application's answer.
         groups: groups of the response besides those of its target and its headers.
     """
-    header_bytes = 0
-    for name, value in answer.arrival.response.headers.raw:
-        header_bytes += len(name) + len(value)
-    if header_bytes > cache.settings.cache_max_header_bytes:
+    if answer.arrival.response.headers.size() > cache.most_header_bytes:
         return MayNotStore(reason=Reason.LONG_HEADERS)
-    return _fill(cache, answer, memoised_may_store(_drawn(cache, answer.arrival)), groups)
+    arrival = answer.arrival
+    if cache.jitter:
+        arrival = _drawn(cache, arrival)
+    return _fill(cache, answer, memoised_may_store(arrival), groups)
 
 
 def freshen(cache: Cache, answer: Answer) -> tuple[StoredResponse | None, Fill | MayNotStore]:
@@ -107,7 +107,7 @@ def _drawn(cache: Cache, arrival: Arrival) -> Arrival:
 def _fill(
     cache: Cache, answer: Answer, verdict: MayStore | MayNotStore, groups: tuple[str, ...]
 ) -> Fill | MayNotStore:
-    if isinstance(verdict, MayNotStore):
+    if not isinstance(verdict, MayStore):
         return verdict
     if answer.anonymous and not verdict.stored.shareable:
         verdict = replace(verdict, stored=replace(verdict.stored, anonymous=True))
@@ -131,11 +131,10 @@ def _captured(cache: Cache, target: Target, found: LookupResult, named: Collecti
     A group whose token was not captured before the handler ran protects nothing: it may have been
     purged while the handler was running.
     """
-    tokens = found.tokens
-    for group in (*target.groups, *named):
-        if tokens.get(group) is None:
-            target.remember_groups(named, cache.settings.cache_max_tags)
-            return False
+    token_of = found.tokens.get
+    if None in map(token_of, target.groups) or (named and None in map(token_of, named)):
+        target.remember_groups(named, cache.settings.cache_max_tags)
+        return False
     return True
 
 
@@ -163,11 +162,18 @@ def store_response(
     stored = completed(fill.verdict.stored, body, target.rules)
     if target.vary_names and target.vary_names != stored.vary_names:
         stored = _with_all_names(stored, fill)
-    if cache.settings.cache_compress:
+    if cache.compresses:
         stored = marked(stored)
-    key, fill = _keyed(fill, stored)
+    key = fill.found.key
+    if (
+        stored.vary_names
+        or key != target.plain_key
+        or target.search.variance is not None
+        or NO_VARY_SEARCH in fill.verdict.stored.headers.by_name()
+    ):
+        key, fill = _keyed(fill, stored)
     tokens = _tokens(fill, late, dependencies)
-    if isinstance(tokens, Reason):
+    if not isinstance(tokens, tuple):
         return tokens
     if dependencies.read:
         target.remember_groups(dependencies.read, cache.settings.cache_max_tags)
@@ -199,7 +205,7 @@ def _keyed(fill: Fill, stored: StoredResponse) -> tuple[bytes, Fill]:
         if stored.status == 200:
             # The key of the lookup may follow what the path said before.
             target.search.variance = variance
-    primary = target.key_under(variance, request.all_parts)
+    primary = target.key_under(variance, request.all_parts())
     if primary != fill.found.key:
         # The result of the lookup belongs to other URLs.
         found = replace(fill.found, key=primary, entry=None, index=None, prepared={})
@@ -219,10 +225,13 @@ def _tokens(
     # between the lookup and that read, the response may mix both sides of the change.
     if read and any(found.get(group, token) != token for group, token in read.items()):
         return Reason.PURGED
-    tokens = {group: found[group] or b"" for group in (*fill.groups, *late)}
-    if read:
-        tokens |= read
-    return Reason.REPLICA_LAG if any_quarantined(tokens.values()) else tuple(tokens.items())
+    # `consider` has looked for a quarantine among the tokens of the lookup.
+    groups = (*fill.groups, *late) if late else fill.groups
+    tokens = tuple([(group, found[group] or b"") for group in groups])
+    if not read:
+        return tokens
+    quarantined = any_quarantined(read.values())
+    return Reason.REPLICA_LAG if quarantined else tuple({**dict(tokens), **read}.items())
 
 
 def _note_stored(cache: Cache, fill: Fill, stored: StoredResponse) -> None:

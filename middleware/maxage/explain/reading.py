@@ -75,7 +75,7 @@ async def _looked_up(
 ) -> Explanation:
     """Look the request up as the middleware does, and ask the rules."""
     cache, target = reading.cache, reading.target
-    key = target.key(reading.request.all_parts)
+    key = target.key(reading.request.all_parts())
     reading.found = await cache.lookup(target, key, reading.headers)
     entry = await _present(cache, reading, key)
     variants = await _count_variants(cache, reading, key)

@@ -8,7 +8,9 @@ too. A context variable carries it into threads and background tasks.
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, final
+from typing import Any, TypeVar, final
+
+from msgspec import Struct
 
 from maxage.store.base import Store, TokenAuthority
 from maxage.store.seal import SealedValue
@@ -17,13 +19,21 @@ Collected = TypeVar("Collected")
 
 
 @final
-class Dependencies:
+class Dependencies(Struct, eq=False, kw_only=True, dict=True):
     """The groups that one response depends on, and those that its request changed.
 
     Where one middleware stands in another, the outer one's `Dependencies` learns what the inner
     one's does. Threads need no lock: each note is one step of a set or a dictionary.
     """
 
+    mutating: bool
+    store: Store
+    """The store of the middleware; tokens of another authority prove nothing to it."""
+    scope: Mapping[str, Any] = MappingProxyType({})
+    """Of the request."""
+    root_path: str = ""
+    """Of the scope as the middleware got it."""
+    outer: "Dependencies | None" = None
     foreseen: Mapping[str, bytes | None] = MappingProxyType({})
     """The groups whose tokens were read by the lookup, before the handler ran."""
     read: Mapping[str, bytes] = MappingProxyType({})
@@ -38,30 +48,16 @@ class Dependencies:
     """Groups of typed values that the last look missed, and that were not stored since."""
     tags: set[str] | frozenset[str] = frozenset()
     """Groups that the handler put its response into."""
-    unprotected = False
+    unprotected: bool = False
     """Whether the response must not be stored: the token of something that was read is unknown."""
-
-    def __init__(
-        self,
-        *,
-        mutating: bool,
-        store: Store,
-        scope: Mapping[str, Any] = MappingProxyType({}),
-        outer: "Dependencies | None" = None,
-    ) -> None:
-        self.store: Final = store
-        """The store of the middleware; tokens of another authority prove nothing to it."""
-        self.mutating: Final = mutating
-        self._scope: Final = scope
-        self._root_path: Final[str] = scope.get("root_path", "")
-        self.outer: Final = outer
 
     def _collection(self, name: str, kind: Callable[[], Collected]) -> Collected:
         """Return the collection of this name; most requests never need one.
 
         It is made in one step, since several threads may be the first.
         """
-        collected: Collected = self.__dict__.setdefault(name, kind())
+        collected: Collected = vars(self).setdefault(name, kind())
+        setattr(self, name, collected)
         return collected
 
     @property
@@ -73,11 +69,10 @@ class Dependencies:
     def mounted_at(self) -> str:
         """Where the application that answers now is mounted, as the middleware sees it."""
         # A mount adds its path to the root path in the scope.
-        return str(self._scope.get("root_path", "")).removeprefix(self._root_path)
+        return str(self.scope.get("root_path", "")).removeprefix(self.root_path)
 
-    @property
     def changed(self) -> bool:
-        """Whether the request changed anything that is to be purged again."""
+        """Return whether the request changed anything that is to be purged again."""
         return bool(self.purged or self.typed_writes or self.softened)
 
     def depend(self, group: str, token: bytes | None) -> None:

@@ -6,12 +6,11 @@ from typing import Any, Final, final
 from msgspec.structs import replace
 
 from maxage.asgi.body_replay import replaying, whole_request
-from maxage.asgi.cache_status import CacheStatus
 from maxage.asgi.types import Message, Scope
 from maxage.cache.collapse import Flight
 from maxage.cache.target import REFRESH_PAUSE
 from maxage.reads.collapsing import may_refresh
-from maxage.reads.forward import CONDITIONAL, Exchange
+from maxage.reads.forward import CONDITIONAL, Exchange, exchange_of
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request
@@ -34,7 +33,7 @@ class BackgroundResponder(ReadResponder):
         self.target, self.found, self.request = reading.target, reading.found, request
         self.content = reading.content
 
-    async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
+    async def serve(self, decision: Serve, *, fwd: bytes | None = None) -> None:
         """Send nothing."""
 
     async def _discard(self, message: Message) -> None:
@@ -72,7 +71,7 @@ def _own_request(reading: ReadResponder) -> BackgroundResponder:
 
 async def _refresh(responder: BackgroundResponder, flight: Flight[Entry]) -> None:
     cache = responder.cache
-    exchange = Exchange(responder, cache.revalidation(responder.found), flight)
+    exchange = exchange_of(responder, cache.revalidation(responder.found), flight)
     try:
         if not await may_refresh(responder, flight):
             cache.flights.finish(flight)

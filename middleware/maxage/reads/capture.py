@@ -9,6 +9,7 @@ last piece. So it is stored once the application call has returned.
 import asyncio
 from typing import Final, final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from maxage.asgi.body_copy import BodyCopy, content_length
@@ -16,6 +17,7 @@ from maxage.asgi.identity import identity_slots
 from maxage.asgi.types import Message, Scope
 from maxage.cache import storing
 from maxage.cache.answerer import Answerer
+from maxage.cache.cache import Cache
 from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill
 from maxage.cache.storing import Answer
@@ -39,24 +41,35 @@ _OUTDATING: Final = frozenset({
     Reason.UNKNOWN_ROUTE,
 })  # fmt: skip
 """Reasons not to store an answer that show that the stored response is outdated."""
+_OTHER: Final = Answerer.OTHER
+_UNKNOWN: Final = Answerer.UNKNOWN
 _STREAM_SECONDS: Final = 0.1
 """Seconds for which others wait for a body without Content-Length, once it has begun."""
 
 
 @final
-class Capture:
-    """Copies one answer of the application, and ends the flight that others wait for.
+class Capture(Struct, eq=False):
+    """Copies one answer of the application, and ends the flight that others wait for."""
 
-    Args:
-        reading: the request. Its target, request and lookup result are used, not its client.
-        flight: the fill that other requests wait for; None: they do not.
-        dependencies: of the application call.
-    """
-
+    _reading: ReadResponder
+    """The request. Its target, request and lookup result are used, not its client."""
+    _cache: Cache
+    _flight: Flight[Entry] | None
+    """The fill that other requests wait for; None: they do not."""
+    _dependencies: Dependencies
+    """Of the application call."""
+    scope: Scope
+    """The scope that the application got; its layers put the session and the user into it."""
+    _slots: frozenset[str]
+    """What it had of these before."""
+    _before: tuple[object, object]
+    """Endpoint and router of a router around this middleware."""
+    rules: Policy
+    """The rules of the target, or those for an answer whose route is unknown."""
     refusal: Reason | None = None
     """Why the answer is not stored; None: there is none yet, or it is stored as far as is known by
     now."""
-    asked_at = 0.0
+    asked_at: float = 0.0
     """POSIX seconds at which the application was called."""
     entry: Entry | None = None
     """The stored response."""
@@ -64,30 +77,13 @@ class Capture:
     """What is copied while it passes; None: nothing is."""
     declared: int | None = None
     """The Content-Length of what is copied."""
-    _answerer = Answerer.FORESEEN
+    _answerer: Answerer = Answerer.FORESEEN
     _copy: BodyCopy | None = None
     """The pieces of the body so far; None: there are none."""
     _forbidden: Reason | None = None
 
-    def __init__(
-        self, reading: ReadResponder, flight: Flight[Entry] | None, dependencies: Dependencies
-    ) -> None:
-        scope = reading.scope
-        self.scope: Scope = scope
-        """The scope that the application got; its layers put the session and the user into it."""
-        self._slots: Final = identity_slots(scope)
-        self._before: Final = (scope.get("endpoint"), scope.get("router"))
-        """Of a router around this middleware."""
-        self.rules: Policy = reading.target.rules
-        """The rules of the target, or those for an answer whose route is unknown."""
-        self._reading: Final = reading
-        self._cache: Final = reading.cache
-        self._flight = flight
-        self._dependencies: Final = dependencies
-
-    @property
     def stores(self) -> bool:
-        """Whether the answer is stored, or will be as far as is known by now."""
+        """Return whether the answer is stored, or will be as far as is known by now."""
         return self.fill is not None or self.entry is not None
 
     def begin(self, response: Response, start: Message, groups: tuple[str, ...] = ()) -> bool:
@@ -102,7 +98,7 @@ class Capture:
         if (
             answer.arrival.request.method == "HEAD"
             and response.status == 200
-            and self._answerer is not Answerer.OTHER
+            and self._answerer is not _OTHER
         ):
             storing.freshen_from_head(self._cache, answer)
         objection = self._objection(answer, start)
@@ -117,12 +113,12 @@ class Capture:
             )
             if isinstance(verdict, MayNotStore):
                 verdict = MayNotStore(reason=Reason.UNKNOWN_ROUTE)
-        if isinstance(verdict, MayNotStore):
+        if not isinstance(verdict, Fill):
             self._decline(answer, verdict)
             return False
         self.fill = verdict
         if self.declared is not None:
-            return b"etag" not in response.headers
+            return b"etag" not in response.headers.by_name()
         if self._flight is not None:
             asyncio.get_running_loop().call_later(_STREAM_SECONDS, self._end_waiting)
         return False
@@ -132,7 +128,7 @@ class Capture:
         reading = self._reading
         target, routes = reading.target, reading.service.targets.routes
         self._answerer = routes.answerer(target, self.scope, self._before)
-        is_hidden = self._answerer is Answerer.UNKNOWN
+        is_hidden = self._answerer is _UNKNOWN
         self.rules = target.terms.explicit_rules if is_hidden else target.rules
         slots, anonymous = identity_slots(self.scope), False
         if (slots or is_hidden) and target.policy.vary_by is None:
@@ -162,7 +158,7 @@ class Capture:
         """Return why an answer is not even considered, and note the length of its body."""
         if self._forbidden is not None or start.get("trailers"):
             return self._forbidden or Reason.TRAILERS
-        if self._answerer is Answerer.OTHER:
+        if self._answerer is _OTHER:
             return Reason.OTHER_ROUTE
         response, stored = answer.arrival.response, answer.found.entry
         length = self.declared = content_length(response.headers)
@@ -170,7 +166,7 @@ class Capture:
             if b"content-length" in response.headers:
                 # Whether the body is whole could not be told.
                 return Reason.CONTENT_LENGTH
-        elif length > self._cache.settings.cache_max_body_bytes:
+        elif length > self._cache.most_body_bytes:
             return Reason.TOO_LARGE
         if response.status == 206 and stored is not None and stored.stored.status != 206:
             # A part does not replace a whole response.
@@ -233,7 +229,8 @@ class Capture:
         copy = self._copy
         if copy is None:
             body: bytes = message.get("body", b"")
-            if is_last and len(body) == self.declared and self._has_room(len(body)):
+            size = len(body)
+            if is_last and size == self.declared and self._cache.pending_writes.has_room(size):
                 # As most bodies come.
                 self.store(fill, bytes(body))
                 return
@@ -251,14 +248,6 @@ class Capture:
             # Background tasks may go on for long.
             copy.park()
 
-    def _has_room(self, size: int) -> bool:
-        """Return whether there is room for a body that is stored at once."""
-        pending_writes = self._cache.pending_writes
-        if not pending_writes.reserve(size):
-            return False
-        pending_writes.free(size)
-        return True
-
     def complete(self) -> None:
         """Store the response if its body is whole; the application call may have returned."""
         copy, fill = self._copy, self.fill
@@ -271,7 +260,7 @@ class Capture:
 
     def revoke(self, error: BaseException) -> None:
         """Store nothing, and drop the response if it is stored: the application call failed."""
-        if self.stores:
+        if self.stores():
             is_whole = self.entry is not None or (self._copy is not None and self._copy.is_whole)
             if is_whole and isinstance(error, Exception):
                 target = self._reading.target
@@ -287,12 +276,12 @@ class Capture:
         flight = self._flight
         claim = None if flight is None else flight.claim
         stored = storing.store_response(self._cache, fill, body, self._dependencies, claim)
-        if isinstance(stored, Reason):
-            self.refuse(stored)
-        else:
+        if isinstance(stored, Entry):
             self.entry = stored
             self.drop()
-        if self._flight is not None:
+        else:
+            self.refuse(stored)
+        if flight is not None:
             self.finish_flight(self.entry)
 
     def freshen(self, response: Response) -> StoredResponse | None:
@@ -301,7 +290,7 @@ class Capture:
         if stored is not None:
             if isinstance(verdict, MayNotStore):
                 self.refuse(verdict.reason)
-            elif self._answerer is Answerer.OTHER:
+            elif self._answerer is _OTHER:
                 self.refuse(Reason.OTHER_ROUTE)
             else:
                 self.store(verdict, stored.body)
@@ -346,6 +335,24 @@ class Capture:
         flight, self._flight = self._flight, None
         if flight is not None:
             self._cache.flights.finish(flight, entry)
+
+
+def capture_of(
+    reading: ReadResponder, flight: Flight[Entry] | None, dependencies: Dependencies
+) -> Capture:
+    """Return the copy that is to be made of an answer, before the application is called.
+
+    Args:
+        reading: the request.
+        flight: the fill that other requests wait for; None: they do not.
+        dependencies: of the application call.
+    """
+    scope = reading.scope
+    before = (scope.get("endpoint"), scope.get("router"))
+    return Capture(
+        reading, reading.cache, flight, dependencies, scope, identity_slots(scope), before,
+        reading.target.rules,
+    )  # fmt: skip
 
 
 def _shows_outdated(verdict: MayNotStore, answer: Answer) -> bool:

@@ -72,7 +72,7 @@ class Collapsing:
             return None
         if not target.answers_others or not cache.may_collapse(target, self._reading.request):
             return None
-        flight = cache.flights.find(found.collapse_key)
+        flight = cache.flights.find(found.collapse_key())
         return flight if flight is not None and flight.may_be_joined(found.tokens) else None
 
     async def _join(self, flight: Flight[Entry], seconds: float) -> bool:
@@ -81,7 +81,7 @@ class Collapsing:
         cache, target, found = reading.cache, reading.target, reading.found
         entry = await flight.wait(seconds)
         # The response may have said that URLs are equivalent, and may so lie under another key.
-        key = target.key(reading.request.all_parts)
+        key = target.key(reading.request.all_parts())
         try:
             if entry is not None and is_of(entry, key):
                 checked = await cache.lookups.checked(

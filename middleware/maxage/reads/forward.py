@@ -6,11 +6,12 @@ of an error. An answer of no use makes the application be called once more, with
 """
 
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from enum import Enum
 from threading import get_ident
 from typing import Final, final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from maxage.asgi.body_replay import replaying, whole_request
@@ -19,16 +20,20 @@ from maxage.asgi.passthrough import call_noting
 from maxage.asgi.responder import send_in_loop
 from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.background import runs_asyncio
+from maxage.cache.cache import Cache
 from maxage.cache.collapse import Flight
+from maxage.invalidation.dependencies import Dependencies
 from maxage.observe.words import Reason
-from maxage.reads.capture import Capture
+from maxage.reads.capture import Capture, capture_of
 from maxage.reads.collapsing import patience
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.combining import completed_by
 from maxage.rfc9111.content_coding import may_be_coded, varied
+from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Forward
-from maxage.rfc9111.message import HeaderList, Headers, Response
+from maxage.rfc9111.directives import OWN_TARGET
+from maxage.rfc9111.message import Headers, Response
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
 from maxage.store.entry import Entry
 from maxage.zstd import DamagedBodyError
@@ -45,6 +50,7 @@ _ERRORS: Final = frozenset({500, 502, 503, 504})
 503, or 504 HTTP response status code being returned." """
 _ABOUT_OUR_RANGE: Final = frozenset({206, 304, 412, 416})
 """Statuses that answer a range of ours, and mean nothing to a client that wants the whole."""
+_OWN: Final = frozenset({OWN_TARGET})
 _WHOLE_BODY_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 
@@ -57,31 +63,30 @@ class State(Enum):
     USELESS = "its answer is dropped, and it is called once more"
 
 
-_DROPPING: Final = (State.ANSWERED, State.USELESS)
+# To find a member of an enumeration by its class takes ten times as long.
+_WAITING: Final = State.WAITING
+_PASSING: Final = State.PASSING
+_USELESS: Final = State.USELESS
+_DROPPING: Final = (State.ANSWERED, _USELESS)
 
 
 @final
-class Exchange:
+class Exchange(Struct, eq=False):
     """One exchange with the application on behalf of a GET."""
 
-    body_read = False
+    reading: ReadResponder
+    """Sends the answer; a background responder, once a stale response has answered."""
+    cache: Cache
+    decision: Forward
+    dependencies: Dependencies
+    capture: Capture
+    body_read: bool = False
     """Whether the application has received the request's body to its end."""
-    _state = State.WAITING
+    _state: State = State.WAITING
     _fwd_status: int | None = None
     """The application's status, for Cache-Status where it is not the status sent."""
     _held_start: Message | None = None
     """A start that waits for the first piece of the body, which may give it an ETag."""
-
-    def __init__(
-        self, reading: ReadResponder, decision: Forward, flight: Flight[Entry] | None
-    ) -> None:
-        self.reading = reading
-        """Sends the answer; a background responder, once a stale response has answered."""
-        self.cache: Final = reading.cache
-        self.decision: Forward = decision
-        self.dependencies: Final = reading.noting(mutating=False)
-        self.dependencies.foreseen = reading.found.tokens
-        self.capture: Final = Capture(reading, flight, self.dependencies)
 
     @property
     def has_begun(self) -> bool:
@@ -115,10 +120,10 @@ class Exchange:
                 await self._serve_stale(504 if isinstance(error, TimeoutError) else 500)
             if capture.fill is not None:
                 capture.complete()
-            if self._state is State.WAITING and decision.stale_if_error:
+            if self._state is _WAITING and decision.stale_if_error:
                 # It returned without an answer; a server makes a 500 of that.
                 await self._serve_stale(500)
-            elif self._state is State.USELESS:
+            elif self._state is _USELESS:
                 self._state, capture.scope = State.WAITING, reading.scope
                 self.decision = replace(decision, conditional=(), completing=())
                 content = whole_request(reading.content or b"")
@@ -175,7 +180,7 @@ class Exchange:
         return self._send_on(message)
 
     def _start(self, message: Message) -> Awaitable[None]:
-        headers = Headers.of(_lines(message.get("headers", ())))
+        headers = Headers.sent(message.get("headers", ()))
         response = Response(status=message["status"], headers=headers)
         decision, status = self.decision, response.status
         if status == 304 and decision.conditional:
@@ -198,7 +203,7 @@ class Exchange:
         Returns:
             Whether the start waits for the body, which may give it an ETag.
         """
-        self._state = State.PASSING
+        self._state = _PASSING
         if self.decision.conditional or self.decision.completing:
             self._fwd_status = status
         may_get_etag = self.capture.begin(response, message, groups)
@@ -208,9 +213,14 @@ class Exchange:
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, without our member of Cache-Status."""
         service, capture = self.reading.service, self.capture
-        headers = service.outgoing_of(response.headers, now=self.cache.clock())
+        names = response.headers.by_name()
+        headers = list(response.headers.raw)
+        if OWN_TARGET in names:
+            headers = list(response.headers.without(_OWN).raw)
+        if b"date" not in names and service.sends_date():
+            headers.append((b"date", format_http_date(self.cache.clock())))
         if (
-            service.settings.cache_compress
+            self.cache.compresses
             and capture.fill is not None
             and may_be_coded(response.status, response.headers, capture.declared)
         ):
@@ -230,16 +240,22 @@ class Exchange:
                 message = self._with_validator(start, capture.entry, message)
         return self._send_on(message)
 
+    def _send_on(self, message: Message) -> Awaitable[None]:
+        """Send a message, behind the start where that is held."""
+        if self._held_start is None:
+            return self.reading.send(message)
+        return _send_both(self.reading.send, self._released_start(), message)
+
     def _with_validator(self, start: Message, entry: Entry, message: Message) -> Message:
         """Give a start the ETag of its stored response; return the body, empty behind a 304."""
-        # One that we made has its name in lower case, and no index of all lines is there yet.
-        etag = dict(entry.stored.headers.raw).get(b"etag")
-        if etag is None or entry.stored.status != 200:
+        # The one that we made is the last of the stored lines.
+        line = entry.stored.headers.raw[-1] if entry.stored.status == 200 else None
+        if line is None or line[0] != b"etag":
             return message
-        start["headers"].append((b"etag", etag))
+        start["headers"].append(line)
         # If-None-Match alone: the tag is ours, while dates are the application's, and it has just
         # answered with the whole.
-        if b"if-none-match" in self.reading.headers and is_not_modified(
+        if b"if-none-match" in self.reading.headers.by_name() and is_not_modified(
             self.reading.request, entry.stored.headers, response_time=self.cache.clock()
         ):
             self._fwd_status = start["status"]
@@ -248,18 +264,12 @@ class Exchange:
             return {**message, "body": b""}
         return message
 
-    def _send_on(self, message: Message) -> Awaitable[None]:
-        """Send a message, behind the start where that is held."""
-        if self._held_start is None:
-            return self.reading.send(message)
-        return _send_both(self.reading.send, self._released_start(), message)
-
     def _released_start(self) -> Message:
         """Return the held start with our member of Cache-Status; it is held no more."""
         start, self._held_start = self._held_start or {}, None
         reading, capture = self.reading, self.capture
         status = reading.forwarded(
-            self.decision.reason, fwd_status=self._fwd_status, stored=capture.stores,
+            self.decision.reason, fwd_status=self._fwd_status, stored=capture.stores(),
             detail=capture.refusal,
         )  # fmt: skip
         reading.with_status(start["headers"], status)
@@ -299,7 +309,7 @@ class Exchange:
         status = reading.forwarded(
             self.decision.reason,
             fwd_status=304,
-            stored=self.capture.stores,
+            stored=self.capture.stores(),
             ttl=decision.ttl,
             detail=self.capture.refusal,
         )
@@ -320,14 +330,14 @@ class Exchange:
             await reading.serve(stale, fwd=status)
 
 
-def _lines(headers: Iterable[tuple[bytes, bytes]]) -> HeaderList:
-    """Return header lines that can be kept: as they are, where they are pairs of bytes."""
-    lines = tuple(headers)
-    for line in lines:
-        name, value = line
-        if type(line) is not tuple or type(name) is not bytes or type(value) is not bytes:
-            return tuple([(bytes(name), bytes(value)) for name, value in lines])
-    return lines
+def exchange_of(
+    reading: ReadResponder, decision: Forward, flight: Flight[Entry] | None
+) -> Exchange:
+    """Return the exchange that is to begin; `flight` is what other requests wait for, if any."""
+    dependencies = reading.noting(mutating=False)
+    dependencies.foreseen = reading.found.tokens
+    capture = capture_of(reading, flight, dependencies)
+    return Exchange(reading, reading.cache, decision, dependencies, capture)
 
 
 async def _nothing() -> None:

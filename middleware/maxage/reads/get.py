@@ -25,7 +25,7 @@ from maxage.reads.admission import admit
 from maxage.reads.background_refresh import begin_refresh, run_in_time
 from maxage.reads.collapsing import Collapsing, patience
 from maxage.reads.fast_path import FastPath
-from maxage.reads.forward import Exchange
+from maxage.reads.forward import exchange_of
 from maxage.reads.known_request import KnownRequest, Plain
 from maxage.reads.responder import ReadResponder, set_route
 from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
@@ -161,7 +161,7 @@ class GetResponder(ReadResponder):
             self._learn(fast_path)
             await pass_unstorable(self.service, cache, target, self.scope, self.receive, self.send)
             return
-        key = target.key(self.request.all_parts)
+        key = target.key(self.request.all_parts())
         near = cache.nearby(target, key, self.headers)
         served = None if near is None else await self.hit_of(near)
         if served is not None:
@@ -250,7 +250,7 @@ class GetResponder(ReadResponder):
             collapsing: the waiting for other requests that is over; None: there was none.
         """
         cache, found, wanted = self.cache, self.found, self.wanted
-        key = found.collapse_key
+        key = found.collapse_key()
         if collapsing is None and cache.flights.find(key) is not None:
             return self._join(decision)
         if decision.reason == "request" or (
@@ -283,7 +283,7 @@ class GetResponder(ReadResponder):
     def _call(self, decision: Forward, flight: Flight[Entry] | None) -> Awaitable[None]:
         """Call the application, and store what it answers (`Exchange`)."""
         self.target.counts.forwards[decision.reason] += 1
-        exchange = Exchange(self, decision, flight)
+        exchange = exchange_of(self, decision, flight)
         seconds = patience(self, decision) if decision.stale_if_error else 0.0
         return run_in_time(exchange, seconds) if seconds else exchange.run()
 

@@ -1,6 +1,6 @@
 """The base of the responders that can answer from the store."""
 
-from maxage.asgi.cache_status import CacheStatus
+from maxage.asgi.cache_status import CacheStatus, forwarded_value
 from maxage.asgi.responder import Responder
 from maxage.asgi.types import Scope
 from maxage.cache.target import Target
@@ -38,23 +38,26 @@ class ReadResponder(Responder):
         ttl: int | None = None,
         stored: bool = False,
         detail: str | None = None,
-    ) -> CacheStatus:
+    ) -> bytes:
         """Return the member of Cache-Status of a request that went on to the application."""
-        key = self.found.key.decode() if self.service.settings.cache_status_key else None
-        return CacheStatus(
-            fwd=reason, fwd_status=fwd_status, ttl=ttl, stored=stored, collapsed=self.collapsed,
-            key=key, detail=detail,
+        collapsed, names_key = self.collapsed, self.service.names_key
+        if ttl is None and not names_key:
+            return forwarded_value(reason, fwd_status, detail, stored, collapsed)
+        status = CacheStatus(
+            fwd=reason, fwd_status=fwd_status, ttl=ttl, stored=stored, collapsed=collapsed,
+            key=self.found.key.decode() if names_key else None, detail=detail,
         )  # fmt: skip
+        return status.header_value()
 
     def with_status(
-        self, headers: list[tuple[bytes, bytes]], status: CacheStatus
+        self, headers: list[tuple[bytes, bytes]], status: bytes
     ) -> list[tuple[bytes, bytes]]:
         """Append our member of Cache-Status behind those of other caches."""
-        if self.service.settings.cache_status_header:
-            headers.append((b"cache-status", status.header_value()))
+        if self.service.sends_status:
+            headers.append((b"cache-status", status))
         return headers
 
-    async def serve(self, decision: Serve, *, fwd: CacheStatus | None = None) -> None:
+    async def serve(self, decision: Serve, *, fwd: bytes | None = None) -> None:
         """Send a stored response; `fwd` is its Cache-Status where it is no plain hit."""
         self.target.counts.stale += decision.stale
         self.target.work_out_routed()

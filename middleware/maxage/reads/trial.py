@@ -17,7 +17,7 @@ from maxage.observe.words import Bypass
 from maxage.reads.admission import admit
 from maxage.reads.capture import Capture
 from maxage.reads.fast_path import FastPath
-from maxage.reads.forward import Exchange
+from maxage.reads.forward import exchange_of
 from maxage.reads.get import GetResponder, answer_get
 from maxage.reads.known_request import Plain
 from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached
@@ -157,7 +157,7 @@ async def _ask(reading: GetResponder, observations: list[Observation], copy: "_C
         await reading.bypass(reason)
         return
     cache, target = reading.cache, reading.target
-    key = target.key(reading.request.all_parts)
+    key = target.key(reading.request.all_parts())
     near = cache.nearby(target, key, reading.headers)
     decision: Decision | None = None if near is None else await reading.hit_of(near)
     try:
@@ -173,7 +173,7 @@ async def _ask(reading: GetResponder, observations: list[Observation], copy: "_C
     # Without the conditions of a stored response, which may answer in the application's place.
     forward = Forward(reason=decision.reason if isinstance(decision, Forward) else "bypass")
     target.counts.forwards[forward.reason] += 1
-    exchange = Exchange(reading, forward, None)
+    exchange = exchange_of(reading, forward, None)
     await exchange.run()
     answered = Answered(
         reading=reading, decision=decision, capture=exchange.capture,

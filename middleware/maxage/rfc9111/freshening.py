@@ -84,7 +84,7 @@ def _updated(stored: StoredResponse, update: Arrival) -> MayStore | MayNotStore 
     kept = as_stored(arrival, control, lifetime)
     dated = recorded_date(kept.headers, arrival.policy, arrival.response_time)
     freshened = replace(
-        kept, headers=kept.headers.adding(*dated), body=stored.body,
+        kept, headers=kept.headers.adding(dated), body=stored.body,
         plain_length=stored.plain_length,
     )  # fmt: skip
     try:

@@ -1,12 +1,15 @@
 """Requests and responses as frozen values; headers keep their order, case and number."""
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping
-from typing import final
+from typing import Final, final
 
 from msgspec import Struct, field
 
 HeaderList = tuple[tuple[bytes, bytes], ...]
 """Header lines as ASGI carries them: name and value, in order, duplicates kept."""
+
+
+_new: Final = object.__new__
 
 
 @final
@@ -17,21 +20,46 @@ class Headers:
     response is sent as it came.
     """
 
-    __slots__ = ("_index", "raw")
+    __slots__ = ("_index", "_size", "raw")
 
     raw: HeaderList
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.raw = tuple((bytes(name), bytes(value)) for name, value in raw)
         self._index: dict[bytes, tuple[bytes, ...]] | None = None
+        self._size: int | None = None
 
     @classmethod
     def of(cls, raw: HeaderList) -> "Headers":
         """Return headers over a list that is already a tuple of pairs of bytes, not copied."""
-        headers = cls.__new__(cls)
+        headers = _new(cls)
         headers.raw = raw
-        headers._index = None  # noqa: SLF001 - its own class
+        headers._index = headers._size = None  # noqa: SLF001 - its own class
         return headers
+
+    @classmethod
+    def sent(cls, lines: Iterable[tuple[bytes, bytes]]) -> "Headers":
+        """Return the headers of an application; lines that are pairs of bytes are not copied."""
+        raw, size = tuple(lines), 0
+        index: dict[bytes, tuple[bytes, ...]] = {}
+        for line in raw:
+            name, value = line
+            if type(line) is not tuple or type(name) is not bytes or type(value) is not bytes:
+                return cls(raw)
+            size += len(name) + len(value)
+            index[name] = (value,)
+        headers = headers_of(raw)
+        headers._size = size  # noqa: SLF001 - its own class
+        if len(index) == len(raw) and b"".join(index).islower():
+            headers._index = index  # noqa: SLF001 - its own class
+        return headers
+
+    def size(self) -> int:
+        """Return the bytes of all names and values."""
+        size = self._size
+        if size is None:
+            size = self._size = sum([len(name) + len(value) for name, value in self.raw])
+        return size
 
     def _by_name(self) -> dict[bytes, tuple[bytes, ...]]:
         index: dict[bytes, tuple[bytes, ...]] | None = self._index
@@ -75,13 +103,12 @@ class Headers:
             return self
         return Headers.of(tuple(line for line in self.raw if line[0].lower() not in dropped))
 
-    def adding(self, *lines: tuple[bytes, bytes]) -> "Headers":
+    def adding(self, lines: Iterable[tuple[bytes, bytes]]) -> "Headers":
         """Return headers with these lines at the end; their names are in lower case."""
-        headers = Headers.of((*self.raw, *lines))
-        index = dict(self._by_name())
+        headers, size = headers_of((*self.raw, *lines)), self.size()
         for name, value in lines:
-            index[name] = (*index.get(name, ()), value)
-        headers._index = index  # noqa: SLF001 - its own class
+            size += len(name) + len(value)
+        headers._size = size  # noqa: SLF001 - its own class
         return headers
 
     def has_any(self, names: frozenset[bytes]) -> bool:
@@ -107,6 +134,10 @@ class Headers:
         return f"Headers({list(self.raw)!r})"
 
 
+headers_of: Final = Headers.of
+"""The same, found faster than by its class."""
+
+
 class Request(Struct, frozen=True, kw_only=True, gc=False):
     """A request as the rules of RFC 9111 see it."""
 
@@ -120,9 +151,8 @@ class Request(Struct, frozen=True, kw_only=True, gc=False):
     """Further parts of its key: names and lines of the fields that its route declares. The number
     of their values is bounded for each URL."""
 
-    @property
     def all_parts(self) -> tuple[bytes, ...]:
-        """All parts of its key besides method, URL and selecting fields."""
+        """Return all parts of its key besides method, URL and selecting fields."""
         return self.key_parts + self.declared
 
 

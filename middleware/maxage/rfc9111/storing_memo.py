@@ -42,14 +42,14 @@ def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
         deciding is None
         or request.method != "GET"
         or request.carries_credentials
-        or b"cache-control" in request.headers
+        or b"cache-control" in request.headers.by_name()
         or response.status == 206
         or (b"etag" in lines and not lines[b"etag"][0])
     ):
         return may_store(arrival)
     values = tuple([lines[name] for name in deciding])
     verdict, dropped = _verdict_on(response.status, names, values, policy)
-    if isinstance(verdict, MayNotStore):
+    if not isinstance(verdict, MayStore):
         return verdict
     # Without Date and Age its age is the time that it took.
     response_time, stored = arrival.response_time, verdict.stored

@@ -27,7 +27,6 @@ class LookupResult(Struct, frozen=True, kw_only=True):
     prepared: dict[Form, PreparedResponse] = field(default_factory=dict[Form, PreparedResponse])
     """Responses prepared from the entry, shared by all requests that share this result."""
 
-    @property
     def collapse_key(self) -> bytes:
-        """The key under which requests wait for each other: the variant's, where it is known."""
+        """Return the key under which requests wait for each other: the variant's, if known."""
         return self.key if self.entry is None else self.entry.key

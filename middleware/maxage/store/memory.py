@@ -12,6 +12,7 @@ from maxage.observe.words import Kept
 from maxage.store.base import (
     CLAIM_ENDED,
     CLAIM_ENDED_SECONDS,
+    Near,
     StoreReply,
     StoreWrite,
     TokenAuthority,
@@ -20,7 +21,7 @@ from maxage.store.base import (
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.fork_safe import fork_safe_lock
 from maxage.store.memory_tokens import OVERHEAD, MemoryTokens
-from maxage.store.near_copy import Copy, KeptEntry
+from maxage.store.near_copy import Copy, KeptEntry, size_of
 from maxage.store.prepared import MOST_FORMS, Form, Owner, PreparedResponse
 from maxage.store.wanted_claim import WantedClaim
 
@@ -61,6 +62,8 @@ class MemoryStore(TokenAuthority):
         """Each process has its own store."""
         self.keeps_objects: Final = True
         """No value leaves the process."""
+        self.near: Near | None = self
+        """This store itself."""
         self._max_bytes: Final = max_bytes
         self._clock: Final = clock
         self._lock: Final = fork_safe_lock()
@@ -71,11 +74,6 @@ class MemoryStore(TokenAuthority):
 
     @property
     def authority(self) -> "MemoryStore":
-        """This store itself."""
-        return self
-
-    @property
-    def near(self) -> "MemoryStore":
         """This store itself."""
         return self
 
@@ -367,8 +365,7 @@ class MemoryStore(TokenAuthority):
             self._remove(key)
         stored: _Kept
         if isinstance(value, Entry):
-            stored = KeptEntry(value)
-            size = stored.size
+            stored, size = KeptEntry(value), size_of(value)
         else:
             stored, size = value, _size(value)
         size += len(key) + OVERHEAD

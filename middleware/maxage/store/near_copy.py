@@ -3,6 +3,8 @@
 from sys import getsizeof
 from typing import Final, Protocol, final
 
+from msgspec import Struct
+
 from maxage.rfc9111.decisions import Serve
 from maxage.store.entry import Entry
 from maxage.store.prepared import Form, Owner, PreparedResponse
@@ -47,19 +49,15 @@ class Copy(Protocol):
 
 
 @final
-class KeptEntry:
+class KeptEntry(Struct, eq=False):
     """A copy in the embedded store, which keeps the stored response as an object."""
 
-    __slots__ = ("checked", "checked_until", "kept", "prepared", "size", "value")
-
-    def __init__(self, value: Entry) -> None:
-        self.value: Final = value
-        self.size: Final = size_of(value)
-        self.kept = True
-        self.prepared: dict[Form, PreparedResponse] | None = None
-        self.checked = -1
-        """The serial of the store's tokens at which the copy was found valid."""
-        self.checked_until = 0.0
+    value: Entry
+    kept: bool = True
+    prepared: dict[Form, PreparedResponse] | None = None
+    checked: int = -1
+    """The serial of the store's tokens at which the copy was found valid."""
+    checked_until: float = 0.0
 
     @property
     def owner(self) -> Owner | None:
@@ -81,8 +79,7 @@ def size_of(entry: Entry) -> int:
     """Return the bytes that a copy of this entry takes in memory, rather too many than too few."""
     stored = entry.stored
     size = len(stored.body) + 2 * len(entry.key) + _OWN_BYTES
-    for name, value in stored.headers.raw:
-        size += len(name) + len(value) + _LINE_BYTES
+    size += stored.headers.size() + len(stored.headers.raw) * _LINE_BYTES
     for group, token in entry.tokens:
         # A dependence on it repeats its characters.
         size += 2 * (len(group) + len(token)) + _TOKEN_BYTES

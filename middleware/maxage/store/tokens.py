@@ -78,8 +78,8 @@ def is_quarantined(token: bytes) -> bool:
 
 def any_quarantined(tokens: Iterable[bytes | None]) -> bool:
     """Return whether any of these tokens is quarantined."""
-    # No other token has this character.
-    return _QUARANTINED in b"".join(filter(None, tokens))
+    # No other token has this character. `in` would first try it as an integer, by an exception.
+    return b"".join(filter(None, tokens)).find(_QUARANTINED) >= 0
 
 
 def fresh_mark() -> bytes:

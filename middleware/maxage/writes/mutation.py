@@ -159,7 +159,7 @@ class MutationResponder(Responder):
             # A layer inside has rewritten the path: the router has seen this one.
             seen = {**self.scope, **self._arrived, "path": self.scope["path"]}
             groups = (*groups, *self.service.targets.touched(seen, self.headers).groups)
-        if not noted.changed:
+        if not noted.changed():
             return groups
         # A value that was set may never have been committed if the request failed.
         failed = self._status is None or self._status >= 400
