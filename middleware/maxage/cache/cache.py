@@ -119,6 +119,14 @@ class Cache:
             return self.lookups.read(target, key, headers, wanted)
         return self._lookup_and_copy(near, target, key, headers, wanted)
 
+    def begin_lookup(
+        self, target: Target, key: bytes, headers: Headers, wanted: WantedClaim | None
+    ) -> LookupResult | Awaitable[LookupResult]:
+        """Do `lookup`; return its result at once where nothing has to be awaited."""
+        if self._keeps_copies or target.rules.language_select:
+            return self.lookup(target, key, headers, wanted)
+        return self.lookups.begin(target, key, headers, wanted)
+
     async def _lookup_and_copy(
         self,
         near: Near | None,

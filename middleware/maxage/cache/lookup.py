@@ -15,6 +15,7 @@ from maxage.rfc9111.vary import selecting_values, selects
 from maxage.store.base import Near, Store, StoreReply
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.lookup_result import LookupResult, Tokens
+from maxage.store.memory import MemoryStore
 from maxage.store.near_copy import Copy
 from maxage.store.prepared import Confirm
 from maxage.store.tokens import softened
@@ -42,10 +43,25 @@ class Lookup:
     ) -> None:
         self._settings: Final = settings
         self._store: Final = store
+        self._memory: Final = store if isinstance(store, MemoryStore) else None
         self._pending_writes: Final = pending_writes
         self._recent: Final[dict[bytes, tuple[tuple[str, ...], StoreReply]]] = {}
         """The last replies by key, with the groups that were asked for. The next reply is often the
         same, byte for byte, and need not be decoded again."""
+
+    def begin(
+        self, target: Target, key: bytes, headers: Headers, wanted: WantedClaim | None
+    ) -> LookupResult | Awaitable[LookupResult]:
+        """Do `read`; return its result at once where nothing has to be awaited."""
+        memory = self._memory
+        if memory is None or target.vary_names or self._pending_writes.find(key) is not None:
+            return self.read(target, key, headers, wanted)
+        groups = target.all_groups
+        reply = memory.read_now((key,), groups)
+        if reply.values[0] is None:
+            tokens = dict(zip(groups, reply.tokens, strict=True))
+            return LookupResult(key=key, entry=None, tokens=tokens)
+        return self._shared_result(reply, groups, target, key, headers)
 
     async def read(
         self,

@@ -22,10 +22,18 @@ _METADATA: Final = (b"content-type", b"content-encoding", b"content-language")
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
-async def admit(reading: ReadResponder, plain: Plain | None = None) -> Bypass | None:
+async def admit(reading: ReadResponder) -> Bypass | None:
     """Find target and request of a GET, HEAD or QUERY; return the reason to bypass the cache.
 
-    None: the request is admitted. Of a plain request (`FastPath.plain`) no field is looked at.
+    None: the request is admitted.
+    """
+    return find_target(reading, None) or await identify(reading)
+
+
+def find_target(reading: ReadResponder, plain: Plain | None) -> Bypass | None:
+    """Find the target of a request; return the reason in its URL or fields to bypass the cache.
+
+    Of a plain request (`FastPath.plain`) no field is looked at.
     """
     service, headers, scope = reading.service, reading.headers, reading.scope
     limit = service.settings.cache_max_key_bytes
@@ -33,26 +41,27 @@ async def admit(reading: ReadResponder, plain: Plain | None = None) -> Bypass | 
     is_long = len(raw_path) + len(query) > limit
     if is_long or (_are_long(headers, limit) if plain is None else len(plain[0]) > limit):
         return Bypass.LONG_URL
-    targets, method = service.targets, scope["method"]
+    targets = service.targets
     target = targets.find(scope, headers) if plain is None else targets.at_host(scope, plain[0])
     reading.target = target
     if not target.policy.cache:
         return Bypass.UNCACHED
-    if method == "HEAD" and not targets.answers_head(scope, headers, target):
+    if scope["method"] == "HEAD" and not targets.answers_head(scope, headers, target):
         return Bypass.HEAD
-    if plain is None:
-        reason = _reason_in_fields(reading)
-        if reason is not None:
-            return reason
-    elif target.terms.is_plain:
+    return _reason_in_fields(reading) if plain is None else None
+
+
+def find_plain_request(reading: ReadResponder, plain: Plain) -> bool:
+    """Find the request where the URL alone distinguishes it; return whether it is so."""
+    terms = reading.target.terms
+    if terms.is_plain:
         reading.request = Request(
-            method=method,
-            headers=headers,
-            carries_credentials=target.terms.checks_credentials,
+            method=reading.scope["method"],
+            headers=reading.headers,
+            carries_credentials=terms.checks_credentials,
             key_parts=plain[2],
         )
-        return None
-    return await _identify(reading)
+    return terms.is_plain
 
 
 def _are_long(headers: Headers, limit: int) -> bool:
@@ -77,7 +86,7 @@ def _reason_in_fields(reading: ReadResponder) -> Bypass | None:
     return Bypass.HOST if len(headers.get_all(b"host")) > 1 else None
 
 
-async def _identify(reading: ReadResponder) -> Bypass | None:
+async def identify(reading: ReadResponder) -> Bypass | None:
     """Find the request of a target by its fields; return the reason to bypass the cache."""
     service, headers, scope = reading.service, reading.headers, reading.scope
     target = reading.target

@@ -28,6 +28,7 @@ from maxage.rfc9111.content_coding import takes_zstd
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.routing.route_table import Routed
+from maxage.store.base import Near
 from maxage.store.lookup_result import LookupResult
 from maxage.store.memory import MemoryStore
 from maxage.store.prepared import MOST_FORMS, Confirm, PreparedResponse
@@ -158,7 +159,8 @@ class FastPath:
         )  # fmt: skip
         known = self._known.get(identity) or self._from_before(identity)
         if known is None:
-            return self._known_by_copy(scope, plain) if self._digest_is_enough else None
+            near = self.cache.store.near if self._digest_is_enough else None
+            return None if near is None else self._known_by_copy(near, scope, plain)
         if not self._is_current(known.route.generation, scope) or (
             known.target is not None and known.variance != known.target.search.variance
         ):
@@ -171,17 +173,15 @@ class FastPath:
             self._remember(identity, known)
         return known
 
-    def _known_by_copy(self, scope: Scope, plain: Plain) -> KnownRequest | None:
+    def _known_by_copy(self, near: Near, scope: Scope, plain: Plain) -> KnownRequest | None:
         """Return what a near copy tells of a request: an earlier one like it was admitted.
 
         The copies are many more than the requests that are remembered.
         """
-        near, raw_path, path = self.cache.store.near, scope.get("raw_path"), scope["path"]
+        raw_path, path = scope.get("raw_path"), scope["path"]
         host, wishes, parts = plain
-        if (
-            near is None or raw_path is None or len(host) > _LONGEST
-            or scope["method"] != "GET" or not path.isascii()
-        ):  # fmt: skip
+        is_get = scope["method"] == "GET"
+        if raw_path is None or len(host) > _LONGEST or not is_get or not path.isascii():
             return None
         site = self.service.targets.site(scope, host)
         key = site.digest(raw_path, scope.get("query_string", b""), path.encode(), parts)

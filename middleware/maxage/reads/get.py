@@ -12,7 +12,7 @@ Each step has a module: `fast_path` (known requests, prepared responses), `admis
 """
 
 from collections.abc import Awaitable
-from typing import final
+from typing import Final, final
 
 from maxage.asgi.passthrough import pass_by, pass_unstorable
 from maxage.asgi.responder import pair
@@ -21,17 +21,20 @@ from maxage.cache.collapse import Flight
 from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
 from maxage.observe.words import Bypass, Outcome
-from maxage.reads.admission import admit
+from maxage.reads.admission import find_plain_request, find_target, identify
 from maxage.reads.background_refresh import begin_refresh, run_in_time
 from maxage.reads.collapsing import Collapsing, patience
 from maxage.reads.fast_path import FastPath
 from maxage.reads.forward import exchange_of
 from maxage.reads.known_request import KnownRequest, Plain
 from maxage.reads.responder import ReadResponder, set_route
-from maxage.rfc9111.decisions import Forward, OnlyIfCached, Serve
+from maxage.rfc9111.decisions import Decision, Forward, OnlyIfCached, Serve
 from maxage.rfc9111.message import Headers, Request
 from maxage.store.entry import Entry
 from maxage.store.lookup_result import LookupResult
+
+_NOT_STORED: Final = Forward(reason="uri-miss")
+"""The decision about a plain request for which nothing is stored: it has no directives."""
 
 
 def answer_get(  # noqa: PLR0917 - as ASGI calls an application
@@ -147,15 +150,18 @@ class GetResponder(ReadResponder):
                 admitted already.
             plain: what the request has besides its URL (`FastPath.plain`); None: it is not plain.
         """
-        reason = None if fast_path is None else await admit(self, plain)
-        if reason is not None:
-            await self.bypass(reason)
-            return
+        if fast_path is not None:
+            reason = find_target(self, plain)
+            if reason is None and (plain is None or not find_plain_request(self, plain)):
+                reason = await identify(self)
+            if reason is not None:
+                await self.bypass(reason)
+                return
         cache, target = self.cache, self.target
         if (
             target.unstorable
             and target.is_unstorable(cache.monotonic())
-            and b"cache-control" not in self.headers
+            and (plain is not None or b"cache-control" not in self.headers)
         ):
             # A lookup would find nothing, and the response would not be stored.
             self._learn(fast_path)
@@ -169,13 +175,14 @@ class GetResponder(ReadResponder):
             await self._serve(served)
             return
         try:
-            found = await self._lookup(key)
+            found = self._lookup(key, plain)
+            found = found if isinstance(found, LookupResult) else await found
         except StoreUnavailableError:
             await self.bypass(Bypass.STORE_AWAY)
             return
         if found.entry is not None:
             self._learn(fast_path)
-        await self.answer(found)
+        await self.answer(found, plain)
 
     def _learn(self, fast_path: FastPath | None) -> None:
         """Let the next request like this one be known."""
@@ -183,20 +190,28 @@ class GetResponder(ReadResponder):
         if fast_path is not None and known:
             fast_path.learn(self.scope, self.target)
 
-    def _lookup(self, key: bytes) -> Awaitable[LookupResult]:
+    def _lookup(self, key: bytes, plain: Plain | None) -> LookupResult | Awaitable[LookupResult]:
         cache, target = self.cache, self.target
         # A request with directives of its own may not share a response.
-        if (
-            cache.may_claim(target, self.request, self.outer)
-            and b"cache-control" not in self.headers
+        if cache.may_claim(target, self.request, self.outer) and (
+            plain is not None or b"cache-control" not in self.headers
         ):
             self.wanted = cache.wanted_claim(target, key)
-        return cache.lookup(target, key, self.headers, self.wanted)
+        return cache.begin_lookup(target, key, self.headers, self.wanted)
 
-    def answer(self, found: LookupResult) -> Awaitable[None]:
-        """Serve or forward as the rules decide about the result of the lookup."""
+    def answer(self, found: LookupResult, plain: Plain | None = None) -> Awaitable[None]:
+        """Serve or forward as the rules decide about the result of the lookup.
+
+        Args:
+            found: the result.
+            plain: what the request has besides its URL; None: perhaps directives of its own.
+        """
         self.found = found
-        decision = self.cache.decide(self.target, self.request, found)
+        decision: Decision
+        if plain is not None and found.entry is None and not found.vary_miss:
+            decision = _NOT_STORED
+        else:
+            decision = self.cache.decide(self.target, self.request, found)
         if self.wanted is not None:
             forwards = isinstance(decision, Forward) and decision.reason != "request"
             self.cache.note_lookup(self.target, found, self.wanted, forwards=forwards)
