@@ -152,11 +152,13 @@ class FastPath:
 
     def recalled(self, scope: Scope, plain: Plain) -> KnownRequest | None:
         """Return the known request that a plain one repeats."""
-        get = scope.get
-        identity = (
-            scope["method"], scope["path"], get("raw_path"), get("query_string", b""),
-            get("scheme", "http"), get("root_path", ""), plain,
-        )  # fmt: skip
+        try:
+            identity = (
+                scope["method"], scope["path"], scope["raw_path"], scope["query_string"],
+                scope["scheme"], scope["root_path"], plain,
+            )  # fmt: skip
+        except KeyError:
+            identity = _identity_of(scope, plain)
         known = self._known.get(identity) or self._from_before(identity)
         if known is None:
             near = self.cache.store.near if self._digest_is_enough else None
@@ -204,9 +206,8 @@ class FastPath:
         (host, wishes, parts), query = plain, scope.get("query_string", b"")
         if len(host) + len(raw_path) + len(query) + len((wishes and wishes[0]) or b"") <= _LONGEST:
             route, key, near = self._route_of(target), target.key(parts), self.cache.store.near
-            only_url = not target.vary_names and target.search.variance is None
             method, short = scope["method"], None
-            if near is not None and only_url and method == "GET":
+            if near is not None and self._is_of_url_alone(method, target):
                 short = near.introduce(key, route)
             if short is not None and self._digest_is_enough:
                 known = KnownRequest(method, route, short, wishes, parts, None)
@@ -214,11 +215,12 @@ class FastPath:
                 known = KnownRequest(method, route, key, wishes, parts, target)
             target.work_out_routed()
             known.routed = target.routed
-            identity = (
-                method, scope["path"], raw_path, query,
-                scope.get("scheme", "http"), scope.get("root_path", ""), plain,
-            )  # fmt: skip
-            self._remember(identity, known)
+            self._remember(_identity_of(scope, plain), known)
+
+    @staticmethod
+    def _is_of_url_alone(method: str, target: Target) -> bool:
+        """Return whether the URL alone chooses the copy, so that it can be introduced."""
+        return method == "GET" and not target.vary_names and target.search.variance is None
 
     def _route_of(self, target: Target) -> PlainRoute:
         """Return what the plain requests of a target's route have in common."""
@@ -269,7 +271,7 @@ class FastPath:
         if current_dependencies.get() is not None:
             # A middleware around this one has to learn what the response depends on.
             return None
-        chosen = known.key
+        chosen = known.copy_key
         if target is not None and target.vary_names:
             chosen = known.variant(target, lines)
         copy = known.copy or near.find(chosen)
@@ -296,6 +298,8 @@ class FastPath:
         if prepared is not None and known.is_remembered:
             # Other requests come too seldom to use it again.
             near.keep_prepared(copy, known.form, prepared)
+            if target is not None and self._is_of_url_alone(known.form[0], target):
+                known.copy_key = near.introduce(known.key, known.route) or known.key
         return prepared
 
     def may_prepare(self) -> bool:
@@ -361,6 +365,15 @@ class FastPath:
             since=now,
             until=until,
         )
+
+
+def _identity_of(scope: Scope, plain: Plain) -> _Identity:
+    """Return what tells a plain request from others; ASGI lets servers leave out four fields."""
+    get = scope.get
+    return (
+        scope["method"], scope["path"], get("raw_path"), get("query_string", b""),
+        get("scheme", "http"), get("root_path", ""), plain,
+    )  # fmt: skip
 
 
 def _is_plain(target: Target) -> bool:

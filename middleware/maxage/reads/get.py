@@ -58,6 +58,12 @@ def answer_get(  # noqa: PLR0917 - as ASGI calls an application
     if plain is not None:
         known = fast_path.recalled(scope, plain)
         if known is not None:
+            target = known.target
+            if target is not None and target.unstorable:
+                service, cache = fast_path.service, fast_path.cache
+                if target.is_unstorable(cache.monotonic()):
+                    # A known request has no directives of its own.
+                    return pass_unstorable(service, cache, target, scope, receive, send)
             return _answer_known(fast_path, known, plain, scope, receive, send)
     reading = GetResponder(fast_path.service, fast_path.cache, scope, receive, send)
     reading.content = content
@@ -88,9 +94,6 @@ async def _answer_known(  # noqa: PLR0917 - as ASGI calls an application
     if target is None:
         # The copy is gone, and nothing else is known of the request.
         await GetResponder(service, cache, scope, receive, send).run(fast_path, plain)
-    elif target.unstorable and target.is_unstorable(cache.monotonic()):
-        # A known request has no directives of its own.
-        await pass_unstorable(service, cache, target, scope, receive, send)
     else:
         await _look_known_up(fast_path, known, target, scope, receive, send)
 

@@ -53,8 +53,8 @@ class KnownRequest:
     without an Origin."""
 
     __slots__ = (
-        "_keys", "_names", "copy", "form", "is_remembered", "key", "key_parts", "purges", "route",
-        "routed", "target", "variance",
+        "_keys", "_names", "copy", "copy_key", "form", "is_remembered", "key", "key_parts",
+        "purges", "route", "routed", "target", "variance",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - made for each request
@@ -69,6 +69,8 @@ class KnownRequest:
         self.route: Final = route
         self.key: Final = key
         """The primary key. Without a target it is its digest, which is enough for a copy."""
+        self.copy_key = key
+        """The key by which its copy is sought: a shorter one, once there was a copy."""
         self.purges = 0
         """The purges that this process had made at its last lookup (`Purger.serial`)."""
         self.key_parts: Final = key_parts
