@@ -5,14 +5,16 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 
+import hiredis
 import pytest
 from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage import CacheSettings
 from maxage.redis_store.redis_store import RedisStore
-from maxage.redis_store.servers.packing import _LARGE, joined, packed
+from maxage.redis_store.servers.packing import _LARGE, packed
 from maxage.redis_store.servers.pipeline import OnFailure, PipelinedConnection
 from tests.support.cancelling import answered_rightly
 from tests.support.redis_server import RedisServer
@@ -80,8 +82,23 @@ async def test_a_value_of_any_size_arrives_as_it_is(
     other = pipelined.send([("MGET", b"l", b"none")], due=due(), within=LONG)
     assert await one == [b"OK", b"OK", value]
     assert await other == [[value, None]]
-    kept = [piece is value for piece in joined(packed(commands))]
+    kept = [piece is value for piece in packed(commands)]
     assert any(kept) is (size >= _LARGE)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("SET", b"k\r\n", b"", "NX", "PX", 800),
+        ("SET", b"k" * 600, b"v" * 70_000, "EX", 3600),
+        ("SET", b"k", b"v"),
+        ("MGET", b"a", b"", b"b" * 700),
+        ("PTTL", b"k"),
+    ],
+)
+def test_the_bytes_of_a_command_are_those_that_hiredis_makes(command: tuple[Any, ...]) -> None:
+    """Whatever the lengths of its parts."""
+    assert b"".join(packed([command, command])) == hiredis.pack_command(command) * 2
 
 
 async def test_nothing_is_answered_at_once(pipelined: PipelinedConnection) -> None:
