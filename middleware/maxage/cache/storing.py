@@ -225,13 +225,11 @@ def _tokens(
     # between the lookup and that read, the response may mix both sides of the change.
     if read and any(found.get(group, token) != token for group, token in read.items()):
         return Reason.PURGED
-    # `consider` has looked for a quarantine among the tokens of the lookup.
     groups = (*fill.groups, *late) if late else fill.groups
-    tokens = tuple([(group, found[group] or b"") for group in groups])
-    if not read:
-        return tokens
-    quarantined = any_quarantined(read.values())
-    return Reason.REPLICA_LAG if quarantined else tuple({**dict(tokens), **read}.items())
+    tokens = {group: found[group] or b"" for group in groups}
+    if read:
+        tokens |= read
+    return Reason.REPLICA_LAG if any_quarantined(tokens.values()) else tuple(tokens.items())
 
 
 def _note_stored(cache: Cache, fill: Fill, stored: StoredResponse) -> None:
