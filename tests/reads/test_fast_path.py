@@ -436,6 +436,46 @@ async def test_a_copy_makes_requests_known_that_are_not_remembered() -> None:
     assert len(middleware.fast_path) <= 2 * CopyingStore.known_requests
 
 
+async def test_a_url_that_is_asked_for_most_is_remembered_after_many_others() -> None:
+    """However many were asked for before it; its response is prepared once then."""
+    clock = ManualClock()
+    middleware = cache_of(App(), clock, store=CopyingStore(clock.monotonic))
+    fast_path = middleware.fast_path
+    assert fast_path is not None
+    for path in ["/plain", *(f"/many/{n}" for n in range(20))]:
+        for _ in range(2):
+            await call(middleware, path=path)
+            await background_done(middleware)
+    known = fast_path.known(http_scope(path="/plain"))
+    assert known is not None
+    assert not known.is_remembered
+    bodies = {(await call(middleware, path="/plain")).body for _ in range(40)}
+    assert bodies == {b"run 1"}
+    known = fast_path.known(http_scope(path="/plain"))
+    assert known is not None
+    assert known.is_remembered
+    assert len(fast_path) <= 2 * CopyingStore.known_requests
+
+
+@pytest.mark.parametrize(("length", "remembered"), [(500, True), (2000, False)])
+async def test_a_request_with_a_long_condition_is_known_by_its_copy_alone(
+    length: int, remembered: bool
+) -> None:
+    """Clients make up conditions, which would be kept."""
+    clock = ManualClock()
+    middleware = cache_of(App(), clock, store=CopyingStore(clock.monotonic))
+    fast_path = middleware.fast_path
+    assert fast_path is not None
+    for _ in range(2):
+        await call(middleware, path="/plain")
+        await background_done(middleware)
+    before = len(fast_path)
+    condition = '"' + "x" * length + '"'
+    for _ in range(40):
+        await call(middleware, path="/plain", headers={"if-none-match": condition})
+    assert (len(fast_path) > before) is remembered
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -50,6 +50,9 @@ _MOST_ROUTES: Final = 4096
 """Routes that are remembered with what their plain requests have in common."""
 _LONGEST: Final = 1024
 """Bytes of host, path, query and condition of a request that is remembered."""
+_SAMPLED: Final = 16
+"""Of so many requests that a copy made known, one is remembered. Fewer would take long to find the
+requests asked for most; more would drop them for requests that come once."""
 _ROUNDING: Final = 1e-6
 """Seconds by which a prepared response ends too early rather than too late."""
 _MOST_SHAPES: Final = 256
@@ -80,6 +83,8 @@ class FastPath:
         self._known: dict[_Identity, KnownRequest] = {}
         self._before: dict[_Identity, KnownRequest] = {}
         """The generation before; a request that comes again moves on into the new one."""
+        self._known_by_copies = 0
+        """How many requests were known by their copies."""
         self._plain_routes: Final[dict[Terms, PlainRoute]] = {}
         self._look_at = -math.inf
         self._digest_is_enough: Final = not (
@@ -162,7 +167,7 @@ class FastPath:
         known = self._known.get(identity) or self._from_before(identity)
         if known is None:
             near = self.cache.store.near if self._digest_is_enough else None
-            return None if near is None else self._known_by_copy(near, scope, plain)
+            return None if near is None else self._known_by_copy(near, scope, plain, identity)
         if not self._is_current(known.route.generation, scope) or (
             known.target is not None and known.variance != known.target.search.variance
         ):
@@ -175,10 +180,13 @@ class FastPath:
             self._remember(identity, known)
         return known
 
-    def _known_by_copy(self, near: Near, scope: Scope, plain: Plain) -> KnownRequest | None:
+    def _known_by_copy(
+        self, near: Near, scope: Scope, plain: Plain, identity: _Identity
+    ) -> KnownRequest | None:
         """Return what a near copy tells of a request: an earlier one like it was admitted.
 
-        The copies are many more than the requests that are remembered.
+        The copies are many more than the requests that are remembered. One in so many becomes one
+        of them: thus those that are asked for most are remembered.
         """
         raw_path, path = scope.get("raw_path"), scope["path"]
         host, wishes, parts = plain
@@ -194,17 +202,21 @@ class FastPath:
         if not self._is_current(route.generation, scope):
             return None
         known = KnownRequest("GET", route, key, wishes, parts, None)
-        known.copy, known.is_remembered = copy, False
+        self._known_by_copies += 1
+        if self._known_by_copies % _SAMPLED == 0 and self._may_remember(scope, plain):
+            known.routed = self.routed(known, scope)
+            self._remember(identity, known)
+        else:
+            known.copy, known.is_remembered = copy, False
         return known
 
     def learn(self, scope: Scope, target: Target) -> None:
         """Remember an admitted request, if it is plain, for the next one like it."""
         plain = self.plain(scope)
-        raw_path: bytes | None = scope.get("raw_path")
-        if plain is None or raw_path is None or not _is_plain(target):
+        if plain is None or not _is_plain(target):
             return
-        (host, wishes, parts), query = plain, scope.get("query_string", b"")
-        if len(host) + len(raw_path) + len(query) + len((wishes and wishes[0]) or b"") <= _LONGEST:
+        _, wishes, parts = plain
+        if self._may_remember(scope, plain):
             route, key, near = self._route_of(target), target.key(parts), self.cache.store.near
             method, short = scope["method"], None
             if near is not None and self._is_of_url_alone(method, target):
@@ -216,6 +228,16 @@ class FastPath:
             target.work_out_routed()
             known.routed = target.routed
             self._remember(_identity_of(scope, plain), known)
+
+    @staticmethod
+    def _may_remember(scope: Scope, plain: Plain) -> bool:
+        """Return whether what would be remembered of a request is short."""
+        (host, wishes, _), raw_path = plain, scope.get("raw_path")
+        if raw_path is None:
+            return False
+        condition = b"" if wishes is None else wishes[0] or b""
+        query = scope.get("query_string", b"")
+        return len(host) + len(raw_path) + len(query) + len(condition) <= _LONGEST
 
     @staticmethod
     def _is_of_url_alone(method: str, target: Target) -> bool:
