@@ -7,10 +7,11 @@ import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 from weakref import WeakSet
 
 from maxage import clock as clocks
+from maxage import settings_in_force
 from maxage.asgi.overrides import overrides_method
 from maxage.asgi.passthrough import pass_on
 from maxage.asgi.server_info import (
@@ -34,19 +35,9 @@ from maxage.reads.query import answer_query
 from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.routing.route_policy import Rule
 from maxage.routing.router import check_fastapi
-from maxage.settings_in_force import (
-    read_settings,
-    register,
-    settings_class,
-    settings_for,
-    unregister,
-)
 from maxage.store.base import Store
 from maxage.store_factory import given_settings, store_of_middleware, switch_off_beside
 from maxage.writes.mutation import MutationResponder
-
-if TYPE_CHECKING:
-    from maxage.settings import CacheSettings
 
 logger = logging.getLogger("maxage")
 
@@ -82,7 +73,7 @@ class CacheMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        settings: "CacheSettings | None" = None,
+        settings: "settings_in_force.CacheSettings | None" = None,
         *,
         store: Store | None = None,
         rules: Iterable[Rule] = (),
@@ -92,7 +83,7 @@ class CacheMiddleware:
         self.begin()
         _living.add(self)
         if self.mistake is None:
-            register(self, self._given)
+            settings_in_force.register(self, self._given)
 
     def begin(self) -> None:
         """Read the settings and choose the store; tests have it begin anew (`maxage.testing`)."""
@@ -107,7 +98,9 @@ class CacheMiddleware:
         """None: nothing is cached."""
         try:
             check_fastapi()
-            settings = settings_for(read_settings() if settings is None else settings)
+            settings = settings_in_force.settings_for(
+                settings_in_force.read_settings() if settings is None else settings
+            )
             targets = Targets(settings, rules, app, instance=next(_instances))
             if settings.use_redis_cache:
                 chosen, tally = store_of_middleware(store, settings), targets.tally
@@ -117,7 +110,7 @@ class CacheMiddleware:
         except SettingsError as mistake:
             # Starlette builds middleware inside the server's first call, where an exception would
             # be taken for "no lifespan here". The lifespan reports it.
-            self.mistake, settings = mistake, settings_class().model_construct()
+            self.mistake, settings = mistake, settings_in_force.settings_class().model_construct()
             targets = Targets(settings, (), app, instance=0)
         self._service = Service(app, settings, targets)
         self.fast_path = FastPath(self._service, self.cache) if self.cache else None
@@ -195,7 +188,7 @@ class CacheMiddleware:
             take_over_date(receive)
         self._learn_date(receive, unknown=True)
         self._at_arrival = None
-        register(self, self._given)
+        settings_in_force.register(self, self._given)
         self._service.lifespan_state = scope.get("state", {})
 
         async def send_with_store(message: Message) -> None:
@@ -207,7 +200,7 @@ class CacheMiddleware:
                 elif message["type"].startswith("lifespan.shutdown."):
                     await self.cache.close()
             if message["type"].startswith("lifespan.shutdown."):
-                unregister(self)
+                settings_in_force.unregister(self)
             await send(message)
 
         await self._service.app(scope, receive, send_with_store)

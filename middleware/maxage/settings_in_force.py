@@ -6,7 +6,8 @@ another server, the environment holds.
 
 The class of the settings is loaded when settings are first needed, which is when a middleware is
 made: importing pydantic-settings takes longer than all of `import maxage`. So a module that the
-package imports names the class for type checkers only, and gets it at run time from here.
+package imports names the class for type checkers only, and gets it at run time from here. Public
+functions name it by this module, so that their annotations can be resolved (`get_type_hints`).
 """
 
 import logging
@@ -17,7 +18,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from maxage.settings import CacheSettings
+    from maxage.settings import CacheSettings as CacheSettings  # noqa: PLC0414 - handed on
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "CacheSettings":
+            return settings_class()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 logger = logging.getLogger("maxage")
 

@@ -24,7 +24,7 @@ _KEPT: Final = 16
 """Stores on a server that are kept for their next use, with their threads and connections."""
 
 
-def store_from_url(url: str, settings: "CacheSettings | None" = None) -> Store:
+def store_from_url(url: str, settings: "settings_in_force.CacheSettings | None" = None) -> Store:
     """Return a new store of the kind that the URL names.
 
     Args:

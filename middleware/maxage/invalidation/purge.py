@@ -11,22 +11,19 @@ refreshed in the background. Such a response may be older than an acknowledged w
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from maxage import settings_in_force
 from maxage.background import runs_asyncio
 from maxage.errors import SettingsError
 from maxage.invalidation.dependencies import current_dependencies
 from maxage.invalidation.group_names import named_groups, named_path, tag_group
 from maxage.observe.counters import PROCESS
 from maxage.observe.words import PurgeCause
-from maxage.settings_in_force import has_middleware, settings_for
 from maxage.store.base import Store
 from maxage.store.memory import MemoryStore
 from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.store_factory import store_for, sync_half
-
-if TYPE_CHECKING:
-    from maxage.settings import CacheSettings
 
 logger = logging.getLogger("maxage")
 
@@ -49,7 +46,9 @@ def tag(*tags: str) -> None:
             noted.note_tag(group)
 
 
-def purge(*names: str, soft: bool = False, settings: "CacheSettings | None" = None) -> bool:
+def purge(
+    *names: str, soft: bool = False, settings: "settings_in_force.CacheSettings | None" = None
+) -> bool:
     """Purge paths and tags: a name that begins with / is a path, any other name is a tag.
 
     A path may also be percent-encoded, or a URL; its host does not count. It may begin with the
@@ -71,12 +70,16 @@ def purge(*names: str, soft: bool = False, settings: "CacheSettings | None" = No
     return purge_groups_now(_name_groups(names), soft, settings)
 
 
-async def apurge(*names: str, soft: bool = False, settings: "CacheSettings | None" = None) -> bool:
+async def apurge(
+    *names: str, soft: bool = False, settings: "settings_in_force.CacheSettings | None" = None
+) -> bool:
     """Purge paths and tags; see `purge`."""
     return await purge_groups(_name_groups(names), soft, settings)
 
 
-def purge_tags(*tags: str, soft: bool = False, settings: "CacheSettings | None" = None) -> bool:
+def purge_tags(
+    *tags: str, soft: bool = False, settings: "settings_in_force.CacheSettings | None" = None
+) -> bool:
     """Purge every response and every object of the typed cache that has one of the tags.
 
     Returns:
@@ -89,13 +92,15 @@ def purge_tags(*tags: str, soft: bool = False, settings: "CacheSettings | None" 
 
 
 async def apurge_tags(
-    *tags: str, soft: bool = False, settings: "CacheSettings | None" = None
+    *tags: str, soft: bool = False, settings: "settings_in_force.CacheSettings | None" = None
 ) -> bool:
     """Purge tags; see `purge_tags`."""
     return await purge_groups(_tag_groups(tags, "apurge_tags()"), soft, settings)
 
 
-def purge_path(path: str, *, soft: bool = False, settings: "CacheSettings | None" = None) -> bool:
+def purge_path(
+    path: str, *, soft: bool = False, settings: "settings_in_force.CacheSettings | None" = None
+) -> bool:
     """Purge a path with all its queries and variants, and all paths below it.
 
     Args:
@@ -113,13 +118,15 @@ def purge_path(path: str, *, soft: bool = False, settings: "CacheSettings | None
 
 
 async def apurge_path(
-    path: str, *, soft: bool = False, settings: "CacheSettings | None" = None
+    path: str, *, soft: bool = False, settings: "settings_in_force.CacheSettings | None" = None
 ) -> bool:
     """Purge a path; see `purge_path`."""
     return await purge_groups(_path_groups(path, "apurge_path()"), soft, settings)
 
 
-def purge_all(*, soft: bool = False, settings: "CacheSettings | None" = None) -> bool:
+def purge_all(
+    *, soft: bool = False, settings: "settings_in_force.CacheSettings | None" = None
+) -> bool:
     """Purge every response and every object of the typed cache in the namespace.
 
     Returns:
@@ -128,12 +135,16 @@ def purge_all(*, soft: bool = False, settings: "CacheSettings | None" = None) ->
     return purge_groups_now((NAMESPACE_GROUP,), soft, settings)
 
 
-async def apurge_all(*, soft: bool = False, settings: "CacheSettings | None" = None) -> bool:
+async def apurge_all(
+    *, soft: bool = False, settings: "settings_in_force.CacheSettings | None" = None
+) -> bool:
     """Purge everything; see `purge_all`."""
     return await purge_groups((NAMESPACE_GROUP,), soft, settings)
 
 
-def purge_groups_now(groups: Sequence[str], soft: bool, settings: "CacheSettings | None") -> bool:
+def purge_groups_now(
+    groups: Sequence[str], soft: bool, settings: "settings_in_force.CacheSettings | None"
+) -> bool:
     """Purge groups; see `purge`."""
     store = _noting_store(groups, soft, settings)
     if store is None or not groups:
@@ -142,7 +153,9 @@ def purge_groups_now(groups: Sequence[str], soft: bool, settings: "CacheSettings
     return _counted(half.soften_now(groups) if soft else None not in half.renew_now(groups), soft)
 
 
-async def purge_groups(groups: Sequence[str], soft: bool, settings: "CacheSettings | None") -> bool:
+async def purge_groups(
+    groups: Sequence[str], soft: bool, settings: "settings_in_force.CacheSettings | None"
+) -> bool:
     """Purge groups; see `apurge`."""
     if not runs_asyncio():
         # Such as trio's event loop, which cannot await the store.
@@ -160,7 +173,7 @@ def _counted(confirmed: bool, soft: bool) -> bool:
 
 
 def _noting_store(
-    groups: Iterable[str], soft: bool, settings: "CacheSettings | None"
+    groups: Iterable[str], soft: bool, settings: "settings_in_force.CacheSettings | None"
 ) -> Store | None:
     """Return the store to purge, None if caching is off; have the request purge again at its end.
 
@@ -170,7 +183,7 @@ def _noting_store(
     if settings is None and noted is not None:
         store = noted.store
     else:
-        chosen = settings_for(settings)
+        chosen = settings_in_force.settings_for(settings)
         if not chosen.use_redis_cache:
             return None
         store = store_for(chosen)
@@ -189,7 +202,7 @@ def _noting_store(
 def reaches_anything(store: Store) -> bool:
     """Return whether a purge of the store may reach a response: another process, or one here."""
     is_empty = isinstance(store, MemoryStore) and not store.used_bytes
-    return store.shared or has_middleware() or not is_empty
+    return store.shared or settings_in_force.has_middleware() or not is_empty
 
 
 def _name_groups(names: Iterable[str]) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from math import ceil
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import Any, Final, cast, final
 
+from maxage import settings_in_force
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.batching import CommandBatcher, LookupBatcher
 from maxage.redis_store.leases.lease_manager import LOOK_TIMEOUT
@@ -25,13 +26,9 @@ from maxage.redis_store.servers.connections import Connections
 from maxage.redis_store.servers.per_loop import PerLoop
 from maxage.redis_store.shared_state import RedisState, redis_state_for
 from maxage.redis_store.token_purge import P, Renewal, Softening
-from maxage.settings_in_force import read_settings
 from maxage.store.base import StoreReply, StoreWrite, Value
 from maxage.store.tokens import token_key
 from maxage.store.wanted_claim import WantedClaim
-
-if TYPE_CHECKING:
-    from maxage.settings import CacheSettings
 
 
 @final
@@ -55,13 +52,13 @@ class RedisStore:
         settings: namespace, budgets and limits; read from the environment by default.
     """
 
-    def __init__(self, url: str, settings: "CacheSettings | None" = None) -> None:
+    def __init__(self, url: str, settings: "settings_in_force.CacheSettings | None" = None) -> None:
         self.shared: Final = True
         """Other processes see the same values."""
         self.keeps_objects: Final = False
         """Values are sent to the server."""
         self.url: Final = url
-        self.settings: Final = settings or read_settings()
+        self.settings: Final = settings or settings_in_force.read_settings()
         self._namespace: Final = self.settings.cache_namespace
         self._token_key: Final = partial(token_key, self._namespace)
         self._refuses: Final = self.settings.cache_on_lost_purge == "refuse"

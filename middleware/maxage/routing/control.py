@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct
 from starlette.requests import Request
 
-VaryBy = Callable[[Request], "str | Awaitable[str]"]
+VaryBy = Callable[[Request], str | Awaitable[str]]
 """Returns a text on which responses depend besides the URL: a user, a tenant, a set of roles.
 
 It runs for every request of the route, so that it can authenticate: if it raises, the application
