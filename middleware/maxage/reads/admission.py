@@ -53,13 +53,14 @@ def find_target(reading: ReadResponder, plain: Plain | None) -> Bypass | None:
 
 def find_plain_request(reading: ReadResponder, plain: Plain) -> bool:
     """Find the request where the URL alone distinguishes it; return whether it is so."""
-    terms = reading.target.terms
+    terms, wishes = reading.target.terms, plain[1]
     if terms.is_plain:
         reading.request = Request(
             method=reading.scope["method"],
             headers=reading.headers,
             carries_credentials=terms.checks_credentials,
             key_parts=plain[2],
+            is_bare=wishes is None or wishes[0] is None,
         )
     return terms.is_plain
 

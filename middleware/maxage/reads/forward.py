@@ -255,8 +255,11 @@ class Exchange(Struct, eq=False):
         start["headers"].append(line)
         # If-None-Match alone: the tag is ours, while dates are the application's, and it has just
         # answered with the whole.
-        if b"if-none-match" in self.reading.headers.by_name() and is_not_modified(
-            self.reading.request, entry.stored.headers, response_time=self.cache.clock()
+        request = self.reading.request
+        if (
+            not request.is_bare
+            and b"if-none-match" in request.headers.by_name()
+            and is_not_modified(request, entry.stored.headers, response_time=self.cache.clock())
         ):
             self._fwd_status = start["status"]
             start["status"] = 304

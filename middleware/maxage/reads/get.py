@@ -136,8 +136,9 @@ async def _look_known_up(  # noqa: PLR0917 - as ASGI calls an application
     reading = GetResponder(service, cache, scope, receive, send)
     reading.target, reading.wanted = target, wanted
     reading.request = Request(
-        method=known.form[0], headers=reading.headers, key_parts=known.key_parts
-    )
+        method=known.form[0], headers=reading.headers, key_parts=known.key_parts,
+        is_bare=known.form[1] is None,
+    )  # fmt: skip
     await (reading.run(None, None) if found is None else reading.answer(found))
 
 

@@ -1,6 +1,6 @@
 """Requests and responses as frozen values; headers keep their order, case and number."""
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, final
 
 from msgspec import Struct, field
@@ -40,18 +40,19 @@ class Headers:
     @classmethod
     def sent(cls, lines: Iterable[tuple[bytes, bytes]]) -> "Headers":
         """Return the headers of an application; lines that are pairs of bytes are not copied."""
-        raw, size = tuple(lines), 0
+        raw, size, is_lower = tuple(lines), 0, True
         index: dict[bytes, tuple[bytes, ...]] = {}
         for line in raw:
             name, value = line
             if type(line) is not tuple or type(name) is not bytes or type(value) is not bytes:
                 return cls(raw)
             size += len(name) + len(value)
+            is_lower = is_lower and name.islower()
             index[name] = (value,)
-        headers = headers_of(raw)
-        headers._size = size  # noqa: SLF001 - its own class
-        if len(index) == len(raw) and b"".join(index).islower():
-            headers._index = index  # noqa: SLF001 - its own class
+        headers = _new(cls)
+        headers.raw, headers._size = raw, size  # noqa: SLF001 - its own class
+        is_index = is_lower and len(index) == len(raw)
+        headers._index = index if is_index else None  # noqa: SLF001 - its own class
         return headers
 
     def size(self) -> int:
@@ -81,10 +82,6 @@ class Headers:
     def by_name(self) -> Mapping[bytes, tuple[bytes, ...]]:
         """Return the values of the lines of each lower-case name."""
         return self._index or self._by_name()
-
-    def fields(self) -> ItemsView[bytes, tuple[bytes, ...]]:
-        """Return each lower-case name with the values of its lines."""
-        return self._by_name().items()
 
     def first(self, name: bytes) -> bytes | None:
         """Return the first line's value, or None when there is no such line."""
@@ -150,6 +147,8 @@ class Request(Struct, frozen=True, kw_only=True, gc=False):
     declared: tuple[bytes, ...] = ()
     """Further parts of its key: names and lines of the fields that its route declares. The number
     of their values is bounded for each URL."""
+    is_bare: bool = False
+    """Whether it is known to have no condition, range or directive; False: its headers tell."""
 
     def all_parts(self) -> tuple[bytes, ...]:
         """Return all parts of its key besides method, URL and selecting fields."""

@@ -42,7 +42,7 @@ def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
         deciding is None
         or request.method != "GET"
         or request.carries_credentials
-        or b"cache-control" in request.headers.by_name()
+        or (not request.is_bare and b"cache-control" in request.headers.by_name())
         or response.status == 206
         or (b"etag" in lines and not lines[b"etag"][0])
     ):

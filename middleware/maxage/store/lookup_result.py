@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from maxage.store.entry import Entry, VariantIndex
 from maxage.store.prepared import Confirm, Form, PreparedResponse
@@ -24,7 +24,7 @@ class LookupResult(Struct, frozen=True, kw_only=True):
     """The entry was purged softly: it may answer once more, while it is refreshed."""
     confirm: Confirm | None = None
     """Must be awaited, and be True, before the entry answers; None: it may answer at once."""
-    prepared: dict[Form, PreparedResponse] = field(default_factory=dict[Form, PreparedResponse])
+    prepared: dict[Form, PreparedResponse] = {}
     """Responses prepared from the entry, shared by all requests that share this result."""
 
     def collapse_key(self) -> bytes:

@@ -1,5 +1,6 @@
 """A copy of a stored response in this process."""
 
+from itertools import chain
 from sys import getsizeof
 from typing import Final, Protocol, final
 
@@ -80,9 +81,8 @@ def size_of(entry: Entry) -> int:
     stored = entry.stored
     size = len(stored.body) + 2 * len(entry.key) + _OWN_BYTES
     size += stored.headers.size() + len(stored.headers.raw) * _LINE_BYTES
-    for group, token in entry.tokens:
-        # A dependence on it repeats its characters.
-        size += 2 * (len(group) + len(token)) + _TOKEN_BYTES
+    # A dependence on a token repeats its characters.
+    size += 2 * sum(map(len, chain.from_iterable(entry.tokens))) + len(entry.tokens) * _TOKEN_BYTES
     if stored.vary_names:
         size += sum(map(getsizeof, (*stored.vary_names, *stored.selecting)))
     return size
