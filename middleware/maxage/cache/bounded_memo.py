@@ -34,10 +34,12 @@ class BoundedMemo(OrderedDict[Key, Value]):
     def _shortened(self, most: int) -> list[tuple[Key, Value]]:
         """Forget the oldest values, and return them."""
         forgotten: list[tuple[Key, Value]] = []
-        while self._total > most and self:
+        total = self._total
+        while total > most and self:
             oldest = self.popitem(last=False)
-            self._total -= _weight(oldest[0])
+            total -= _weight(oldest[0])
             forgotten.append(oldest)
+        self._total = total
         return forgotten
 
     def clear(self) -> None:

@@ -181,10 +181,23 @@ def _beginning(pattern: re.Pattern[str]) -> str:
     return _ESCAPED.sub(r"\1", begins[1]) + ("/" if begins[2] else "")
 
 
-def _candidate(route: RouteInfo) -> tuple[str, bool, RouteInfo]:
-    """Return how the paths of a route begin, whether nothing follows, and the route."""
-    beginning, plain = _beginning(route.regex), _PLAIN_TEXT.fullmatch(route.regex.pattern)
-    return beginning, bool(beginning and plain is not None and plain[2]), route
+_LAST_PARAMETER: Final = re.compile(r"\(\?P<(\w+)>\[\^/\]\+\)\$")
+
+
+def _candidate(route: RouteInfo) -> tuple[str, bool, str, RouteInfo]:
+    """Return how the paths of a route begin, what follows, and the route.
+
+    What follows: whether it is nothing, and the name of a parameter that is one whole segment and
+    the last; no name: something else may follow.
+    """
+    regex = route.regex
+    beginning, plain = _beginning(regex), _PLAIN_TEXT.match(regex.pattern)
+    if not beginning or plain is None:
+        return "", False, "", route
+    last = _LAST_PARAMETER.fullmatch(regex.pattern, plain.end())
+    is_simple = last is not None and regex.flags == re.UNICODE and route.host_regex is None
+    is_whole = plain.end() == len(regex.pattern) and bool(plain[2])
+    return beginning, is_whole, last[1] if last is not None and is_simple else "", route
 
 
 class _Candidates:
@@ -195,7 +208,7 @@ class _Candidates:
 
     def __init__(self, routes: Sequence[RouteInfo]) -> None:
         all_routes = list(map(_candidate, routes))
-        begins = [start for start, _, _ in all_routes]
+        begins = [start for start, _, _, _ in all_routes]
         segments = {start: start.split("/", 2)[1] for start in begins if "/" in start[1:]}
         self._others: Final = [one for one in all_routes if one[0] not in segments]
         """Those whose first segment has a parameter."""
@@ -209,11 +222,17 @@ class _Candidates:
         # The end of a pattern matches in front of a line's end too.
         slashed = path.removesuffix("\n") + "/"
         candidates = self._by_segment.get(slashed.split("/", 2)[1], self._others)
-        for beginning, is_whole, route in candidates:
+        for beginning, is_whole, last, route in candidates:
             if slashed == beginning if is_whole else slashed.startswith(beginning):
+                if last:
+                    # No pattern is needed.
+                    value = path[len(beginning) :]
+                    if value and "/" not in value:
+                        return _route_match(route, path, {last: value})
+                    continue
                 matched = route.regex.match(path)
                 if matched is not None and (route.host_regex is None or is_for(route, host)):
-                    return _route_match(route, path, matched)
+                    return _route_match(route, path, matched.groupdict())
         return None
 
 
@@ -233,8 +252,9 @@ def is_for(route: RouteInfo, host: str) -> bool:
     return route.host_regex is None or route.host_regex.match(host) is not None
 
 
-def _route_match(route: RouteInfo, path: str, matched: re.Match[str]) -> RouteMatch:
-    params, changed = matched.groupdict(), False
+def _route_match(route: RouteInfo, path: str, params: dict[str, str]) -> RouteMatch:
+    """Return the match of a path with these parameters, which get their canonical spelling."""
+    changed = False
     for name, canonical in route.canonical.items():
         value = params[name]
         try:
@@ -244,7 +264,7 @@ def _route_match(route: RouteInfo, path: str, matched: re.Match[str]) -> RouteMa
             continue
         if spelled != value:
             params[name], changed = spelled, True
-    if changed:
+    if changed and (matched := route.regex.match(path)) is not None:
         path = _with_params(path, matched, params)
     return RouteMatch(route, "/" + path.strip("/"), params)
 

@@ -102,8 +102,9 @@ class Claims:
         """Return the claim that a lookup has made and that is ours; None: it is not."""
         if wanted.claim_key is None or wanted.present != wanted.value:
             return None
-        claim = Claim(self, wanted.claim_key, wanted.value)
-        claim.hold()
+        renewals = self.renewals()
+        claim = Claim(self, wanted.claim_key, wanted.value, None, renewals)
+        renewals.add(claim)
         return claim
 
     def made(self, wanted: WantedClaim) -> "Claim | None":
