@@ -15,6 +15,7 @@ from maxage.routing.router import (
     routes_in,
     table_of,
 )
+from maxage.store.fork_safe import fork_safe_lock
 
 logger = logging.getLogger("maxage")
 
@@ -70,6 +71,8 @@ class KnownRoutes:
         """Each router whose routes were read, with its list of them and the length of that then;
         none where they are to be read again. Lists are compared by identity: other routes may be
         equal, but have other checks."""
+        self._reading: Final = fork_safe_lock()
+        """Held while routes are read and put to use, which belong together."""
         self._surprises: list[object] = []
         """Endpoints that answered where the routes told of another one, or of none."""
         self._warned_of: set[bool] = set()
@@ -103,6 +106,7 @@ class KnownRoutes:
         Returns:
             The generation.
         """
+        generation = self.generation
         if self._router is None:
             self._look_for_router(scope)
         for router, routes, count in self._read:
@@ -113,14 +117,21 @@ class KnownRoutes:
         else:
             if self._read and self.overrides.hold():
                 return self.generation
-        routers = (self._router, *self._others)
-        read = [(router, routes := routes_in(router) or (), len(routes)) for router in routers]
-        self._table = self._table_of([routes for _, routes, _ in read])
-        self.overrides = Overrides(self._table, self.overrides)
-        self._read, self._familiar = read, None
-        self.generation += 1
-        self._on_change(self._table)
+        self._read_anew(generation)
         return self.generation
+
+    def _read_anew(self, generation: int | None = None) -> None:
+        """Read the routes, unless another thread has done so since this generation."""
+        with self._reading:
+            if generation not in {None, self.generation}:
+                return
+            routers = (self._router, *self._others)
+            read = [(router, routes := routes_in(router) or (), len(routes)) for router in routers]
+            self._table = self._table_of([routes for _, routes, _ in read])
+            self.overrides = Overrides(self._table, self.overrides)
+            self._read, self._familiar = read, None
+            self.generation += 1
+            self._on_change(self._table)
 
     def _look_for_router(self, scope: Mapping[str, Any]) -> None:
         self._router = router_of(self._app) or router_of(scope.get("app"))
@@ -236,8 +247,7 @@ class KnownRoutes:
             return False
         else:
             self._others.append(router)
-        self._read = []
-        self.watch(scope)
+        self._read_anew()
         return True
 
     def _prefer(self, route: RouteInfo | None, host: str, scope: Mapping[str, Any]) -> None:
@@ -245,15 +255,15 @@ class KnownRoutes:
         known = host in self._at_hosts or len(self._at_hosts) >= _MOST_ROUTERS
         if route is not None and self._others and not known:
             self._at_hosts[host] = scope.get("router")
-            self._read = []
-            self.watch(scope)
+            self._read_anew()
 
     def _read_again(self, scope: Mapping[str, Any], endpoint: object) -> None:
         """Read the routes again, once for each endpoint that was not foreseen."""
         if endpoint not in self._surprises and len(self._surprises) < _MOST_SURPRISES:
             self._surprises.append(endpoint)
-            self._read = []
-            self.watch(scope)
+            if self._router is None:
+                self._look_for_router(scope)
+            self._read_anew()
 
 
 def _is_foreign(route: RouteInfo | None, scope: Mapping[str, Any]) -> bool:

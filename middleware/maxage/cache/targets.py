@@ -87,13 +87,13 @@ class Targets:
 
     def _use(self, table: RouteTable) -> None:
         """Find targets by these routes from now on."""
-        self._sites.clear()
-        self._targets.clear()
-        self._taught.clear()
-        self._touched.clear()
         self._terms.forget()
         mode, policy_of = self._settings.cache_purge, self._terms.policy_of
         self._route_groups = groups = RouteGroups(table, mode, policy_of)
+        # What other threads have found meanwhile has the groups of before.
+        self._terms.forget()
+        for found in (self._sites, self._targets, self._taught, self._touched):
+            found.clear()
         self._name_orphans(tuple(route.template for route in groups.orphans))
 
     def find(self, scope: Mapping[str, Any], headers: Headers) -> Target:
