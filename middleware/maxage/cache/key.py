@@ -32,15 +32,9 @@ _PLAIN_FORWARDED = re.compile(_PAIR + rb"(?:[;,]" + _PAIR + rb")*")
 _FORWARDED_CLIENT = re.compile(rb"(?i)(?:^|(?<=[;,]))[ \t]*(?:for|by)=(?:\"[^\"]*\"|[^\s;,\"]*)")
 
 
-class _Lengths(dict[int, bytes]):
-    """The lengths in front of the parts of a key; those of most parts are ready."""
-
-    def __missing__(self, length: int) -> bytes:
-        """Return a length that is not ready."""
-        return b"%d:" % length
-
-
-_LENGTHS: Final = _Lengths({length: b"%d:" % length for length in range(256)})
+_LENGTHS: Final = tuple([b"%d:" % length for length in range(256)])
+"""The lengths in front of the parts of a key; those of most parts are ready."""
+_READY: Final = len(_LENGTHS)
 
 
 @lru_cache(maxsize=256)
@@ -70,7 +64,7 @@ class Site:
     """
 
     __slots__ = (
-        "_forwarded", "_front", "_origin", "_plain_end", "_room", "_shown", "_shown_origin",
+        "_digested", "_forwarded", "_origin", "_plain_end", "_room", "_shown", "_shown_origin",
         "host_name", "inner_root", "method", "name",
     )  # fmt: skip
 
@@ -89,7 +83,9 @@ class Site:
         spelled = release.encode("utf-8", "surrogatepass")
         # Both are in the digest too: their readable form in front is not injective.
         said = [FORMAT_VERSION, namespace.encode(), spelled, b"GET", scheme, host, root_path]
-        self._front: Final = join_injective(said)
+        front = join_injective(said)
+        self._digested: Final = blake2b(front, digest_size=_DIGEST_BYTES)
+        """The digest of the front, to go on with."""
         # The count keeps a forwarded header apart from an extra part with the same bytes.
         self._forwarded: Final = (b"%d" % (len(forwarded) // 2), *forwarded)
         self._plain_end: Final = join_injective(self._forwarded)
@@ -101,7 +97,7 @@ class Site:
         self.method: Final = method
         self.inner_root: Final = inner_root
         self.host_name: Final = host_name(host)
-        self.name: Final = b"%b %b%b" % (method.encode(), self._front, self._plain_end)
+        self.name: Final = b"%b %b%b" % (method.encode(), front, self._plain_end)
         """Another one for each other site."""
 
     def key(self, raw_path: bytes, query: bytes, path: bytes, extra: Sequence[bytes] = ()) -> bytes:
@@ -130,13 +126,19 @@ class Site:
         self, raw_path: bytes, query: bytes, path: bytes, extra: Sequence[bytes] = ()
     ) -> bytes:
         """Return the digest at the end of the primary key of a URL."""
-        # As `join_injective` does, in one step.
         end = join_injective((*self._forwarded, *extra)) if extra else self._plain_end
-        said = b"".join((
-            self._front, _LENGTHS[len(raw_path)], raw_path, b",", _LENGTHS[len(query)], query, b",",
-            _LENGTHS[len(path)], path, b",", end,
-        ))  # fmt: skip
-        return blake2b(said, digest_size=_DIGEST_BYTES).digest()
+        raw_length, query_length, length = len(raw_path), len(query), len(path)
+        if raw_length < _READY and query_length < _READY and length < _READY:
+            # As `join_injective` does, in one step.
+            said = b"".join((
+                _LENGTHS[raw_length], raw_path, b",", _LENGTHS[query_length], query, b",",
+                _LENGTHS[length], path, b",", end,
+            ))  # fmt: skip
+        else:
+            said = join_injective((raw_path, query, path)) + end
+        digest = self._digested.copy()
+        digest.update(said)
+        return digest.digest()
 
 
 def entry_prefix(namespace: str) -> bytes:

@@ -102,10 +102,11 @@ class Headers:
 
     def adding(self, lines: Iterable[tuple[bytes, bytes]]) -> "Headers":
         """Return headers with these lines at the end; their names are in lower case."""
-        headers, size = headers_of((*self.raw, *lines)), self.size()
-        for name, value in lines:
-            size += len(name) + len(value)
-        headers._size = size  # noqa: SLF001 - its own class
+        headers, size = headers_of((*self.raw, *lines)), self._size
+        if size is not None:
+            for name, value in lines:
+                size += len(name) + len(value)
+            headers._size = size  # noqa: SLF001 - its own class
         return headers
 
     def has_any(self, names: frozenset[bytes]) -> bool:

@@ -58,13 +58,14 @@ def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
         age = 0.0
     if verdict.keep_for <= age:
         return MayNotStore(reason=Reason.LIFETIME_0)
+    selected_by, headers = stored.vary_names, response.headers
     stored = replace(
         stored,
-        headers=response.headers.without(dropped) if dropped else response.headers,
+        headers=headers.without(dropped) if dropped else headers,
         request_time=arrival.request_time,
         response_time=response_time,
         corrected_initial_age=age,
-        selecting=selecting_values(stored.vary_names, request.headers, policy),
+        selecting=selecting_values(selected_by, request.headers, policy) if selected_by else (),
     )
     return MayStore(stored=stored, keep_for=verdict.keep_for - age)
 
