@@ -177,9 +177,6 @@ class MemoryStore(TokenAuthority):
 
     def find(self, key: bytes) -> KeptEntry | None:
         """Return the response of a key, if all its tokens are the current ones."""
-        # What is absent is mostly found so without the lock.
-        if key not in self._values:
-            return None
         with self._lock:
             slot = self._values.get(key)
             if slot is None or not isinstance(slot[0], KeptEntry):
