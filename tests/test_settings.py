@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import example, given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
 
 from maxage import CacheMiddleware, zstd
 from maxage.errors import SettingsError
@@ -100,6 +101,14 @@ def test_env_files_are_read_and_may_hold_other_variables(tmp_path: Path) -> None
     )
     assert CacheSettings().cache_expiration == 77
     assert CacheSettings().redis_url == "redis://redis:6379/0"
+
+
+def test_an_env_file_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    """With one sentence, as a wrong setting does."""
+    (tmp_path / ".env").write_bytes(b"REDIS_URL=redis://:\xff@redis\n")
+    with pytest.raises(SettingsError, match=r"^\.env cannot be read: .* It is a text in UTF-8\.$"):
+        CacheSettings()
+    assert isinstance(CacheMiddleware(Starlette()).mistake, SettingsError)
 
 
 def test_keywords_before_environment_before_env_file(

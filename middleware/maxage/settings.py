@@ -292,6 +292,9 @@ class CacheSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise SettingsError(_sentence(error)) from None
+        except (OSError, UnicodeDecodeError) as error:
+            # Raised as it is, it would be taken for "no lifespan here", and fail each request.
+            raise SettingsError(f".env cannot be read: {error}. It is a text in UTF-8.") from None
 
     @classmethod
     def settings_customise_sources(
