@@ -367,13 +367,13 @@ async def test_the_latency_of_a_forward_is_without_the_application_s_own(
     """Up to the first message: what the application takes later is none of it."""
     middleware = cache_of(Slow())
     assert middleware.cache is not None
-    lookup = middleware.cache.lookups.read
+    begin = middleware.cache.lookups.begin
 
     def slow(*args: Any) -> Any:
         TIME.advance(0.25)
-        return lookup(*args)
+        return begin(*args)
 
-    middleware.cache.lookups.read = slow  # type: ignore[method-assign]
+    middleware.cache.lookups.begin = slow  # type: ignore[method-assign]
     await call(middleware)
     assert seconds == [("forward", 0.25)]
     await call(middleware)

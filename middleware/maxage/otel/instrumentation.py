@@ -50,18 +50,20 @@ def uninstrument() -> None:
 
 def _replace_lookup(spans: Spans) -> None:
     """Trace lookups, but for pauses of a second while there is no SDK."""
-    untraced = Cache.lookup
+    cache, untraced = cast("Any", Cache), (Cache.lookup, Cache.begin_lookup)
 
     def pause() -> None:
-        cast("Any", Cache).lookup = untraced
+        cache.lookup, cache.begin_lookup = untraced
         after_a_while(resume)
 
     def resume() -> None:
         if any(made is traced for *_, made in _replaced):
-            cast("Any", Cache).lookup = traced
+            cache.lookup = cache.begin_lookup = traced
 
-    traced = spans.around_lookup(untraced, pause)
+    # One for both: a lookup that could be answered at once may be awaited as well.
+    traced = spans.around_lookup(Cache.lookup, pause)
     _replace(Cache, "lookup", traced)
+    _replace(Cache, "begin_lookup", traced)
 
 
 def _replace(owner: Any, name: str, made: Any) -> None:
