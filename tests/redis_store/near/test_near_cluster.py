@@ -71,7 +71,8 @@ async def keep(store: RedisStore, near: NearCache, group: str, key: bytes = b"k"
     """Look up and keep, as `Cache.lookup` does."""
     since = near.begin()
     groups = (NAMESPACE_GROUP, group)
-    tokens = (await store.read((), groups)).tokens
+    # A purge may be owed again while a replica takes over.
+    tokens = (await eventually_read(store, (), groups, within=WITHIN)).tokens
     assert None not in tokens
     near.keep(made(key, tokens, groups), since=since, ends=time.monotonic() + 60)
     return near.copies.find(key) is not None
