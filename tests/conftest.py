@@ -32,7 +32,6 @@ _namespaces = itertools.count(1)
 QUICK = {
     "asgi",
     "cache",
-    "insight",
     "invalidation",
     "observe",
     "reads",
