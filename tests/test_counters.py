@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import sys
 import threading
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +16,7 @@ from tests.support.asgi import CounterApp, call
 from tests.support.caching import background_done, cache_of
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer
+from tests.support.threads import switching_often
 from tests.support.workers import Workers
 
 pytestmark = pytest.mark.anyio
@@ -224,7 +224,7 @@ class Owner:
 
 def test_the_sum_never_falls_while_middlewares_end_in_another_thread() -> None:
     """The garbage collector ends them in any thread, at any moment."""
-    stop, interval = threading.Event(), sys.getswitchinterval()
+    stop = threading.Event()
 
     def churn() -> None:
         while not stop.is_set():
@@ -232,15 +232,14 @@ def test_the_sum_never_falls_while_middlewares_end_in_another_thread() -> None:
             begin_counting(owner).of_route("/churn").hits += 1
             del owner
 
-    sys.setswitchinterval(1e-6)
     thread = threading.Thread(target=churn)
-    thread.start()
-    try:
-        seen = [counters().hits for _ in range(3_000)]
-    finally:
-        stop.set()
-        thread.join()
-        sys.setswitchinterval(interval)
+    with switching_often():
+        thread.start()
+        try:
+            seen = [counters().hits for _ in range(3_000)]
+        finally:
+            stop.set()
+            thread.join()
     assert seen == sorted(seen)
     assert seen[-1] > seen[0]
 

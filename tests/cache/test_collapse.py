@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import sys
 import threading
 import time
 import weakref
@@ -17,6 +16,7 @@ from maxage import MemoryStore
 from maxage.background import Background
 from maxage.cache.collapse import Flights
 from maxage.store.claims import Claims, ClaimState
+from tests.support.threads import run_side_by_side
 
 TOKENS: dict[str, bytes | None] = {"n": b"1", "p:/x": b"2"}
 
@@ -212,14 +212,5 @@ def test_claims_taken_in_two_threads_are_renewed_each_in_its_own_event_loop() ->
         own = claims.renewals()
         foreign.extend(True for _ in range(40_000) if claims.renewals() is not own)
 
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=ask) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
+    run_side_by_side(ask, 2)
     assert foreign == []

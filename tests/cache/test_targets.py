@@ -1,7 +1,6 @@
 """Targets: the groups of a URL, also while the routes are read."""
 
-import sys
-from threading import Barrier, Thread
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from maxage.invalidation.groups import RouteGroups
 from maxage.rfc9111.message import Headers
 from tests.support.asgi import http_scope
 from tests.support.caching import cache_of
+from tests.support.threads import run_side_by_side
 
 
 async def nothing(_request: object) -> None:
@@ -65,14 +65,5 @@ def test_routes_that_several_threads_ask_for_first() -> None:
         barrier.wait()
         targets.find(asked, Headers())
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        asking = [Thread(target=ask) for _ in range(threads)]
-        for thread in asking:
-            thread.start()
-        for thread in asking:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    run_side_by_side(ask, threads)
     assert targets.routes.generation == 1
