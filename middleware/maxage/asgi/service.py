@@ -7,9 +7,11 @@ from maxage.asgi.cache_status import CacheStatus, hit_value
 from maxage.asgi.identity import Identification
 from maxage.asgi.types import ASGIApp, Scope
 from maxage.cache.targets import Targets
+from maxage.clock import Clock
 from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.directives import OWN_TARGET
+from maxage.rfc9111.message import Headers
 
 if TYPE_CHECKING:
     from maxage.settings import CacheSettings
@@ -57,6 +59,14 @@ class Service:
             headers += self.downstream
         return headers
 
+    def outgoing_of(self, headers: Headers, clock: Clock) -> list[tuple[bytes, bytes]]:
+        """Return what `outgoing` returns, for headers whose names are known."""
+        names = headers.by_name()
+        kept = list(headers.without(_OWN).raw if OWN_TARGET in names else headers.raw)
+        if b"date" not in names and self.sends_date():
+            kept.append((b"date", format_http_date(clock())))
+        return kept
+
     def outgoing(
         self, headers: Iterable[tuple[bytes, bytes]], *, now: float
     ) -> list[tuple[bytes, bytes]]:
@@ -75,6 +85,9 @@ class Service:
     def sends_date(self) -> bool:
         """Return whether responses get their Date from us: the server adds none."""
         return not self.server_adds_date if self._sends_date is None else self._sends_date
+
+
+_OWN: Final = frozenset({OWN_TARGET})
 
 
 def _downstream(settings: "CacheSettings") -> tuple[tuple[bytes, bytes], ...]:

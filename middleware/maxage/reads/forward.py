@@ -29,10 +29,8 @@ from maxage.reads.collapsing import patience
 from maxage.reads.responder import ReadResponder
 from maxage.rfc9111.combining import completed_by
 from maxage.rfc9111.content_coding import may_be_coded, varied
-from maxage.rfc9111.dates import format_http_date
 from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Forward
-from maxage.rfc9111.directives import OWN_TARGET
 from maxage.rfc9111.message import Headers, Response
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
 from maxage.store.entry import Entry
@@ -50,7 +48,6 @@ _ERRORS: Final = frozenset({500, 502, 503, 504})
 503, or 504 HTTP response status code being returned." """
 _ABOUT_OUR_RANGE: Final = frozenset({206, 304, 412, 416})
 """Statuses that answer a range of ours, and mean nothing to a client that wants the whole."""
-_OWN: Final = frozenset({OWN_TARGET})
 _WHOLE_BODY_EXTENSIONS: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 
@@ -213,12 +210,7 @@ class Exchange(Struct, eq=False):
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, without our member of Cache-Status."""
         service, capture = self.reading.service, self.capture
-        names = response.headers.by_name()
-        headers = list(response.headers.raw)
-        if OWN_TARGET in names:
-            headers = list(response.headers.without(_OWN).raw)
-        if b"date" not in names and service.sends_date():
-            headers.append((b"date", format_http_date(self.cache.clock())))
+        headers = service.outgoing_of(response.headers, self.cache.clock)
         if (
             self.cache.compresses
             and capture.fill is not None
