@@ -145,3 +145,16 @@ async def test_bodies_and_headers_may_be_any_kind_of_bytes(kind: Any) -> None:
     await call(middleware)
     hit = await call(middleware)
     assert (hit.body, hit.header("x-list")) == (b"first", b"1")
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+async def test_headers_of_what_is_passed_on_may_be_any_kind_of_bytes(method: str) -> None:
+    head = {"type": "http.response.start", "status": 200}
+    lines = [[bytearray(b"Cache-Control"), bytearray(b"no-store")], [b"x-list", b"1"]]
+    app = sending({**head, "headers": lines}, piece(b"new"))
+    middleware = cache_of(app)
+    for _ in range(3):
+        answer = await call(middleware, method=method)
+        assert (answer.body, answer.header("x-list")) == (b"new", b"1")
+        assert answer.header("cache-control") == b"no-store"
+    assert app.runs == 3
