@@ -30,6 +30,15 @@ class Background:
         self.tasks: Final[set[asyncio.Future[Any]]] = set()
         """The tasks, and the futures of other work, that have not ended."""
 
+    @property
+    def owner(self) -> asyncio.AbstractEventLoop:
+        """The running event loop, to which the work belongs."""
+        return asyncio.get_running_loop()
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call a function after so many seconds, unless the event loop ends before."""
+        asyncio.get_running_loop().call_later(seconds, call)
+
     def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Run work in a task of the current event loop until the cache is closed."""
         task = asyncio.get_running_loop().create_task(work)
@@ -44,15 +53,6 @@ class Background:
     def shielded(self, work: Coroutine[Any, Any, Result]) -> asyncio.Future[Result]:
         """Run work to its end, even if the caller that awaits it is cancelled."""
         return asyncio.shield(self.spawn(work))
-
-    @property
-    def owner(self) -> asyncio.AbstractEventLoop:
-        """The running event loop, to which the work belongs."""
-        return asyncio.get_running_loop()
-
-    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
-        """Call a function after so many seconds, unless the event loop ends before."""
-        asyncio.get_running_loop().call_later(seconds, call)
 
     def _done(self, task: "asyncio.Future[Any]") -> None:
         self.tasks.discard(task)

@@ -85,7 +85,7 @@ class Cache:
         self.purger: Final = Purger(store, self.background, self.tally)
         self._claims: Final = Claims(store, self.background, not_shareable_for=UNCACHEABLE_SECONDS)
 
-    # look up and decide
+    # before a lookup: a near copy, a claim
 
     def nearby(self, target: Target, key: bytes, headers: Headers) -> LookupResult | None:
         """Return the copy in this process that a lookup would find, without asking the store."""
@@ -95,6 +95,71 @@ class Cache:
         chosen = selected_key(key, target, headers) if target.vary_names else key
         copy = near.find(chosen)
         return None if copy is None else result_of_copy(near, copy, chosen, target, key, headers)
+
+    def may_claim(self, target: Target, request: Request, outer: Dependencies | None) -> bool:
+        """Return whether a process is to fetch the response for all others.
+
+        A middleware around this one has the claim, and would be waited for in vain.
+        """
+        store = self.store
+        if not store.shared or not target.answers_others or not self.may_collapse(target, request):
+            return False
+        return outer is None or outer.authority is not store.authority
+
+    def may_collapse(self, target: Target, request: Request) -> bool:
+        """Return whether the request may wait for another one's response, or be waited for."""
+        return (
+            request.method in {"GET", "QUERY"}
+            and not request.carries_credentials
+            and self._may_wait(target)
+        )
+
+    def _may_wait(self, target: Target) -> bool:
+        until = target.unshareable_until
+        return self._collapses and (until == 0.0 or until <= self.monotonic())
+
+    def wanted_claim(self, target: Target, key: bytes) -> WantedClaim:
+        """Return the claim to the response that a lookup makes if it finds nothing.
+
+        It leaves with the lookup itself where nothing is expected to be stored.
+        """
+        expected = self._expected(target, key)
+        return WantedClaim(key, target.groups, expected=expected)
+
+    def claim_if_absent(self, target: Target, key: bytes) -> WantedClaim | None:
+        """Return the claim that leaves with a lookup, where nothing is expected to be stored.
+
+        The request is a known GET.
+        """
+        if not self.store.shared or not target.answers_others or not self._may_wait(target):
+            return None
+        expected = self._expected(target, key)
+        if expected is None:
+            return None
+        return WantedClaim(key, target.groups, expected=expected)
+
+    def _expected(self, target: Target, key: bytes) -> list[bytes] | None:
+        """Return the tokens under which nothing is stored; None: there may be something."""
+        last, after = target.last_tokens, target.looked_up_after
+        if last is None or key != target.plain_key:
+            return None
+        renewed = [self.purger.renewed(group, after) for group in target.groups]
+        if self.monotonic() < target.absent_from and not any(renewed):
+            return None
+        pairs = zip(target.groups, renewed, strict=True)
+        tokens = [token or last.get(group) for group, token in pairs]
+        expected = [token for token in tokens if token is not None]
+        return expected if len(expected) == len(tokens) else None
+
+    # look up and decide
+
+    def begin_lookup(
+        self, target: Target, key: bytes, headers: Headers, wanted: WantedClaim | None
+    ) -> LookupResult | Awaitable[LookupResult]:
+        """Do `lookup`; return its result at once where nothing has to be awaited."""
+        if self._keeps_copies or target.rules.language_select:
+            return self.lookup(target, key, headers, wanted)
+        return self.lookups.begin(target, key, headers, wanted)
 
     def lookup(
         self,
@@ -118,14 +183,6 @@ class Cache:
         if near is None and not target.rules.language_select:
             return self.lookups.read(target, key, headers, wanted)
         return self._lookup_and_copy(near, target, key, headers, wanted)
-
-    def begin_lookup(
-        self, target: Target, key: bytes, headers: Headers, wanted: WantedClaim | None
-    ) -> LookupResult | Awaitable[LookupResult]:
-        """Do `lookup`; return its result at once where nothing has to be awaited."""
-        if self._keeps_copies or target.rules.language_select:
-            return self.lookup(target, key, headers, wanted)
-        return self.lookups.begin(target, key, headers, wanted)
 
     async def _lookup_and_copy(
         self,
@@ -176,61 +233,6 @@ class Cache:
         return decision
 
     # forward: one request for many
-
-    def may_claim(self, target: Target, request: Request, outer: Dependencies | None) -> bool:
-        """Return whether a process is to fetch the response for all others.
-
-        A middleware around this one has the claim, and would be waited for in vain.
-        """
-        store = self.store
-        if not store.shared or not target.answers_others or not self.may_collapse(target, request):
-            return False
-        return outer is None or outer.authority is not store.authority
-
-    def wanted_claim(self, target: Target, key: bytes) -> WantedClaim:
-        """Return the claim to the response that a lookup makes if it finds nothing.
-
-        It leaves with the lookup itself where nothing is expected to be stored.
-        """
-        expected = self._expected(target, key)
-        return WantedClaim(key, target.groups, expected=expected)
-
-    def claim_if_absent(self, target: Target, key: bytes) -> WantedClaim | None:
-        """Return the claim that leaves with a lookup, where nothing is expected to be stored.
-
-        The request is a known GET.
-        """
-        if not self.store.shared or not target.answers_others or not self._may_wait(target):
-            return None
-        expected = self._expected(target, key)
-        if expected is None:
-            return None
-        return WantedClaim(key, target.groups, expected=expected)
-
-    def may_collapse(self, target: Target, request: Request) -> bool:
-        """Return whether the request may wait for another one's response, or be waited for."""
-        return (
-            request.method in {"GET", "QUERY"}
-            and not request.carries_credentials
-            and self._may_wait(target)
-        )
-
-    def _may_wait(self, target: Target) -> bool:
-        until = target.unshareable_until
-        return self._collapses and (until == 0.0 or until <= self.monotonic())
-
-    def _expected(self, target: Target, key: bytes) -> list[bytes] | None:
-        """Return the tokens under which nothing is stored; None: there may be something."""
-        last, after = target.last_tokens, target.looked_up_after
-        if last is None or key != target.plain_key:
-            return None
-        renewed = [self.purger.renewed(group, after) for group in target.groups]
-        if self.monotonic() < target.absent_from and not any(renewed):
-            return None
-        pairs = zip(target.groups, renewed, strict=True)
-        tokens = [token or last.get(group) for group, token in pairs]
-        expected = [token for token in tokens if token is not None]
-        return expected if len(expected) == len(tokens) else None
 
     def note_lookup(
         self, target: Target, found: LookupResult, wanted: WantedClaim, *, forwards: bool

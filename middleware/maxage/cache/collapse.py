@@ -17,6 +17,33 @@ Result = TypeVar("Result")
 
 
 @final
+class Flights(Generic[Result]):
+    """The fills under way in this process."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[bytes, Flight[Result]] = {}
+
+    def find(self, key: bytes) -> "Flight[Result] | None":
+        """Return the newest fill of the key."""
+        return self._by_key.get(key)
+
+    def lead(self, key: bytes, tokens: Mapping[str, bytes | None]) -> "Flight[Result]":
+        """Begin a fill. `finish` must follow."""
+        # `Flight[Result](...)` would raise and catch an error, for want of a `__dict__`.
+        flight: Flight[Result] = Flight(key, dict(tokens), asyncio.get_running_loop())
+        self._by_key[key] = flight
+        return flight
+
+    def finish(self, flight: "Flight[Result]", result: Result | None = None) -> None:
+        """End a fill: waiting requests get the result, and a later request begins a new fill."""
+        if self._by_key.get(flight.key) is flight:
+            del self._by_key[flight.key]
+        flight.land(result)
+        if flight.claim is not None:
+            flight.claim.end(written=result is not None)
+
+
+@final
 class Flight(Struct, Generic[Result], eq=False):
     """A fill under way: its key, the tokens that it captured, and its result."""
 
@@ -68,30 +95,3 @@ class Flight(Struct, Generic[Result], eq=False):
                 return await asyncio.shield(self._done)
         except TimeoutError:
             return None
-
-
-@final
-class Flights(Generic[Result]):
-    """The fills under way in this process."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[bytes, Flight[Result]] = {}
-
-    def find(self, key: bytes) -> Flight[Result] | None:
-        """Return the newest fill of the key."""
-        return self._by_key.get(key)
-
-    def lead(self, key: bytes, tokens: Mapping[str, bytes | None]) -> Flight[Result]:
-        """Begin a fill. `finish` must follow."""
-        # `Flight[Result](...)` would raise and catch an error, for want of a `__dict__`.
-        flight: Flight[Result] = Flight(key, dict(tokens), asyncio.get_running_loop())
-        self._by_key[key] = flight
-        return flight
-
-    def finish(self, flight: Flight[Result], result: Result | None = None) -> None:
-        """End a fill: waiting requests get the result, and a later request begins a new fill."""
-        if self._by_key.get(flight.key) is flight:
-            del self._by_key[flight.key]
-        flight.land(result)
-        if flight.claim is not None:
-            flight.claim.end(written=result is not None)

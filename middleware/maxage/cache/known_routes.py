@@ -80,25 +80,10 @@ class KnownRoutes:
         self._failed: set[RouteInfo | None] = set()
         """Routes of which a call that failed after its answer was logged."""
 
-    @property
-    def has_several_routers(self) -> bool:
-        """Whether more than one router has answered, so that a URL does not tell which one will."""
-        return bool(self._others)
-
     def table(self, scope: Mapping[str, Any]) -> RouteTable:
         """Return the routes now, none of them where they cannot be read."""
         self.watch(scope)
         return self.last_table
-
-    @property
-    def last_table(self) -> RouteTable:
-        """The routes as the last look has found them."""
-        return self._table or _NO_ROUTES
-
-    def tables_of(self, router: Any) -> tuple[RouteTable, ...]:
-        """Return the table of one of several routers; of each, where it is not known among them."""
-        own = None if router is None else self._tables.get(id(routes_in(router)))
-        return (own,) if own is not None else tuple(self._tables.values())
 
     def watch(self, scope: Mapping[str, Any]) -> int:
         """Read the routes when they are first needed, and again when some were added.
@@ -120,6 +105,13 @@ class KnownRoutes:
         self._read_anew(generation)
         return self.generation
 
+    def _look_for_router(self, scope: Mapping[str, Any]) -> None:
+        self._router = router_of(self._app) or router_of(scope.get("app"))
+        if self._router is None and self._table is None:
+            self._router = hidden_router(self._app)
+        if self._router is not None:
+            self._read = []
+
     def _read_anew(self, generation: int | None = None) -> None:
         """Read the routes, unless another thread has done so since this generation."""
         with self._reading:
@@ -132,13 +124,6 @@ class KnownRoutes:
             self._read, self._familiar = read, None
             self.generation += 1
             self._on_change(self._table)
-
-    def _look_for_router(self, scope: Mapping[str, Any]) -> None:
-        self._router = router_of(self._app) or router_of(scope.get("app"))
-        if self._router is None and self._table is None:
-            self._router = hidden_router(self._app)
-        if self._router is not None:
-            self._read = []
 
     def _table_of(self, lists: Sequence[Sequence[Any]]) -> RouteTable:
         """Return the table of all routers; at a host, those of its own router come first."""
@@ -154,6 +139,21 @@ class KnownRoutes:
         ]
         rest = [route for table in tables.values() for route in table.routes]
         return RouteTable([*at_hosts, *rest])
+
+    @property
+    def last_table(self) -> RouteTable:
+        """The routes as the last look has found them."""
+        return self._table or _NO_ROUTES
+
+    def tables_of(self, router: Any) -> tuple[RouteTable, ...]:
+        """Return the table of one of several routers; of each, where it is not known among them."""
+        own = None if router is None else self._tables.get(id(routes_in(router)))
+        return (own,) if own is not None else tuple(self._tables.values())
+
+    @property
+    def has_several_routers(self) -> bool:
+        """Whether more than one router has answered, so that a URL does not tell which one will."""
+        return bool(self._others)
 
     def answerer(
         self,

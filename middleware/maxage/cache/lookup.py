@@ -96,25 +96,17 @@ class Lookup:
         tokens = dict(zip(groups, reply.tokens, strict=True))
         return await self._chosen(tokens, target, key, headers, value, None)
 
-    def _read_wanting(
-        self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None
-    ) -> Awaitable[StoreReply]:
-        if wanted is None or any(map(self._pending_writes.find, keys)):
-            return self._store.read(keys, groups)
-        return self._store.read(keys, groups, wanted)
-
-    async def _read_guess(
-        self, target: Target, key: bytes, headers: Headers, wanted: WantedClaim | None
-    ) -> LookupResult:
-        """Read the variant that the last response's selecting fields choose, and the index."""
-        pending_writes, groups = self._pending_writes, target.all_groups
-        guess = selected_key(key, target, headers)
-        pending = pending_writes.find(guess)
-        reply = await self._read_wanting((guess, key), groups, wanted)
-        value = pending_writes.value(guess, reply.values[0], pending)
-        index = pending_writes.value(key, reply.values[1], None)
-        tokens = dict(zip(groups, reply.tokens, strict=True))
-        return await self._chosen(tokens, target, key, headers, value, index)
+    def _result_of_same(
+        self, key: bytes, groups: tuple[str, ...], reply: StoreReply
+    ) -> LookupResult | None:
+        """Return the result of the last reply, if this one is the same."""
+        recent = self._recent.get(key)
+        if recent is None or recent[0] != groups:
+            return None
+        last = recent[1]
+        same = last.values == reply.values and last.tokens == reply.tokens
+        reply.result = last.result if same else None
+        return reply.result
 
     async def _shared_result(
         self,
@@ -136,28 +128,25 @@ class Lookup:
                 self._remember(key, groups, reply)
         return result
 
-    def _result_of_same(
-        self, key: bytes, groups: tuple[str, ...], reply: StoreReply
-    ) -> LookupResult | None:
-        """Return the result of the last reply, if this one is the same."""
-        recent = self._recent.get(key)
-        if recent is None or recent[0] != groups:
-            return None
-        last = recent[1]
-        same = last.values == reply.values and last.tokens == reply.tokens
-        reply.result = last.result if same else None
-        return reply.result
+    async def _read_guess(
+        self, target: Target, key: bytes, headers: Headers, wanted: WantedClaim | None
+    ) -> LookupResult:
+        """Read the variant that the last response's selecting fields choose, and the index."""
+        pending_writes, groups = self._pending_writes, target.all_groups
+        guess = selected_key(key, target, headers)
+        pending = pending_writes.find(guess)
+        reply = await self._read_wanting((guess, key), groups, wanted)
+        value = pending_writes.value(guess, reply.values[0], pending)
+        index = pending_writes.value(key, reply.values[1], None)
+        tokens = dict(zip(groups, reply.tokens, strict=True))
+        return await self._chosen(tokens, target, key, headers, value, index)
 
-    def _remember(self, key: bytes, groups: tuple[str, ...], reply: StoreReply) -> None:
-        value = reply.values[0]
-        entry = None if reply.result is None else reply.result.entry
-        if not isinstance(value, bytes) or len(value) > _LARGEST_RECENT:
-            return
-        if entry is not None and entry.stored.length > _LONGEST_RECENT:
-            return
-        if key not in self._recent and len(self._recent) >= _MOST_RECENT:
-            del self._recent[next(iter(self._recent))]
-        self._recent[key] = (groups, reply)
+    def _read_wanting(
+        self, keys: Sequence[bytes], groups: Sequence[str], wanted: WantedClaim | None
+    ) -> Awaitable[StoreReply]:
+        if wanted is None or any(map(self._pending_writes.find, keys)):
+            return self._store.read(keys, groups)
+        return self._store.read(keys, groups, wanted)
 
     async def _chosen(  # noqa: PLR0917 - what a lookup knows so far
         self,
@@ -224,6 +213,17 @@ class Lookup:
         soft = not valid and is_softened(value, tokens, target.groups)
         entry = value if valid or soft else None
         return LookupResult(key=key, entry=entry, tokens=tokens, index=index, softened=soft)
+
+    def _remember(self, key: bytes, groups: tuple[str, ...], reply: StoreReply) -> None:
+        value = reply.values[0]
+        entry = None if reply.result is None else reply.result.entry
+        if not isinstance(value, bytes) or len(value) > _LARGEST_RECENT:
+            return
+        if entry is not None and entry.stored.length > _LONGEST_RECENT:
+            return
+        if key not in self._recent and len(self._recent) >= _MOST_RECENT:
+            del self._recent[next(iter(self._recent))]
+        self._recent[key] = (groups, reply)
 
     async def in_language(
         self, target: Target, headers: Headers, result: LookupResult

@@ -218,9 +218,27 @@ class PendingWrites:
         if listed:
             await asyncio.gather(*(self._enlist(entry, fill) for entry, fill in listed))
 
+    def _close(self, turn: _Turn) -> None:
+        """Let later entries begin another turn."""
+        last = self._turn
+        if last is not None and last[1] is turn:
+            self._turn = None
+
     def _waits(self, entry: Entry) -> bool:
         """Return whether an entry is still to be written: it was neither dropped nor replaced."""
         return self._entries.get(entry.key) is entry
+
+    def _encoded(self, entry: Entry, fill: Fill) -> list[tuple[bytes, Value]]:
+        """Return what is written, each with its key; nothing where it cannot be encoded."""
+        try:
+            return [(value.key, self._framed(value)) for value in _values(entry, fill)]
+        except Exception:
+            # Such as a group whose name is no text. The others are written all the same.
+            logger.exception("A response is not stored: it could not be encoded.")
+            return []
+
+    def _framed(self, value: Entry | VariantIndex) -> Value:
+        return value if self.store.keeps_objects else self._codec.encode(value)
 
     async def _delete_dropped(self, keys: Sequence[bytes]) -> None:
         """Delete entries that were dropped while they were being written."""
@@ -237,21 +255,6 @@ class PendingWrites:
             if entries.get(entry.key) is entry:
                 del entries[entry.key]
                 self.reserved_bytes -= len(entry.stored.body)
-
-    def _close(self, turn: _Turn) -> None:
-        """Let later entries begin another turn."""
-        last = self._turn
-        if last is not None and last[1] is turn:
-            self._turn = None
-
-    def _encoded(self, entry: Entry, fill: Fill) -> list[tuple[bytes, Value]]:
-        """Return what is written, each with its key; nothing where it cannot be encoded."""
-        try:
-            return [(value.key, self._framed(value)) for value in _values(entry, fill)]
-        except Exception:
-            # Such as a group whose name is no text. The others are written all the same.
-            logger.exception("A response is not stored: it could not be encoded.")
-            return []
 
     async def _enlist(self, entry: Entry, fill: Fill) -> None:
         """Count an entry among those of its URL, and remove the ones beyond the bound.
@@ -272,9 +275,6 @@ class PendingWrites:
         prefix = entry_prefix(self._settings.cache_namespace)
         # A damaged list removes nothing else.
         await self.store.delete([key for key in surplus if key.startswith(prefix)])
-
-    def _framed(self, value: Entry | VariantIndex) -> Value:
-        return value if self.store.keeps_objects else self._codec.encode(value)
 
 
 def _values(entry: Entry, fill: Fill) -> tuple[Entry] | tuple[Entry, VariantIndex]:

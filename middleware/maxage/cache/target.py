@@ -110,12 +110,6 @@ class Target(Struct, eq=False):
         """The host without its port, as Starlette's Host routes compare it."""
         return self.site.host_name
 
-    def work_out_routed(self) -> None:
-        """Set `routed`, before the first hit."""
-        if self.inner is not None:
-            self.routed = None if self.route is None else routed(self.route, self.inner)
-            self.inner = None
-
     def key(self, extra: Sequence[bytes]) -> bytes:
         """Return the primary key, with what distinguishes requests besides the URL."""
         variance = self.search.variance
@@ -137,6 +131,12 @@ class Target(Struct, eq=False):
         elif not extra:
             return self.plain_key
         return self.site.key(self.raw_path, query, self.decoded_path, extra)
+
+    def work_out_routed(self) -> None:
+        """Set `routed`, before the first hit."""
+        if self.inner is not None:
+            self.routed = None if self.route is None else routed(self.route, self.inner)
+            self.inner = None
 
     def remember_groups(self, groups: Iterable[str], limit: int) -> None:
         """Remember groups that a response named, so that the next miss captures them first."""

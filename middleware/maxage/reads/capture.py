@@ -47,6 +47,24 @@ _STREAM_SECONDS: Final = 0.1
 """Seconds for which others wait for a body without Content-Length, once it has begun."""
 
 
+def capture_of(
+    reading: ReadResponder, flight: Flight[Entry] | None, dependencies: Dependencies
+) -> "Capture":
+    """Return the copy that is to be made of an answer, before the application is called.
+
+    Args:
+        reading: the request.
+        flight: the fill that other requests wait for; None: they do not.
+        dependencies: of the application call.
+    """
+    scope = reading.scope
+    before = (scope.get("endpoint"), scope.get("router"))
+    return Capture(
+        reading, reading.cache, flight, dependencies, scope, identity_slots(scope), before,
+        reading.target.rules,
+    )  # fmt: skip
+
+
 @final
 class Capture(Struct, eq=False):
     """Copies one answer of the application, and ends the flight that others wait for."""
@@ -81,10 +99,6 @@ class Capture(Struct, eq=False):
     _copy: BodyCopy | None = None
     """The pieces of the body so far; None: there are none."""
     _forbidden: Reason | None = None
-
-    def stores(self) -> bool:
-        """Return whether the answer is stored, or will be as far as is known by now."""
-        return self.fill is not None or self.entry is not None
 
     def begin(self, response: Response, start: Message, groups: tuple[str, ...] = ()) -> bool:
         """Decide whether an answer may be stored, by its start, and let others wait or not.
@@ -248,6 +262,46 @@ class Capture(Struct, eq=False):
             # Background tasks may go on for long.
             copy.park()
 
+    def store(self, fill: Fill, body: bytes) -> None:
+        """Store a response, before its last byte leaves; the waiting requests get it."""
+        flight = self._flight
+        claim = None if flight is None else flight.claim
+        stored = storing.store_response(self._cache, fill, body, self._dependencies, claim)
+        if isinstance(stored, Entry):
+            self.entry = stored
+            self.drop()
+        else:
+            self.refuse(stored)
+        if flight is not None:
+            self.finish_flight(self.entry)
+
+    def refuse(self, reason: Reason) -> None:
+        """Store nothing for this reason, and count the first one; drop the copy."""
+        if self.refusal is None:
+            if reason == Reason.CREDENTIALS:
+                reading = self._reading
+                reason = reading.service.identification.kind_in(self.scope, reading.headers)
+            self.refusal = reason
+            self._reading.target.counts.not_stored[reason] += 1
+        self.drop()
+
+    def drop(self) -> None:
+        """Drop the copy."""
+        if self._copy is not None:
+            self._copy.drop()
+            self._copy = None
+        self.fill = None
+
+    def finish_flight(self, entry: Entry | None = None) -> None:
+        """Give the waiting requests the response, or let them go on without one."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            self._cache.flights.finish(flight, entry)
+
+    def stores(self) -> bool:
+        """Return whether the answer is stored, or will be as far as is known by now."""
+        return self.fill is not None or self.entry is not None
+
     def complete(self) -> None:
         """Store the response if its body is whole; the application call may have returned."""
         copy, fill = self._copy, self.fill
@@ -271,19 +325,6 @@ class Capture(Struct, eq=False):
             self._cache.drop(self.entry)
             self.entry = None
 
-    def store(self, fill: Fill, body: bytes) -> None:
-        """Store a response, before its last byte leaves; the waiting requests get it."""
-        flight = self._flight
-        claim = None if flight is None else flight.claim
-        stored = storing.store_response(self._cache, fill, body, self._dependencies, claim)
-        if isinstance(stored, Entry):
-            self.entry = stored
-            self.drop()
-        else:
-            self.refuse(stored)
-        if flight is not None:
-            self.finish_flight(self.entry)
-
     def freshen(self, response: Response) -> StoredResponse | None:
         """Return the stored response that a 304 calls current, and store it; None: of no use."""
         stored, verdict = storing.freshen(self._cache, self._answer(response))
@@ -306,53 +347,12 @@ class Capture(Struct, eq=False):
             self.refuse(reason)
         self.finish_flight()
 
-    def refuse(self, reason: Reason) -> None:
-        """Store nothing for this reason, and count the first one; drop the copy."""
-        if self.refusal is None:
-            if reason == Reason.CREDENTIALS:
-                reading = self._reading
-                reason = reading.service.identification.kind_in(self.scope, reading.headers)
-            self.refusal = reason
-            self._reading.target.counts.not_stored[reason] += 1
-        self.drop()
-
-    def drop(self) -> None:
-        """Drop the copy."""
-        if self._copy is not None:
-            self._copy.drop()
-            self._copy = None
-        self.fill = None
-
     def end(self) -> None:
         """Drop what is left of the copy, and let the waiting requests go on without a response."""
         if self.fill is not None:
             self.drop()
         if self._flight is not None:
             self.finish_flight()
-
-    def finish_flight(self, entry: Entry | None = None) -> None:
-        """Give the waiting requests the response, or let them go on without one."""
-        flight, self._flight = self._flight, None
-        if flight is not None:
-            self._cache.flights.finish(flight, entry)
-
-
-def capture_of(
-    reading: ReadResponder, flight: Flight[Entry] | None, dependencies: Dependencies
-) -> Capture:
-    """Return the copy that is to be made of an answer, before the application is called.
-
-    Args:
-        reading: the request.
-        flight: the fill that other requests wait for; None: they do not.
-        dependencies: of the application call.
-    """
-    scope = reading.scope
-    before = (scope.get("endpoint"), scope.get("router"))
-    return Capture(
-        reading, reading.cache, flight, dependencies, scope, identity_slots(scope), before,
-        reading.target.rules,
-    )  # fmt: skip
 
 
 def _shows_outdated(verdict: MayNotStore, answer: Answer) -> bool:

@@ -239,11 +239,6 @@ class FastPath:
         query = scope.get("query_string", b"")
         return len(host) + len(raw_path) + len(query) + len(condition) <= _LONGEST
 
-    @staticmethod
-    def _is_of_url_alone(method: str, target: Target) -> bool:
-        """Return whether the URL alone chooses the copy, so that it can be introduced."""
-        return method == "GET" and not target.vary_names and target.search.variance is None
-
     def _route_of(self, target: Target) -> PlainRoute:
         """Return what the plain requests of a target's route have in common."""
         route = self._plain_routes.get(target.terms)
@@ -257,6 +252,11 @@ class FastPath:
             route = PlainRoute(target.terms, target.counts, target.generation)
             self._plain_routes[target.terms] = route
         return route
+
+    @staticmethod
+    def _is_of_url_alone(method: str, target: Target) -> bool:
+        """Return whether the URL alone chooses the copy, so that it can be introduced."""
+        return method == "GET" and not target.vary_names and target.search.variance is None
 
     def _remember(self, identity: _Identity, known: KnownRequest) -> None:
         near = self.cache.store.near

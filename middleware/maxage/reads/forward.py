@@ -67,6 +67,16 @@ _USELESS: Final = State.USELESS
 _DROPPING: Final = (State.ANSWERED, _USELESS)
 
 
+def exchange_of(
+    reading: ReadResponder, decision: Forward, flight: Flight[Entry] | None
+) -> "Exchange":
+    """Return the exchange that is to begin; `flight` is what other requests wait for, if any."""
+    dependencies = reading.noting(mutating=False)
+    dependencies.foreseen = reading.found.tokens
+    capture = capture_of(reading, flight, dependencies)
+    return Exchange(reading, reading.cache, decision, dependencies, capture)
+
+
 @final
 class Exchange(Struct, eq=False):
     """One exchange with the application on behalf of a GET."""
@@ -232,12 +242,6 @@ class Exchange(Struct, eq=False):
                 message = self._with_validator(start, capture.entry, message)
         return self._send_on(message)
 
-    def _send_on(self, message: Message) -> Awaitable[None]:
-        """Send a message, behind the start where that is held."""
-        if self._held_start is None:
-            return self.reading.send(message)
-        return _send_both(self.reading.send, self._released_start(), message)
-
     def _with_validator(self, start: Message, entry: Entry, message: Message) -> Message:
         """Give a start the ETag of its stored response; return the body, empty behind a 304."""
         # The one that we made is the last of the stored lines.
@@ -258,6 +262,12 @@ class Exchange(Struct, eq=False):
             start["headers"] = list(not_modified_headers(Headers(start["headers"])))
             return {**message, "body": b""}
         return message
+
+    def _send_on(self, message: Message) -> Awaitable[None]:
+        """Send a message, behind the start where that is held."""
+        if self._held_start is None:
+            return self.reading.send(message)
+        return _send_both(self.reading.send, self._released_start(), message)
 
     def _released_start(self) -> Message:
         """Return the held start with our member of Cache-Status; it is held no more."""
@@ -323,16 +333,6 @@ class Exchange(Struct, eq=False):
                 self.decision.reason, fwd_status=error, ttl=stale.ttl, detail="stale-if-error"
             )
             await reading.serve(stale, fwd=status)
-
-
-def exchange_of(
-    reading: ReadResponder, decision: Forward, flight: Flight[Entry] | None
-) -> Exchange:
-    """Return the exchange that is to begin; `flight` is what other requests wait for, if any."""
-    dependencies = reading.noting(mutating=False)
-    dependencies.foreseen = reading.found.tokens
-    capture = capture_of(reading, flight, dependencies)
-    return Exchange(reading, reading.cache, decision, dependencies, capture)
 
 
 async def _nothing() -> None:

@@ -188,12 +188,6 @@ class GetResponder(ReadResponder):
             self._learn(fast_path)
         await self.answer(found, plain)
 
-    def _learn(self, fast_path: FastPath | None) -> None:
-        """Let the next request like this one be known."""
-        known = self.content is None and not self.request.carries_credentials
-        if fast_path is not None and known:
-            fast_path.learn(self.scope, self.target)
-
     def _lookup(self, key: bytes, plain: Plain | None) -> LookupResult | Awaitable[LookupResult]:
         cache, target = self.cache, self.target
         # A request with directives of its own may not share a response.
@@ -202,6 +196,12 @@ class GetResponder(ReadResponder):
         ):
             self.wanted = cache.wanted_claim(target, key)
         return cache.begin_lookup(target, key, self.headers, self.wanted)
+
+    def _learn(self, fast_path: FastPath | None) -> None:
+        """Let the next request like this one be known."""
+        known = self.content is None and not self.request.carries_credentials
+        if fast_path is not None and known:
+            fast_path.learn(self.scope, self.target)
 
     def answer(self, found: LookupResult, plain: Plain | None = None) -> Awaitable[None]:
         """Serve or forward as the rules decide about the result of the lookup.

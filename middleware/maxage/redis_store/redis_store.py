@@ -101,6 +101,46 @@ class RedisStore:
         """
         return self._sides.get().lookups.read(keys, groups, wanted)
 
+    async def _fetch(
+        self, keys: Sequence[bytes], groups: Sequence[str], claims: Sequence[Claim]
+    ) -> Read:
+        """Read what all lookups of a turn need."""
+        state = self.redis_state
+        connections = self._sides.get().connections
+        if not state.trustworthy:
+            if not await self._joined(self.settings.cache_read_budget):
+                raise StoreUnavailableError("a purge is owed")
+            connections.ready_at = monotonic()
+        token_keys = list(map(self._token_key, groups))
+        read = await connections.read(keys, token_keys, claims)
+        if not state.trustworthy:
+            # A purge came to be owed before the answer arrived.
+            raise StoreUnavailableError("a purge is owed")
+        return read
+
+    async def _joined(self, seconds: float) -> bool:
+        """Take part in the leases; return whether answers may be trusted after the first look."""
+        first = self.redis_state.lease_manager.join()
+        if not first.done():
+            timeout = self.redis_state.patience_to_join(seconds, self.settings.cache_connect_budget)
+            await asyncio.wait([asyncio.wrap_future(first)], timeout=timeout)
+        return self.redis_state.trustworthy
+
+    async def _create(self, lacking: Sequence[Lacking], claims: Claims, began: float) -> Created:
+        """Create the tokens that all lookups of a turn lack, and make the claims that they want.
+
+        The lookups began at `began` (monotonic seconds).
+        """
+        state = self.redis_state
+        if not state.trustworthy:
+            raise StoreUnavailableError("a purge is owed")
+        connections = self._sides.get().connections
+        due = max(began, connections.ready_at) + self.settings.cache_read_budget
+        created = await connections.create(lacking, state.lifetimes.beginning, claims, due)
+        if not state.trustworthy:
+            raise StoreUnavailableError("a purge is owed")
+        return created
+
     async def write(
         self,
         values: Sequence[tuple[bytes, Value]],
@@ -160,6 +200,21 @@ class RedisStore:
         (answer,) = await self._sides.get().commands.send([("LRANGE", name, 0, -1)])
         return _keys_in(answer)
 
+    def mutating(self) -> AbstractAsyncContextManager[bool]:
+        """Enclose a mutating request; see `Store.mutating`.
+
+        With `CACHE_ON_LOST_PURGE=refuse` no request is acknowledged without its purge, so that no
+        lease is needed.
+        """
+        return self._refusing() if self._refuses else self._leased
+
+    @asynccontextmanager
+    async def _refusing(self) -> AsyncGenerator[bool]:
+        """Look at the leases, if that was not done, within the write budget."""
+        if not self.redis_state.trusted:
+            await self._joined(self.settings.cache_write_budget)
+        yield self.redis_state.trusted
+
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Write a fresh token for each group in one round trip; owe each purge not confirmed."""
         return (await self._purged(Renewal(self.redis_state, groups))).tokens
@@ -197,61 +252,6 @@ class RedisStore:
                 left = max(0.0, ends - monotonic())
                 await asyncio.wait([asyncio.wrap_future(taking)], timeout=left)
         return purge
-
-    def mutating(self) -> AbstractAsyncContextManager[bool]:
-        """Enclose a mutating request; see `Store.mutating`.
-
-        With `CACHE_ON_LOST_PURGE=refuse` no request is acknowledged without its purge, so that no
-        lease is needed.
-        """
-        return self._refusing() if self._refuses else self._leased
-
-    @asynccontextmanager
-    async def _refusing(self) -> AsyncGenerator[bool]:
-        """Look at the leases, if that was not done, within the write budget."""
-        if not self.redis_state.trusted:
-            await self._joined(self.settings.cache_write_budget)
-        yield self.redis_state.trusted
-
-    async def _joined(self, seconds: float) -> bool:
-        """Take part in the leases; return whether answers may be trusted after the first look."""
-        first = self.redis_state.lease_manager.join()
-        if not first.done():
-            timeout = self.redis_state.patience_to_join(seconds, self.settings.cache_connect_budget)
-            await asyncio.wait([asyncio.wrap_future(first)], timeout=timeout)
-        return self.redis_state.trustworthy
-
-    async def _fetch(
-        self, keys: Sequence[bytes], groups: Sequence[str], claims: Sequence[Claim]
-    ) -> Read:
-        """Read what all lookups of a turn need."""
-        state = self.redis_state
-        connections = self._sides.get().connections
-        if not state.trustworthy:
-            if not await self._joined(self.settings.cache_read_budget):
-                raise StoreUnavailableError("a purge is owed")
-            connections.ready_at = monotonic()
-        token_keys = list(map(self._token_key, groups))
-        read = await connections.read(keys, token_keys, claims)
-        if not state.trustworthy:
-            # A purge came to be owed before the answer arrived.
-            raise StoreUnavailableError("a purge is owed")
-        return read
-
-    async def _create(self, lacking: Sequence[Lacking], claims: Claims, began: float) -> Created:
-        """Create the tokens that all lookups of a turn lack, and make the claims that they want.
-
-        The lookups began at `began` (monotonic seconds).
-        """
-        state = self.redis_state
-        if not state.trustworthy:
-            raise StoreUnavailableError("a purge is owed")
-        connections = self._sides.get().connections
-        due = max(began, connections.ready_at) + self.settings.cache_read_budget
-        created = await connections.create(lacking, state.lifetimes.beginning, claims, due)
-        if not state.trustworthy:
-            raise StoreUnavailableError("a purge is owed")
-        return created
 
     def _listen(self, connections: Connections) -> None:
         """Start a near cache, unless there is one whose event loop still runs."""

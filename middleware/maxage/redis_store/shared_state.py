@@ -72,14 +72,9 @@ class RedisState(TokenAuthority):
         self._first_join_ends: float | None = None
 
     @property
-    def node(self) -> Node | None:
-        """The server, if there is only one; None: several share the keys."""
-        return self.topology.nodes[0] if isinstance(self.topology, Single) else None
-
-    @property
-    def nodes(self) -> Sequence[Node]:
-        """All known servers that take writes."""
-        return self.topology.nodes
+    def trusted(self) -> bool:
+        """Whether hits may be served: `trustworthy`, and no server is away."""
+        return self.trustworthy and self.recovery.all_answer
 
     @property
     def trustworthy(self) -> bool:
@@ -91,11 +86,6 @@ class RedisState(TokenAuthority):
         return self.owed_purges.empty and self.lease_manager.lease.trusts
 
     @property
-    def trusted(self) -> bool:
-        """Whether hits may be served: `trustworthy`, and no server is away."""
-        return self.trustworthy and self.recovery.all_answer
-
-    @property
     def works(self) -> bool:
         """Whether hits are served, as far as is known; to ask changes nothing.
 
@@ -105,9 +95,31 @@ class RedisState(TokenAuthority):
         may_trust = self.owed_purges.empty and (leases.lease.trusts or leases.pace.rests)
         return may_trust and self.recovery.all_answer
 
+    def watch_purges(self, watcher: PurgeWatcher) -> None:
+        """Tell the watcher of every purge, for as long as it lives."""
+        living = (ref for ref in self._watchers if ref() is not None)
+        self._watchers = (*living, weakref.ref(watcher))
+
+    def purging(self, groups: Sequence[str]) -> None:
+        """Announce a purge: before it is sent, and again when its answer has come."""
+        for ref in self._watchers:
+            watcher = ref()
+            if watcher is not None:
+                watcher.purging(groups)
+
     def patience(self, seconds: float) -> float:
         """Return the seconds to wait where any server may be asked; see `Node.patience`."""
         return min((node.patience(seconds) for node in self.nodes), default=seconds)
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """All known servers that take writes."""
+        return self.topology.nodes
+
+    @property
+    def node(self) -> Node | None:
+        """The server, if there is only one; None: several share the keys."""
+        return self.topology.nodes[0] if isinstance(self.topology, Single) else None
 
     def patience_to_join(self, seconds: float, connect_seconds: float) -> float:
         """Return the seconds to wait for the first look at the leases.
@@ -142,18 +154,6 @@ class RedisState(TokenAuthority):
             # A token may have become a quarantined one meanwhile, which must not be extended.
             writes = [write._replace(tokens={}) for write in writes]
         return self.lifetimes.writing(writes)
-
-    def watch_purges(self, watcher: PurgeWatcher) -> None:
-        """Tell the watcher of every purge, for as long as it lives."""
-        living = (ref for ref in self._watchers if ref() is not None)
-        self._watchers = (*living, weakref.ref(watcher))
-
-    def purging(self, groups: Sequence[str]) -> None:
-        """Announce a purge: before it is sent, and again when its answer has come."""
-        for ref in self._watchers:
-            watcher = ref()
-            if watcher is not None:
-                watcher.purging(groups)
 
     def owe(self, groups: Iterable[str]) -> None:
         """Owe purges that were not confirmed, and start the background probe that makes them."""

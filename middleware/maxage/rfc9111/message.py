@@ -55,12 +55,37 @@ class Headers:
         headers._index = index if is_index else None  # noqa: SLF001 - its own class
         return headers
 
+    def get_all(self, name: bytes) -> tuple[bytes, ...]:
+        """Return the values of every line called `name` (lower case), in order."""
+        return (self._index or self._by_name()).get(name, ())
+
     def size(self) -> int:
         """Return the bytes of all names and values."""
         size = self._size
         if size is None:
             size = self._size = sum([len(name) + len(value) for name, value in self.raw])
         return size
+
+    def by_name(self) -> Mapping[bytes, tuple[bytes, ...]]:
+        """Return the values of the lines of each lower-case name."""
+        return self._index or self._by_name()
+
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Return whether there is a line of any of these names (lower case)."""
+        return not names.isdisjoint(self._index or self._by_name())
+
+    def __contains__(self, name: object) -> bool:
+        return name in (self._index or self._by_name())
+
+    def first(self, name: bytes) -> bytes | None:
+        """Return the first line's value, or None when there is no such line."""
+        lines = (self._index or self._by_name()).get(name)
+        return lines[0] if lines else None
+
+    def combined(self, name: bytes) -> bytes | None:
+        """Return all lines joined by a comma (RFC 9110 section 5.3), or None when there is none."""
+        lines = (self._index or self._by_name()).get(name)
+        return b", ".join(lines) if lines else None
 
     def _by_name(self) -> dict[bytes, tuple[bytes, ...]]:
         index: dict[bytes, tuple[bytes, ...]] | None = self._index
@@ -74,24 +99,6 @@ class Headers:
                     index[lower] = (*index.get(lower, ()), value)
             self._index = index
         return index
-
-    def get_all(self, name: bytes) -> tuple[bytes, ...]:
-        """Return the values of every line called `name` (lower case), in order."""
-        return (self._index or self._by_name()).get(name, ())
-
-    def by_name(self) -> Mapping[bytes, tuple[bytes, ...]]:
-        """Return the values of the lines of each lower-case name."""
-        return self._index or self._by_name()
-
-    def first(self, name: bytes) -> bytes | None:
-        """Return the first line's value, or None when there is no such line."""
-        lines = (self._index or self._by_name()).get(name)
-        return lines[0] if lines else None
-
-    def combined(self, name: bytes) -> bytes | None:
-        """Return all lines joined by a comma (RFC 9110 section 5.3), or None when there is none."""
-        lines = (self._index or self._by_name()).get(name)
-        return b", ".join(lines) if lines else None
 
     def without(self, names: Iterable[bytes]) -> "Headers":
         """Return headers that lack every line whose lower-case name is in `names`."""
@@ -108,13 +115,6 @@ class Headers:
                 size += len(name) + len(value)
             headers._size = size  # noqa: SLF001 - its own class
         return headers
-
-    def has_any(self, names: frozenset[bytes]) -> bool:
-        """Return whether there is a line of any of these names (lower case)."""
-        return not names.isdisjoint(self._index or self._by_name())
-
-    def __contains__(self, name: object) -> bool:
-        return name in (self._index or self._by_name())
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self.raw)

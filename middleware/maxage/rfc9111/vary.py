@@ -34,6 +34,16 @@ def distinguishing_names(headers: Headers, policy: Policy) -> tuple[bytes, ...]:
     return tuple([name for name in names if name not in keyed]) if keyed else names
 
 
+def selects(request_headers: Headers, stored: StoredResponse, policy: Policy) -> bool:
+    """Return whether a request chooses this stored variant: its selecting fields are the same.
+
+    Section 4.1: "the cache MUST NOT use that stored response without revalidation unless all the
+    presented request header fields nominated by that Vary field value match those fields in the
+    original request".
+    """
+    return stored.selecting == selecting_values(stored.vary_names, request_headers, policy)
+
+
 def selecting_values(
     names: tuple[bytes, ...], request_headers: Headers, policy: Policy
 ) -> tuple[bytes | None, ...]:
@@ -51,16 +61,6 @@ def selecting_values(
         else None
         for name in names
     )
-
-
-def selects(request_headers: Headers, stored: StoredResponse, policy: Policy) -> bool:
-    """Return whether a request chooses this stored variant: its selecting fields are the same.
-
-    Section 4.1: "the cache MUST NOT use that stored response without revalidation unless all the
-    presented request header fields nominated by that Vary field value match those fields in the
-    original request".
-    """
-    return stored.selecting == selecting_values(stored.vary_names, request_headers, policy)
 
 
 def _normalised(name: bytes, lines: tuple[bytes, ...], policy: Policy) -> bytes:

@@ -236,17 +236,6 @@ class _Candidates:
         return None
 
 
-def routed(route: RouteInfo, path: str) -> Routed | None:
-    """Return what the application's router adds to the scope of a request for this path."""
-    matched = route.regex.match(path)
-    if route.opaque or route.endpoint is None or matched is None:
-        return None
-    params = {
-        name: route.convertors[name].convert(value) for name, value in matched.groupdict().items()
-    }
-    return route.origin, route.endpoint, params
-
-
 def is_for(route: RouteInfo, host: str) -> bool:
     """Return whether the route answers requests for this host."""
     return route.host_regex is None or route.host_regex.match(host) is not None
@@ -278,3 +267,14 @@ def _with_params(path: str, matched: re.Match[str], params: Mapping[str, str]) -
         pieces += (path[last:start], value)
         last = end
     return "".join(pieces) + path[last:]
+
+
+def routed(route: RouteInfo, path: str) -> Routed | None:
+    """Return what the application's router adds to the scope of a request for this path."""
+    matched = route.regex.match(path)
+    if route.opaque or route.endpoint is None or matched is None:
+        return None
+    params = {
+        name: route.convertors[name].convert(value) for name, value in matched.groupdict().items()
+    }
+    return route.origin, route.endpoint, params

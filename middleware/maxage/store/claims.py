@@ -72,6 +72,24 @@ class Runner(Protocol):
         ...
 
 
+def new_values(count: int) -> Sequence[bytes]:
+    """Return values by which a process knows its own claims."""
+    drawn = os.urandom(_VALUE_BYTES * count)
+    return [drawn[i : i + _VALUE_BYTES] for i in range(0, len(drawn), _VALUE_BYTES)]
+
+
+def claim_key(namespace: str, key: bytes, tokens: Collection[bytes | None]) -> bytes | None:
+    """Return the key of the claim to a response, or None where a token is missing.
+
+    The tokens are part of it: a process that read other ones cannot take the response.
+    """
+    if None in tokens:
+        return None
+    parts = [key, *filter(None, tokens)]
+    digest = blake2b(b"\0".join(parts), digest_size=16).hexdigest()
+    return f"{namespace}:f:{digest}".encode()
+
+
 @final
 class Claims:
     """The claims of this process in one store.
@@ -127,6 +145,37 @@ class Claims:
 
 
 @final
+class _Renewals:
+    """Renews the claims taken in one event loop, or in all threads, together."""
+
+    __slots__ = ("_runner", "_store", "_waits", "claims")
+
+    def __init__(self, store: ClaimStore, runner: Runner) -> None:
+        self.claims: Final[set[Claim]] = set()
+        self._store: Final = store
+        self._runner: Final = runner
+        self._waits = False
+        """Whether a renewal is to come. A reference to its timer would hold an ended event loop."""
+
+    def add(self, claim: "Claim") -> None:
+        """Renew a claim from now on, until it is discarded."""
+        self.claims.add(claim)
+        if not self._waits:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._waits = True
+        self._runner.call_later(_RENEWAL_SECONDS, self._renew)
+
+    def _renew(self) -> None:
+        self._waits = False
+        if self.claims:
+            values = [(claim.key, claim.value) for claim in tuple(self.claims)]
+            self._runner.spawn(self._store.write(values, keep_for=CLAIM_SECONDS, tokens={}))
+            self._wait()
+
+
+@final
 class Claim(Struct, eq=False):
     """The claim of this process to one response."""
 
@@ -136,7 +185,7 @@ class Claim(Struct, eq=False):
     """Lies under the key while the claim is ours."""
     _present: bytes | None = None
     """What a lookup has just found under the key, after it tried to claim."""
-    _renewals: "_Renewals | None" = None
+    _renewals: _Renewals | None = None
     """Renews the claim; None: it is not ours."""
     _shareable: bool = True
 
@@ -176,52 +225,3 @@ class Claim(Struct, eq=False):
             runner.spawn(store.write(values, keep_for=seconds, tokens={}))
         elif not written:
             runner.spawn(store.delete((self.key,)))
-
-
-@final
-class _Renewals:
-    """Renews the claims taken in one event loop, or in all threads, together."""
-
-    __slots__ = ("_runner", "_store", "_waits", "claims")
-
-    def __init__(self, store: ClaimStore, runner: Runner) -> None:
-        self.claims: Final[set[Claim]] = set()
-        self._store: Final = store
-        self._runner: Final = runner
-        self._waits = False
-        """Whether a renewal is to come. A reference to its timer would hold an ended event loop."""
-
-    def add(self, claim: Claim) -> None:
-        """Renew a claim from now on, until it is discarded."""
-        self.claims.add(claim)
-        if not self._waits:
-            self._wait()
-
-    def _wait(self) -> None:
-        self._waits = True
-        self._runner.call_later(_RENEWAL_SECONDS, self._renew)
-
-    def _renew(self) -> None:
-        self._waits = False
-        if self.claims:
-            values = [(claim.key, claim.value) for claim in tuple(self.claims)]
-            self._runner.spawn(self._store.write(values, keep_for=CLAIM_SECONDS, tokens={}))
-            self._wait()
-
-
-def new_values(count: int) -> Sequence[bytes]:
-    """Return values by which a process knows its own claims."""
-    drawn = os.urandom(_VALUE_BYTES * count)
-    return [drawn[i : i + _VALUE_BYTES] for i in range(0, len(drawn), _VALUE_BYTES)]
-
-
-def claim_key(namespace: str, key: bytes, tokens: Collection[bytes | None]) -> bytes | None:
-    """Return the key of the claim to a response, or None where a token is missing.
-
-    The tokens are part of it: a process that read other ones cannot take the response.
-    """
-    if None in tokens:
-        return None
-    parts = [key, *filter(None, tokens)]
-    digest = blake2b(b"\0".join(parts), digest_size=16).hexdigest()
-    return f"{namespace}:f:{digest}".encode()

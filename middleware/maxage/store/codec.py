@@ -83,28 +83,6 @@ class Codec:
         self._keeps_compressed = keeps_compressed
         self._longest = longest
 
-    def _checksum(self, kind: bytes, head: Buffer, body: Buffer) -> bytes:
-        if self._secret is None:
-            return b"%016x" % zlib.crc32(body, zlib.crc32(head, zlib.crc32(kind)))
-        digest = hashlib.blake2b(key=self._secret, digest_size=16)
-        for part in (kind, len(memoryview(head)).to_bytes(8, "big"), head, body):
-            digest.update(part)
-        return digest.digest()
-
-    def _frame(self, kind: bytes, head: bytes, body: bytes) -> bytes:
-        checksum = self._checksum(kind, head, body)
-        return b"".join((_PREFIX.pack(_MAGIC, kind, checksum, len(head)), head, body))
-
-    def encode(self, value: Entry | VariantIndex) -> bytes:
-        """Return the frame of an entry or of an index of variants."""
-        if isinstance(value, VariantIndex):
-            head = _encode(_VariantsHead(value.key, value.names))
-            return self._frame(_VARIANTS, head, b"")
-        fields, stored = _head_of(value), value.stored
-        if stored.is_compressed:
-            return self._frame(_COMPRESSED, _encode((*fields, stored.plain_length)), stored.body)
-        return self._frame(_RESPONSE, _encode(fields), stored.body)
-
     def decode(self, frame: bytes, key: bytes) -> Entry | VariantIndex | None:
         """Return the value in the frame; None where it fails verification as the value of `key`."""
         if len(frame) < _PREFIX.size:
@@ -135,6 +113,28 @@ class Codec:
         # This worker does not look at Accept-Encoding.
         plain = replace(entry.stored, body=plain_body(entry.stored), plain_length=None)
         return replace(entry, stored=plain)
+
+    def encode(self, value: Entry | VariantIndex) -> bytes:
+        """Return the frame of an entry or of an index of variants."""
+        if isinstance(value, VariantIndex):
+            head = _encode(_VariantsHead(value.key, value.names))
+            return self._frame(_VARIANTS, head, b"")
+        fields, stored = _head_of(value), value.stored
+        if stored.is_compressed:
+            return self._frame(_COMPRESSED, _encode((*fields, stored.plain_length)), stored.body)
+        return self._frame(_RESPONSE, _encode(fields), stored.body)
+
+    def _frame(self, kind: bytes, head: bytes, body: bytes) -> bytes:
+        checksum = self._checksum(kind, head, body)
+        return b"".join((_PREFIX.pack(_MAGIC, kind, checksum, len(head)), head, body))
+
+    def _checksum(self, kind: bytes, head: Buffer, body: Buffer) -> bytes:
+        if self._secret is None:
+            return b"%016x" % zlib.crc32(body, zlib.crc32(head, zlib.crc32(kind)))
+        digest = hashlib.blake2b(key=self._secret, digest_size=16)
+        for part in (kind, len(memoryview(head)).to_bytes(8, "big"), head, body):
+            digest.update(part)
+        return digest.digest()
 
 
 def tokens_at(frame: bytes) -> tuple[tuple[str, bytes], ...] | None:

@@ -218,14 +218,6 @@ class MemoryStore(TokenAuthority):
                     copy.prepared = {}
                 copy.prepared[form] = prepared
 
-    def forget(self, keys: Collection[bytes]) -> None:
-        """Remove the values."""
-        if self._values.keys().isdisjoint(keys):
-            return
-        with self._lock:
-            for key in keys:
-                self._remove(key)
-
     # without awaiting
 
     def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
@@ -239,6 +231,49 @@ class MemoryStore(TokenAuthority):
             if self._tokens.used_bytes > before:
                 self._make_room()
             return StoreReply(values, tokens)
+
+    def _value(self, key: bytes) -> Value | None:
+        slot = self._values.get(key)
+        if slot is None:
+            return None
+        value, ends, _ = slot
+        if ends <= self._clock():
+            self._remove(key)
+            return None
+        self._values.move_to_end(key)
+        return _as_read(value)
+
+    def forget(self, keys: Collection[bytes]) -> None:
+        """Remove the values."""
+        if self._values.keys().isdisjoint(keys):
+            return
+        with self._lock:
+            for key in keys:
+                self._remove(key)
+
+    def keep_now(self, value: Entry | VariantIndex, *, keep_for: float) -> bool:
+        """Store one value that stays an object; return whether it is stored."""
+        if self._off:
+            return False
+        with self._lock:
+            return self._put(value.key, value, keep_for)
+
+    def _put(self, key: bytes, value: Value | _List, keep_for: float) -> bool:
+        values = self._values
+        if key in values:
+            self._remove(key)
+        stored: _Kept
+        if isinstance(value, Entry):
+            stored, size = KeptEntry(value), size_of(value)
+        else:
+            stored, size = value, _size(value)
+        size += len(key) + OVERHEAD
+        if size > self._max_bytes or keep_for <= 0:
+            return False
+        values[key] = (stored, self._clock() + keep_for, size)
+        self._value_bytes += size
+        self._make_room()
+        return key in values
 
     def peek(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Return values and tokens as they are: none is created, and none counts as used.
@@ -275,13 +310,6 @@ class MemoryStore(TokenAuthority):
             for key, value in values:
                 stored &= self._put(key, value, keep_for)
             return stored
-
-    def keep_now(self, value: Entry | VariantIndex, *, keep_for: float) -> bool:
-        """Store one value that stays an object; return whether it is stored."""
-        if self._off:
-            return False
-        with self._lock:
-            return self._put(value.key, value, keep_for)
 
     def write_all_now(self, writes: Sequence[StoreWrite]) -> bool:
         """Do `write_all` without awaiting."""
@@ -343,38 +371,10 @@ class MemoryStore(TokenAuthority):
             self._tokens.clear()
             self._value_bytes = 0
 
-    def _value(self, key: bytes) -> Value | None:
-        slot = self._values.get(key)
-        if slot is None:
-            return None
-        value, ends, _ = slot
-        if ends <= self._clock():
-            self._remove(key)
-            return None
-        self._values.move_to_end(key)
-        return _as_read(value)
-
     def _list(self, name: bytes) -> tuple[_List, float]:
         """Return a list and its end (monotonic)."""
         value, ends, _ = self._values.get(name, ((), 0.0, 0))
         return (value, ends) if isinstance(value, tuple) and ends > self._clock() else ((), 0.0)
-
-    def _put(self, key: bytes, value: Value | _List, keep_for: float) -> bool:
-        values = self._values
-        if key in values:
-            self._remove(key)
-        stored: _Kept
-        if isinstance(value, Entry):
-            stored, size = KeptEntry(value), size_of(value)
-        else:
-            stored, size = value, _size(value)
-        size += len(key) + OVERHEAD
-        if size > self._max_bytes or keep_for <= 0:
-            return False
-        values[key] = (stored, self._clock() + keep_for, size)
-        self._value_bytes += size
-        self._make_room()
-        return key in values
 
     def _renewed(self, groups: Sequence[str]) -> list[bytes | None]:
         tokens: list[bytes | None] = [self._tokens.renew(group) for group in groups]

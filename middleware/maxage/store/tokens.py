@@ -42,20 +42,60 @@ _QUARANTINED: Final = b"!"
 _LONGEST_NAME: Final = 200
 
 
-def _random(count: int) -> bytes:
-    """Return this many random bytes in URL-safe base64."""
-    return b2a_base64(os.urandom(count), newline=False).translate(_URL_SAFE)
+def token_keys(namespace: str, groups: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return the keys of the groups' tokens."""
+    keys = _known_token_keys if len(groups) <= MOST_KNOWN_GROUPS else _token_keys
+    return keys(namespace, groups)
 
 
-def fresh_token(history: bytes) -> bytes:
-    """Return a new token of this history."""
-    return history + b"-" + _random(_RANDOM_BYTES)
+def _token_keys(namespace: str, groups: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple([token_key(namespace, group) for group in groups])
 
 
-def fresh_tokens(history: bytes, count: int) -> list[bytes]:
-    """Return new tokens of this history."""
-    drawn, beginning = _random(_RANDOM_BYTES * count), history + b"-"
-    return [beginning + drawn[i : i + _LENGTH] for i in range(0, len(drawn), _LENGTH)]
+# Requests of one route purge the same groups.
+_known_token_keys: Final = lru_cache(maxsize=64)(_token_keys)
+
+
+@lru_cache(maxsize=512)
+def token_key(namespace: str, group: str) -> bytes:
+    """Return the key of the group's token."""
+    name = group.encode("utf-8", "surrogatepass")
+    if len(name) > _LONGEST_NAME:
+        # The prefix keeps hashed names apart from short ones.
+        name = b"h:" + hashlib.blake2b(name, digest_size=20).hexdigest().encode()
+    return token_prefix(namespace) + name
+
+
+def token_prefix(namespace: str) -> bytes:
+    """Return the prefix of the keys of all tokens of a namespace, and of no other key of ours."""
+    return namespace.encode() + b":t:"
+
+
+def history_of(info: bytes) -> bytes:
+    """Return the history that a reply to INFO replication names.
+
+    `master_replid` changes when another server or an older snapshot takes over; `run_id` does not
+    change when a demoted node is promoted again with its old data.
+    """
+    for line in info.splitlines():
+        name, _, value = line.partition(b":")
+        if name == b"master_replid" and value.strip().isalnum():
+            return value.strip()[:_HISTORY_LENGTH]
+    return HIDDEN_HISTORY
+
+
+def has_replicas(info: bytes) -> bool:
+    """Return whether a reply to INFO replication names a replica that is in sync.
+
+    A replica that still receives its first copy confirms nothing.
+    """
+    lines = (line.partition(b":") for line in info.splitlines())
+    return any(name.startswith(b"slave") and b"state=online" in value for name, _, value in lines)
+
+
+def belongs(token: bytes | None, history: bytes) -> bool:
+    """Return whether there is a token, and it was written in this history."""
+    return token is not None and token.startswith(history + b"-")
 
 
 def purged_token(history: bytes, quarantine: float) -> bytes:
@@ -69,6 +109,22 @@ def purged_token(history: bytes, quarantine: float) -> bytes:
         return token
     place = len(history) + 1
     return token[:place] + _QUARANTINED + token[place + 1 :]
+
+
+def fresh_token(history: bytes) -> bytes:
+    """Return a new token of this history."""
+    return history + b"-" + _random(_RANDOM_BYTES)
+
+
+def fresh_tokens(history: bytes, count: int) -> list[bytes]:
+    """Return new tokens of this history."""
+    drawn, beginning = _random(_RANDOM_BYTES * count), history + b"-"
+    return [beginning + drawn[i : i + _LENGTH] for i in range(0, len(drawn), _LENGTH)]
+
+
+def _random(count: int) -> bytes:
+    """Return this many random bytes in URL-safe base64."""
+    return b2a_base64(os.urandom(count), newline=False).translate(_URL_SAFE)
 
 
 def is_quarantined(token: bytes) -> bool:
@@ -95,59 +151,3 @@ def mark_place(history: bytes) -> int:
 def softened(token: bytes, now: bytes | None) -> bool:
     """Return whether only soft purges have changed the token into `now`."""
     return now is not None and token.partition(_MARK)[0] == now.partition(_MARK)[0]
-
-
-def belongs(token: bytes | None, history: bytes) -> bool:
-    """Return whether there is a token, and it was written in this history."""
-    return token is not None and token.startswith(history + b"-")
-
-
-def history_of(info: bytes) -> bytes:
-    """Return the history that a reply to INFO replication names.
-
-    `master_replid` changes when another server or an older snapshot takes over; `run_id` does not
-    change when a demoted node is promoted again with its old data.
-    """
-    for line in info.splitlines():
-        name, _, value = line.partition(b":")
-        if name == b"master_replid" and value.strip().isalnum():
-            return value.strip()[:_HISTORY_LENGTH]
-    return HIDDEN_HISTORY
-
-
-def has_replicas(info: bytes) -> bool:
-    """Return whether a reply to INFO replication names a replica that is in sync.
-
-    A replica that still receives its first copy confirms nothing.
-    """
-    lines = (line.partition(b":") for line in info.splitlines())
-    return any(name.startswith(b"slave") and b"state=online" in value for name, _, value in lines)
-
-
-def token_prefix(namespace: str) -> bytes:
-    """Return the prefix of the keys of all tokens of a namespace, and of no other key of ours."""
-    return namespace.encode() + b":t:"
-
-
-@lru_cache(maxsize=512)
-def token_key(namespace: str, group: str) -> bytes:
-    """Return the key of the group's token."""
-    name = group.encode("utf-8", "surrogatepass")
-    if len(name) > _LONGEST_NAME:
-        # The prefix keeps hashed names apart from short ones.
-        name = b"h:" + hashlib.blake2b(name, digest_size=20).hexdigest().encode()
-    return token_prefix(namespace) + name
-
-
-def token_keys(namespace: str, groups: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Return the keys of the groups' tokens."""
-    keys = _known_token_keys if len(groups) <= MOST_KNOWN_GROUPS else _token_keys
-    return keys(namespace, groups)
-
-
-def _token_keys(namespace: str, groups: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple([token_key(namespace, group) for group in groups])
-
-
-# Requests of one route purge the same groups.
-_known_token_keys: Final = lru_cache(maxsize=64)(_token_keys)

@@ -139,19 +139,6 @@ class MutationResponder(Responder):
         self._first = self.cache.purger.purge(self._stale_groups(), known)
         return self._first
 
-    def _purge_again(self) -> "asyncio.Future[bool]":
-        """Purge what is stale now that all has run; return whether that is confirmed.
-
-        Dependencies with `yield` commit after the answer was sent, and background tasks run then.
-        """
-        purger, groups = self.cache.purger, self._stale_groups()
-        if groups and self._touched.reads:
-            self.cache.tally.count_write(self._touched.route, self._touched.reads)
-        if self._post_copy is None:
-            return purger.purge_again(self._noted, groups, None, self._first)
-        purged = purger.purge_again(self._noted, groups, self._post_copy.tokens)
-        return self.cache.background.shielded(self._post_copy.finish(purged, self._noted))
-
     def _stale_groups(self) -> Sequence[str]:
         """Return the groups that the request has made stale."""
         groups, noted = self._groups if self._purges else (), self._noted
@@ -165,6 +152,19 @@ class MutationResponder(Responder):
         failed = self._status is None or self._status >= 400
         values = noted.typed_writes if failed else ()
         return tuple(dict.fromkeys((*groups, *noted.purged, *values)))
+
+    def _purge_again(self) -> "asyncio.Future[bool]":
+        """Purge what is stale now that all has run; return whether that is confirmed.
+
+        Dependencies with `yield` commit after the answer was sent, and background tasks run then.
+        """
+        purger, groups = self.cache.purger, self._stale_groups()
+        if groups and self._touched.reads:
+            self.cache.tally.count_write(self._touched.route, self._touched.reads)
+        if self._post_copy is None:
+            return purger.purge_again(self._noted, groups, None, self._first)
+        purged = purger.purge_again(self._noted, groups, self._post_copy.tokens)
+        return self.cache.background.shielded(self._post_copy.finish(purged, self._noted))
 
 
 def _is_cancelled() -> bool:

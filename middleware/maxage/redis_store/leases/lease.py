@@ -163,6 +163,11 @@ class Lease:
         """The end (monotonic) of `trusts`."""
         return self._trusted_until
 
+    def begin_mutation(self) -> None:
+        """Count a mutating request; `end_mutation` follows when its purge is confirmed or owed."""
+        with self._lock:
+            self._mutations += 1
+
     @property
     def valid(self) -> bool:
         """Whether peers would notice if this process died now."""
@@ -178,21 +183,16 @@ class Lease:
         """Whether no mutating request is under way."""
         return self._mutations == 0
 
-    @property
-    def wanted(self) -> bool:
-        """Whether this process acknowledges writes, or did so a moment ago."""
-        return self._mutations > 0 or self._clock() < self._wanted_until
-
-    def begin_mutation(self) -> None:
-        """Count a mutating request; `end_mutation` follows when its purge is confirmed or owed."""
-        with self._lock:
-            self._mutations += 1
-
     def end_mutation(self) -> None:
         """Stop counting a mutating request."""
         with self._lock:
             self._mutations -= 1
             self._wanted_until = self._clock() + IDLE_SECONDS
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this process acknowledges writes, or did so a moment ago."""
+        return self._mutations > 0 or self._clock() < self._wanted_until
 
     def give_up(self) -> bool:
         """Hold the lease no longer, unless it is wanted; return whether it is given up.

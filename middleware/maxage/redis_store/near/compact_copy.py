@@ -61,6 +61,71 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Own).decode
 
 
+KindKey = tuple[StoredResponse, tuple[int, ...], Tokens]
+"""What copies of one kind have in common; see `Kind`."""
+
+
+def split(entry: Entry, own_tokens: Tokens, *, shares: bool) -> tuple[KindKey, bytes]:
+    """Return the common and the own parts of a stored response.
+
+    Args:
+        entry: the stored response with its tokens.
+        own_tokens: those of its tokens that few other copies have.
+        shares: whether headers are common; False: the values of all of them are its own.
+    """
+    stored = entry.stored
+    raw = stored.headers.raw
+    places = tuple(
+        [n for n, line in enumerate(raw) if not shares or line[0].lower() in _OWN_FIELDS]
+    )
+    lines = list(raw)
+    for place in places:
+        lines[place] = (raw[place][0], b"")
+    common = replace(
+        stored,
+        headers=Headers.of(tuple(lines)),
+        body=b"",
+        request_time=0.0,
+        response_time=0.0,
+        corrected_initial_age=0.0,
+        plain_length=None if stored.plain_length is None else 0,
+    )
+    tokens = tuple([token for token in entry.tokens if token not in own_tokens])
+    history = _history(tokens)
+    own = _Own(
+        stored.request_time,
+        stored.response_time,
+        stored.corrected_initial_age,
+        tuple([_own_value(*raw[place], stored) for place in places]),
+        tuple([(group, _short(token, history)) for group, token in own_tokens]),
+        stored.plain_length,
+    )
+    return (common, places, tokens), _encode(own)
+
+
+def _history(tokens: Tokens) -> bytes:
+    """Return the history of the first token; empty where there is none."""
+    return tokens[0][1].partition(b"-")[0] if tokens else b""
+
+
+def _own_value(name: bytes, value: bytes, stored: StoredResponse) -> bytes | None:
+    """Return the value of a field as it is kept."""
+    usual = _usual(name.lower(), stored.body, stored.response_time)
+    return None if value == usual else value
+
+
+def _usual(name: bytes, body: bytes, response_time: float) -> bytes | None:
+    """Return the value that follows from the rest for a field (lower case); None: none does."""
+    if name == b"content-length":
+        return b"%d" % len(body)
+    return format_http_date(response_time) if name == b"date" else None
+
+
+def _short(token: bytes, history: bytes) -> bytes:
+    """Return a token without this history, if it is of it: then it begins with `-`."""
+    return token.removeprefix(history) if token.startswith(history + b"-") else token
+
+
 @final
 class Kind:
     """All that the copies of a kind have in common."""
@@ -123,17 +188,17 @@ class CompactCopy:
         """What may ask for it by its key alone; None: that is unknown."""
 
     @property
-    def kept(self) -> bool:
-        """False after a purge or an eviction: the copy must not be used any more."""
-        return self.is_current and self.kind.kept
-
-    @property
     def size(self) -> int:
         """The bytes that it takes, rather too many than too few."""
         parts = self._parts
         if isinstance(parts, bytes):
             return len(parts) + _COPY_BYTES
         return sum(map(getsizeof, parts)) + getsizeof(parts) + _COPY_BYTES
+
+    @property
+    def kept(self) -> bool:
+        """False after a purge or an eviction: the copy must not be used any more."""
+        return self.is_current and self.kind.kept
 
     @property
     def prepared_size(self) -> int:
@@ -148,14 +213,6 @@ class CompactCopy:
     def own_groups(self) -> list[str]:
         """The groups of the tokens that it shares with few copies or none."""
         return [group for group, _ in _decode(self._split()[0]).tokens]
-
-    def _split(self) -> tuple[memoryview | bytes, bytes]:
-        """Return the own parts and the body."""
-        parts = self._parts
-        if isinstance(parts, tuple):
-            return parts
-        begins = _LENGTH_BYTES + int.from_bytes(parts[:_LENGTH_BYTES])
-        return memoryview(parts)[_LENGTH_BYTES:begins], parts[begins:]
 
     def entry(self, key: bytes) -> Entry:
         """Return the stored response with its tokens; `key` is the one that it was found by."""
@@ -183,6 +240,14 @@ class CompactCopy:
         own = _decode(packed)
         return plain_hit(kind.stored, own, _lines(kind, own, body), body, now)
 
+    def _split(self) -> tuple[memoryview | bytes, bytes]:
+        """Return the own parts and the body."""
+        parts = self._parts
+        if isinstance(parts, tuple):
+            return parts
+        begins = _LENGTH_BYTES + int.from_bytes(parts[:_LENGTH_BYTES])
+        return memoryview(parts)[_LENGTH_BYTES:begins], parts[begins:]
+
 
 def _lines(kind: Kind, own: _Own, body: bytes) -> Iterable[tuple[bytes, bytes]]:
     """Return the header lines of a response."""
@@ -197,71 +262,6 @@ def _lines(kind: Kind, own: _Own, body: bytes) -> Iterable[tuple[bytes, bytes]]:
         else:
             lines[place] = (name, value)
     return lines
-
-
-KindKey = tuple[StoredResponse, tuple[int, ...], Tokens]
-"""What copies of one kind have in common; see `Kind`."""
-
-
-def split(entry: Entry, own_tokens: Tokens, *, shares: bool) -> tuple[KindKey, bytes]:
-    """Return the common and the own parts of a stored response.
-
-    Args:
-        entry: the stored response with its tokens.
-        own_tokens: those of its tokens that few other copies have.
-        shares: whether headers are common; False: the values of all of them are its own.
-    """
-    stored = entry.stored
-    raw = stored.headers.raw
-    places = tuple(
-        [n for n, line in enumerate(raw) if not shares or line[0].lower() in _OWN_FIELDS]
-    )
-    lines = list(raw)
-    for place in places:
-        lines[place] = (raw[place][0], b"")
-    common = replace(
-        stored,
-        headers=Headers.of(tuple(lines)),
-        body=b"",
-        request_time=0.0,
-        response_time=0.0,
-        corrected_initial_age=0.0,
-        plain_length=None if stored.plain_length is None else 0,
-    )
-    tokens = tuple([token for token in entry.tokens if token not in own_tokens])
-    history = _history(tokens)
-    own = _Own(
-        stored.request_time,
-        stored.response_time,
-        stored.corrected_initial_age,
-        tuple([_own_value(*raw[place], stored) for place in places]),
-        tuple([(group, _short(token, history)) for group, token in own_tokens]),
-        stored.plain_length,
-    )
-    return (common, places, tokens), _encode(own)
-
-
-def _own_value(name: bytes, value: bytes, stored: StoredResponse) -> bytes | None:
-    """Return the value of a field as it is kept."""
-    usual = _usual(name.lower(), stored.body, stored.response_time)
-    return None if value == usual else value
-
-
-def _usual(name: bytes, body: bytes, response_time: float) -> bytes | None:
-    """Return the value that follows from the rest for a field (lower case); None: none does."""
-    if name == b"content-length":
-        return b"%d" % len(body)
-    return format_http_date(response_time) if name == b"date" else None
-
-
-def _history(tokens: Tokens) -> bytes:
-    """Return the history of the first token; empty where there is none."""
-    return tokens[0][1].partition(b"-")[0] if tokens else b""
-
-
-def _short(token: bytes, history: bytes) -> bytes:
-    """Return a token without this history, if it is of it: then it begins with `-`."""
-    return token.removeprefix(history) if token.startswith(history + b"-") else token
 
 
 def _whole(token: bytes, history: bytes) -> bytes:

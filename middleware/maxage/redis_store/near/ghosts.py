@@ -20,11 +20,6 @@ class Ghosts:
     def __init__(self) -> None:
         self._table = _empty(_FEWEST)
 
-    @property
-    def used_bytes(self) -> int:
-        """The bytes that it takes."""
-        return len(self._table) * self._table.itemsize
-
     def add(self, key: bytes, copies: int) -> None:
         """Remember a key, and make room for as many as there are copies."""
         if copies > len(self._table):
@@ -45,6 +40,11 @@ class Ghosts:
             return False
         self._table[place] = 0
         return True
+
+    @property
+    def used_bytes(self) -> int:
+        """The bytes that it takes."""
+        return len(self._table) * self._table.itemsize
 
     def clear(self) -> None:
         """Forget all keys."""

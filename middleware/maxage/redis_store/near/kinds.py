@@ -43,11 +43,6 @@ class Kinds:
         self.outdated = 0
         """Copies of kinds that a purge has ended."""
 
-    @property
-    def used_bytes(self) -> int:
-        """The bytes that the kinds and the tables take."""
-        return self._bytes + len(self._keys) * _PLACE_BYTES
-
     def names(self, tokens: Tokens) -> list[bytes]:
         """Return the keys of tokens."""
         return [self._token_key(group) for group, _ in tokens]
@@ -64,6 +59,27 @@ class Kinds:
             keys = self._keys_of(name)
             self._keys[name] = (*keys, key) if keys else key
         return CompactCopy(kind, parts, entry.stored.body, ends=ends)
+
+    def _is_own(self, group: str) -> bool:
+        name = _name(self._token_key(group))
+        return name not in self._by_token and len(self._keys_of(name)) < _MOST_OWN
+
+    def _keys_of(self, name: int) -> tuple[bytes, ...]:
+        """Return the keys of the copies of which a token is their own."""
+        keys = self._keys.get(name, ())
+        return (keys,) if isinstance(keys, bytes) else keys
+
+    def _new(self, common: KindKey) -> Kind:
+        kind = self._kinds[common] = Kind(*common)
+        self._bytes += kind.size
+        for name in map(_name, self.names(kind.tokens)):
+            self._by_token.setdefault(name, set()).add(kind)
+        return kind
+
+    @property
+    def used_bytes(self) -> int:
+        """The bytes that the kinds and the tables take."""
+        return self._bytes + len(self._keys) * _PLACE_BYTES
 
     def leave(self, copy: CompactCopy, key: bytes) -> None:
         """Forget a copy that was kept under a key."""
@@ -98,22 +114,6 @@ class Kinds:
         for table in (self._kinds, self._keys, self._by_token):
             table.clear()
         self._copies = self._bytes = self.outdated = 0
-
-    def _is_own(self, group: str) -> bool:
-        name = _name(self._token_key(group))
-        return name not in self._by_token and len(self._keys_of(name)) < _MOST_OWN
-
-    def _keys_of(self, name: int) -> tuple[bytes, ...]:
-        """Return the keys of the copies of which a token is their own."""
-        keys = self._keys.get(name, ())
-        return (keys,) if isinstance(keys, bytes) else keys
-
-    def _new(self, common: KindKey) -> Kind:
-        kind = self._kinds[common] = Kind(*common)
-        self._bytes += kind.size
-        for name in map(_name, self.names(kind.tokens)):
-            self._by_token.setdefault(name, set()).add(kind)
-        return kind
 
     def _end(self, kind: Kind) -> None:
         """Let no copy of a kind be used, and none be added."""

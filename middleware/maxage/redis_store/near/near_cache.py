@@ -74,11 +74,6 @@ class NearCache:
         """Return the number of copies."""
         return len(self.copies)
 
-    @property
-    def known_requests(self) -> int:
-        """The number of requests that may be remembered for its copies: those most often asked."""
-        return _KNOWN + len(self.copies) // _COPIES_OF_A_KNOWN
-
     def find(self, key: bytes) -> CompactCopy | None:
         """Return the copy of a key, if copies may be used now and it has not ended."""
         now = self._clock()
@@ -86,6 +81,18 @@ class NearCache:
             return None
         copy = self.copies.find(key)
         return copy if copy is not None and copy.ends > now else None
+
+    def _usable(self, now: float) -> bool:
+        """Check whether copies may be used, and remember a positive result for a moment."""
+        self._good_until = float("-inf")
+        listeners, redis_state = self.listeners, self._redis_state
+        if not listeners.hear() or not redis_state.trusted:
+            return False
+        until = min(now + _LOOK_INTERVAL, redis_state.lease_manager.lease.trusted_until)
+        if not self.exact:
+            until = min(until, listeners.heard_at() + SILENCE)
+        self._good_until = until
+        return now < until
 
     async def confirm(self, copy: Copy) -> bool:
         """Return whether a copy may answer: all that was purged before this call was dropped.
@@ -103,22 +110,6 @@ class NearCache:
 
     def _patience(self) -> float:
         return self._redis_state.patience(self._confirm_within)
-
-    def _usable(self, now: float) -> bool:
-        """Check whether copies may be used, and remember a positive result for a moment."""
-        self._good_until = float("-inf")
-        listeners, redis_state = self.listeners, self._redis_state
-        if not listeners.hear() or not redis_state.trusted:
-            return False
-        until = min(now + _LOOK_INTERVAL, redis_state.lease_manager.lease.trusted_until)
-        if not self.exact:
-            until = min(until, listeners.heard_at() + SILENCE)
-        self._good_until = until
-        return now < until
-
-    def introduce(self, key: bytes, owner: Owner) -> bytes | None:
-        """Note what may ask for the copy of a key; return a shorter key of it, if there is one."""
-        return self.copies.introduce(key, owner)
 
     def begin(self) -> int:
         """Return the serial for `keep`; call it before the first byte of a lookup is sent."""
@@ -141,6 +132,15 @@ class NearCache:
         if len(self._ends) >= _MOST_ENDS:
             self._ends.clear()
         return self._ends.setdefault(ends, ends)
+
+    def introduce(self, key: bytes, owner: Owner) -> bytes | None:
+        """Note what may ask for the copy of a key; return a shorter key of it, if there is one."""
+        return self.copies.introduce(key, owner)
+
+    @property
+    def known_requests(self) -> int:
+        """The number of requests that may be remembered for its copies: those most often asked."""
+        return _KNOWN + len(self.copies) // _COPIES_OF_A_KNOWN
 
     def keep_prepared(self, copy: Copy, form: Form, prepared: PreparedResponse) -> None:
         """Keep a response that was prepared from a copy, while few others are prepared."""

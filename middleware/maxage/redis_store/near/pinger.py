@@ -131,17 +131,11 @@ class Pinger:
         self._turn.append(future)
         return future
 
-    def answered(self, answer: bytes | None) -> None:
-        """Resolve the oldest PING.
-
-        Raises:
-            InvalidResponse: this is not its answer.
-        """
-        if answer != self._ping.pong or not self._pending:
-            raise InvalidResponse("the answer is not that to the PING")
-        ping = self._pending.popleft()
-        self._heard_at = ping.sent_at
-        _resolve(ping.waiters, answered=True)
+    def _wake(self) -> None:
+        """Ping often again; may be called from any thread."""
+        if self._idle and self._loop is not None and not self._loop.is_closed():
+            self._idle = False
+            self._loop.call_soon_threadsafe(self._tick)
 
     def _send(self, patience: Callable[[], float]) -> None:
         waiters, self._turn = self._turn or [], None
@@ -169,6 +163,18 @@ class Pinger:
         if self._loop is not None and due < inf:
             self._look = self._loop.call_at(due, self._give_up)
 
+    def answered(self, answer: bytes | None) -> None:
+        """Resolve the oldest PING.
+
+        Raises:
+            InvalidResponse: this is not its answer.
+        """
+        if answer != self._ping.pong or not self._pending:
+            raise InvalidResponse("the answer is not that to the PING")
+        ping = self._pending.popleft()
+        self._heard_at = ping.sent_at
+        _resolve(ping.waiters, answered=True)
+
     def _give_up(self) -> None:
         """End the waiting for overdue answers, unless the event loop itself was late."""
         self._look = None
@@ -185,12 +191,6 @@ class Pinger:
                 _resolve(ping.waiters, answered=False)
         if self._look is None:
             self._look_at(min((ping.due for ping in self._pending), default=inf))
-
-    def _wake(self) -> None:
-        """Ping often again; may be called from any thread."""
-        if self._idle and self._loop is not None and not self._loop.is_closed():
-            self._idle = False
-            self._loop.call_soon_threadsafe(self._tick)
 
     def _tick(self) -> None:
         """Ping from time to time, more often while copies are used."""

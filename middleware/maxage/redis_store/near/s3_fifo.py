@@ -66,27 +66,6 @@ class Copies:
         self._changed: dict[bytes, int] = {}
         self._all_changed = 0
 
-    def __len__(self) -> int:
-        """Return the number of copies that may be used."""
-        return len(self._by_key) - self._kinds.outdated
-
-    @property
-    def used_bytes(self) -> int:
-        """The bytes that the copies take now."""
-        queued = len(self._small) + len(self._main) - len(self._by_key)
-        return (
-            self._bytes
-            + self._kinds.used_bytes
-            + self._ghosts.used_bytes
-            + queued * _QUEUED_BYTES
-            + self._prepared_bytes
-        )
-
-    @property
-    def serial(self) -> int:
-        """The number of the last change. A lookup notes it when it begins, for `put`."""
-        return self._serial
-
     def find(self, key: bytes) -> CompactCopy | None:
         """Return the copy of a key, and count its use."""
         copy = self._by_key.get(key) or self._by_key.get(short_key(key))
@@ -96,14 +75,10 @@ class Copies:
             copy.uses += 1
         return copy
 
-    def introduce(self, key: bytes, owner: Owner) -> bytes | None:
-        """Note what may ask for the copy of a key; return a shorter key of it, if there is one."""
-        key = short_key(key)
-        copy = self._by_key.get(key)
-        if copy is None:
-            return None
-        copy.owner = owner
-        return key
+    @property
+    def serial(self) -> int:
+        """The number of the last change. A lookup notes it when it begins, for `put`."""
+        return self._serial
 
     def put(self, entry: Entry, *, ends: float, since: int) -> bool:
         """Keep a copy until `ends` (monotonic), unless it may be outdated.
@@ -125,6 +100,106 @@ class Copies:
             self._insert(key, copy, before)
             self._make_room()
             return copy.kept
+
+    def _remove(self, key: bytes) -> None:
+        copy = self._by_key.pop(key, None)
+        if copy is None:
+            return
+        copy.is_current = False
+        if copy in self._prepared:
+            self._forget_prepared(copy)
+        self._kinds.leave(copy, key)
+        self._bytes -= copy.size
+        if not copy.in_main:
+            self._small_bytes -= copy.size
+
+    def _forget_prepared(self, copy: CompactCopy) -> None:
+        copy.prepared = None
+        del self._prepared[copy]
+        self._prepared_bytes -= copy.prepared_size
+
+    def _insert(self, key: bytes, copy: CompactCopy, before: CompactCopy | None) -> None:
+        self._by_key[key] = copy
+        self._bytes += copy.size
+        # A key that lately left was evicted too early.
+        copy.in_main = self._ghosts.take(key) if before is None else before.in_main
+        if not copy.in_main:
+            self._small_bytes += copy.size
+        if before is None:
+            (self._main if copy.in_main else self._small).append(key)
+        for queue in (self._small, self._main):
+            if len(queue) > 2 * len(self._by_key) + _MARKS:
+                self._compact(queue)
+
+    def _compact(self, queue: deque[bytes]) -> None:
+        """Remove keys from a queue whose copies were dropped."""
+        living = dict.fromkeys(key for key in queue if self._is_queued(key, queue))
+        queue.clear()
+        queue.extend(living)
+
+    def _is_queued(self, key: bytes, queue: deque[bytes]) -> bool:
+        copy = self._by_key.get(key)
+        return copy is not None and copy.in_main == (queue is self._main)
+
+    def _make_room(self) -> None:
+        while self.used_bytes > self._max_bytes and self._by_key:
+            if self._small_bytes > self._max_bytes // _SMALL_PART or not self._main:
+                self._leave_small()
+            else:
+                self._leave_main()
+
+    @property
+    def used_bytes(self) -> int:
+        """The bytes that the copies take now."""
+        queued = len(self._small) + len(self._main) - len(self._by_key)
+        return (
+            self._bytes
+            + self._kinds.used_bytes
+            + self._ghosts.used_bytes
+            + queued * _QUEUED_BYTES
+            + self._prepared_bytes
+        )
+
+    def _leave_small(self) -> None:
+        key = self._small.popleft()
+        copy = self._by_key.get(key)
+        if copy is None or copy.in_main:
+            return
+        if copy.uses > 1 and copy.kept:
+            self._small_bytes -= copy.size
+            copy.in_main, copy.uses = True, 0
+            self._main.append(key)
+        else:
+            self._evict(key)
+            self._ghosts.add(key, len(self._by_key))
+
+    def _leave_main(self) -> None:
+        key = self._main.popleft()
+        copy = self._by_key.get(key)
+        if copy is None or not copy.in_main:
+            return
+        if copy.uses and copy.kept:
+            copy.uses -= 1
+            self._main.append(key)
+        else:
+            self._evict(key)
+
+    def _evict(self, key: bytes) -> None:
+        self._remove(key)
+        PROCESS.evictions[Kept.NEAR] += 1
+
+    def introduce(self, key: bytes, owner: Owner) -> bytes | None:
+        """Note what may ask for the copy of a key; return a shorter key of it, if there is one."""
+        key = short_key(key)
+        copy = self._by_key.get(key)
+        if copy is None:
+            return None
+        copy.owner = owner
+        return key
+
+    def __len__(self) -> int:
+        """Return the number of copies that may be used."""
+        return len(self._by_key) - self._kinds.outdated
 
     def keep_prepared(self, copy: CompactCopy, form: Form, prepared: PreparedResponse) -> None:
         """Keep a response that was prepared from a copy, while few others are prepared."""
@@ -177,81 +252,6 @@ class Copies:
             self._changed.clear()
             self._all_changed = self._serial
         self._changed[name] = self._serial
-
-    def _insert(self, key: bytes, copy: CompactCopy, before: CompactCopy | None) -> None:
-        self._by_key[key] = copy
-        self._bytes += copy.size
-        # A key that lately left was evicted too early.
-        copy.in_main = self._ghosts.take(key) if before is None else before.in_main
-        if not copy.in_main:
-            self._small_bytes += copy.size
-        if before is None:
-            (self._main if copy.in_main else self._small).append(key)
-        for queue in (self._small, self._main):
-            if len(queue) > 2 * len(self._by_key) + _MARKS:
-                self._compact(queue)
-
-    def _compact(self, queue: deque[bytes]) -> None:
-        """Remove keys from a queue whose copies were dropped."""
-        living = dict.fromkeys(key for key in queue if self._is_queued(key, queue))
-        queue.clear()
-        queue.extend(living)
-
-    def _is_queued(self, key: bytes, queue: deque[bytes]) -> bool:
-        copy = self._by_key.get(key)
-        return copy is not None and copy.in_main == (queue is self._main)
-
-    def _remove(self, key: bytes) -> None:
-        copy = self._by_key.pop(key, None)
-        if copy is None:
-            return
-        copy.is_current = False
-        if copy in self._prepared:
-            self._forget_prepared(copy)
-        self._kinds.leave(copy, key)
-        self._bytes -= copy.size
-        if not copy.in_main:
-            self._small_bytes -= copy.size
-
-    def _forget_prepared(self, copy: CompactCopy) -> None:
-        copy.prepared = None
-        del self._prepared[copy]
-        self._prepared_bytes -= copy.prepared_size
-
-    def _make_room(self) -> None:
-        while self.used_bytes > self._max_bytes and self._by_key:
-            if self._small_bytes > self._max_bytes // _SMALL_PART or not self._main:
-                self._leave_small()
-            else:
-                self._leave_main()
-
-    def _leave_small(self) -> None:
-        key = self._small.popleft()
-        copy = self._by_key.get(key)
-        if copy is None or copy.in_main:
-            return
-        if copy.uses > 1 and copy.kept:
-            self._small_bytes -= copy.size
-            copy.in_main, copy.uses = True, 0
-            self._main.append(key)
-        else:
-            self._evict(key)
-            self._ghosts.add(key, len(self._by_key))
-
-    def _leave_main(self) -> None:
-        key = self._main.popleft()
-        copy = self._by_key.get(key)
-        if copy is None or not copy.in_main:
-            return
-        if copy.uses and copy.kept:
-            copy.uses -= 1
-            self._main.append(key)
-        else:
-            self._evict(key)
-
-    def _evict(self, key: bytes) -> None:
-        self._remove(key)
-        PROCESS.evictions[Kept.NEAR] += 1
 
 
 def short_key(key: bytes) -> bytes:

@@ -21,14 +21,14 @@ class CircuitBreaker:
         self._open = False
 
     @property
-    def suspicious(self) -> bool:
-        """Whether the last attempt failed."""
-        return self._failures > 0
-
-    @property
     def open(self) -> bool:
         """Whether requests must not use the server."""
         return self._open
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether the last attempt failed."""
+        return self._failures > 0
 
     def succeeded(self) -> None:
         """Count an answer; an open breaker stays open until `close`."""

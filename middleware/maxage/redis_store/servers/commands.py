@@ -73,6 +73,45 @@ _VALUES: Final = frozenset({bytes, type(None)})
 _SHORTEST_MARKED: Final = mark_place(HIDDEN_HISTORY) + len(fresh_mark())
 
 
+def claim_commands(claims: Sequence[Claim]) -> list[Command]:
+    """Return the commands that make claims, unless there are some."""
+    return [("SET", key, value, "NX", "PX", CLAIM_MILLISECONDS) for key, value in claims]
+
+
+def strings(answer: object, count: int) -> list[bytes | None]:
+    """Return the answer to an MGET of `count` keys.
+
+    Raises:
+        ResponseError: the server's error.
+        InvalidResponse: no server that works answers this.
+    """
+    if isinstance(answer, ResponseError):
+        raise answer
+    if isinstance(answer, list) and len(answer) == count and _VALUES.issuperset(map(type, answer)):
+        return answer
+    raise InvalidResponse("the answer is not that to the command")
+
+
+def creations(lacking: Sequence[Lacking], history: bytes, begin: Begin) -> list[Command]:
+    """Return the commands that create tokens of this history."""
+    keys, tokens = [one.key for one in lacking], fresh_tokens(history, len(lacking))
+    seconds = begin(keys, tokens)
+    # NX, since another worker may have created the token meanwhile. A token of another history is
+    # overwritten: a new unique value is a purge, which is always safe.
+    return [
+        ("SET", one.key, token, "EX", seconds, "NX")
+        if one.present is None
+        else ("SET", one.key, token, "EX", seconds)
+        for one, token in zip(lacking, tokens, strict=True)
+    ]
+
+
+def creation(lacking: Lacking, history: bytes, begin: Begin) -> Command:
+    """Return the command that creates one token of this history."""
+    (command,) = creations((lacking,), history, begin)
+    return command
+
+
 def is_replicated(answer: object) -> bool:
     """Return whether an answer to WAIT says that a replica has all earlier writes.
 
@@ -101,31 +140,6 @@ def token_command(
     return ("SET", key, token, *lifetime)
 
 
-def creations(lacking: Sequence[Lacking], history: bytes, begin: Begin) -> list[Command]:
-    """Return the commands that create tokens of this history."""
-    keys, tokens = [one.key for one in lacking], fresh_tokens(history, len(lacking))
-    seconds = begin(keys, tokens)
-    # NX, since another worker may have created the token meanwhile. A token of another history is
-    # overwritten: a new unique value is a purge, which is always safe.
-    return [
-        ("SET", one.key, token, "EX", seconds, "NX")
-        if one.present is None
-        else ("SET", one.key, token, "EX", seconds)
-        for one, token in zip(lacking, tokens, strict=True)
-    ]
-
-
-def creation(lacking: Lacking, history: bytes, begin: Begin) -> Command:
-    """Return the command that creates one token of this history."""
-    (command,) = creations((lacking,), history, begin)
-    return command
-
-
-def claim_commands(claims: Sequence[Claim]) -> list[Command]:
-    """Return the commands that make claims, unless there are some."""
-    return [("SET", key, value, "NX", "PX", CLAIM_MILLISECONDS) for key, value in claims]
-
-
 def mark_command(key: bytes, history: bytes) -> Command:
     """Return the command that puts the mark of a soft purge behind a token of this history."""
     return ("SETRANGE", key, mark_place(history), fresh_mark())
@@ -134,17 +148,3 @@ def mark_command(key: bytes, history: bytes) -> Command:
 def is_marked(answer: object) -> bool:
     """Return whether an answer to SETRANGE, a length, is that of a token with its mark."""
     return isinstance(answer, int) and answer >= _SHORTEST_MARKED
-
-
-def strings(answer: object, count: int) -> list[bytes | None]:
-    """Return the answer to an MGET of `count` keys.
-
-    Raises:
-        ResponseError: the server's error.
-        InvalidResponse: no server that works answers this.
-    """
-    if isinstance(answer, ResponseError):
-        raise answer
-    if isinstance(answer, list) and len(answer) == count and _VALUES.issuperset(map(type, answer)):
-        return answer
-    raise InvalidResponse("the answer is not that to the command")

@@ -117,6 +117,53 @@ class Connections:
         rounds = creating(self._topology, lacking, begin, claims)
         return await self._driven(rounds, due - monotonic())
 
+    async def _driven(self, rounds: Rounds[T], seconds: float, *, replicated: bool = False) -> T:
+        """Send each round's packets side by side, all rounds together within `seconds`."""
+        ends = monotonic() + seconds
+        if self._topology.is_untried:
+            await self._learn(self._connect_budget)
+            self.ready_at = monotonic()
+            ends = self.ready_at + seconds
+        elif self._per_node.served is not self._topology.nodes:
+            await self._learn(seconds)
+        try:
+            while True:
+                packets = next(rounds)
+                ends += await self._connect_new([packet.node for packet in packets])
+                left = ends - monotonic()
+                if left <= 0:
+                    continue
+                if len(packets) == 1:
+                    (packet,) = packets
+                    await self._per_node[packet.node].send(packet, left, replicated=replicated)
+                    continue
+                sent = [
+                    self._per_node[p.node].send(p, left, replicated=replicated) for p in packets
+                ]
+                await asyncio.gather(*sent)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _connect_new(self, nodes: Sequence[Node]) -> float:
+        """Connect to servers for the first time; return how many seconds that took."""
+        new = [self._per_node[node] for node in nodes if self._per_node[node].is_new]
+        if not new:
+            return 0.0
+        began = monotonic()
+        await asyncio.gather(*(connections.connect() for connections in new))
+        self.ready_at = monotonic()
+        return self.ready_at - began
+
+    async def _learn(self, seconds: float) -> None:
+        """Learn the masters before the first question; the background thread keeps them current."""
+        if self._topology.is_untried:
+            with suppress(RedisError, TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await run_blocking(self._topology.learn, seconds)
+        for connections in self._per_node.outdated():
+            await connections.close()
+
     def run(
         self, keys: Sequence[bytes], plan: Plan, *, replicated: bool = False
     ) -> Coroutine[Any, Any, Sequence[Any]]:
@@ -166,53 +213,6 @@ class Connections:
         if node is None:
             return False
         return self._per_node[node].send_at_once(count, pack, receiver, self._write_budget)
-
-    async def _driven(self, rounds: Rounds[T], seconds: float, *, replicated: bool = False) -> T:
-        """Send each round's packets side by side, all rounds together within `seconds`."""
-        ends = monotonic() + seconds
-        if self._topology.is_untried:
-            await self._learn(self._connect_budget)
-            self.ready_at = monotonic()
-            ends = self.ready_at + seconds
-        elif self._per_node.served is not self._topology.nodes:
-            await self._learn(seconds)
-        try:
-            while True:
-                packets = next(rounds)
-                ends += await self._connect_new([packet.node for packet in packets])
-                left = ends - monotonic()
-                if left <= 0:
-                    continue
-                if len(packets) == 1:
-                    (packet,) = packets
-                    await self._per_node[packet.node].send(packet, left, replicated=replicated)
-                    continue
-                sent = [
-                    self._per_node[p.node].send(p, left, replicated=replicated) for p in packets
-                ]
-                await asyncio.gather(*sent)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    async def _connect_new(self, nodes: Sequence[Node]) -> float:
-        """Connect to servers for the first time; return how many seconds that took."""
-        new = [self._per_node[node] for node in nodes if self._per_node[node].is_new]
-        if not new:
-            return 0.0
-        began = monotonic()
-        await asyncio.gather(*(connections.connect() for connections in new))
-        self.ready_at = monotonic()
-        return self.ready_at - began
-
-    async def _learn(self, seconds: float) -> None:
-        """Learn the masters before the first question; the background thread keeps them current."""
-        if self._topology.is_untried:
-            with suppress(RedisError, TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await run_blocking(self._topology.learn, seconds)
-        for connections in self._per_node.outdated():
-            await connections.close()
 
 
 @final

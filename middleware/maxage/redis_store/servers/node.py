@@ -120,6 +120,24 @@ class Node:
         parts = urlsplit(self._url)
         return parts.netloc.rpartition("@")[2] or parts.path
 
+    def confirmation(self, seconds: float) -> Command | None:
+        """Return the WAIT for a replica's copy of a purge; None where no replicas are known.
+
+        Args:
+            seconds: the budget. "No replica has it" is answered within it, and is no failure.
+        """
+        if not self.has_replicas or self._lacks_wait:
+            return None
+        return ("WAIT", 1, int(seconds * _WAIT_SHARE * 1000))
+
+    def patience(self, seconds: float) -> float:
+        """Return how many seconds to wait for the server, given the budget in seconds.
+
+        After a failure it is a small part, until the server answers again: all attempts of one
+        request, such as the purges before and after its answer, cost its budget only once.
+        """
+        return seconds * (_PATIENCE_LEFT if self.breaker.suspicious else _PATIENCE)
+
     @property
     def history(self) -> bytes | None:
         """The server history of the newest connection; None before the first one."""
@@ -237,24 +255,6 @@ class Node:
     def succeeded(self) -> None:
         """Count an answer of the server."""
         self.breaker.succeeded()
-
-    def patience(self, seconds: float) -> float:
-        """Return how many seconds to wait for the server, given the budget in seconds.
-
-        After a failure it is a small part, until the server answers again: all attempts of one
-        request, such as the purges before and after its answer, cost its budget only once.
-        """
-        return seconds * (_PATIENCE_LEFT if self.breaker.suspicious else _PATIENCE)
-
-    def confirmation(self, seconds: float) -> Command | None:
-        """Return the WAIT for a replica's copy of a purge; None where no replicas are known.
-
-        Args:
-            seconds: the budget. "No replica has it" is answered within it, and is no failure.
-        """
-        if not self.has_replicas or self._lacks_wait:
-            return None
-        return ("WAIT", 1, int(seconds * _WAIT_SHARE * 1000))
 
     def refuses_wait(self, answer: object) -> bool:
         """Return whether the server has no WAIT at all; it is not asked again, and a line says so.

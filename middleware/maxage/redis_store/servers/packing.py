@@ -23,6 +23,25 @@ _SIZES: Final = tuple([b"\r\n$%d\r\n" % size for size in range(1024)])
 _READY: Final = len(_SIZES)
 
 
+def packed_renewals(keys: tuple[bytes, ...], token: bytes, seconds: int) -> bytes:
+    """Return the bytes of commands that write one token under each key, for so many seconds."""
+    around = _known_around_token if len(keys) <= MOST_KNOWN_GROUPS else _around_token
+    return token.join(around(keys, len(token), seconds))
+
+
+def _around_token(keys: tuple[bytes, ...], size: int, seconds: int) -> list[bytes]:
+    """Return the bytes before, between and behind the tokens of `packed_renewals`."""
+    commands = [_pack(("SET", key, bytes(size), "EX", seconds)) for key in keys]
+    end = len(commands[0]) - commands[0].rindex(bytes(size))
+    heads = [command[:-end] for command in commands]
+    tail = commands[0][size - end :]
+    return [heads[0], *(tail + head for head in heads[1:]), tail]
+
+
+# Requests of one route purge the same groups.
+_known_around_token: Final = lru_cache(maxsize=64)(_around_token)
+
+
 def packed(commands: Sequence[Command]) -> list[bytes]:
     """Return the bytes of commands in one piece; a large value of SET is another, and not copied.
 
@@ -60,9 +79,11 @@ def packed(commands: Sequence[Command]) -> list[bytes]:
     return [*whole, b"".join(parts)]
 
 
-def _before(size: int) -> bytes:
-    """Return what stands before a part of this many bytes."""
-    return b"\r\n$%d\r\n" % size
+def joined(pieces: list[bytes]) -> list[bytes]:
+    """Return the pieces as one, unless one of them is too large to be copied."""
+    if len(pieces) > 1 and max(map(len, pieces)) < _LARGE:
+        return [b"".join(pieces)]
+    return pieces
 
 
 @lru_cache(maxsize=256)
@@ -73,27 +94,6 @@ def _around_set(options: tuple[str | int, ...]) -> tuple[bytes, bytes]:
     return b"*%d\r\n$3\r\nSET" % (3 + len(parts)), end + b"\r\n"
 
 
-def joined(pieces: list[bytes]) -> list[bytes]:
-    """Return the pieces as one, unless one of them is too large to be copied."""
-    if len(pieces) > 1 and max(map(len, pieces)) < _LARGE:
-        return [b"".join(pieces)]
-    return pieces
-
-
-def packed_renewals(keys: tuple[bytes, ...], token: bytes, seconds: int) -> bytes:
-    """Return the bytes of commands that write one token under each key, for so many seconds."""
-    around = _known_around_token if len(keys) <= MOST_KNOWN_GROUPS else _around_token
-    return token.join(around(keys, len(token), seconds))
-
-
-def _around_token(keys: tuple[bytes, ...], size: int, seconds: int) -> list[bytes]:
-    """Return the bytes before, between and behind the tokens of `packed_renewals`."""
-    commands = [_pack(("SET", key, bytes(size), "EX", seconds)) for key in keys]
-    end = len(commands[0]) - commands[0].rindex(bytes(size))
-    heads = [command[:-end] for command in commands]
-    tail = commands[0][size - end :]
-    return [heads[0], *(tail + head for head in heads[1:]), tail]
-
-
-# Requests of one route purge the same groups.
-_known_around_token: Final = lru_cache(maxsize=64)(_around_token)
+def _before(size: int) -> bytes:
+    """Return what stands before a part of this many bytes."""
+    return b"\r\n$%d\r\n" % size

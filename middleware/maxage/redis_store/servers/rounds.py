@@ -29,12 +29,6 @@ from maxage.store.tokens import belongs
 _NONE_LACKING: Final[dict[int, Lacking]] = {}
 
 
-def no_claims(drawn: Sequence[bytes]) -> Sequence[Claim]:
-    """Return no claims."""
-    del drawn
-    return ()
-
-
 def fetching(
     topology: Topology, keys: Sequence[bytes], token_keys: Sequence[bytes], begin: Begin
 ) -> Rounds[Fetched]:
@@ -71,47 +65,6 @@ def reading(
     if isinstance(topology, Cluster):
         return cluster_routing.reading(topology, keys, token_keys, claims)
     return _reading(topology.nodes[0], keys, token_keys, claims)
-
-
-def creating(
-    topology: Topology, lacking: Sequence[Lacking], begin: Begin, claims: Claims
-) -> Rounds[Created]:
-    """Create tokens, make claims, and read both, in one round trip.
-
-    Raises:
-        StoreUnavailableError: a server that was needed did not answer.
-    """
-    if isinstance(topology, Cluster):
-        return cluster_routing.creating(topology, lacking, begin, claims)
-    return _creating(topology.nodes[0], lacking, begin, claims)
-
-
-def running(topology: Topology, keys: Sequence[bytes], plan: Plan) -> Rounds[Sequence[Any]]:
-    """Run one command for each key.
-
-    Returns:
-        The answers, errors included; `UNANSWERED` where there was none, or no replica confirmed it.
-    """
-    if isinstance(topology, Cluster):
-        return cluster_routing.running(topology, keys, plan)
-    return _running(topology.nodes[0], keys, plan)
-
-
-def _running(node: Node, keys: Sequence[bytes], plan: Plan) -> Rounds[Sequence[Any]]:
-    packet = commanding(node, keys, plan)
-    yield [packet]
-    return answers_of(packet, len(keys))
-
-
-def commanding(node: Node, keys: Sequence[bytes], plan: Plan) -> Packet:
-    """Return the packet that runs one command for each key on one server."""
-    positions = range(len(keys))
-    return Packet(node, lambda history: [plan(position, history) for position in positions])
-
-
-def answers_of(packet: Packet, count: int) -> Sequence[Any]:
-    """Return the answers to `commanding`; see `running`."""
-    return [UNANSWERED] * count if packet.answers is None else packet.answers
 
 
 def _reading(
@@ -155,6 +108,25 @@ def read_of(packet: Packet, keys: Sequence[bytes], token_keys: Sequence[bytes]) 
     return Read(found[:first], tokens, lacking, found[end:])
 
 
+def no_claims(drawn: Sequence[bytes]) -> Sequence[Claim]:
+    """Return no claims."""
+    del drawn
+    return ()
+
+
+def creating(
+    topology: Topology, lacking: Sequence[Lacking], begin: Begin, claims: Claims
+) -> Rounds[Created]:
+    """Create tokens, make claims, and read both, in one round trip.
+
+    Raises:
+        StoreUnavailableError: a server that was needed did not answer.
+    """
+    if isinstance(topology, Cluster):
+        return cluster_routing.creating(topology, lacking, begin, claims)
+    return _creating(topology.nodes[0], lacking, begin, claims)
+
+
 def _creating(
     node: Node, lacking: Sequence[Lacking], begin: Begin, claims: Claims
 ) -> Rounds[Created]:
@@ -179,3 +151,31 @@ def _creating(
     read, history = packet.answers, packet.history
     tokens = [token if belongs(token, history) else None for token in read[:count]]
     return Created(tokens, read[count:])
+
+
+def running(topology: Topology, keys: Sequence[bytes], plan: Plan) -> Rounds[Sequence[Any]]:
+    """Run one command for each key.
+
+    Returns:
+        The answers, errors included; `UNANSWERED` where there was none, or no replica confirmed it.
+    """
+    if isinstance(topology, Cluster):
+        return cluster_routing.running(topology, keys, plan)
+    return _running(topology.nodes[0], keys, plan)
+
+
+def _running(node: Node, keys: Sequence[bytes], plan: Plan) -> Rounds[Sequence[Any]]:
+    packet = commanding(node, keys, plan)
+    yield [packet]
+    return answers_of(packet, len(keys))
+
+
+def commanding(node: Node, keys: Sequence[bytes], plan: Plan) -> Packet:
+    """Return the packet that runs one command for each key on one server."""
+    positions = range(len(keys))
+    return Packet(node, lambda history: [plan(position, history) for position in positions])
+
+
+def answers_of(packet: Packet, count: int) -> Sequence[Any]:
+    """Return the answers to `commanding`; see `running`."""
+    return [UNANSWERED] * count if packet.answers is None else packet.answers
