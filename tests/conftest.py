@@ -224,4 +224,4 @@ def _no_lease_outlives_its_test() -> Iterator[None]:
         redis_state.close()
         for node in redis_state.nodes:
             # A test that restarted the shared server makes no other one purge.
-            node._history = None
+            node.history = None

@@ -57,7 +57,7 @@ async def main():
         await call(app, path="/x")
         print(files, sorted(set(sys.modules) - before))
 asyncio.run(main())
-settings = app.middleware_stack.app._service.settings
+settings = app.middleware_stack.app.service.settings
 print(settings.cache_expiration, settings.cache_max_tags)
 """
 
@@ -84,7 +84,7 @@ asyncio.run(call(app, path="/x"))
 loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
 print([name for name in files if str(name).endswith(".env")])
 print(sorted(loaded & {"pydantic", "pydantic_settings"}))
-print(app.middleware_stack.app._service.settings.cache_expiration)
+print(app.middleware_stack.app.service.settings.cache_expiration)
 """
 
 

@@ -112,8 +112,9 @@ class CacheMiddleware:
             # be taken for "no lifespan here". The lifespan reports it.
             self.mistake, settings = mistake, settings_in_force.settings_class().model_construct()
             targets = Targets(settings, (), app, instance=0)
-        self._service = Service(app, settings, targets)
-        self.fast_path = FastPath(self._service, self.cache) if self.cache else None
+        self.service = Service(app, settings, targets)
+        """The parts that its responders share."""
+        self.fast_path = FastPath(self.service, self.cache) if self.cache else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass on a scope of another type."""
@@ -135,21 +136,21 @@ class CacheMiddleware:
         plain = fast_path.plain(scope) if reads else None
         if plain is None and (is_unsafe(method) or overrides_method(scope)):
             # An application may obey an override whatever else the request says.
-            await MutationResponder(self._service, fast_path.cache, scope, receive, send).run()
+            await MutationResponder(self.service, fast_path.cache, scope, receive, send).run()
         elif reads:
             if latency.timer is not None:
                 send = latency.timer.arrived(send)
             await (trial.answer or answer_get)(fast_path, plain, scope, receive, send)
-        elif method == "QUERY" and self._service.settings.cache_store_query:
+        elif method == "QUERY" and self.service.settings.cache_store_query:
             await answer_query(fast_path, scope, receive, send)
         else:
-            await pass_on(self._service, fast_path.cache, scope, receive, send)
+            await pass_on(self.service, fast_path.cache, scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer what is not cached."""
         if self.mistake is not None:
             raise self.mistake
-        await self._service.app(scope, receive, send)
+        await self.service.app(scope, receive, send)
 
     async def _pass_uncached(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer under another event loop than asyncio's, such as trio's."""
@@ -158,17 +159,12 @@ class CacheMiddleware:
             logger.warning(
                 "No asyncio event loop is running: no response is cached, and no write purges."
             )
-        await self._service.app(scope, receive, send)
-
-    @property
-    def service(self) -> Service:
-        """The parts that its responders share."""
-        return self._service
+        await self.service.app(scope, receive, send)
 
     @property
     def targets(self) -> Targets:
         """The targets of the application's URLs."""
-        return self._service.targets
+        return self.service.targets
 
     async def aclose(self) -> None:
         """Close the store, where no lifespan does it."""
@@ -189,7 +185,7 @@ class CacheMiddleware:
         self._learn_date(receive, unknown=True)
         self._at_arrival = None
         settings_in_force.register(self, self._given)
-        self._service.lifespan_state = scope.get("state", {})
+        self.service.lifespan_state = scope.get("state", {})
 
         async def send_with_store(message: Message) -> None:
             if self.cache is not None:
@@ -203,11 +199,11 @@ class CacheMiddleware:
                 settings_in_force.unregister(self)
             await send(message)
 
-        await self._service.app(scope, receive, send_with_store)
+        await self.service.app(scope, receive, send_with_store)
 
     @property
     def _wants_date(self) -> bool:
-        return self.cache is not None and self._service.settings.cache_send_date is not False
+        return self.cache is not None and self.service.settings.cache_send_date is not False
 
     def _learn_without_lifespan(self, receive: Receive) -> None:
         """Learn from the first request, where the application has no lifespan."""
@@ -217,8 +213,8 @@ class CacheMiddleware:
         self._at_arrival = drop_date if drops_date else None
 
     def _learn_date(self, receive: Receive, *, unknown: bool) -> None:
-        self._service.server_adds_date = adds_date(receive, unknown=unknown)
-        if self._wants_date and self._service.server_adds_date:
+        self.service.server_adds_date = adds_date(receive, unknown=unknown)
+        if self._wants_date and self.service.server_adds_date:
             warn_of_two_dates()
 
     def _learn_workers(self, receive: Receive) -> None:

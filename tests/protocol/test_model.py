@@ -163,7 +163,7 @@ def tokens_of_one_history(patch: pytest.MonkeyPatch, trace: Trace) -> None:
 
 
 def _note_only(self: Node, history: bytes) -> bool:
-    self._history = history
+    self.history = history
     return False
 
 

@@ -864,12 +864,12 @@ async def test_after_a_fill_in_time_requests_wait_for_each_other_again(seconds: 
     middleware = cache_of(app, clock)
     cache = middleware.cache
     assert cache is not None
-    target = middleware._service.targets.find(http_scope(), Headers())
+    target = middleware.service.targets.find(http_scope(), Headers())
     target.waited_in_vain()
     assert not cache.may_collapse(target, Request(method="GET"))
     await call(middleware)
     host = Headers([(b"host", b"testserver")])
-    target = middleware._service.targets.find(http_scope(), host)
+    target = middleware.service.targets.find(http_scope(), host)
     target.waited_in_vain()
     await call(middleware, headers={"cache-control": "no-cache"})
     assert cache.may_collapse(target, Request(method="GET")) is (seconds < 5)

@@ -197,7 +197,7 @@ async def test_a_response_of_many_tables_belongs_to_the_whole_database(shop: Sho
             connection.exec_driver_sql(f"CREATE TABLE {name} (id INTEGER)")
     tables = [table(name, column("id")) for name in names]
     path = await shop.stored(lambda s: [s.execute(select(each)).all() for each in tables])
-    (target,) = shop.middleware._service.targets._targets.values()
+    (target,) = shop.middleware.service.targets._targets.values()
     assert 2 < len(target.late_groups) < 20
     shop.write(lambda s: s.execute(insert(Line).values(order_id=1)))
     assert not await shop.is_hit(path)

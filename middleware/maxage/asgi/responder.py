@@ -41,3 +41,13 @@ class Responder:
             mutating=mutating, store=self.cache.store, scope=self.scope,
             root_path=self.scope.get("root_path", ""), outer=self.outer,
         )  # fmt: skip
+
+
+async def send_nothing() -> None:
+    """Drop a message."""
+
+
+async def send_both(send: Send, start: Message, message: Message) -> None:
+    """Send a start and what follows it."""
+    await send(start)
+    await send(message)

@@ -12,22 +12,10 @@ from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.stored_response import recorded_date
 from maxage.rfc9111.structured import parse_strings
 from maxage.rfc9111.verdicts import MayStore
+from maxage.store.entry import Entry, VariantIndex
 from maxage.store.lookup_result import LookupResult
 
 _TAGGING: Final = frozenset({b"cache-tag", b"surrogate-key", b"cache-groups"})
-
-
-class Fill(Struct, frozen=True, kw_only=True):
-    """A response that is being copied while it passes."""
-
-    target: Target
-    found: LookupResult
-    request: Request
-    verdict: MayStore
-    groups: tuple[str, ...]
-    """The groups that the response will belong to; each was captured before the handler ran."""
-    listed_under: bytes | None = None
-    """The list by which the entries of its URL are bounded in number; None: there is only one."""
 
 
 def response_tags(headers: Headers) -> tuple[str, ...]:
@@ -64,3 +52,21 @@ def completed(stored: StoredResponse, body: bytes, policy: Policy) -> StoredResp
 def made_validator(body: bytes) -> bytes:
     """Return an entity tag for a body; weak, since an outer layer may still encode it."""
     return b'W/"' + blake2b(body, digest_size=12).hexdigest().encode() + b'"'
+
+
+class Fill(Struct, frozen=True, kw_only=True):
+    """A response that is being copied while it passes."""
+
+    target: Target
+    found: LookupResult
+    request: Request
+    verdict: MayStore
+    groups: tuple[str, ...]
+    """The groups that the response will belong to; each was captured before the handler ran."""
+    listed_under: bytes | None = None
+    """The list by which the entries of its URL are bounded in number; None: there is only one."""
+
+    def values(self, entry: Entry) -> tuple[Entry] | tuple[Entry, VariantIndex]:
+        """Return what is stored of it: its entry, and the index of its variants if it varies."""
+        names = entry.stored.vary_names
+        return (entry, VariantIndex(key=self.found.key, names=names)) if names else (entry,)

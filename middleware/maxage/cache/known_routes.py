@@ -55,7 +55,7 @@ class KnownRoutes:
         self._table: RouteTable | None = None
         self._tables: dict[int, RouteTable] = {}
         """Where several routers are known: their tables, by the identity of their routes."""
-        self.generation = 0
+        self.generation: int = 0
         """Changes when other routes are there, or other overrides."""
         self.overrides = Overrides(RouteTable(()))
         """Those with which the routes were read."""

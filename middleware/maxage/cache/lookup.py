@@ -1,6 +1,6 @@
 """Lookups: choose the stored response that fits a request and whose tokens are all current."""
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
@@ -14,11 +14,10 @@ from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import selecting_values, selects
 from maxage.store.base import Near, Store, StoreReply
 from maxage.store.entry import Entry, VariantIndex
-from maxage.store.lookup_result import LookupResult, Tokens
+from maxage.store.lookup_result import LookupResult
 from maxage.store.memory import MemoryStore
 from maxage.store.near_copy import Copy
 from maxage.store.prepared import Confirm
-from maxage.store.tokens import softened
 from maxage.store.wanted_claim import WantedClaim
 
 if TYPE_CHECKING:
@@ -209,8 +208,8 @@ class Lookup:
         stored = value.stored
         if not selects(headers, stored, target.rules):
             return LookupResult(key=key, entry=None, tokens=tokens, index=index, vary_miss=True)
-        valid = is_current(value, tokens, target.groups)
-        soft = not valid and is_softened(value, tokens, target.groups)
+        valid = value.is_current(tokens, target.groups)
+        soft = not valid and value.is_softened(tokens, target.groups)
         entry = value if valid or soft else None
         return LookupResult(key=key, entry=entry, tokens=tokens, index=index, softened=soft)
 
@@ -241,7 +240,7 @@ class Lookup:
         for entry in await self._variants(result):
             wanted = selecting_values(entry.stored.vary_names, headers, target.rules)
             fits = is_in_language(entry.stored, wanted, language)
-            if fits and is_current(entry, result.tokens, target.groups):
+            if fits and entry.is_current(result.tokens, target.groups):
                 return replace(result, entry=entry, vary_miss=False, prepared={})
         return result
 
@@ -304,20 +303,6 @@ def selected_key(key: bytes, target: Target, headers: Headers) -> bytes:
     if not names:
         return key
     return variant_key(key, names, selecting_values(names, headers, target.rules))
-
-
-def is_current(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
-    """Return whether all tokens of the entry are current, and all needed groups are among them."""
-    carried = dict(entry.tokens)
-    return carried.items() <= tokens.items() and all(map(carried.__contains__, needed))
-
-
-def is_softened(entry: Entry, tokens: Tokens, needed: Iterable[str]) -> bool:
-    """Return whether only soft purges keep the entry from being current."""
-    carried = dict(entry.tokens)
-    return all(softened(token, tokens.get(group)) for group, token in entry.tokens) and all(
-        group in carried for group in needed
-    )
 
 
 def is_of(entry: Entry, key: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, final
 
@@ -170,7 +170,7 @@ class PendingWrites:
         each at once.
         """
         if self._memory is not None:
-            for value in _values(entry, fill):
+            for value in fill.values(entry):
                 self._memory.keep_now(value, keep_for=fill.verdict.keep_for)
             if fill.listed_under is not None:
                 self._background.spawn(self._enlist(entry, fill))
@@ -213,8 +213,10 @@ class PendingWrites:
                     tokens = dict(entry.tokens)
                     writes.append(StoreWrite(values, fill.verdict.keep_for, tokens, ended))
         await self.store.write_all(writes)
-        # One that was replaced while it was compressed has a successor there, which stays.
-        await self._delete_dropped(keys)
+        # One that was dropped meanwhile goes. One that was replaced while it was compressed has a
+        # successor there, which stays.
+        if dropped := [key for key in keys if key not in self._entries]:
+            await self.store.delete(dropped)
         if listed:
             await asyncio.gather(*(self._enlist(entry, fill) for entry, fill in listed))
 
@@ -231,20 +233,13 @@ class PendingWrites:
     def _encoded(self, entry: Entry, fill: Fill) -> list[tuple[bytes, Value]]:
         """Return what is written, each with its key; nothing where it cannot be encoded."""
         try:
-            return [(value.key, self._framed(value)) for value in _values(entry, fill)]
+            if self.store.keeps_objects:
+                return [(value.key, value) for value in fill.values(entry)]
+            return [(value.key, self._codec.encode(value)) for value in fill.values(entry)]
         except Exception:
             # Such as a group whose name is no text. The others are written all the same.
             logger.exception("A response is not stored: it could not be encoded.")
             return []
-
-    def _framed(self, value: Entry | VariantIndex) -> Value:
-        return value if self.store.keeps_objects else self._codec.encode(value)
-
-    async def _delete_dropped(self, keys: Sequence[bytes]) -> None:
-        """Delete entries that were dropped while they were being written."""
-        dropped = [key for key in keys if key not in self._entries]
-        if dropped:
-            await self.store.delete(dropped)
 
     def _written(self, turn: _Turn, task: "asyncio.Task[None]") -> None:
         del task
@@ -275,12 +270,6 @@ class PendingWrites:
         prefix = entry_prefix(self._settings.cache_namespace)
         # A damaged list removes nothing else.
         await self.store.delete([key for key in surplus if key.startswith(prefix)])
-
-
-def _values(entry: Entry, fill: Fill) -> tuple[Entry] | tuple[Entry, VariantIndex]:
-    """Return what is stored of a response: itself, and the index of its variants if it varies."""
-    names = entry.stored.vary_names
-    return (entry, VariantIndex(key=fill.found.key, names=names)) if names else (entry,)
 
 
 async def _as_kept(entry: Entry) -> Entry:

@@ -10,7 +10,7 @@ from maxage.cache import storing
 from maxage.cache.cache import Cache
 from maxage.cache.fill import Fill
 from maxage.cache.key import is_variant, list_key
-from maxage.cache.lookup import is_softened, selected_key
+from maxage.cache.lookup import selected_key
 from maxage.cache.storing import Answer
 from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
@@ -155,7 +155,7 @@ def _stored(
         return None
     stored, now = entry.stored, cache.clock()
     age = current_age(stored, now=now)
-    soft = is_softened(entry, reading.found.tokens, reading.target.groups)
+    soft = entry.is_softened(reading.found.tokens, reading.target.groups)
     return StoredShown(
         key=entry.key.decode(),
         status=stored.status,

@@ -8,11 +8,12 @@ one round trip, in which each group is purged once.
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from functools import partial
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any, Final, final
 
 from maxage.background import Background
 from maxage.invalidation.dependencies import Dependencies
+from maxage.invalidation.purge_turn import PurgeTurn
 from maxage.observe.counters import Tally
 from maxage.observe.words import PurgeCause
 from maxage.redis_store.redis_store import RedisStore
@@ -44,7 +45,7 @@ class Purger:
         self._redis: Final = store if isinstance(store, RedisStore) else None
         self._background: Final = background
         self._tally: Final = tally
-        self._turn: _Turn | None = None
+        self._turn: PurgeTurn | None = None
         """The purges that are not sent yet. Two event loops that run at once may replace each
         other's; that makes their turns shorter and has no other effect."""
         self.serial = 0
@@ -71,6 +72,38 @@ class Purger:
             tokens = self._embedded.renew_now(tuple(groups))
             return _resolved(confirmed=self._count(confirmed=None not in tokens))
         return self._purge_with_turn(groups)
+
+    def _shielded(
+        self, groups: Collection[str], work: Coroutine[Any, Any, bool]
+    ) -> "asyncio.Future[bool]":
+        """Run a purge to its end, even if its caller is cancelled."""
+        task = self._background.spawn(work)
+        task.add_done_callback(partial(self._owe_if_cancelled, groups))
+        return asyncio.shield(task)
+
+    def _owe_if_cancelled(self, groups: Collection[str], task: "asyncio.Task[Any]") -> None:
+        """Owe a purge whose task was cancelled, perhaps before its first step.
+
+        The cache was closed, or the event loop ends.
+        """
+        if task.cancelled():
+            self._store.authority.owe(groups)
+
+    def _count(self, *, confirmed: bool) -> bool:
+        return self._tally.count_purge(PurgeCause.WRITE, confirmed=confirmed)
+
+    # shared round trips
+
+    def _purge_with_turn(self, groups: Collection[str]) -> "asyncio.Future[bool]":
+        loop, turn = asyncio.get_running_loop(), self._turn
+        if turn is None or turn.loop is not loop or turn.ended.cancelled():
+            turn = self._turn = PurgeTurn(loop)
+            self._background.await_at_close(turn.ended)
+            turn.ended.add_done_callback(partial(self._ended, turn))
+            loop.call_soon(self._send, turn)
+        future: asyncio.Future[bool] = loop.create_future()
+        turn.waiting[future] = groups
+        return future
 
     def purge_again(
         self,
@@ -101,39 +134,7 @@ class Purger:
         work = self._purge_noted(first, values, softened)
         return self._shielded((*values, *softened), work)
 
-    def _shielded(
-        self, groups: Collection[str], work: Coroutine[Any, Any, bool]
-    ) -> "asyncio.Future[bool]":
-        """Run a purge to its end, even if its caller is cancelled."""
-        task = self._background.spawn(work)
-        task.add_done_callback(partial(self._owe_if_cancelled, groups))
-        return asyncio.shield(task)
-
-    def _owe_if_cancelled(self, groups: Collection[str], task: "asyncio.Task[Any]") -> None:
-        """Owe a purge whose task was cancelled, perhaps before its first step.
-
-        The cache was closed, or the event loop ends.
-        """
-        if task.cancelled():
-            self._store.authority.owe(groups)
-
-    def _count(self, *, confirmed: bool) -> bool:
-        return self._tally.count_purge(PurgeCause.WRITE, confirmed=confirmed)
-
-    # shared round trips
-
-    def _purge_with_turn(self, groups: Collection[str]) -> "asyncio.Future[bool]":
-        loop, turn = asyncio.get_running_loop(), self._turn
-        if turn is None or turn.loop is not loop or turn.ended.cancelled():
-            turn = self._turn = _Turn(loop)
-            self._background.await_at_close(turn.ended)
-            turn.ended.add_done_callback(partial(self._ended, turn))
-            loop.call_soon(self._send, turn)
-        future: asyncio.Future[bool] = loop.create_future()
-        turn.waiting[future] = groups
-        return future
-
-    def _send(self, turn: "_Turn") -> None:
+    def _send(self, turn: PurgeTurn) -> None:
         """Purge what the turn has gathered."""
         if self._turn is turn:
             # Purges that are requested from now on belong to another turn.
@@ -152,7 +153,7 @@ class Purger:
 
     def _answered(
         self,
-        turn: "_Turn",
+        turn: PurgeTurn,
         groups: Sequence[str],
         renewal: "asyncio.Future[Sequence[bytes | None]]",
     ) -> None:
@@ -175,7 +176,7 @@ class Purger:
             self._renewed.clear()
         self._renewed.update(zip(groups, zip(tokens, repeat(self.serial)), strict=True))
 
-    def _confirm(self, turn: "_Turn", lost: frozenset[str]) -> None:
+    def _confirm(self, turn: PurgeTurn, lost: frozenset[str]) -> None:
         """Tell each caller whether none of its groups is among those that are not confirmed."""
         for future, groups in turn.waiting.items():
             if not future.done():
@@ -185,12 +186,12 @@ class Purger:
         self._tally.count_purges(PurgeCause.WRITE, len(purges), unconfirmed=unconfirmed)
         turn.end()
 
-    def _ended(self, turn: "_Turn", ended: "asyncio.Future[None]") -> None:
+    def _ended(self, turn: PurgeTurn, ended: "asyncio.Future[None]") -> None:
         if ended.cancelled():
             # The cache is closed.
             self._abandon(turn)
 
-    def _abandon(self, turn: "_Turn") -> None:
+    def _abandon(self, turn: PurgeTurn) -> None:
         """Owe the purges of a turn that was cancelled, perhaps before it was sent."""
         self._store.authority.owe(turn.groups())
         for future in turn.waiting:
@@ -242,48 +243,6 @@ class Purger:
                     tokens={group: after},
                 )
         return None not in written
-
-
-@final
-class _Turn:
-    """The purges of one turn of an event loop, and the callers that wait for them."""
-
-    __slots__ = ("again", "ended", "loop", "waiting")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop: Final = loop
-        self.waiting: Final[dict[asyncio.Future[bool], Collection[str]]] = {}
-        """The future of each caller, with the groups that it purges."""
-        self.again: Final[list[Collection[str]]] = []
-        """The groups of each caller whose second purge joined its first one."""
-        self.ended: Final[asyncio.Future[None]] = loop.create_future()
-        """Its end, when all callers are told. If it is cancelled, the turn may never be sent."""
-
-    def serves_again(self, first: "asyncio.Future[bool]", groups: Collection[str]) -> bool:
-        """Return whether a purge of this turn is also the second one of its request."""
-        if self.waiting.get(first) is not groups or first.done():
-            return False
-        self.again.append(groups)
-        return True
-
-    def groups(self) -> tuple[str, ...]:
-        """Return the groups that are purged, each once."""
-        purged = self.waiting.values()
-        # Requests of one route have the same ones.
-        distinct = dict(zip(map(id, purged), purged, strict=True)).values()
-        return tuple(dict.fromkeys(chain.from_iterable(distinct)))
-
-    def fail(self, error: BaseException) -> None:
-        """Tell each caller that its purge failed unexpectedly."""
-        for future in self.waiting:
-            if not future.done():
-                future.set_exception(error)
-        self.end()
-
-    def end(self) -> None:
-        """Note that all callers are told."""
-        if not self.ended.done():
-            self.ended.set_result(None)
 
 
 def _resolved(*, confirmed: bool) -> "asyncio.Future[bool]":

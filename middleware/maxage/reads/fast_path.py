@@ -22,7 +22,15 @@ from maxage.cache.lookup import confirm_of, result_of_copy, result_of_own_copy
 from maxage.cache.target import Target
 from maxage.cache.terms import Terms
 from maxage.invalidation.dependencies import current_dependencies
-from maxage.reads.known_request import PLAIN_GET, KnownRequest, Line, Plain, PlainRoute
+from maxage.reads.known_request import (
+    PLAIN_GET,
+    Identity,
+    KnownRequest,
+    Line,
+    Plain,
+    PlainRoute,
+    identity_of,
+)
 from maxage.rfc9111.age import current_age
 from maxage.rfc9111.content_coding import takes_zstd
 from maxage.rfc9111.decisions import Serve
@@ -62,8 +70,6 @@ _LONGEST_NAMES: Final = 2048
 _Shape = tuple[int, int | None, int | None, tuple[bytes, ...]]
 """Where the header lines of a plain request have host, condition and coding, and the parts of its
 key. Most requests have their lines in one of a few orders."""
-_Identity = tuple[str, str, bytes | None, bytes, str, str, Plain]
-"""Method, path, raw path, query, scheme, root path, and the rest of a plain request."""
 
 
 @final
@@ -80,8 +86,8 @@ class FastPath:
             self._weighty |= {b"accept-encoding"}
         self._shapes: Final[dict[tuple[bytes, ...], _Shape | None]] = {}
         """By the names of the header lines; None: such requests are not plain."""
-        self._known: dict[_Identity, KnownRequest] = {}
-        self._before: dict[_Identity, KnownRequest] = {}
+        self._known: dict[Identity, KnownRequest] = {}
+        self._before: dict[Identity, KnownRequest] = {}
         """The generation before; a request that comes again moves on into the new one."""
         self._known_by_copies = 0
         """How many requests were known by their copies."""
@@ -163,7 +169,7 @@ class FastPath:
                 scope["scheme"], scope["root_path"], plain,
             )  # fmt: skip
         except KeyError:
-            identity = _identity_of(scope, plain)
+            identity = identity_of(scope, plain)
         known = self._known.get(identity) or self._from_before(identity)
         if known is None:
             near = self.cache.store.near if self._digest_is_enough else None
@@ -174,14 +180,14 @@ class FastPath:
             return None
         return known
 
-    def _from_before(self, identity: _Identity) -> KnownRequest | None:
+    def _from_before(self, identity: Identity) -> KnownRequest | None:
         known = self._before.pop(identity, None)
         if known is not None:
             self._remember(identity, known)
         return known
 
     def _known_by_copy(
-        self, near: Near, scope: Scope, plain: Plain, identity: _Identity
+        self, near: Near, scope: Scope, plain: Plain, identity: Identity
     ) -> KnownRequest | None:
         """Return what a near copy tells of a request: an earlier one like it was admitted.
 
@@ -212,8 +218,11 @@ class FastPath:
 
     def learn(self, scope: Scope, target: Target) -> None:
         """Remember an admitted request, if it is plain, for the next one like it."""
-        plain = self.plain(scope)
-        if plain is None or not _is_plain(target):
+        plain, info = self.plain(scope), target.route
+        if plain is None or target.policy.vary_by is not None:
+            return
+        if info is not None and (info.has_security or info.header_names):
+            # The answer depends on more than the URL and the selecting fields.
             return
         _, wishes, parts = plain
         if self._may_remember(scope, plain):
@@ -227,7 +236,7 @@ class FastPath:
                 known = KnownRequest(method, route, key, wishes, parts, target)
             target.work_out_routed()
             known.routed = target.routed
-            self._remember(_identity_of(scope, plain), known)
+            self._remember(identity_of(scope, plain), known)
 
     @staticmethod
     def _may_remember(scope: Scope, plain: Plain) -> bool:
@@ -258,7 +267,7 @@ class FastPath:
         """Return whether the URL alone chooses the copy, so that it can be introduced."""
         return method == "GET" and not target.vary_names and target.search.variance is None
 
-    def _remember(self, identity: _Identity, known: KnownRequest) -> None:
+    def _remember(self, identity: Identity, known: KnownRequest) -> None:
         near = self.cache.store.near
         if len(self._known) >= (_REMEMBERED if near is None else near.known_requests):
             self._before, self._known = self._known, {}
@@ -387,23 +396,6 @@ class FastPath:
             since=now,
             until=until,
         )
-
-
-def _identity_of(scope: Scope, plain: Plain) -> _Identity:
-    """Return what tells a plain request from others; ASGI lets servers leave out four fields."""
-    get = scope.get
-    return (
-        scope["method"], scope["path"], get("raw_path"), get("query_string", b""),
-        get("scheme", "http"), get("root_path", ""), plain,
-    )  # fmt: skip
-
-
-def _is_plain(target: Target) -> bool:
-    """Return whether the answer depends on the URL and the selecting fields alone."""
-    route = target.route
-    if target.policy.vary_by is not None or route is None:
-        return target.policy.vary_by is None
-    return not (route.has_security or route.header_names)
 
 
 def _same_until(stored: StoredResponse, now: float) -> float:

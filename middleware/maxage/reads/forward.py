@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.downstream import has_our_lifetime
 from maxage.asgi.passthrough import call_noting
-from maxage.asgi.responder import send_in_loop
-from maxage.asgi.types import Message, Receive, Scope, Send
+from maxage.asgi.responder import send_both, send_in_loop, send_nothing
+from maxage.asgi.types import Message, Receive, Scope
 from maxage.background import runs_asyncio
 from maxage.cache.cache import Cache
 from maxage.cache.collapse import Flight
@@ -177,7 +177,7 @@ class Exchange(Struct, eq=False):
             return send_in_loop(self._send, message)
         kind = message["type"]
         if self._state in _DROPPING:
-            return _nothing()
+            return send_nothing()
         if kind == "http.response.start":
             return self._start(message)
         if kind == "http.response.body":
@@ -197,7 +197,7 @@ class Exchange(Struct, eq=False):
         if decision.completing and status in _ABOUT_OUR_RANGE:
             return self._completed(response, message)
         if self._begin(response, message, status):
-            return _nothing()
+            return send_nothing()
         return self.reading.send(self._released_start())
 
     def _begin(
@@ -267,7 +267,7 @@ class Exchange(Struct, eq=False):
         """Send a message, behind the start where that is held."""
         if self._held_start is None:
             return self.reading.send(message)
-        return _send_both(self.reading.send, self._released_start(), message)
+        return send_both(self.reading.send, self._released_start(), message)
 
     def _released_start(self) -> Message:
         """Return the held start with our member of Cache-Status; it is held no more."""
@@ -291,7 +291,7 @@ class Exchange(Struct, eq=False):
             if entry is not None:
                 self.cache.drop(entry)
             self._state = State.USELESS
-            return _nothing()
+            return send_nothing()
         groups = tuple(group for group, _ in entry.tokens)
         self._begin(whole, {**message, "status": whole.status}, rest.status, groups)
         return self._body(
@@ -304,13 +304,13 @@ class Exchange(Struct, eq=False):
         if stored is None:
             # The 304 is about another representation than the stored one.
             self._state = State.USELESS
-            return _nothing()
+            return send_nothing()
         reading = self.reading
         try:
             decision = answer(reading.request, stored, now=self.cache.clock(), validated=True)
         except DamagedBodyError:
             self._state = State.USELESS
-            return _nothing()
+            return send_nothing()
         status = reading.forwarded(
             self.decision.reason,
             fwd_status=304,
@@ -333,12 +333,3 @@ class Exchange(Struct, eq=False):
                 self.decision.reason, fwd_status=error, ttl=stale.ttl, detail="stale-if-error"
             )
             await reading.serve(stale, fwd=status)
-
-
-async def _nothing() -> None:
-    """Drop a message."""
-
-
-async def _send_both(send: Send, start: Message, message: Message) -> None:
-    await send(start)
-    await send(message)

@@ -3,6 +3,7 @@
 from typing import Final, final
 
 from maxage.asgi.responder import pair
+from maxage.asgi.types import Scope
 from maxage.cache.key import variant_key
 from maxage.cache.target import Target
 from maxage.cache.terms import Terms
@@ -18,6 +19,8 @@ Wishes = tuple[bytes | None, bool] | None
 """If-None-Match, and whether zstd is accepted; None: neither."""
 Plain = tuple[bytes, Wishes, tuple[bytes, ...]]
 """Host, wishes and the parts of the key of a plain request (`FastPath.plain`)."""
+Identity = tuple[str, str, bytes | None, bytes, str, str, Plain]
+"""Method, path, raw path, query, scheme, root path, and the rest of a plain request."""
 
 PLAIN_GET: Final[Form] = ("GET", None, False)
 _FORMS: Final[dict[str, Form]] = {"GET": PLAIN_GET, "HEAD": ("HEAD", None, False)}
@@ -104,3 +107,12 @@ class KnownRequest:
                     self._keys.clear()
                 self._keys[lines] = key
         return key
+
+
+def identity_of(scope: Scope, plain: Plain) -> Identity:
+    """Return what tells a plain request from others; ASGI lets servers leave out four fields."""
+    get = scope.get
+    return (
+        scope["method"], scope["path"], get("raw_path"), get("query_string", b""),
+        get("scheme", "http"), get("root_path", ""), plain,
+    )  # fmt: skip

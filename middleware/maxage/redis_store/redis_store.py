@@ -12,6 +12,7 @@ from maxage import settings_in_force
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.batching import CommandBatcher, LookupBatcher
 from maxage.redis_store.leases.lease_manager import LOOK_TIMEOUT
+from maxage.redis_store.leases.leased_write import LeasedWrite
 from maxage.redis_store.near.near_cache import NearCache
 from maxage.redis_store.sent_renewal import SentRenewal
 from maxage.redis_store.servers.commands import (
@@ -65,19 +66,16 @@ class RedisStore:
         self.redis_state: Final[RedisState] = redis_state_for(
             url, self._namespace, self.settings.redis_credentials
         )
+        self.authority: Final = self.redis_state
+        """The state of the server and namespace in this process."""
         self.redis_state.replica_lag = self.settings.cache_replica_lag
-        self._leased: Final = _Leased(self.redis_state)
+        self._leased: Final = LeasedWrite(self.redis_state.lease_manager)
         self._sides: Final = PerLoop(self._new_side, self._close_side, _abandon)
         self.near: NearCache | None = None
         """The near cache, if any. It belongs to the first event loop that used the store."""
 
     def __repr__(self) -> str:
         return f"RedisStore(namespace={self._namespace!r})"
-
-    @property
-    def authority(self) -> RedisState:
-        """The state of the server and namespace in this process."""
-        return self.redis_state
 
     async def open(self) -> None:
         """Take part in the leases, and connect, if the server answers."""
@@ -277,31 +275,6 @@ class RedisStore:
             self.near = None
             await near.listeners.stop()
         await side.connections.close()
-
-
-@final
-class _Leased:
-    """Encloses a mutating request that may be acknowledged without its purge.
-
-    A lease is taken while the handler runs; `RedisStore._purged` waits for it. All requests share
-    one: it holds nothing of theirs.
-    """
-
-    __slots__ = ("_redis_state",)
-
-    def __init__(self, redis_state: RedisState) -> None:
-        self._redis_state: Final = redis_state
-
-    async def __aenter__(self) -> bool:
-        lease_manager = self._redis_state.lease_manager
-        lease_manager.pace.asked = True
-        lease_manager.lease.begin_mutation()
-        if not lease_manager.lease.valid:
-            lease_manager.take()
-        return True
-
-    async def __aexit__(self, *_: object) -> None:
-        self._redis_state.lease_manager.lease.end_mutation()
 
 
 def _abandon(side: _LoopSide) -> None:

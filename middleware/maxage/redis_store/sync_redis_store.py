@@ -28,15 +28,12 @@ class SyncRedisStore:
         self.redis_state: Final[RedisState] = redis_state_for(
             url, settings.cache_namespace, settings.redis_credentials
         )
+        self.authority: Final = self.redis_state
+        """The state of the server and namespace in this process."""
         self.redis_state.replica_lag = settings.cache_replica_lag
         self._settings: Final = settings
         self._refuses: Final = settings.cache_on_lost_purge == "refuse"
         self._connections: Final = SyncConnections(self.redis_state.topology, settings)
-
-    @property
-    def authority(self) -> RedisState:
-        """The state of the server and namespace in this process."""
-        return self.redis_state
 
     def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Return values and tokens; missing tokens are created.

@@ -12,7 +12,6 @@ from weakref import WeakValueDictionary
 from maxage.asgi.types import ASGIApp, Message, Receive, Scope, Send
 from maxage.cache.bounded_memo import BoundedMemo
 from maxage.cache.cache import Cache
-from maxage.cache.lookup import is_current
 from maxage.cache.targets import Targets
 from maxage.errors import StoreUnavailableError
 from maxage.insight.label import hidden_names, label_of
@@ -212,7 +211,7 @@ class Shadow:
             reply = await self.cache.store.read((), groups)
         except StoreUnavailableError:
             return False
-        return is_current(entry, dict(zip(groups, reply.tokens, strict=True)), ())
+        return entry.is_current(dict(zip(groups, reply.tokens, strict=True)), ())
 
 
 @final

@@ -67,22 +67,18 @@ class Simulation:
         ]
         self._purges: Final = Purges()
         self._figures: Final[dict[str, Figures]] = {}
-        self._serial = 0
+        self.played = 0
+        """The number of requests that were played."""
         self._first = self._now = 0.0
         self.writes = 0
         self.others = 0
         """Requests that are neither reads nor writes."""
 
-    @property
-    def played(self) -> int:
-        """The number of requests that were played."""
-        return self._serial
-
     def run(self, requests: Iterable[LoggedRequest]) -> None:
         """Play the requests, in their order."""
         for logged in requests:
-            self._serial += 1
-            if self._serial == 1:
+            self.played += 1
+            if self.played == 1:
                 self._first = self._now = logged.time
             # Lines are written when answers end, and several workers share a log.
             self._now = max(self._now, logged.time)
@@ -130,7 +126,7 @@ class Simulation:
         key = target.plain_key[-40:]
         for number, store in enumerate(self._stores):
             hits = store.ask(
-                key, now=self._now, serial=self._serial, purged=purged, stays=stays,
+                key, now=self._now, serial=self.played, purged=purged, stays=stays,
                 size=logged.size,
             )  # fmt: skip
             figures.note_hits(number, hits, logged)
@@ -152,7 +148,7 @@ class Simulation:
         failed = logged.status >= 500 and not self._settings.cache_errors_purge
         if 200 <= logged.status < 400 or (logged.status >= 500 and not failed):
             scope, headers = self._request(logged)
-            self._purges.purge(self._targets.touched(scope, headers).groups, self._serial)
+            self._purges.purge(self._targets.touched(scope, headers).groups, self.played)
 
     def _request(self, logged: LoggedRequest) -> tuple[dict[str, Any], Headers]:
         raw_path, _, query = logged.target.partition("?")

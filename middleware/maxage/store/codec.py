@@ -119,10 +119,38 @@ class Codec:
         if isinstance(value, VariantIndex):
             head = _encode(_VariantsHead(value.key, value.names))
             return self._frame(_VARIANTS, head, b"")
-        fields, stored = _head_of(value), value.stored
+        fields, stored = self._head_of(value), value.stored
         if stored.is_compressed:
             return self._frame(_COMPRESSED, _encode((*fields, stored.plain_length)), stored.body)
         return self._frame(_RESPONSE, _encode(fields), stored.body)
+
+    @staticmethod
+    def _head_of(entry: Entry) -> tuple[Any, ...]:
+        """Return the fields of an `_EntryHead`; the encoder makes the same bytes of both."""
+        stored = entry.stored
+        flags = (
+            _OURS * stored.lifetime_is_ours
+            | _VALIDATE * stored.always_validate
+            | _NEVER_STALE * stored.never_stale
+            | _SHAREABLE * stored.shareable
+            | _ANONYMOUS * stored.anonymous
+        )
+        return (
+            entry.key,
+            stored.status,
+            stored.headers.raw,
+            stored.request_time,
+            stored.response_time,
+            stored.freshness_lifetime,
+            stored.corrected_initial_age,
+            flags,
+            stored.no_cache_fields,
+            stored.stale_while_revalidate,
+            stored.stale_if_error,
+            stored.vary_names,
+            stored.selecting,
+            entry.tokens,
+        )
 
     def _frame(self, kind: bytes, head: bytes, body: bytes) -> bytes:
         checksum = self._checksum(kind, head, body)
@@ -165,34 +193,6 @@ def _read_head(
         if index.key == key:
             return VariantIndex(key=key, names=index.names)
     return None
-
-
-def _head_of(entry: Entry) -> tuple[Any, ...]:
-    """Return the fields of an `_EntryHead`; the encoder makes the same bytes of both."""
-    stored = entry.stored
-    flags = (
-        _OURS * stored.lifetime_is_ours
-        | _VALIDATE * stored.always_validate
-        | _NEVER_STALE * stored.never_stale
-        | _SHAREABLE * stored.shareable
-        | _ANONYMOUS * stored.anonymous
-    )
-    return (
-        entry.key,
-        stored.status,
-        stored.headers.raw,
-        stored.request_time,
-        stored.response_time,
-        stored.freshness_lifetime,
-        stored.corrected_initial_age,
-        flags,
-        stored.no_cache_fields,
-        stored.stale_while_revalidate,
-        stored.stale_if_error,
-        stored.vary_names,
-        stored.selecting,
-        entry.tokens,
-    )
 
 
 def _entry(head: _EntryHead, body: memoryview, plain_length: int | None = None) -> Entry:

@@ -64,23 +64,18 @@ class MemoryStore(TokenAuthority):
         """No value leaves the process."""
         self.near: Near | None = self
         """This store itself."""
+        self.authority: Final[TokenAuthority] = self
+        """This store itself."""
+        self.exact: Final = False
+        """A purge takes effect at once, so that a copy needs no confirmation."""
         self._max_bytes: Final = max_bytes
         self._clock: Final = clock
         self._lock: Final = fork_safe_lock()
         self._values: Final[OrderedDict[bytes, Slot]] = OrderedDict()
         self._tokens: Final = MemoryTokens(replica_lag, clock)
         self._value_bytes = 0
-        self._off = False
-
-    @property
-    def authority(self) -> "MemoryStore":
-        """This store itself."""
-        return self
-
-    @property
-    def exact(self) -> bool:
-        """Never: a purge takes effect at once, so a copy needs no confirmation."""
-        return False
+        self.is_off = False
+        """Whether it was switched off."""
 
     @property
     def used_bytes(self) -> int:
@@ -127,7 +122,7 @@ class MemoryStore(TokenAuthority):
         self, name: bytes, keys: Sequence[bytes], *, most: int, keep_for: float
     ) -> Sequence[bytes]:
         """Move keys to the end of a list; return those that fell out of it."""
-        if self._off:
+        if self.is_off:
             return ()
         with self._lock:
             before, ends = self._list(name)
@@ -142,7 +137,7 @@ class MemoryStore(TokenAuthority):
 
     def mutating(self) -> AbstractAsyncContextManager[bool]:
         """Enclose a mutating request; its purge cannot fail."""
-        return nullcontext(not self._off)
+        return nullcontext(not self.is_off)
 
     async def renew(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Give each group a fresh token."""
@@ -182,7 +177,7 @@ class MemoryStore(TokenAuthority):
             if slot is None or not isinstance(slot[0], KeptEntry):
                 return None
             copy, now = slot[0], self._clock()
-            if slot[1] <= now or self._off:
+            if slot[1] <= now or self.is_off:
                 return None
             if copy.checked != self._tokens.serial or copy.checked_until <= now:
                 if not self._tokens.are_current(copy.value):
@@ -222,7 +217,7 @@ class MemoryStore(TokenAuthority):
 
     def read_now(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         """Do `read` without awaiting."""
-        if self._off:
+        if self.is_off:
             raise StoreUnavailableError("the embedded store is switched off")
         with self._lock:
             values = [self._value(key) for key in keys]
@@ -253,7 +248,7 @@ class MemoryStore(TokenAuthority):
 
     def keep_now(self, value: Entry | VariantIndex, *, keep_for: float) -> bool:
         """Store one value that stays an object; return whether it is stored."""
-        if self._off:
+        if self.is_off:
             return False
         with self._lock:
             return self._put(value.key, value, keep_for)
@@ -281,7 +276,7 @@ class MemoryStore(TokenAuthority):
         Raises:
             StoreUnavailableError: the store is switched off.
         """
-        if self._off:
+        if self.is_off:
             raise StoreUnavailableError("the embedded store is switched off")
         with self._lock:
             now, present = self._clock(), self._tokens.present()
@@ -303,7 +298,7 @@ class MemoryStore(TokenAuthority):
     ) -> bool:
         """Do `write` without awaiting. Tokens live as long as there is room for them."""
         del tokens
-        if self._off:
+        if self.is_off:
             return False
         with self._lock:
             stored = True
@@ -323,7 +318,7 @@ class MemoryStore(TokenAuthority):
     def claim_now(self, key: bytes, value: bytes, *, keep_for: float) -> bytes | None:
         """Do `claim` without awaiting."""
         with self._lock:
-            if self._value(key) is None and not self._off:
+            if self._value(key) is None and not self.is_off:
                 self._put(key, value, keep_for)
             present = self._value(key)
             return present if isinstance(present, bytes) else None
@@ -335,7 +330,7 @@ class MemoryStore(TokenAuthority):
 
     def renew_now(self, groups: Sequence[str]) -> Sequence[bytes | None]:
         """Do `renew` without awaiting."""
-        if self._off:
+        if self.is_off:
             return [None] * len(groups)
         with self._lock:
             return self._renewed(groups)
@@ -346,7 +341,7 @@ class MemoryStore(TokenAuthority):
 
     def soften_now(self, groups: Sequence[str]) -> bool:
         """Do `soften` without awaiting."""
-        if self._off:
+        if self.is_off:
             return False
         with self._lock:
             for group in groups:
@@ -354,14 +349,9 @@ class MemoryStore(TokenAuthority):
             self._make_room()
         return True
 
-    @property
-    def is_off(self) -> bool:
-        """Whether it was switched off."""
-        return self._off
-
     def switch_off(self) -> None:
         """Stop for good: several processes have such a store, and cannot purge each other's."""
-        self._off = True
+        self.is_off = True
         self.clear()
 
     def clear(self) -> None:

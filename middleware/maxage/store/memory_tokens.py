@@ -50,7 +50,7 @@ class MemoryTokens:
         for group in groups:
             token = tokens.get(group)
             if token is None:
-                token = self._add(group, _new_token())
+                token = self._add_new(group)
             else:
                 tokens.move_to_end(group)
             found.append(token)
@@ -64,8 +64,25 @@ class MemoryTokens:
                 self._remove(group)
         token = self._tokens.get(group)
         if token is None:
-            return self._add(group, _new_token())
+            return self._add_new(group)
         self._tokens.move_to_end(group)
+        return token
+
+    def _remove(self, group: str) -> None:
+        token = self._tokens.pop(group, None)
+        self._quarantined_until.pop(group, None)
+        if token is not None:
+            self.serial += 1
+            self.used_bytes -= len(group) + len(token) + OVERHEAD
+
+    def _add_new(self, group: str) -> bytes:
+        # A token never leaves the process, so that a number which is not used twice is as good as a
+        # random one, and takes a sixth of the time.
+        return self._add(group, b"%b-%016d" % (_HISTORY, next(_numbers)))
+
+    def _add(self, group: str, token: bytes) -> bytes:
+        self._tokens[group] = token
+        self.used_bytes += len(group) + len(token) + OVERHEAD
         return token
 
     def are_current(self, entry: Entry) -> bool:
@@ -109,24 +126,3 @@ class MemoryTokens:
         self._tokens.clear()
         self._quarantined_until.clear()
         self.used_bytes = 0
-
-    def _add(self, group: str, token: bytes) -> bytes:
-        self._tokens[group] = token
-        self.used_bytes += len(group) + len(token) + OVERHEAD
-        return token
-
-    def _remove(self, group: str) -> None:
-        token = self._tokens.pop(group, None)
-        self._quarantined_until.pop(group, None)
-        if token is not None:
-            self.serial += 1
-            self.used_bytes -= len(group) + len(token) + OVERHEAD
-
-
-def _new_token() -> bytes:
-    """Return a new token of a group that has none.
-
-    It never leaves the process, so that a number which is not used twice is as good as a random
-    one, and takes a sixth of the time.
-    """
-    return b"%b-%016d" % (_HISTORY, next(_numbers))

@@ -51,7 +51,8 @@ class DelayedResponse:
     async def _delay(self, begun: "asyncio.Future[bool]", message: Message) -> None:
         """Take the start and a single piece at once; send others behind them."""
         messages = self._messages
-        if self._leaving is None and (not messages or (len(messages) == 1 and _is_last(message))):
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if self._leaving is None and (not messages or (len(messages) == 1 and is_last)):
             messages.append(message)
             return
         self._awaited = True
@@ -98,7 +99,3 @@ class DelayedResponse:
                 await self._leaving
         finally:
             await purged_again
-
-
-def _is_last(message: Message) -> bool:
-    return message["type"] == "http.response.body" and not message.get("more_body", False)

@@ -400,7 +400,7 @@ async def test_nothing_is_found_while_another_server_is_listened_to(
     """Purges go to the one that the newest connection has met."""
     store, near = pair
     assert await keep(store, near)
-    store.redis_state.node._history = b"another"
+    store.redis_state.node.history = b"another"
     await asyncio.sleep(0.02)
     assert near.find(b"k") is None
     await eventually(lambda: near.copies.find(b"k") is None)

@@ -144,7 +144,8 @@ class Lease:
         self._signed_off_at = float("inf")
         """The time of the tombstone of the identity."""
         self._peers: dict[str, _Peer] = {}
-        self._trusted_until = float("-inf")
+        self.trusted_until = float("-inf")
+        """The end (monotonic) of `trusts`."""
         self._valid_until = float("-inf")
         self._wanted_until = float("-inf")
         self._mutations = 0
@@ -156,12 +157,7 @@ class Lease:
         It is for one lease at most, and for at most one interval after the first lease of a peer
         lapses. The next look tells whether the peer renewed it.
         """
-        return self._clock() < self._trusted_until
-
-    @property
-    def trusted_until(self) -> float:
-        """The end (monotonic) of `trusts`."""
-        return self._trusted_until
+        return self._clock() < self.trusted_until
 
     def begin_mutation(self) -> None:
         """Count a mutating request; `end_mutation` follows when its purge is confirmed or owed."""
@@ -267,7 +263,7 @@ class Lease:
         """Trust hits for some seconds, as another process says that looked at all leases."""
         self.looked_at = asked_at
         self.forget()
-        self._trusted_until = asked_at + min(seconds, LEASE_SECONDS)
+        self.trusted_until = asked_at + min(seconds, LEASE_SECONDS)
 
     def forget(self) -> None:
         """Remember no peers, since leases are no longer looked at."""
@@ -278,7 +274,7 @@ class Lease:
         self.looked_at = asked_at
         self._remember(findings.records, server_now, asked_at)
         ends = [p.due for p in self._peers.values() if p.record.standing != Standing.LEFT]
-        self._trusted_until = min(
+        self.trusted_until = min(
             asked_at + LEASE_SECONDS, min(ends, default=asked_at + LEASE_SECONDS) + LOOK_INTERVAL
         )
 
@@ -323,7 +319,7 @@ class Lease:
 
     def leave(self) -> None:
         """Trust no hits and give up the lease; the process takes part again under a new name."""
-        self._trusted_until = self._valid_until = self._wanted_until = float("-inf")
+        self.trusted_until = self._valid_until = self._wanted_until = float("-inf")
         self._peers = {}
         if self.is_on_record:
             self.retire()

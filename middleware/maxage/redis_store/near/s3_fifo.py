@@ -62,7 +62,8 @@ class Copies:
         self._bytes = 0
         self._small_bytes = 0
         self._prepared_bytes = 0
-        self._serial = 0
+        self.serial = 0
+        """The number of the last change. A lookup notes it when it begins, for `put`."""
         self._changed: dict[bytes, int] = {}
         self._all_changed = 0
 
@@ -74,11 +75,6 @@ class Copies:
         if copy.uses < _MOST_USES:
             copy.uses += 1
         return copy
-
-    @property
-    def serial(self) -> int:
-        """The number of the last change. A lookup notes it when it begins, for `put`."""
-        return self._serial
 
     def put(self, entry: Entry, *, ends: float, since: int) -> bool:
         """Keep a copy until `ends` (monotonic), unless it may be outdated.
@@ -218,7 +214,7 @@ class Copies:
     def purge(self, tokens: Iterable[bytes]) -> None:
         """Drop every copy that depends on one of these tokens, and void lookups under way."""
         with self._lock:
-            self._serial += 1
+            self.serial += 1
             for token in tokens:
                 self._mark(token)
                 for key in self._kinds.purge(token):
@@ -227,7 +223,7 @@ class Copies:
     def drop(self, keys: Iterable[bytes]) -> None:
         """Drop copies whose entries were replaced or removed."""
         with self._lock:
-            self._serial += 1
+            self.serial += 1
             for key in map(short_key, keys):
                 self._mark(key)
                 self._remove(key)
@@ -235,8 +231,8 @@ class Copies:
     def clear(self) -> None:
         """Drop all copies, and void lookups under way."""
         with self._lock:
-            self._serial += 1
-            self._all_changed = self._serial
+            self.serial += 1
+            self._all_changed = self.serial
             self._changed.clear()
             for copy in self._by_key.values():
                 copy.is_current, copy.prepared = False, None
@@ -250,8 +246,8 @@ class Copies:
         if len(self._changed) >= _MARKS:
             # Older changes are forgotten, so all lookups under way are voided.
             self._changed.clear()
-            self._all_changed = self._serial
-        self._changed[name] = self._serial
+            self._all_changed = self.serial
+        self._changed[name] = self.serial
 
 
 def short_key(key: bytes) -> bytes:

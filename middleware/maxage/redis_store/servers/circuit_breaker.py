@@ -13,17 +13,13 @@ PROBE_INTERVAL: Final = 0.2
 class CircuitBreaker:
     """Opens after three failures in a row; only the background probe closes it, never a request."""
 
-    __slots__ = ("_failures", "_lock", "_open")
+    __slots__ = ("_failures", "_lock", "open")
 
     def __init__(self) -> None:
         self._lock = fork_safe_lock()
         self._failures = 0
-        self._open = False
-
-    @property
-    def open(self) -> bool:
+        self.open = False
         """Whether requests must not use the server."""
-        return self._open
 
     @property
     def suspicious(self) -> bool:
@@ -39,11 +35,11 @@ class CircuitBreaker:
         with self._lock:
             self._failures += 1
             if self._failures >= FAILURES_TO_OPEN:
-                self._open = True
-            return self._open
+                self.open = True
+            return self.open
 
     def close(self) -> None:
         """Let requests through again."""
         with self._lock:
             self._failures = 0
-            self._open = False
+            self.open = False

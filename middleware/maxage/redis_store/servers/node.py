@@ -102,7 +102,8 @@ class Node:
         self.has_replicas = False
         """Whether the last INFO told of replicas."""
         self._owner = owner
-        self._history = history
+        self.history = history
+        """The server history of the newest connection; None before the first one."""
         self._lost_connection = False
         self._warned_hidden = False
         self.closes_on_info = False
@@ -112,7 +113,7 @@ class Node:
     @property
     def is_untried(self) -> bool:
         """Whether no connection to it was made, and none failed."""
-        return self._history is None and not self.breaker.suspicious
+        return self.history is None and not self.breaker.suspicious
 
     @property
     def address(self) -> str:
@@ -137,11 +138,6 @@ class Node:
         request, such as the purges before and after its answer, cost its budget only once.
         """
         return seconds * (_PATIENCE_LEFT if self.breaker.suspicious else _PATIENCE)
-
-    @property
-    def history(self) -> bytes | None:
-        """The server history of the newest connection; None before the first one."""
-        return self._history
 
     def meet(self, connection: object, info: object) -> bool:
         """Note the history of a new connection; return whether it may be used.
@@ -208,7 +204,7 @@ class Node:
         Raises:
             RedisError, OSError: it does not answer a PING either.
         """
-        if self._history is not None or self.closes_on_info:
+        if self.history is not None or self.closes_on_info:
             return False
         self.send([("PING",)], timeout)
         try:
@@ -228,7 +224,7 @@ class Node:
 
     def changed(self, history: bytes) -> bool:
         """Note a history; return whether the last one was another."""
-        known, self._history = self._history, history
+        known, self.history = self.history, history
         lost, self._lost_connection = self._lost_connection, False
         if history == HIDDEN_HISTORY:
             return lost or known == UNMET
@@ -236,7 +232,7 @@ class Node:
 
     def replaced(self) -> None:
         """Note that another server took over: connections to the former one are not used again."""
-        self._history = UNMET
+        self.history = UNMET
 
     def failed(self, error: BaseException) -> None:
         """Count a failure of the server; the third in a row opens the breaker."""
@@ -276,7 +272,7 @@ class Node:
 
         A server that is demoted or promoted becomes another one without closing a connection.
         """
-        return self.history_in(info) == self._history
+        return self.history_in(info) == self.history
 
     def options(self, *, in_loop: bool) -> dict[str, Any]:
         """Return redis-py's options for connections to the server.
