@@ -253,6 +253,14 @@ async def test_a_cookie_is_found_where_it_is_no_credential(
     assert inputs(await audited(handler, **more)) == ["cookie:theme"]
 
 
+@pytest.mark.parametrize("listed", ["Theme", "them?", "them[e]"])
+async def test_only_a_star_stands_for_other_characters_of_an_ignored_cookie(listed: str) -> None:
+    """As in the cache: for it the cookie is a credential still."""
+    read = lambda_of("request.cookies.get('theme')")
+    assert inputs(await audited(read, cache_ignored_cookies=(listed,))) == []
+    assert inputs(await audited(read, cache_ignored_cookies=("th*",))) == ["cookie:theme"]
+
+
 def with_session(app: ASGIApp) -> ASGIApp:
     async def layer(scope: Scope, receive: Receive, send: Send) -> None:
         scope["session"] = {}

@@ -48,6 +48,21 @@ def test_a_wrapped_application_is_read_through_its_cache() -> None:
     assert codes(CacheMiddleware(app)) == [("MX103", "GET /address")]
 
 
+@pytest.mark.parametrize(
+    ("listed", "code"),
+    [("Theme", "MX103"), ("Th*", "MX103"), ("theme", "MX102"), ("Them?", "MX102")],
+)
+def test_a_cookie_is_ignored_as_the_cache_ignores_it(listed: str, code: str) -> None:
+    """Its case counts, and only a star stands for other characters."""
+
+    async def themed(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(request.cookies.get("Theme", ""))
+
+    app = Starlette(routes=[Route("/themed", themed)])
+    settings = CacheSettings(cache_ignored_cookies=(listed,))
+    assert codes(CacheMiddleware(app, settings)) == [(code, "GET /themed")]
+
+
 def test_an_application_without_routes_is_one_finding() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 

@@ -1,7 +1,6 @@
 """Inputs: those that were read and are not in the key, and how to mend each."""
 
 from collections.abc import Collection, Iterable
-from fnmatch import fnmatchcase
 from typing import Final
 
 from maxage.asgi.overrides import OVERRIDES
@@ -9,6 +8,7 @@ from maxage.audit.notes import COOKIES, HEADERS
 from maxage.cache.key import FORWARDED_HEADERS
 from maxage.cache.target import Target
 from maxage.reads.forward import CONDITIONAL
+from maxage.rfc9111.credentials import named_like
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.vary import vary_names
 from maxage.settings import CacheSettings
@@ -39,8 +39,8 @@ class Judge:
     """
 
     def __init__(self, settings: CacheSettings, ignored: Iterable[str]) -> None:
-        self._ignored: Final = (*HARMLESS, *map(spelled, ignored))
-        self._ignored_cookies: Final = settings.cache_ignored_cookies
+        self._is_ignored: Final = named_like([*HARMLESS, *map(spelled, ignored)]).fullmatch
+        self._ignored_cookie: Final = named_like(settings.cache_ignored_cookies).fullmatch
         names = () if settings.cache_authorization_only else settings.cache_credential_headers
         self._credentials: Final = frozenset({"authorization", *(n.lower() for n in names)})
         self._cookies_count: Final = not settings.cache_authorization_only
@@ -73,7 +73,7 @@ class Judge:
 
     def _is_chosen(self, one: str, known: Collection[str], *, is_guarded: bool) -> bool:
         kind, _, name = one.partition(":")
-        if one in known or any(fnmatchcase(one, ignored) for ignored in self._ignored):
+        if one in known or self._is_ignored(one):
             return True
         if kind in ("cookie", COOKIES) or one == "header:cookie":
             return COOKIES in known or (is_guarded and self._is_credential(one))
@@ -84,7 +84,7 @@ class Judge:
     def _is_credential(self, cookie: str) -> bool:
         """Return whether a request with the cookie gets no stored response."""
         kind, _, name = cookie.partition(":")
-        listed = kind == "cookie" and any(fnmatchcase(name, p) for p in self._ignored_cookies)
+        listed = kind == "cookie" and self._ignored_cookie(name)
         return self._cookies_count and not listed
 
     def _is_told_by(self, slot: str, keyed: Collection[str]) -> bool:

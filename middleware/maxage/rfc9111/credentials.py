@@ -58,7 +58,7 @@ class CredentialFields:
         self._cookies_count: Final = not authorization_only
         self._names: Final = frozenset({b"authorization", *(n.lower().encode() for n in others)})
         self._any: Final = self._names | {b"cookie"}
-        self._ignored_cookie: Final = _any_of(ignored_cookies).fullmatch
+        self._ignored_cookie: Final = named_like(ignored_cookies).fullmatch
 
     def kind_in(self, headers: Headers) -> Reason | None:
         """Return the kind of credentials in the fields; None: there are none."""
@@ -111,7 +111,7 @@ def may_identify(headers: Headers, varied: Collection[bytes]) -> bool:
     return not _IMPERSONAL.issuperset({name.lower() for name, _ in headers.raw}.difference(varied))
 
 
-def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+def named_like(patterns: Iterable[str]) -> re.Pattern[str]:
     """Return a pattern for the listed names; `*` stands for any characters."""
     listed = (re.escape(one).replace(r"\*", ".*") for one in patterns)
     # An empty list would match the empty name, which is no cookie.

@@ -1,16 +1,15 @@
 """Inputs of a request that are not in its URL, as hashes: equal inputs have equal hashes."""
 
 from collections.abc import Collection
-from fnmatch import translate
-from re import compile as compiled
 from typing import Final
 
 from msgspec import Struct
 
 from maxage.asgi.types import Scope
 from maxage.audit.inputs import HARMLESS, OF_THE_CACHE
+from maxage.rfc9111.credentials import named_like
 
-_HARMLESS: Final = compiled("|".join(map(translate, HARMLESS)))
+_HARMLESS: Final = named_like(HARMLESS)
 _SOON: Final = 0.05
 """Seconds between the cache's note of a call and ours, at most."""
 
@@ -44,7 +43,7 @@ def inputs_of(scope: Scope) -> dict[str, int]:
     found = {
         f"header:{name}": hash(values)
         for name, values in lines.items()
-        if name not in OF_THE_CACHE and not _HARMLESS.match(f"header:{name}")
+        if name not in OF_THE_CACHE and not _HARMLESS.fullmatch(f"header:{name}")
     }
     client = scope.get("client")
     return found if client is None else found | {"client": hash(client[0])}

@@ -1,7 +1,6 @@
 """Identity: credentials, sessions and other inputs of a request that are not in the key."""
 
 from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from maxage.audit.inputs import OF_THE_CACHE
@@ -11,6 +10,7 @@ from maxage.lint.code.inputs import Input, inputs, stored_state
 from maxage.lint.code.reached import reached
 from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
+from maxage.rfc9111.credentials import named_like
 from maxage.settings import CacheSettings
 
 _KEYED: Final = OF_THE_CACHE | {"origin"}
@@ -140,7 +140,8 @@ def _mend(each: Input) -> str:
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return bool(name) and any(fnmatchcase(name, pattern.lower()) for pattern in patterns)
+    """Return whether a cookie's name is on the list; an unknown one is not."""
+    return bool(name and named_like(patterns).fullmatch(name))
 
 
 def _set_by_layers(app: Application) -> Iterator[str]:

@@ -19,7 +19,7 @@ class Input(NamedTuple):
 
     kind: InputKind
     name: str
-    """Of the header, cookie or attribute, in lower case; empty: all of them, or not known."""
+    """Of the header in lower case, of the cookie or attribute; empty: all, or not known."""
     place: Place
 
 
@@ -35,6 +35,7 @@ def inputs(scopes: Iterable[Scope]) -> Iterator[Input]:
             if kind is None or is_logged(node, parents):
                 continue
             name, whole = _read(scope, node, parents, kind)
+            name = name.lower() if kind == "header" else name
             if not (isinstance(whole, (ast.Attribute, ast.Subscript)) and _is_set(whole)):
                 yield Input(kind, name, place(function, whole, ast.unparse(whole)))
 
@@ -89,9 +90,9 @@ def _read(
 
 def _text(scope: Scope, node: ast.expr) -> str:
     if isinstance(node, ast.Constant):
-        return str(node.value).lower()
+        return str(node.value)
     value = scope.value(node)
-    return value.thing.lower() if isinstance(value.thing, str) else ""
+    return value.thing if isinstance(value.thing, str) else ""
 
 
 def _is_set(node: ast.Attribute | ast.Subscript) -> bool:
