@@ -172,6 +172,23 @@ def test_a_read_that_is_reached_by_its_plural_alone_stays_an_orphan() -> None:
     assert purges(table_for(routes), "PUT /totals/5", "/total")
 
 
+@pytest.mark.parametrize(
+    "at_root", [["POST /"], ["POST /", "DELETE /{code}", "GET /{code}"], ["PUT /{tenant}/users"]]
+)
+def test_a_read_that_is_reached_from_the_root_alone_stays_an_orphan(at_root: list[str]) -> None:
+    """All lies beneath the root, and may show what is written elsewhere."""
+    routes = ["GET /", *at_root, "GET /robots.txt", "GET /shop/settings", "PATCH /shop/settings"]
+    assert "/robots.txt" in orphans(routes)
+    assert "/shop/settings" not in orphans(routes)
+    assert purges(table_for(routes), "PATCH /shop/settings", "/robots.txt")
+
+
+def test_a_write_at_the_root_is_known_for_what_is_shown_there() -> None:
+    """The list, and its members."""
+    assert orphans(["GET /", "POST /", "GET /{id}", "DELETE /{id}", "PUT /settings"]) == []
+    assert orphans(["GET /", "POST /", "GET /settings", "PUT /settings"]) == []
+
+
 def test_an_application_mounted_twice_is_one_thing_in_two_places() -> None:
     """As a router included twice; a parameter may stand for the word of the other place."""
     inner = FastAPI(openapi_url=None)

@@ -74,6 +74,12 @@ def is_related(write: RouteMatch, read: RouteMatch, depth: int) -> bool:
     return one[:1] == other[:1] or is_parameter(one[0]) or is_parameter(other[0])
 
 
+def is_surely_related(write: RouteMatch, read: RouteMatch, depth: int) -> bool:
+    """Whether no parameter of the write stands where the read has a word."""
+    one, other = (split(match.route.template)[depth:] for match in (write, read))
+    return one[:1] == other[:1] or is_parameter(other[0])
+
+
 def matches(of: RouteTable, method: str) -> list[RouteMatch]:
     """Each route with this method, for all values of its parameters."""
     found: list[RouteMatch] = []
@@ -104,7 +110,13 @@ def test_a_write_purges_whatever_is_not_provably_about_something_else(
     stored = {id(read): set(groups.groups_of(read)) for read in shown}
     for read in shown:
         everything = [w for w in changes if mode == "unproven" or is_related(w, read, depth)]
-        due = {id(w) for w in everything if not is_proven(w, read)} or {id(w) for w in changes}
+        reaching = [w for w in everything if not is_proven(w, read)]
+        is_known = (
+            mode == "unproven"
+            or any(is_surely_related(w, read, depth) for w in reaching)
+            or {w.route.template for w in reaching} == {w.route.template for w in changes}
+        )
+        due = {id(w) for w in (reaching if is_known else changes)}
         for write in changes:
             does = not purged[id(write)].isdisjoint(stored[id(read)])
             if id(write) in due:

@@ -17,6 +17,7 @@ from maxage import (
     MemoryStore,
     Rule,
     cached,
+    invalidates,
     invalidates_only,
     uncached,
 )
@@ -943,6 +944,25 @@ async def test_the_start_names_the_orphans_in_one_line(caplog: pytest.LogCapture
         pass
     [record] = [record for record in caplog.records if "No write is known" in record.message]
     assert "these cached routes, so that every write purges them: /dashboard." in record.message
+
+
+@pytest.mark.parametrize("named", ["/", "/{page}"])
+async def test_a_write_that_names_the_root_leaves_the_orphans_to_the_other_writes(
+    named: str,
+) -> None:
+    """All lies beneath it, and the name means the page there."""
+    app = FastAPI(openapi_url=None)
+    app.get("/")(lambda: 1)
+    app.get("/{page}/text")(lambda: 1)
+    app.get("/robots.txt")(lambda: 1)
+    app.put("/settings")(lambda: 1)
+    app.put("/words/{page}")(invalidates(named)(lambda: 1))
+    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    await call(middleware, path="/robots.txt")
+    await call(middleware, "PUT", "/settings")
+    assert b"hit" not in (
+        (await call(middleware, path="/robots.txt")).header("cache-status") or b""
+    )
 
 
 async def test_a_read_that_takes_no_default_lifetime_is_no_orphan(

@@ -19,6 +19,7 @@ from maxage.routing.route_table import RouteInfo, RouteMatch, RouteTable, is_for
 from maxage.routing.template import (
     PARAMETER,
     fill,
+    is_parameter,
     overlap,
     parent,
     prefixes,
@@ -165,6 +166,9 @@ class RouteGroups:
         may_write = any(route.opaque and not route.serves_files for route in policy)
         writes = [write for write in self.reach.hits if not policy[write].only]
         reached = self.reach.surely_reached(writes)
+        if not may_write:
+            # What every write reaches anyway needs no group more.
+            reached |= self.reach.reached_by_all(writes)
         named = [
             split(path)
             for write in self.reach.hits
@@ -175,9 +179,7 @@ class RouteGroups:
             if not self.reach.hits and (read.opaque or not may_write):
                 continue
             segments = split(read.template)
-            is_named = any(
-                len(name) <= len(segments) and all(map(overlap, name, segments)) for name in named
-            )
+            is_named = any(_names(name, segments) for name in named)
             default_only = is_default_only(read, policy[read])
             if default_only and read not in reached and not is_named:
                 yield read
@@ -284,6 +286,18 @@ def _default_policy(_route: RouteInfo) -> RoutePolicy:
 
 def _is_unknown(match: RouteMatch | None) -> bool:
     return match is None or match.route.opaque
+
+
+def _names(name: Sequence[str], segments: Sequence[str]) -> bool:
+    """Return whether a path that a write names is known to show in a read, by their segments.
+
+    All reads lie beneath the root, and beneath a parameter in its place: these name no more than
+    the reads that end there, or have a parameter there too.
+    """
+    if not name or not segments:
+        return not name and not segments
+    beneath = len(name) <= len(segments) and all(map(overlap, name, segments))
+    return beneath and (is_parameter(segments[0]) or not is_parameter(name[0]))
 
 
 def is_read(route: RouteInfo) -> bool:

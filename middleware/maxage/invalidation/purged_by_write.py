@@ -138,11 +138,21 @@ class Hit(NamedTuple):
     inside: bool
     """Whether it lies in the write's own tree."""
     guessed: bool = False
-    """Whether only a plural makes its tree the write's own: its reads may show something else."""
+    """Whether only a plural, or a parameter at the place of their word, makes its tree the write's
+    own: its reads may show something else."""
 
     def reads(self) -> list[RouteInfo]:
         """Return the reads in the group."""
         return self.node.reads if self.kind == "c" else self.node.all_reads
+
+    def sure_reads(self) -> list[RouteInfo]:
+        """Return the reads in the group that show what the write changes.
+
+        All reads lie beneath the root, and only those that end there are its own.
+        """
+        if self.guessed:
+            return []
+        return self.node.reads if self.node.parent is None else self.reads()
 
 
 @final
@@ -234,8 +244,12 @@ class Reach:
 
     def surely_reached(self, writes: Collection[RouteInfo]) -> set[RouteInfo]:
         """Return the reads that these writes reach by more than a guess."""
-        hits = [hit for write in writes for hit in self.hits[write] if not hit.guessed]
-        return {read for hit in hits for read in hit.reads()}
+        return {read for write in writes for hit in self.hits[write] for read in hit.sure_reads()}
+
+    def reached_by_all(self, writes: Collection[RouteInfo]) -> set[RouteInfo]:
+        """Return the reads that each of these writes reaches."""
+        each = [self.reached([write]) for write in writes]
+        return set.intersection(*each) if each else set()
 
     def hits_of(self, write: RouteInfo) -> Iterator[Hit]:
         """Yield the groups that a write by this route renews, besides that of its path."""
@@ -272,8 +286,8 @@ class Reach:
                 beneath = inside or not child.is_prefix
                 yield from self._walk(child, path, depth + 1, inside=beneath)
             else:
-                sure = in_tree or is_parameter(segment) or _word(own) == _word(segment)
-                related = sure or _is_plural(own, segment)
+                sure = inside or is_parameter(segment) or _word(own) == _word(segment)
+                related = sure or in_tree or _is_plural(own, segment)
                 if related or not _is_within(child, bundles):
                     guessed = related and not sure and not self._everywhere
                     for hit in self._beside(child, done, inside=related):
