@@ -61,7 +61,7 @@ class Service:
 
     def outgoing_of(self, headers: Headers, clock: Clock) -> list[tuple[bytes, bytes]]:
         """Return what `outgoing` returns, for headers whose names are known."""
-        names = headers.by_name()
+        names = headers.outline().at
         kept = list(headers.without(_OWN).raw if OWN_TARGET in names else headers.raw)
         if b"date" not in names and self.sends_date():
             kept.append((b"date", format_http_date(clock())))

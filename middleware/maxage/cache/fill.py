@@ -38,7 +38,8 @@ def response_tags(headers: Headers) -> tuple[str, ...]:
 
 def completed(stored: StoredResponse, body: bytes, policy: Policy) -> StoredResponse:
     """Return the response with its body, and with the Date, Content-Length and ETag it lacks."""
-    lines, headers = stored.headers.by_name(), stored.headers
+    headers = stored.headers
+    lines = headers.outline().at
     added = list(recorded_date(lines, policy, stored.response_time))
     if b"content-length" not in lines and stored.status != 204:
         # A body that a 304 calls current may be compressed already.

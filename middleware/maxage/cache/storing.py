@@ -169,7 +169,7 @@ def store_response(
         stored.vary_names
         or key != target.plain_key
         or target.search.variance is not None
-        or NO_VARY_SEARCH in fill.verdict.stored.headers.by_name()
+        or NO_VARY_SEARCH in fill.verdict.stored.headers.outline().at
     ):
         key, fill = _keyed(fill, stored)
     tokens = _tokens(fill, late, dependencies)

@@ -132,7 +132,7 @@ class Capture(Struct, eq=False):
             return False
         self.fill = verdict
         if self.declared is not None:
-            return b"etag" not in response.headers.by_name()
+            return b"etag" not in response.headers.outline().at
         if self._flight is not None:
             asyncio.get_running_loop().call_later(_STREAM_SECONDS, self._end_waiting)
         return False

@@ -1,6 +1,7 @@
 """Requests and responses as frozen values; headers keep their order, case and number."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Final, final
 
 from msgspec import Struct, field
@@ -9,24 +10,53 @@ HeaderList = tuple[tuple[bytes, bytes], ...]
 """Header lines as ASGI carries them: name and value, in order, duplicates kept."""
 
 
+_MOST_OUTLINES: Final = 512
+"""Outlines that are remembered."""
+_LONGEST_NAMES: Final = 2048
+"""Bytes of the names of an outline that is remembered."""
+_NAME_OF: Final = itemgetter(0)
 _new: Final = object.__new__
 
 
 @final
+class Outline(Struct, frozen=True, eq=False):
+    """What the names of header lines tell; lines with the same names in the same order share it."""
+
+    at: Mapping[bytes, tuple[int, ...]]
+    """The places of the lines of each lower-case name."""
+
+
+_outlines: Final[dict[tuple[bytes, ...], Outline]] = {}
+"""By the names of the lines: most messages have one of a few."""
+
+
+def _new_outline(names: tuple[bytes, ...]) -> Outline:
+    at: dict[bytes, tuple[int, ...]] = {}
+    for place, name in enumerate(map(bytes.lower, names)):
+        at[name] = (*at.get(name, ()), place)
+    outline = Outline(at)
+    if sum(map(len, names)) <= _LONGEST_NAMES:
+        if len(_outlines) >= _MOST_OUTLINES:
+            _outlines.clear()
+        _outlines[names] = outline
+    return outline
+
+
+@final
 class Headers:
-    """Immutable header lines, indexed by lower-case name.
+    """Immutable header lines, found by lower-case name.
 
     `raw` keeps the order, the duplicates and the case of the names as received, so that a stored
     response is sent as it came.
     """
 
-    __slots__ = ("_index", "_size", "raw")
+    __slots__ = ("_outline", "_size", "raw")
 
     raw: HeaderList
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self.raw = tuple((bytes(name), bytes(value)) for name, value in raw)
-        self._index: dict[bytes, tuple[bytes, ...]] | None = None
+        self._outline: Outline | None = None
         self._size: int | None = None
 
     @classmethod
@@ -34,30 +64,31 @@ class Headers:
         """Return headers over a list that is already a tuple of pairs of bytes, not copied."""
         headers = _new(cls)
         headers.raw = raw
-        headers._index = headers._size = None  # noqa: SLF001 - its own class
+        headers._outline = headers._size = None  # noqa: SLF001 - its own class
         return headers
 
     @classmethod
     def sent(cls, lines: Iterable[tuple[bytes, bytes]]) -> "Headers":
         """Return the headers of an application; lines that are pairs of bytes are not copied."""
-        raw, size, is_lower = tuple(lines), 0, True
-        index: dict[bytes, tuple[bytes, ...]] = {}
+        raw, size = tuple(lines), 0
         for line in raw:
             name, value = line
             if type(line) is not tuple or type(name) is not bytes or type(value) is not bytes:
                 return cls(raw)
             size += len(name) + len(value)
-            is_lower = is_lower and name.islower()
-            index[name] = (value,)
-        headers = _new(cls)
-        headers.raw, headers._size = raw, size  # noqa: SLF001 - its own class
-        is_index = is_lower and len(index) == len(raw)
-        headers._index = index if is_index else None  # noqa: SLF001 - its own class
+        headers = headers_of(raw)
+        headers._size = size  # noqa: SLF001 - its own class
         return headers
 
     def get_all(self, name: bytes) -> tuple[bytes, ...]:
         """Return the values of every line called `name` (lower case), in order."""
-        return (self._index or self._by_name()).get(name, ())
+        places = (self._outline or self.outline()).at.get(name)
+        if places is None:
+            return ()
+        raw = self.raw
+        if len(places) == 1:
+            return (raw[places[0]][1],)
+        return tuple([raw[place][1] for place in places])
 
     def size(self) -> int:
         """Return the bytes of all names and values."""
@@ -66,39 +97,30 @@ class Headers:
             size = self._size = sum([len(name) + len(value) for name, value in self.raw])
         return size
 
-    def by_name(self) -> Mapping[bytes, tuple[bytes, ...]]:
-        """Return the values of the lines of each lower-case name."""
-        return self._index or self._by_name()
-
     def has_any(self, names: frozenset[bytes]) -> bool:
         """Return whether there is a line of any of these names (lower case)."""
-        return not names.isdisjoint(self._index or self._by_name())
+        return not names.isdisjoint((self._outline or self.outline()).at)
 
     def __contains__(self, name: object) -> bool:
-        return name in (self._index or self._by_name())
+        return name in (self._outline or self.outline()).at
 
     def first(self, name: bytes) -> bytes | None:
         """Return the first line's value, or None when there is no such line."""
-        lines = (self._index or self._by_name()).get(name)
-        return lines[0] if lines else None
+        places = (self._outline or self.outline()).at.get(name)
+        return None if places is None else self.raw[places[0]][1]
 
     def combined(self, name: bytes) -> bytes | None:
         """Return all lines joined by a comma (RFC 9110 section 5.3), or None when there is none."""
-        lines = (self._index or self._by_name()).get(name)
+        lines = self.get_all(name)
         return b", ".join(lines) if lines else None
 
-    def _by_name(self) -> dict[bytes, tuple[bytes, ...]]:
-        index: dict[bytes, tuple[bytes, ...]] | None = self._index
-        if index is None:
-            index = {name: (value,) for name, value in self.raw}
-            if len(index) != len(self.raw) or not b"".join(index).islower():
-                # Some name is there twice, or not in lower case.
-                index = {}
-                for name, value in self.raw:
-                    lower = name.lower()
-                    index[lower] = (*index.get(lower, ()), value)
-            self._index = index
-        return index
+    def outline(self) -> Outline:
+        """Return where the lines of each name are."""
+        outline = self._outline
+        if outline is None:
+            names = tuple(map(_NAME_OF, self.raw))
+            outline = self._outline = _outlines.get(names) or _new_outline(names)
+        return outline
 
     def without(self, names: Iterable[bytes]) -> "Headers":
         """Return headers that lack every line whose lower-case name is in `names`."""
@@ -108,7 +130,7 @@ class Headers:
         return Headers.of(tuple(line for line in self.raw if line[0].lower() not in dropped))
 
     def adding(self, lines: Iterable[tuple[bytes, bytes]]) -> "Headers":
-        """Return headers with these lines at the end; their names are in lower case."""
+        """Return headers with these lines at the end."""
         headers, size = headers_of((*self.raw, *lines)), self._size
         if size is not None:
             for name, value in lines:

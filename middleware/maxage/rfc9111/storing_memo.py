@@ -5,6 +5,7 @@ response, such as Content-Length, decide nothing.
 """
 
 from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from maxage.observe.words import Reason
 from maxage.rfc9111.arrival import Arrival
 from maxage.rfc9111.directives import OWN_TARGET, governing
-from maxage.rfc9111.message import Headers, Request, Response
+from maxage.rfc9111.message import Headers, Outline, Request, Response
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.stored_response import dropped_fields
 from maxage.rfc9111.storing import may_store
@@ -27,7 +28,7 @@ _DECIDING: Final = frozenset({
 })  # fmt: skip
 """Fields whose values a verdict depends on, besides targeted ones. Of all others only the presence
 counts; of an ETag, that it has a value too."""
-_SOME_VALUE: Final = (b"*",)
+_SOME_VALUE: Final = b"*"
 _MEMOISED: Final = 512
 """Verdicts."""
 
@@ -35,20 +36,21 @@ _MEMOISED: Final = 512
 def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
     """Return the verdict of `storing.may_store`, from the memo where that is possible."""
     request, response, policy = arrival.request, arrival.response, arrival.policy
-    lines = response.headers.by_name()
-    names = tuple(lines)
-    deciding = _deciding_names(names, policy)
+    headers = response.headers
+    outline = headers.outline()
+    deciding = _deciding(outline, policy)
     if (
         deciding is None
         or request.method != "GET"
         or request.carries_credentials
-        or (not request.is_bare and b"cache-control" in request.headers.by_name())
+        or (not request.is_bare and b"cache-control" in request.headers)
         or response.status == 206
-        or (b"etag" in lines and not lines[b"etag"][0])
+        or (b"etag" in outline.at and not headers.first(b"etag"))
     ):
         return may_store(arrival)
-    values = tuple([lines[name] for name in deciding])
-    verdict, dropped = _verdict_on(response.status, names, values, policy)
+    raw = headers.raw
+    values = tuple([raw[place][1] for place in deciding])
+    verdict, dropped = _verdict_on(response.status, outline, values, policy)
     if not isinstance(verdict, MayStore):
         return verdict
     # Without Date and Age its age is the time that it took.
@@ -58,7 +60,7 @@ def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
         age = 0.0
     if verdict.keep_for <= age:
         return MayNotStore(reason=Reason.LIFETIME_0)
-    selected_by, headers = stored.vary_names, response.headers
+    selected_by = stored.vary_names
     stored = replace(
         stored,
         headers=headers.without(dropped) if dropped else headers,
@@ -71,23 +73,30 @@ def memoised_may_store(arrival: Arrival) -> MayStore | MayNotStore:
 
 
 @lru_cache(maxsize=_MEMOISED)
-def _deciding_names(names: tuple[bytes, ...], policy: Policy) -> tuple[bytes, ...] | None:
-    """Return which of these fields a verdict depends on; None: one makes it depend on the time."""
-    if not _TELLING_TIME.isdisjoint(names):
+def _deciding(outline: Outline, policy: Policy) -> tuple[int, ...] | None:
+    """Return the places of the lines that a verdict depends on; None: it depends on the time."""
+    if not _TELLING_TIME.isdisjoint(outline.at):
         return None
-    return tuple([name for name in names if name in _DECIDING or name in policy.cache_targets])
+    deciding = _DECIDING.union(policy.cache_targets)
+    return tuple(
+        chain.from_iterable([places for name, places in outline.at.items() if name in deciding])
+    )
 
 
 @lru_cache(maxsize=_MEMOISED)
 def _verdict_on(
-    status: int, names: tuple[bytes, ...], values: tuple[tuple[bytes, ...], ...], policy: Policy
+    status: int, outline: Outline, values: tuple[bytes, ...], policy: Policy
 ) -> tuple[MayStore | MayNotStore, frozenset[bytes]]:
     """Return the verdict on a response that took no time, and which of its fields are dropped.
 
-    `values` are those of the deciding fields among `names`.
+    `values` are those of the deciding lines.
     """
-    deciding = dict(zip(_deciding_names(names, policy) or (), values, strict=True))
-    lines = [(name, value) for name in names for value in deciding.get(name, _SOME_VALUE)]
+    known = dict(zip(_deciding(outline, policy) or (), values, strict=True))
+    lines = [
+        (name, known.get(place, _SOME_VALUE))
+        for name, places in outline.at.items()
+        for place in (places if places[0] in known else places[:1])
+    ]
     response = Response(status=status, headers=Headers(lines))
     dropped = dropped_fields(
         response.headers, governing(response.headers, policy.cache_targets).directives, policy
@@ -96,4 +105,4 @@ def _verdict_on(
         request=Request(method="GET"), response=response, request_time=0, response_time=0,
         policy=policy,
     )  # fmt: skip
-    return may_store(arrival), dropped.intersection(names)
+    return may_store(arrival), dropped.intersection(outline.at)
