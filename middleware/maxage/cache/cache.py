@@ -245,8 +245,11 @@ class Cache:
             wanted: the claim that left with the lookup.
             forwards: whether the application is asked; then the claim is of use.
         """
-        is_used = forwards and found.collapse_key() == wanted.key
-        if found.entry is not None and wanted.claim_key is not None and not is_used:
+        if (
+            found.entry is not None
+            and wanted.claim_key is not None
+            and not (forwards and found.collapse_key() == wanted.key)
+        ):
             # The expectation was wrong: another process has stored a response.
             if wanted.present == wanted.value:
                 self.background.spawn(self.store.delete((wanted.claim_key,)))
@@ -299,7 +302,7 @@ class Cache:
         """Drop the near copies under the keys: something newer is stored there, or nothing."""
         near = self.store.near
         if near is not None:
-            near.forget(set(keys))
+            near.forget(keys)
 
     # the background
 

@@ -7,7 +7,7 @@ answered from before it.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Generic, TypeVar, final
+from typing import Final, Generic, TypeVar, final
 
 from msgspec import Struct
 
@@ -21,11 +21,9 @@ class Flights(Generic[Result]):
     """The fills under way in this process."""
 
     def __init__(self) -> None:
-        self._by_key: dict[bytes, Flight[Result]] = {}
-
-    def find(self, key: bytes) -> "Flight[Result] | None":
-        """Return the newest fill of the key."""
-        return self._by_key.get(key)
+        self._by_key: Final[dict[bytes, Flight[Result]]] = {}
+        self.find: Final = self._by_key.get
+        """Returns the newest fill of a key, if there is one."""
 
     def lead(self, key: bytes, tokens: Mapping[str, bytes | None]) -> "Flight[Result]":
         """Begin a fill. `finish` must follow."""

@@ -73,7 +73,9 @@ class PendingWrites:
             keeps_compressed=settings.cache_compress,
             longest=settings.cache_max_body_bytes,
         )
-        self._entries: dict[bytes, Entry] = {}
+        self._entries: Final[dict[bytes, Entry]] = {}
+        self.find: Final = self._entries.get
+        """Returns the entry that waits to be written under a key, if there is one."""
         self.reserved_bytes = 0
         """Bytes of bodies that are being copied or wait to be written."""
         self._parked: Final[dict[Parked, None]] = {}
@@ -85,10 +87,6 @@ class PendingWrites:
     def __len__(self) -> int:
         """Return the number of entries that wait to be written."""
         return len(self._entries)
-
-    def find(self, key: bytes) -> Entry | None:
-        """Return the entry that waits to be written under a key."""
-        return self._entries.get(key)
 
     def variants(self, key: bytes) -> Iterator[Entry]:
         """Yield the variants of a primary key that wait to be written, the newest first."""

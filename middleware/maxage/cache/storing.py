@@ -1,7 +1,7 @@
 """Storing: decide whether an application's answer may be stored, and store it."""
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -225,10 +225,9 @@ def _tokens(
     # between the lookup and that read, the response may mix both sides of the change.
     if read and any(found.get(group, token) != token for group, token in read.items()):
         return Reason.PURGED
-    groups = (*fill.groups, *late) if late else fill.groups
-    tokens = {group: found[group] or b"" for group in groups}
-    if read:
-        tokens |= read
+    tokens: Mapping[str, Any] = found
+    if read or late or len(found) != len(fill.groups):
+        tokens = {group: found[group] for group in (*fill.groups, *(late or ()))} | dict(read)
     return Reason.REPLICA_LAG if any_quarantined(tokens.values()) else tuple(tokens.items())
 
 

@@ -72,18 +72,20 @@ class PathGroups(Struct, frozen=True, kw_only=True):
     is_simple: bool
     """Whether the last segment alone tells the groups of most of its paths."""
     beginning: str
-    """How its paths begin, with a slash at its end."""
+    """How its paths begin, without a slash at its end."""
     above: tuple[str, ...]
     """The groups of the paths in that beginning, and of all above them."""
     stem: str
     """The group of the longest of these paths."""
+    others: tuple[str, ...]
+    """The groups without a parameter, besides those of paths."""
 
     def of(self, match: RouteMatch, host: str = "") -> tuple[str, ...]:
         """Return the groups of a path: that of everything, and those that `groups_of` tells of."""
-        path, beginning = match.path, self.beginning
-        last = path[len(beginning) :]
-        if self.is_simple and last and "/" not in last and path.startswith(beginning):
-            return (*self.above, f"{self.stem}/{last}", *self.plan.fixed, *self.orphans)
+        path = match.path
+        beginning, _, last = path.rpartition("/")
+        if last and beginning == self.beginning and self.is_simple:
+            return (*self.above, f"{self.stem}/{last}", *self.others)
         if self.is_opaque:
             groups = [NAMESPACE_GROUP, *fallback_groups(path)]
         else:
@@ -208,16 +210,18 @@ class RouteGroups:
         at_root = (_ROOT_GROUP,) if self._has_root else ()
         above = [path_group(path) for path in prefixes(beginning)[1:]]
         is_orphan = route in self.orphans and (policy is None or is_default_only(route, policy))
+        orphans = (ORPHAN_GROUP,) if is_orphan else ()
         return PathGroups(
             plan=plan,
-            orphans=(ORPHAN_GROUP,) if is_orphan else (),
+            orphans=orphans,
             has_root=self._has_root,
             roots=self._at_root,
             is_opaque=route.opaque,
             is_simple=not (route.opaque or plan.filled or (self._at_root and not self._has_root)),
-            beginning=beginning + "/",
+            beginning=beginning,
             above=(NAMESPACE_GROUP, *at_root, *above),
             stem=above[-1] if above else _STEM,
+            others=(*plan.fixed, *orphans),
         )
 
     def touched_by(self, match: RouteMatch | None, path: str = "/") -> tuple[str, ...]:

@@ -33,7 +33,8 @@ async def admit(reading: ReadResponder) -> Bypass | None:
 def find_target(reading: ReadResponder, plain: Plain | None) -> Bypass | None:
     """Find the target of a request; return the reason in its URL or fields to bypass the cache.
 
-    Of a plain request (`FastPath.plain`) no field is looked at.
+    Of a plain request (`FastPath.plain`) no field is looked at. Its `Request` is found too, where
+    the URL alone distinguishes it.
     """
     service, headers, scope = reading.service, reading.headers, reading.scope
     limit = service.settings.cache_max_key_bytes
@@ -48,21 +49,18 @@ def find_target(reading: ReadResponder, plain: Plain | None) -> Bypass | None:
         return Bypass.UNCACHED
     if scope["method"] == "HEAD" and not targets.answers_head(scope, headers, target):
         return Bypass.HEAD
-    return _reason_in_fields(reading) if plain is None else None
-
-
-def find_plain_request(reading: ReadResponder, plain: Plain) -> bool:
-    """Find the request where the URL alone distinguishes it; return whether it is so."""
-    terms, wishes = reading.target.terms, plain[1]
+    if plain is None:
+        return _reason_in_fields(reading)
+    terms, wishes = target.terms, plain[1]
     if terms.is_plain:
         reading.request = Request(
-            method=reading.scope["method"],
-            headers=reading.headers,
+            method=scope["method"],
+            headers=headers,
             carries_credentials=terms.checks_credentials,
             key_parts=plain[2],
             is_bare=wishes is None or wishes[0] is None,
         )
-    return terms.is_plain
+    return None
 
 
 def _are_long(headers: Headers, limit: int) -> bool:

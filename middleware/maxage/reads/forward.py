@@ -190,12 +190,13 @@ class Exchange(Struct, eq=False):
         headers = Headers.sent(message.get("headers", ()))
         response = Response(status=message["status"], headers=headers)
         decision, status = self.decision, response.status
-        if status == 304 and decision.conditional:
-            return self._validated(response)
-        if status in _ERRORS and decision.stale_if_error:
-            return self._serve_stale(status)
-        if decision.completing and status in _ABOUT_OUR_RANGE:
-            return self._completed(response, message)
+        if status != 200:
+            if status == 304 and decision.conditional:
+                return self._validated(response)
+            if status in _ERRORS and decision.stale_if_error:
+                return self._serve_stale(status)
+            if decision.completing and status in _ABOUT_OUR_RANGE:
+                return self._completed(response, message)
         if self._begin(response, message, status):
             return send_nothing()
         return self.reading.send(self._released_start())
@@ -254,7 +255,7 @@ class Exchange(Struct, eq=False):
         request = self.reading.request
         if (
             not request.is_bare
-            and b"if-none-match" in request.headers.by_name()
+            and b"if-none-match" in request.headers
             and is_not_modified(request, entry.stored.headers, response_time=self.cache.clock())
         ):
             self._fwd_status = start["status"]

@@ -21,7 +21,7 @@ from maxage.cache.collapse import Flight
 from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
 from maxage.observe.words import Bypass, Outcome
-from maxage.reads.admission import find_plain_request, find_target, identify
+from maxage.reads.admission import find_target, identify
 from maxage.reads.background_refresh import begin_refresh, run_in_time
 from maxage.reads.collapsing import Collapsing, patience
 from maxage.reads.fast_path import FastPath
@@ -156,7 +156,7 @@ class GetResponder(ReadResponder):
         """
         if fast_path is not None:
             reason = find_target(self, plain)
-            if reason is None and (plain is None or not find_plain_request(self, plain)):
+            if reason is None and (plain is None or not self.target.terms.is_plain):
                 reason = await identify(self)
             if reason is not None:
                 await self.bypass(reason)

@@ -46,15 +46,13 @@ class MemoryTokens:
         if self._quarantined_until:
             return [self.get(group) for group in groups]
         tokens = self._tokens
-        found: list[bytes | None] = []
+        move = tokens.move_to_end
         for group in groups:
-            token = tokens.get(group)
-            if token is None:
-                token = self._add_new(group)
+            if group in tokens:
+                move(group)
             else:
-                tokens.move_to_end(group)
-            found.append(token)
-        return found
+                self._add_new(group)
+        return list(map(tokens.get, groups))
 
     def get(self, group: str) -> bytes:
         """Return the token of a group; a missing one is created."""

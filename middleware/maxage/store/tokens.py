@@ -66,6 +66,7 @@ def token_key(namespace: str, group: str) -> bytes:
     return token_prefix(namespace) + name
 
 
+@lru_cache(maxsize=16)
 def token_prefix(namespace: str) -> bytes:
     """Return the prefix of the keys of all tokens of a namespace, and of no other key of ours."""
     return namespace.encode() + b":t:"
