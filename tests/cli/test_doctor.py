@@ -59,15 +59,24 @@ def test_a_full_server_that_evicts_nothing_fails(command: Command, redis: RedisS
     assert "allkeys-lru" in found["eviction"]["change"]
     assert found["memory"]["state"] == "wrong"
     assert found["permissions"]["state"] == "wrong"
-    assert found["permissions"]["change"] == "Make room first: a full server refuses what writes."
+    assert found["permissions"]["change"].startswith("Mend memory or role first: ")
 
 
 def test_a_replica_fails(command: Command, redis: RedisServer) -> None:
-    """It takes no writes."""
+    """It takes no writes, which no permission would change."""
     with RedisServer.start(args=("--replicaof", redis.host, str(redis.port))) as replica:
         code, found = checks(command, replica.url)
     assert code == 1
     assert found["role"]["found"] == "slave"
+    assert found["permissions"]["change"].startswith("Mend memory or role first: ")
+
+
+def test_a_wrong_password_is_told_as_such(command: Command, redis: RedisServer) -> None:
+    """A server that was to be started, or hangs, would be looked for in vain."""
+    url = redis.url.replace("redis://", "redis://:wrong@")
+    code, found = checks(command, url)
+    assert code == 1
+    assert found["connection"]["change"].startswith("Correct the user name and the password")
 
 
 def test_the_user_of_the_security_page_passes(command: Command, redis: RedisServer) -> None:
@@ -110,7 +119,8 @@ def test_a_server_that_is_away_fails_in_one_line(command: Command, redis: RedisS
         assert ran.code == 1
         assert ran.err == ""
         assert ran.out.startswith("wrong  connection ")
-        assert "Start the server, or correct REDIS_URL" in ran.out
+    assert "it hangs: restart it" in hanging.out
+    assert "Start the server, or correct REDIS_URL" in refused.out
     assert "hidden" not in refused.out
 
 

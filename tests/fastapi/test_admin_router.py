@@ -16,8 +16,10 @@ from maxage.errors import SettingsError
 from maxage.fastapi import admin_router
 from maxage.fastapi.admin.chart import HEIGHT, KINDS, minutes, requests_chart
 from maxage.fastapi.admin.session import SESSION_SECONDS, Session
+from maxage.fastapi.admin.state import read_state
 from maxage.insight.overview import read_overview
 from maxage.insight.record import INTERVAL_SECONDS, Interval
+from maxage.redis_store.shared_state import redis_state_for
 from tests.support.asgi import Recorded, call, http_scope
 from tests.support.raw_http import get
 from tests.support.redis_server import RedisServer
@@ -340,6 +342,31 @@ def test_the_page_shows_two_workers_and_redis_and_stays_when_redis_is_gone(
             assert "Redis does not answer" in page.body.decode()
             stored = get(served.port, "/cache/stored?name=/items", headers=BEARER)
             assert "what is stored is not known now" in stored.body.decode()
+
+
+def test_a_server_that_takes_no_writes_is_a_trouble(redis_server: RedisServer) -> None:
+    """No worker can publish its figures there: the page must not say that all is well."""
+    with RedisServer.start(
+        args=("--replicaof", redis_server.host, str(redis_server.port))
+    ) as replica:
+        settings = CacheSettings(redis_url=replica.url, cache_namespace="pages-replica")
+        wait_until(lambda: "role" in str(read_state(settings).troubles), "it is a replica")
+        told = redis_state_for(replica.url, "pages-replica")
+        told.owe(["p:/a"])
+        troubles = " ".join(read_state(settings).troubles)
+        told.close()
+    assert "Name the primary in REDIS_URL" in troubles
+    assert "Purges of 1 group are owed" in troubles
+
+
+def test_a_full_server_that_evicts_nothing_is_a_trouble() -> None:
+    """A wrong password is told as such, too."""
+    options = ("--maxmemory", "500kb", "--maxmemory-policy", "noeviction")
+    with RedisServer.start(args=options) as redis:
+        settings = CacheSettings(redis_url=redis.url, cache_namespace="pages-full")
+        assert "it is full and refuses writes" in " ".join(read_state(settings).troubles)
+        wrong = CacheSettings(redis_url=redis.url.replace("://", "://:wrong@"))
+        assert "Correct the user name and the password" in " ".join(read_state(wrong).troubles)
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium is installed")

@@ -7,6 +7,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.waiting import wait_until
 
 OWED = "A purge was not confirmed by Redis"
+REFUSED = "Redis refuses a purge"
 MADE = "Redis has confirmed all purges"
 BACK = "Redis is available again"
 
@@ -41,3 +42,20 @@ def test_a_server_that_is_back_is_told_of_in_one_line(
     wait_until(lambda: BACK in caplog.text, "the server is back")
     state.close()
     assert [caplog.text.count(line) for line in (OWED, MADE, BACK)] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("answer", ["OOM", "READONLY"])
+def test_the_log_tells_once_why_a_server_takes_no_purge(
+    answer: str, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also of a purge that no request asked for, such as everything on behalf of a lost worker."""
+    fault_proxy.error(answer, commands={"SET"})
+    state = RedisState(fault_proxy.url, "recovery")
+    state.owed_purges.add(["n"])
+    for _ in range(2):
+        assert not state.pay()
+    assert caplog.text.count(REFUSED) == 1
+    fault_proxy.pass_through()
+    assert state.pay()
+    state.close()
+    assert [caplog.text.count(line) for line in (REFUSED, MADE)] == [1, 1]

@@ -11,7 +11,8 @@ from maxage.redis_store.observer import Observer
 
 NO_WORKER = (
     "no worker has published its figures within 20 s; set CACHE_INSIGHT=true for the application, "
-    "with the same REDIS_URL and CACHE_NAMESPACE."
+    "with the same REDIS_URL and CACHE_NAMESPACE. If it is set, maxage doctor tells whether "
+    "Redis takes writes."
 )
 
 

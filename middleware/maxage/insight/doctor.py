@@ -8,7 +8,8 @@ from secrets import token_hex
 from statistics import median
 from typing import Any, Final
 
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import AuthenticationError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from maxage.errors import StoreUnavailableError
 from maxage.insight.publisher import server_seconds
@@ -57,10 +58,7 @@ def diagnose(settings: CacheSettings, observer: Observer) -> Iterator[Check]:
     try:
         nodes = observer.ping()
     except StoreUnavailableError as error:
-        change = (
-            "Start the server, or correct REDIS_URL: host, port, password, TLS. "
-            "If its process runs, it hangs: restart it."
-        )
+        change = mend_of(error)
         yield Check(name="connection", state=State.WRONG, found=str(error), change=change)
         return
     count = f"{len(nodes)} servers answer" if len(nodes) > 1 else "the server answers"
@@ -71,6 +69,23 @@ def diagnose(settings: CacheSettings, observer: Observer) -> Iterator[Check]:
     yield _workers(settings, observer)
 
 
+def mend_of(error: StoreUnavailableError) -> str:
+    """Return what to do about a server that could not be asked."""
+    if isinstance(error.__cause__, AuthenticationError):
+        return "Correct the user name and the password in REDIS_URL, or those of REDIS_CREDENTIALS."
+    if isinstance(error.__cause__, TimeoutError | RedisTimeoutError):
+        return (
+            "If the process of the server runs, it hangs: restart it. Else correct host and port "
+            "in REDIS_URL, or the network between."
+        )
+    return "Start the server, or correct REDIS_URL: host, port, TLS."
+
+
+def checks_of_facts(facts: ServerFacts) -> tuple[Check, ...]:
+    """Return the checks that need no more than what a server says of itself."""
+    return _version(facts), _role(facts), _memory(facts), _policy(facts)
+
+
 def _of_server(settings: CacheSettings, observer: Observer, node: Node) -> Iterator[Check]:
     try:
         info = info_of(observer, node)
@@ -78,8 +93,7 @@ def _of_server(settings: CacheSettings, observer: Observer, node: Node) -> Itera
         change = "Allow +info: without it the cache is emptied whenever a connection was lost."
         yield Check(name="server", state=State.WRONG, found=str(error), change=change)
     else:
-        facts = facts_in(info, 0)
-        yield from (_version(facts), _role(facts), _memory(facts), _policy(facts))
+        yield from checks_of_facts(facts_in(info, 0))
     yield _latency(settings, observer, node)
     yield _tracking(settings, observer, node)
     yield _clock(observer, node)
@@ -174,9 +188,9 @@ def _permissions(settings: CacheSettings, observer: Observer) -> Check:
     if not refused:
         return Check(name="permissions", state=State.OK, found="all commands are allowed")
     found = str(refused[0][1])
-    words = dict.fromkeys(word for word, why in refused if not isinstance(why, OutOfMemoryError))
-    change = "Make room first: a full server refuses what writes."
-    if words:
+    change = "Mend memory or role first: a server that is full, or a replica, refuses writes."
+    if not any(isinstance(why, OutOfMemoryError | ReadOnlyError) for _, why in refused):
+        words = dict.fromkeys(word for word, _ in refused)
         change = f"Allow {' '.join('+' + word for word in words)} on ~{settings.cache_namespace}:*."
     return Check(name="permissions", state=State.WRONG, found=found, change=change)
 

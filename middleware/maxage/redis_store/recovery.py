@@ -51,6 +51,8 @@ class Recovery:
         self._attempted: Final = attempted
         self.was_told = False
         """Whether the log was told that a purge is owed, and not yet that it is made."""
+        self._refusal_was_told = False
+        """Whether the log was told why a server refuses a purge, and not all are made yet."""
         self.stopped: Final = threading.Event()
         self.after_fork()
 
@@ -166,11 +168,13 @@ class Recovery:
             commands = [self._purge_command(keys[group], history)[0] for group in groups]
             for answer in node.send(commands, PROBE_TIMEOUT):
                 if answer not in CONFIRMED:
-                    raise answer if isinstance(answer, Exception) else RedisError("not written")
+                    error = answer if isinstance(answer, Exception) else RedisError("not written")
+                    self._tell_of_refusal(error)
+                    raise error
             self._owed_purges.paid(groups, mark)
         is_over = self.was_told and self._owed_purges.empty
         if is_over:
-            self.was_told = False
+            self.was_told = self._refusal_was_told = False
         if node.breaker.open:
             node.breaker.close()
             logger.warning("Redis is available again: serving cached responses.")
@@ -178,6 +182,17 @@ class Recovery:
             logger.warning("Redis has confirmed all purges: serving cached responses.")
         # The next requests get their whole budgets again.
         node.succeeded()
+
+    def _tell_of_refusal(self, error: Exception) -> None:
+        """Tell the log once why a server that answers takes no purge: it is full, or a replica."""
+        if not self._refusal_was_told:
+            self._refusal_was_told = self.was_told = True
+            logger.warning(
+                "Redis refuses a purge (%s): serving uncached until it takes it; retrying every "
+                "%s s.",
+                describe(error),
+                PROBE_INTERVAL,
+            )
 
 
 _owing: Final[set[Recovery]] = set()

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from maxage.errors import StoreUnavailableError
+from maxage.fastapi.cache_health import cache_health
+from maxage.insight.doctor import State as CheckState
+from maxage.insight.doctor import checks_of_facts, mend_of
 from maxage.insight.overview import Overview, overview_of_process, read_overview
 from maxage.insight.server_facts import ServerFacts, server_facts
 from maxage.insight.units import counted, size
@@ -13,7 +16,6 @@ from maxage.settings import CacheSettings
 
 _NEARLY_FULL: Final = 0.9
 """The part of a server's memory limit from which the page says so."""
-_NEVER_EVICTS: Final = "noeviction"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +42,10 @@ def read_state(settings: CacheSettings) -> State:
         told = overview_of_process(settings)
         troubles.append(
             f"Redis does not answer ({error}): responses come from the application, uncached. The "
-            "figures below are of this worker alone. Check the server and the network; the cache "
-            "comes back by itself."
+            f"figures below are of this worker alone. {mend_of(error)} The cache comes back by "
+            "itself."
         )
-    troubles += _troubles(told)
+    troubles += [*_troubles(settings, told), *_server_troubles(servers)]
     return State(
         overview=told,
         servers=servers,
@@ -52,22 +54,33 @@ def read_state(settings: CacheSettings) -> State:
     )
 
 
-def _troubles(told: Overview) -> list[str]:
+def _troubles(settings: CacheSettings, told: Overview) -> list[str]:
     troubles: list[str] = []
     cut_off = sum(bool(one.breakers_open) for one in told.workers)
     if cut_off:
         troubles.append(
             f"{cut_off} of {counted(len(told.workers), 'worker')} cannot reach a Redis server: "
-            "requests there are answered uncached, and it is tried again every 0.2 s. Check the "
-            "network between worker and server."
+            "requests there are answered uncached, and it is tried again every 0.2 s. Their log "
+            "tells the reason; if this page reaches the server, look at the network of the others."
         )
-    if told.owed_purges:
+    # A worker cannot publish what it owes to a server that takes no writes.
+    owed = told.owed_purges or cache_health(settings).owed_purges
+    if owed:
         troubles.append(
-            f"Purges of {counted(told.owed_purges, 'group')} are owed, since Redis did not confirm "
+            f"Purges of {counted(owed, 'group')} are owed, since Redis did not confirm "
             "them: the workers that owe them serve nothing from Redis until they are made, which "
-            "happens by itself once Redis answers."
+            "happens by itself once Redis takes writes."
         )
     return troubles
+
+
+def _server_troubles(servers: tuple[ServerFacts, ...]) -> list[str]:
+    return [
+        f"Redis, {check.name}: {check.found}. {check.change}"
+        for one in servers
+        for check in checks_of_facts(one)
+        if check.state is CheckState.WRONG
+    ]
 
 
 def _hints(settings: CacheSettings, told: Overview) -> list[str]:
@@ -80,8 +93,8 @@ def _hints(settings: CacheSettings, told: Overview) -> list[str]:
         )
     elif not told.workers:
         hints.append(
-            "No worker has published its figures within 20 s: requests come, or the workers use "
-            "another REDIS_URL or CACHE_NAMESPACE."
+            "No worker has published its figures within 20 s: there are no requests, Redis takes "
+            "no writes, or the workers use another REDIS_URL or CACHE_NAMESPACE."
         )
     if told.unreadable:
         hints.append(
@@ -94,11 +107,8 @@ def _hints(settings: CacheSettings, told: Overview) -> list[str]:
 def _server_hints(servers: tuple[ServerFacts, ...]) -> list[str]:
     hints: list[str] = []
     for one in servers:
-        if one.max_memory and one.used_memory > _NEARLY_FULL * one.max_memory:
-            what = (
-                "it refuses writes when it is full; set maxmemory-policy allkeys-lfu"
-                if one.policy == _NEVER_EVICTS
-                else f"it drops what is used least ({one.policy}); more memory keeps more responses"
-            )
+        evicts = one.policy != "noeviction"  # else it is a trouble
+        if evicts and one.max_memory and one.used_memory > _NEARLY_FULL * one.max_memory:
+            what = f"it drops what is used least ({one.policy}); more memory keeps more responses"
             hints.append(f"Redis uses {size(one.used_memory)} of {size(one.max_memory)}: {what}.")
     return hints
