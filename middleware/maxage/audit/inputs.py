@@ -31,12 +31,7 @@ _IDENTITY: Final = frozenset({"user", "auth", "session"})
 
 
 class Judge:
-    """Decides which inputs make a finding.
-
-    Args:
-        settings: of the middleware.
-        ignored: inputs that make no difference; `*` stands for any characters.
-    """
+    """Decides which inputs make a finding; `*` in an ignored one stands for any characters."""
 
     def __init__(self, settings: CacheSettings, ignored: Iterable[str]) -> None:
         self._is_ignored: Final = named_like([*HARMLESS, *map(spelled, ignored)]).fullmatch

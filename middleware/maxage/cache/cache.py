@@ -170,11 +170,7 @@ class Cache:
     ) -> Awaitable[LookupResult]:
         """Return the stored response that fits the request and whose tokens are all current.
 
-        Args:
-            target: of the request.
-            key: of the request.
-            headers: of the request.
-            wanted: the claim to make if nothing is found.
+        `wanted` is the claim to make if nothing is found.
 
         Raises:
             StoreUnavailableError: the store gives no trustworthy answer.
@@ -239,11 +235,7 @@ class Cache:
     ) -> None:
         """Note what a lookup found, so that the next one knows what to expect.
 
-        Args:
-            target: of the request.
-            found: the result of its lookup.
-            wanted: the claim that left with the lookup.
-            forwards: whether the application is asked; then the claim is of use.
+        `wanted` left with the lookup; it is of use where the request `forwards`.
         """
         if (
             found.entry is not None

@@ -71,11 +71,7 @@ class Lookup:
     ) -> LookupResult:
         """Return the stored response for the request, with the tokens of now.
 
-        Args:
-            target: of the request.
-            key: of the request.
-            headers: of the request.
-            wanted: the claim to make if nothing is found.
+        `wanted` is the claim to make if nothing is found.
         """
         if target.vary_names:
             return await self._read_guess(target, key, headers, wanted)
@@ -262,13 +258,7 @@ def result_of_copy(  # noqa: PLR0917 - what a lookup knows so far
 ) -> LookupResult | None:
     """Return a near copy as the result of a lookup; None: a lookup would not choose it.
 
-    Args:
-        near: the near cache.
-        copy: the copy.
-        chosen: the key that it was found by, which may be that of a variant.
-        target: of the request.
-        key: the primary key.
-        headers: of the request.
+    `chosen` is the key that it was found by, which may be that of a variant.
     """
     entry = copy.entry(chosen)
     tokens = dict(entry.tokens)

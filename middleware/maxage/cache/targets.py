@@ -108,10 +108,7 @@ class Targets:
     ) -> Target:
         """Return the target of a request with this Host.
 
-        Args:
-            scope: of the request.
-            host: its Host.
-            forwarded: what `forwarded_parts` gives of its fields.
+        `forwarded` is what `forwarded_parts` gives of its fields.
         """
         self.routes.watch(scope)
         site = self.site(scope, host, forwarded)
@@ -228,10 +225,7 @@ class Targets:
     def touched(self, scope: Mapping[str, Any], headers: Headers, router: Any = None) -> Touched:
         """Return the groups that a mutating request purges.
 
-        Args:
-            scope: of the request, as it arrived.
-            headers: of the request.
-            router: the one that has answered; None: it is unknown, and may be each that is known.
+        `router` is the one that has answered; None: it is unknown, and may be each that is known.
         """
         table = self.routes.table(scope)
         # Mostly this is the only use of these headers: an index of them would cost more.

@@ -97,13 +97,7 @@ def _without_default(rules: Policy, *, known: bool) -> Policy:
 
 @final
 class TermsFinder:
-    """Finds the terms of routes, and remembers a bounded number of them.
-
-    Args:
-        settings: of the middleware.
-        rules: of the middleware.
-        tally: counts by route.
-    """
+    """Finds the terms of routes, and remembers a bounded number of them."""
 
     def __init__(self, settings: "CacheSettings", rules: Sequence[Rule], tally: Tally) -> None:
         self._settings: Final = settings

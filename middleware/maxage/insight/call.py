@@ -9,12 +9,7 @@ from maxage.asgi.types import Message, Scope, Send
 
 @final
 class TimedCall:
-    """Times a call, and sees its answer pass.
-
-    Args:
-        scope: of the request, as it was before the call.
-        send: of the client.
-    """
+    """Times a call, and sees its answer pass; its scope is as it was before the call."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope: Final = scope

@@ -49,9 +49,7 @@ def read_requests(settings: CacheSettings) -> RecentRequests:
 def together(workers: Iterable[Iterable[Chunk]], until: float) -> RecentRequests:
     """Return the requests of several workers, for as long as those of all of them are known.
 
-    Args:
-        workers: the chunks of each.
-        until: POSIX seconds, when all of them had published.
+    All had published by `until` (POSIX seconds).
     """
     known = [_whole_end(chunks) for chunks in workers]
     since = max((begins for begins, _ in known), default=_ALWAYS)

@@ -141,12 +141,9 @@ class Watch:
         self._timed[1] += seconds
 
     def around(self, app: ASGIApp, targets: Targets, background: Background) -> ASGIApp:
-        """Return the application, with its calls counted and timed.
+        """Return a middleware's application, with its calls counted and timed.
 
-        Args:
-            app: the application behind a middleware.
-            targets: of the middleware.
-            background: of the middleware; it runs the calls for which no client waits.
+        For calls that its background runs, no client waits.
         """
 
         async def timed(scope: Scope, receive: Receive, send: Send) -> None:
@@ -317,13 +314,7 @@ def watch_in_process(settings: CacheSettings) -> Watch | None:
 
 
 def watched(app: ASGIApp, cache: Cache, targets: Targets) -> ASGIApp:
-    """Let the watch of this process count a middleware's requests; return its application, timed.
-
-    Args:
-        app: the application behind the middleware.
-        cache: of the middleware.
-        targets: of the middleware.
-    """
+    """Let this process count the requests of a middleware; return its application, timed."""
     watch = watch_for(cache.settings)
     watch.belongs_to(cache.store)
     targets.count_url = watch.count_url

@@ -201,9 +201,7 @@ class RouteGroups:
     def path_groups(self, route: RouteInfo, policy: RoutePolicy | None = None) -> PathGroups:
         """Return the groups of the paths of a route.
 
-        Args:
-            route: the route.
-            policy: what settings, rules and decorators say about the paths; None: nothing.
+        Settings, rules and decorators say nothing about the paths where `policy` is None.
         """
         plan = self._reading.get(route, _NO_PLAN)
         beginning = route.template.partition("{")[0].rpartition("/")[0]

@@ -52,10 +52,7 @@ def capture_of(
 ) -> "Capture":
     """Return the copy that is to be made of an answer, before the application is called.
 
-    Args:
-        reading: the request.
-        flight: the fill that other requests wait for; None: they do not.
-        dependencies: of the application call.
+    `flight` is the fill that other requests wait for; None: they do not.
     """
     scope = reading.scope
     before = (scope.get("endpoint"), scope.get("router"))

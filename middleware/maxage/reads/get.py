@@ -47,13 +47,7 @@ def answer_get(  # noqa: PLR0917 - as ASGI calls an application
 ) -> Awaitable[None]:
     """Answer one GET or HEAD, or a QUERY whose content was read.
 
-    Args:
-        fast_path: of the middleware.
-        plain: what the request has besides its URL (`FastPath.plain`); None: it is not plain.
-        scope: of the request.
-        receive: of the request.
-        send: of the request.
-        content: of a QUERY.
+    `plain` is what the request has besides its URL (`FastPath.plain`); None: it is not plain.
     """
     if plain is not None:
         known = fast_path.recalled(scope, plain)
@@ -206,9 +200,7 @@ class GetResponder(ReadResponder):
     def answer(self, found: LookupResult, plain: Plain | None = None) -> Awaitable[None]:
         """Serve or forward as the rules decide about the result of the lookup.
 
-        Args:
-            found: the result.
-            plain: what the request has besides its URL; None: perhaps directives of its own.
+        Without `plain` the request may have directives of its own.
         """
         self.found = found
         decision: Decision
@@ -264,9 +256,7 @@ class GetResponder(ReadResponder):
     def _forward(self, decision: Forward, collapsing: Collapsing | None = None) -> Awaitable[None]:
         """Call the application, unless another request or process is fetching the response.
 
-        Args:
-            decision: of the rules.
-            collapsing: the waiting for other requests that is over; None: there was none.
+        `collapsing` is the waiting for other requests that is over; None: there was none.
         """
         cache, found, wanted = self.cache, self.found, self.wanted
         key = found.collapse_key()

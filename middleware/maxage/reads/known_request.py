@@ -34,13 +34,7 @@ _LONGEST_VALUES: Final = 1024
 
 @final
 class PlainRoute(Owner):
-    """What the plain requests of a route have in common, at one middleware.
-
-    Args:
-        terms: of the route.
-        counts: of the route.
-        generation: the number of the routes among which it was found.
-    """
+    """What the plain requests of a route have in common, at one middleware."""
 
     __slots__ = ("counts", "generation", "terms")
 

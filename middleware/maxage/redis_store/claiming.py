@@ -46,9 +46,7 @@ class Claiming:
     def answered(self, present: Sequence[bytes | None], tokens: Mapping[str, bytes | None]) -> None:
         """Note the value of each claim; one that names other tokens than those of now is void.
 
-        Args:
-            present: the values, in the order of the claims; empty where none was sent.
-            tokens: the tokens of now.
+        There are no values where no claim was sent.
         """
         values = dict(zip(self._made, present, strict=False))
         for wanted, named in zip(self._wanted, self._named, strict=False):

@@ -19,9 +19,7 @@ from maxage.store.tokens import fresh_token
 class SentRenewal(Renewal):
     """Takes the answers of a renewal at the moment they arrive; a failure is owed by then.
 
-    Args:
-        redis_state: the store.
-        groups: the groups, at least one.
+    It has at least one group.
     """
 
     _is_answered = False

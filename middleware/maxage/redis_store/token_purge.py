@@ -62,10 +62,7 @@ class TokenPurge:
 class Renewal(TokenPurge):
     """Purges groups: writes a fresh token for each.
 
-    Args:
-        redis_state: the store.
-        groups: the groups.
-        swapping: whether to read the replaced tokens in the same step (SET with GET).
+    Swapping reads the replaced tokens in the same step (SET with GET).
     """
 
     is_confirmed_by_replica = True

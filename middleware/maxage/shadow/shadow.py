@@ -128,10 +128,7 @@ class Shadow:
     async def compare(self, answered: Answered, scope: Scope, before: Called | None) -> None:
         """Compare the handler's answer with the stored response that would have answered.
 
-        Args:
-            answered: by the handler.
-            scope: of the request.
-            before: the last call for this URL, which may have filled the cache.
+        `before` is the last call for this URL, which may have filled the cache.
         """
         entry, decision = answered.reading.found.entry, answered.decision
         if entry is None or not isinstance(decision, Serve) or decision.stale:

@@ -11,12 +11,7 @@ Number = TypeVar("Number", int, float)
 
 @final
 class Figures:
-    """The sums of one route.
-
-    Args:
-        sizes: the number of sizes.
-        lifetimes: the number of lifetimes.
-    """
+    """The sums of one route, for so many sizes and lifetimes."""
 
     def __init__(self, sizes: int, lifetimes: int) -> None:
         self.requests = 0

@@ -23,12 +23,7 @@ _SCHEMA_IS_DATABASE: Final = frozenset({"mysql", "mariadb"})
 
 @final
 class DatabaseGroups:
-    """The groups of one database.
-
-    Args:
-        name: of the database.
-        dialect: the name of its dialect.
-    """
+    """The groups of one database, by its name and the name of its dialect."""
 
     def __init__(self, name: str, dialect: str) -> None:
         self.name: Final = name

@@ -22,12 +22,7 @@ from maxage.typed.values import Id, Identity, Tokens, Values
 
 @final
 class Operations(Generic[Model]):
-    """The operations on one store, in the context of the current request.
-
-    Args:
-        values: the type's keys, encoding and seals.
-        access: the store.
-    """
+    """The operations on one store, in the context of the current request."""
 
     def __init__(self, values: Values[Model], access: Access) -> None:
         self._values: Final = values

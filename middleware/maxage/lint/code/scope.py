@@ -29,9 +29,7 @@ _GIVES_PARTS: Final = frozenset({"get", "items", "values"})
 class Scope:
     """The names of one function with their values.
 
-    Args:
-        function: the function.
-        given: the values of its parameters, where a caller is known.
+    `given` has the values of its parameters, where a caller is known.
     """
 
     def __init__(self, function: Function, given: Mapping[str, Value] | None = None) -> None:

@@ -318,12 +318,7 @@ class Node:
     def send(self, commands: Sequence[Command], timeout: float) -> list[Any]:
         """Send commands over a new connection; neither answers nor failures are counted.
 
-        Args:
-            commands: the commands.
-            timeout: seconds for connecting, and for each answer.
-
-        Returns:
-            The answers; an error stands in its place.
+        Connecting, and each answer, may take `timeout` seconds. An error stands in its place.
 
         Raises:
             RedisError, OSError: the server did not answer. An invalid reply makes redis-py raise
@@ -348,11 +343,9 @@ def describe(error: BaseException) -> str:
 
 
 def send(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    """Send commands in one round trip; return the answers. An error stands in its place.
+    """Send commands in one round trip on a blocking connection of redis-py; return the answers.
 
-    Args:
-        connection: a blocking connection of redis-py, connected.
-        commands: the commands.
+    An error stands in its place.
 
     Raises:
         RedisError, OSError: the server did not answer.

@@ -11,12 +11,7 @@ C = TypeVar("C")
 
 @final
 class PerNode(dict[Node, C]):
-    """Maps each server of a topology to its connections; safe to use from several threads.
-
-    Args:
-        topology: the servers.
-        make: makes the connections of one server.
-    """
+    """Maps each server of a topology to its connections; safe to use from several threads."""
 
     def __init__(self, topology: Topology, make: Callable[[Node], C]) -> None:
         super().__init__()

@@ -34,11 +34,7 @@ def fetching(
 ) -> Rounds[Fetched]:
     """Read values and tokens in one round trip; create missing tokens in a second one.
 
-    Args:
-        topology: the servers.
-        keys: of the values.
-        token_keys: of the tokens.
-        begin: is told of each token that is created.
+    `begin` is told of each token that is created.
 
     Raises:
         StoreUnavailableError: a server that was needed gave no proper answer.
