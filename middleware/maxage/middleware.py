@@ -140,7 +140,7 @@ class CacheMiddleware:
         elif reads:
             if latency.timer is not None:
                 send = latency.timer.arrived(send)
-            await (trial.answer or answer_get)(fast_path, plain, scope, receive, send)
+            await (trial.answer or answer_get)(fast_path, plain, scope, receive, send, None)
         elif method == "QUERY" and self.service.settings.cache_store_query:
             await answer_query(fast_path, scope, receive, send)
         else:

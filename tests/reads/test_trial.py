@@ -12,14 +12,14 @@ from maxage.audit import audit
 from maxage.observe import failures, latency
 from maxage.reads import trial
 from maxage.reads.fast_path import FastPath
-from maxage.reads.trial import Answered
+from maxage.reads.trial import Answered, Observation
 from tests.support.asgi import Recorded, call
 
 pytestmark = pytest.mark.anyio
 FAILED = "A tool that looks at requests failed"
 
 
-class Broken:
+class Broken(Observation):
     """An observer that fails at one step of each request."""
 
     def __init__(self, step: str) -> None:

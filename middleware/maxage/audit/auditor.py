@@ -16,7 +16,7 @@ from maxage.observe.counters import UNKNOWN_ROUTE
 from maxage.observe.words import Reason
 from maxage.reads import trial
 from maxage.reads.fast_path import FastPath
-from maxage.reads.trial import Answered
+from maxage.reads.trial import Answered, Observation
 from maxage.rfc9111.directives import parse_cache_control
 from maxage.rfc9111.stored_response import is_shareable
 from maxage.settings import CacheSettings
@@ -65,7 +65,7 @@ class Auditor:
 
 
 @final
-class _Audited:
+class _Audited(Observation):
     """One request, and its inputs that are read."""
 
     def __init__(self, auditor: Auditor, judge: Judge, fast_path: FastPath, scope: Scope) -> None:

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, final
 
 from maxage.cache.answerer import Answerer
+from maxage.cache.target import Target
 from maxage.routing.overrides import Overrides
 from maxage.routing.route_table import RouteInfo, RouteTable
 from maxage.routing.router import (
@@ -24,20 +25,6 @@ _MOST_ROUTERS: Final = 16
 _NO_ROUTES: Final = RouteTable(())
 _MOST_SURPRISES: Final = 4096
 """Endpoints for which the routes are read again."""
-
-
-class Answered(Protocol):
-    """A URL of which an answer has come."""
-
-    @property
-    def route(self) -> RouteInfo | None:
-        """The route by which its key was made."""
-        ...
-
-    @property
-    def host(self) -> str:
-        """Its host without the port."""
-        ...
 
 
 @final
@@ -157,7 +144,7 @@ class KnownRoutes:
 
     def answerer(
         self,
-        target: Answered,
+        target: Target,
         scope: Mapping[str, Any],
         before: tuple[object, object],
     ) -> Answerer:

@@ -5,10 +5,11 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
+from maxage.cache.key import entry_prefix
 from maxage.cli.output import AsJson, print_json, print_text, waiting
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
 from maxage.cli.usage import UsageError
-from maxage.explain.stored import entry_prefix, shelf_of, stored_in
+from maxage.explain.stored import shelf_of, stored_in
 from maxage.insight.units import counted
 from maxage.invalidation.group_names import named_groups
 from maxage.invalidation.purge import purge as purge_now
@@ -129,7 +130,7 @@ def _count(wanted: _Wanted, *, as_json: bool) -> int:
         return 0
     print_text(f"Would purge {wanted.what}: {counted(len(keys), 'stored response')}.")
     for key in keys[:_MOST_SHOWN]:
-        print_text(f"  {key.removeprefix(entry_prefix(settings).decode())}")
+        print_text(f"  {key.removeprefix(entry_prefix(settings.cache_namespace).decode())}")
     if len(keys) > _MOST_SHOWN:
         print_text(f"  ... and {len(keys) - _MOST_SHOWN} more")
     return 0

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol, final
 from urllib.parse import urlsplit
 
-from maxage.cache.key import READABLE_LENGTH, readable
+from maxage.cache.key import READABLE_LENGTH, entry_prefix, readable
 from maxage.clock import wall_clock
 from maxage.errors import SettingsError
 from maxage.explain.explanation import GroupState
@@ -95,7 +95,7 @@ def stored_at(shelf: Shelf, settings: CacheSettings, url: str) -> Iterator[Store
         SettingsError: it is neither.
         StoreUnavailableError: the store did not answer.
     """
-    wanted, prefix = _Wanted(url), entry_prefix(settings)
+    wanted, prefix = _Wanted(url), entry_prefix(settings.cache_namespace)
     secret = settings.cache_secret
     codec = Codec(secret.get_secret_value().encode() if secret else None, keeps_compressed=True)
     for found in shelf.keys(wanted.pattern(prefix), prefix):
@@ -112,16 +112,11 @@ def stored_in(shelf: Shelf, settings: CacheSettings, groups: Collection[str]) ->
     Raises:
         StoreUnavailableError: the store did not answer.
     """
-    prefix, wanted = entry_prefix(settings), frozenset(groups)
+    prefix, wanted = entry_prefix(settings.cache_namespace), frozenset(groups)
     for keys in shelf.keys(_escaped(prefix) + b"*", prefix):
         for key, tokens in zip(keys, shelf.tokens(keys), strict=True):
             if tokens is not None and not wanted.isdisjoint(group for group, _ in tokens):
                 yield key.decode("ascii", "replace")
-
-
-def entry_prefix(settings: CacheSettings) -> bytes:
-    """Return the beginning of the keys of all responses of a namespace."""
-    return settings.cache_namespace.encode() + b":e:"
 
 
 def shelf_of(settings: CacheSettings, store: MemoryStore | None = None) -> Shelf:

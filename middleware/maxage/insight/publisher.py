@@ -4,8 +4,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any, Final, Protocol, final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, final
 
 import msgspec
 
@@ -31,24 +31,6 @@ _TIMEOUT: Final = 1.0
 """Seconds that the server may take."""
 
 
-class Watched(Protocol):
-    """A worker that can be published."""
-
-    @property
-    def settings(self) -> CacheSettings:
-        """The settings of its middleware."""
-        ...
-
-    @property
-    def requests(self) -> PendingRequests:
-        """Its requests that are not published yet."""
-        ...
-
-    def record(self, now: float) -> WorkerRecord:
-        """Return its state."""
-        ...
-
-
 def insight_key(namespace: str) -> bytes:
     """Return the key of the hash with the records of all workers."""
     return namespace.encode() + b":insight"
@@ -61,12 +43,25 @@ def requests_key(namespace: str, worker: str) -> bytes:
 
 @final
 class Publisher:
-    """Publishes one worker; no request waits for it, and no failure of it counts."""
+    """Publishes one worker; no request waits for it, and no failure of it counts.
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched: Final = watched
-        self._has_server: Final = server_url(watched.settings.redis_url) is not None
-        self._key: Final = insight_key(watched.settings.cache_namespace)
+    Args:
+        settings: of its middleware.
+        requests: its requests that are not published yet.
+        record: returns its state at a time of the server.
+    """
+
+    def __init__(
+        self,
+        settings: CacheSettings,
+        requests: PendingRequests,
+        record: Callable[[float], WorkerRecord],
+    ) -> None:
+        self._settings: Final = settings
+        self._requests: Final = requests
+        self._record: Final = record
+        self._has_server: Final = server_url(settings.redis_url) is not None
+        self._key: Final = insight_key(settings.cache_namespace)
         self.pid = 0
         """The process whose thread runs."""
         self._chunks: Final[dict[int, int]] = {}
@@ -82,7 +77,7 @@ class Publisher:
             threading.Thread(target=self._run, name="maxage-insight", daemon=True).start()
 
     def _run(self) -> None:
-        observer = Observer(self._watched.settings, _TIMEOUT)
+        observer = Observer(self._settings, _TIMEOUT)
         while True:
             began = time.monotonic()
             try:
@@ -101,7 +96,7 @@ class Publisher:
             StoreUnavailableError: the server did not answer.
         """
         now, present = read_records(observer, self._key)
-        record = self._watched.record(now)
+        record = self._record(now)
         commands: list[Command] = [
             ("HSET", self._key, record.worker, msgspec.json.encode(record)),
             ("EXPIRE", self._key, HASH_SECONDS),
@@ -114,9 +109,9 @@ class Publisher:
 
     def _publish_requests(self, observer: Observer, ahead: float) -> None:
         """Write the requests since the last time, and remove the oldest ones beyond the bound."""
-        key = requests_key(self._watched.settings.cache_namespace, process_name())
+        key = requests_key(self._settings.cache_namespace, process_name())
         commands: list[Command] = [("EXPIRE", key, HASH_SECONDS)]
-        chunk = self._watched.requests.chunk(ahead)
+        chunk = self._requests.chunk(ahead)
         if chunk.requests:
             packed = pack(chunk)
             self._chunks[chunk.first] = len(packed)
@@ -125,7 +120,7 @@ class Publisher:
         if oldest:
             commands.append(("HDEL", key, *oldest))
         _ask(observer, observer.node_for(key), commands)
-        self._watched.requests.published(chunk)
+        self._requests.published(chunk)
         for first in oldest:
             del self._chunks[first]
 

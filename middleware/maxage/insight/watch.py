@@ -108,7 +108,7 @@ class Watch:
         self._identification: Final = Identification(settings)
         self.requests: Final = PendingRequests()
         self._publishes: Final = server_url(settings.redis_url) is not None
-        self._publisher: Final = Publisher(self)
+        self._publisher: Final = Publisher(settings, self.requests, self.record)
 
     def count_url(self, counts: RouteCounts, scope: Mapping[str, Any]) -> RouteCounts:
         """Return the counts of a URL, given those of its route."""

@@ -26,20 +26,8 @@ from maxage.rfc9111.message import Headers
 Result = TypeVar("Result")
 
 
-class AnswerGet(Protocol):
-    """Answers a GET, HEAD or QUERY, as `answer_get` does."""
-
-    def __call__(  # noqa: PLR0917 - as ASGI calls an application
-        self,
-        fast_path: FastPath,
-        plain: Plain | None,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        content: bytes | None = None,
-    ) -> Awaitable[None]:
-        """Answer it."""
-        ...
+AnswerGet = Callable[[FastPath, Plain | None, Scope, Receive, Send, bytes | None], Awaitable[None]]
+"""Answers a GET, HEAD or QUERY, as `answer_get` does."""
 
 
 class Answered(Struct, kw_only=True):
@@ -59,7 +47,7 @@ class Answered(Struct, kw_only=True):
     """The body that was sent; None: it is longer than `CACHE_MAX_BODY_BYTES`."""
 
 
-class Observation(Protocol):
+class Observation:
     """The view of one observer of one request."""
 
     scope: Scope
@@ -67,19 +55,15 @@ class Observation(Protocol):
 
     def admitted(self) -> None:
         """Note that the key is known: `vary_by` has run, and the application has not."""
-        ...
 
     def sent(self) -> None:
         """Note that the last piece of the answer was sent."""
-        ...
 
     async def answered(self, answered: Answered) -> None:
         """See the answer; the application call has returned."""
-        ...
 
     def close(self) -> None:
         """End, whether there was an answer or not."""
-        ...
 
 
 class Observer(Protocol):

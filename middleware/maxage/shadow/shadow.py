@@ -19,7 +19,7 @@ from maxage.observe.counters import UNKNOWN_ROUTE
 from maxage.observe.failures import tell_of_failure
 from maxage.reads import trial
 from maxage.reads.fast_path import FastPath
-from maxage.reads.trial import Answered
+from maxage.reads.trial import Answered, Observation
 from maxage.rfc9111.content_coding import plain_body, varied
 from maxage.rfc9111.decisions import Serve
 from maxage.rfc9111.message import Headers
@@ -212,7 +212,7 @@ class Shadow:
 
 
 @final
-class _Shadowed:
+class _Shadowed(Observation):
     """One request whose answer is compared."""
 
     def __init__(self, shadow: Shadow, scope: Scope) -> None:
@@ -220,18 +220,9 @@ class _Shadowed:
         self._before: Final = shadow.last_call(scope)
         self.scope: Scope = scope
 
-    def admitted(self) -> None:
-        """Do nothing."""
-
-    def sent(self) -> None:
-        """Do nothing."""
-
     async def answered(self, answered: Answered) -> None:
         """Compare."""
         await self._shadow.compare(answered, self.scope, self._before)
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 @final

@@ -15,11 +15,8 @@ class Figures:
 
     def __init__(self, sizes: int, lifetimes: int) -> None:
         self.requests = 0
-        self.size = 0
-        """Bytes of all answers."""
-        self.seconds = 0.0
-        """How long the timed answers took."""
-        self.timed = 0
+        self.timed = False
+        """Whether the log tells how long answers took."""
         self.purgeable = 0
         """Requests for URLs that a write had purged before."""
         self.at_most = False
@@ -33,11 +30,8 @@ class Figures:
     def note(self, logged: LoggedRequest, *, reason: str, purgeable: bool) -> None:
         """Count a request."""
         self.requests += 1
-        self.size += logged.size
         self.purgeable += purgeable
-        if logged.seconds is not None:
-            self.seconds += logged.seconds
-            self.timed += 1
+        self.timed |= logged.seconds is not None
         if reason:
             self.reasons[reason] += 1
 
@@ -53,9 +47,7 @@ class Figures:
     def add(self, other: "Figures") -> None:
         """Add the sums of another route."""
         self.requests += other.requests
-        self.size += other.size
-        self.seconds += other.seconds
-        self.timed += other.timed
+        self.timed |= other.timed
         self.purgeable += other.purgeable
         self.at_most |= other.at_most
         self.reasons.update(other.reasons)

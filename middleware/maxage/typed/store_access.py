@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, final
 
 from maxage.background import Background, runs_asyncio
 from maxage.settings import CacheSettings
-from maxage.store.base import StoreReply, StoreWrite, SyncStore, TokenAuthority
+from maxage.store.base import StoreReply, StoreWrite, SyncStore
 from maxage.store.claims import Claims
 from maxage.store_factory import store_for, sync_store_for
 
@@ -31,10 +31,7 @@ class BlockingStore:
 
     def __init__(self, store: SyncStore) -> None:
         self._store: Final = store
-
-    @property
-    def authority(self) -> TokenAuthority:
-        return self._store.authority
+        self.authority: Final = store.authority
 
     async def read(self, keys: Sequence[bytes], groups: Sequence[str]) -> StoreReply:
         return self._store.read_now(keys, groups)

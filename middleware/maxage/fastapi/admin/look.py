@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, final
 
+from maxage.cache.key import entry_prefix
 from maxage.explain.stored import (
     Shelf,
     StoredEntry,
-    entry_prefix,
     shelf_of,
     stored_at,
     stored_in,
@@ -54,7 +54,7 @@ def look(settings: CacheSettings, store: MemoryStore | None, names: Sequence[str
         StoreUnavailableError: the server did not answer.
     """
     shelf = _BoundedShelf(shelf_of(settings, store), LONGEST_LOOK)
-    prefix = entry_prefix(settings).decode()
+    prefix = entry_prefix(settings.cache_namespace).decode()
     groups = [group for name in names for group in named_groups(name)]
     found = stored_in(shelf, settings, groups or [NAMESPACE_GROUP])
     keys = [key.removeprefix(prefix) for key in found]
