@@ -54,9 +54,7 @@ class Identification:
     def was_sought(self, scope: Scope, added: frozenset[str]) -> bool:
         """Return whether the application itself looked who asks, and may know it by any field.
 
-        Args:
-            scope: of the request, at its response.
-            added: what `identity_slots` gives now, and not before the application was called.
+        `added` is what `identity_slots` gives now, and not before the application was called.
         """
         if not added or self._authorization_only:
             return False

@@ -56,15 +56,8 @@ def pass_on(
     Neither this function nor the `send` that it passes on is a coroutine: such requests cost almost
     nothing.
 
-    Args:
-        service: of the middleware.
-        cache: of the middleware.
-        scope: of the request.
-        receive: of the request.
-        send: of the request.
-        status: our member of Cache-Status.
-        unstorable: the target, if its responses are known to forbid storing; it is looked up again
-            when one does not. Our member of Cache-Status follows from it.
+    `status` is our member of Cache-Status. It follows from `unstorable`, the target, if its
+    responses are known to forbid storing. It is looked up again when one does not.
     """
 
     def send_outgoing(message: Message) -> Awaitable[None]:

@@ -83,7 +83,7 @@ class Cache:
         self.pending_writes: Final = PendingWrites(settings, store, self.tally, self.background)
         self.lookups: Final = Lookup(settings, store, self.pending_writes)
         self.purger: Final = Purger(store, self.background, self.tally)
-        self._claims: Final = Claims(store, self.background, not_shareable_for=UNCACHEABLE_SECONDS)
+        self.claims: Final = Claims(store, self.background, not_shareable_for=UNCACHEABLE_SECONDS)
 
     # before a lookup: a near copy, a claim
 
@@ -250,21 +250,13 @@ class Cache:
             target.last_tokens, target.looked_up_after = found.tokens, self.purger.serial
             target.absent_from = 0.0 if found.entry is None and found.index is None else inf
 
-    def claim_taken(self, wanted: WantedClaim | None) -> Claim | None:
-        """Return the claim that a lookup has made, if it is ours."""
-        return None if wanted is None else self._claims.taken(wanted)
-
-    def claim_made(self, wanted: WantedClaim) -> Claim | None:
-        """Return the claim that a lookup has made; None: it made none."""
-        return self._claims.made(wanted)
-
     def claim(self, target: Target, found: LookupResult) -> Claim | None:
         """Return a claim to the response, which is not taken yet; None: it cannot be claimed."""
         tokens = [found.tokens.get(group) for group in target.groups]
         key = claim_key(self.settings.cache_namespace, found.collapse_key(), tokens)
         if key is None or not self.store.shared:
             return None
-        return self._claims.to(key)
+        return self.claims.to(key)
 
     def begin_refresh(self, target: Target, found: LookupResult) -> Flight[Entry] | None:
         """Return the flight of a background refresh, or None where none is to begin.

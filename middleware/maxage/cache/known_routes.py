@@ -209,9 +209,7 @@ class KnownRoutes:
     def learn(self, scope: Mapping[str, Any], before: object = None) -> bool:
         """Read the routes of the router that has answered, if they are not known yet.
 
-        Args:
-            scope: of a request or of the lifespan.
-            before: the router in the scope before the application was called.
+        `before` is the router in the scope before the application was called.
 
         Returns:
             Whether there is such a router.

@@ -143,12 +143,7 @@ def store_response(
 ) -> Entry | Reason:
     """Store a response that came through whole; lookups find it at once, and it is written soon.
 
-    Args:
-        cache: to store it in.
-        fill: from `consider` or `freshen`.
-        body: of the response.
-        dependencies: of the request that fetched it.
-        claim: of this process to the response; it ends with the write.
+    The claim, if there is one, ends with the write.
 
     Returns:
         The entry, or the reason why it is not stored.

@@ -9,7 +9,7 @@ from typing import Final, final
 from maxage.errors import StoreUnavailableError
 from maxage.redis_store.observer import Observer
 from maxage.redis_store.redis_store import RedisStore
-from maxage.store.base import Store, StoreReply, StoreWrite, TokenAuthority, Value
+from maxage.store.base import Store, StoreReply, StoreWrite, Value
 from maxage.store.memory import MemoryStore
 from maxage.store.tokens import HIDDEN_HISTORY, fresh_token
 from maxage.store.wanted_claim import WantedClaim
@@ -27,29 +27,14 @@ class ReadOnlyStore:
 
     def __init__(self, store: Store) -> None:
         self._store: Final = store
+        self.shared: Final = store.shared
+        self.authority: Final = store.authority
+        self.keeps_objects: Final = store.keeps_objects
+        self.near: Final = None
+        """A near copy says nothing that a lookup does not say."""
         self._peek: Final = _peek_of(store)
         self.missing: Final[set[str]] = set()
         """The groups that have no token."""
-
-    @property
-    def shared(self) -> bool:
-        """As in the other store."""
-        return self._store.shared
-
-    @property
-    def authority(self) -> TokenAuthority:
-        """The owner of the other store's tokens."""
-        return self._store.authority
-
-    @property
-    def keeps_objects(self) -> bool:
-        """As in the other store."""
-        return self._store.keeps_objects
-
-    @property
-    def near(self) -> None:
-        """None: a near copy says nothing that a lookup does not say."""
-        return
 
     async def open(self) -> None:
         """Do nothing."""

@@ -22,12 +22,7 @@ def hidden_names(settings: CacheSettings) -> SecretNames:
 
 
 def label_of(scope: Mapping[str, Any], secrets: SecretNames) -> str:
-    """Return method, path and query of a request.
-
-    Args:
-        scope: of the request. HEAD counts as GET.
-        secrets: the parameters whose values are hidden.
-    """
+    """Return method, path and query of a request, with hidden secrets; HEAD counts as GET."""
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
     target = target_of(scope, secrets, lambda _: b"***", LONGEST_VALUE)
     shown = _UNSAFE.sub("_", target.decode("latin-1"))

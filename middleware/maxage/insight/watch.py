@@ -104,7 +104,8 @@ class Watch:
         self._intervals: Final[deque[Interval]] = deque(maxlen=MOST_INTERVALS)
         self._last = Interval(begins=0)
         self._started: Final = time.time()
-        self._store: Store | None = None
+        self.store: Store | None = None
+        """The one whose state is published."""
         self._identification: Final = Identification(settings)
         self.requests: Final = PendingRequests()
         self._publishes: Final = server_url(settings.redis_url) is not None
@@ -197,10 +198,6 @@ class Watch:
             )
         )
 
-    def belongs_to(self, store: Store) -> None:
-        """Note the store whose state is published."""
-        self._store = store
-
     def record(self, now: float) -> WorkerRecord:
         """Return the state of this worker.
 
@@ -225,8 +222,8 @@ class Watch:
             timed=int(self._timed[0]),
             added=self._timed[1],
         )
-        if isinstance(self._store, RedisStore):
-            state = self._store.redis_state
+        if isinstance(self.store, RedisStore):
+            state = self.store.redis_state
             record.owed_purges = len(state.owed_purges)
             record.breakers_open = sum(node.breaker.open for node in state.nodes)
         return record
@@ -316,6 +313,6 @@ def watch_in_process(settings: CacheSettings) -> Watch | None:
 def watched(app: ASGIApp, cache: Cache, targets: Targets) -> ASGIApp:
     """Let this process count the requests of a middleware; return its application, timed."""
     watch = watch_for(cache.settings)
-    watch.belongs_to(cache.store)
+    watch.store = cache.store
     targets.count_url = watch.count_url
     return watch.around(app, targets, cache.background)

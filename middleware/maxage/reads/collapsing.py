@@ -30,8 +30,7 @@ def patience(reading: ReadResponder, decision: Forward) -> float:
 class Collapsing:
     """The waiting of one request: first for other requests, then for other processes.
 
-    Args:
-        reading: the request. Its `found` becomes the result of the last lookup.
+    `found` of the request becomes the result of the last lookup.
     """
 
     def __init__(self, reading: ReadResponder) -> None:
@@ -125,7 +124,7 @@ class Collapsing:
         reading = self._reading
         cache, target = reading.cache, reading.target
         ends = cache.monotonic() + seconds
-        claim = None if reading.wanted is None else cache.claim_made(reading.wanted)
+        claim = None if reading.wanted is None else cache.claims.made(reading.wanted)
         claim = claim or cache.claim(target, reading.found)
         while claim is not None:
             state = await claim.take()

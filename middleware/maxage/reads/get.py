@@ -268,7 +268,7 @@ class GetResponder(ReadResponder):
             return self._call(decision, None)
         flight = cache.flights.lead(key, found.tokens)
         if cache.store.shared:
-            flight.claim = cache.claim_taken(wanted)
+            flight.claim = None if wanted is None else cache.claims.taken(wanted)
             if flight.claim is None:
                 return self._claim(decision, flight, collapsing or Collapsing(self))
         return self._call(decision, flight)

@@ -53,12 +53,8 @@ class LookupBatcher:
     ) -> "asyncio.Future[StoreReply]":
         """Return a future of the reply; it fails with `StoreUnavailableError`.
 
-        Equal lookups of one turn share one reply.
-
-        Args:
-            keys: of the values.
-            groups: of the tokens; missing ones are created.
-            wanted: the claim to make, where nothing is found.
+        Equal lookups of one turn share one reply. Missing tokens are created, and `wanted` is the
+        claim to make, where nothing is found.
         """
         return self._turn.ask(((tuple(keys), tuple(groups)), wanted))
 

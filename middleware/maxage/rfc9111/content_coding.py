@@ -38,10 +38,7 @@ _VARIED: Final = (b"vary", b"Accept-Encoding")
 def may_be_coded(status: int, headers: Headers, length: int | None) -> bool:
     """Return whether a response with these headers may be sent compressed.
 
-    Args:
-        status: of the response.
-        headers: as the application sent them.
-        length: of the body; None: it is not known yet.
+    They are as the application sent them; the length of the body may not be known yet (None).
     """
     if status == 206 or (length is not None and length < LEAST):
         return False

@@ -104,9 +104,7 @@ def forbid_storing(request: Request, directives: Directives) -> bool:
 def may_identify(headers: Headers, varied: Collection[bytes]) -> bool:
     """Return whether a request has a field by which the application may know its user.
 
-    Args:
-        headers: of the request.
-        varied: the fields whose values are known to be those of the stored response's request.
+    The values of the `varied` fields are known to be those of the stored response's request.
     """
     return not _IMPERSONAL.issuperset({name.lower() for name, _ in headers.raw}.difference(varied))
 

@@ -40,14 +40,7 @@ _PLAN: Final = "maxage_plan"
 
 
 def groups_of(database: DatabaseGroups, catalog: Catalog, sql: str, context: Any) -> Groups:
-    """Return the groups of one execution of a statement.
-
-    Args:
-        database: the groups of its database.
-        catalog: of the database.
-        sql: its text.
-        context: SQLAlchemy's, of the execution.
-    """
+    """Return the groups of one execution of a statement, given SQLAlchemy's context of it."""
     compiled = None if context is None else context.compiled
     if isinstance(compiled, RecordingCompiler):
         plan: _Plan | None = vars(compiled).get(_PLAN)

@@ -23,11 +23,8 @@ def answer_groups(
     They are the groups of the URLs in Location and Content-Location (RFC 9111 section 4.4), and
     those in Cache-Group-Invalidation (RFC 9875 section 3).
 
-    Args:
-        responder: of the request.
-        lines: of the answer's headers.
-        changes: whether the request may change something; False: its route says that it purges
-            nothing, so that Location only shows the way, as after a login.
+    Without `changes` its route says that it purges nothing, so that Location only shows the way, as
+    after a login.
     """
     if _NAMING.isdisjoint([bytes(name).lower() for name, _ in lines]):
         return ()

@@ -26,9 +26,6 @@ _HEADERS: Final = {
 class Pages:
     """Makes the pages from their templates.
 
-    Args:
-        has_session: whether the client can log out.
-
     Raises:
         SettingsError: Jinja2 is not installed.
     """

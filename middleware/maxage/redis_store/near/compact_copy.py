@@ -157,13 +157,9 @@ class Kind:
 
 @final
 class CompactCopy:
-    """A copy of one stored response. Its counters change with use.
+    """A copy of one stored response until its end (monotonic). Its counters change with use.
 
-    Args:
-        kind: of the response.
-        own: its own parts, as `split` gives them.
-        body: of the response.
-        ends: its end (monotonic).
+    `own` are its own parts, as `split` gives them.
     """
 
     __slots__ = (

@@ -105,12 +105,8 @@ def _asked(
 ) -> Rounds[_Answers]:
     """Ask the master of each key, and once more the server that a redirection names.
 
-    Args:
-        cluster: the masters.
-        keys: of the commands.
-        plan: gives the command for each position.
-        reads: how many commands at the beginning are GETs whose answers tell a broken server. A
-            full one refuses the claims behind them, and still answers reads.
+    So many commands at the beginning are `reads`: GETs whose answers tell a broken server. A full
+    one refuses the claims behind them, and still answers reads.
     """
     told: _Answers = [(b"", UNANSWERED)] * len(keys)
     places = _grouped((cluster.node_for(key), False, i) for i, key in enumerate(keys))

@@ -104,9 +104,7 @@ class SyncNodeConnections:
     def send(self, packet: Packet, *, replicated: bool) -> None:
         """Send a packet's commands in one round trip, and hand it the answers, if they come.
 
-        Args:
-            packet: the commands.
-            replicated: whether to add a WAIT, where there are replicas.
+        `replicated` adds a WAIT, where there are replicas.
         """
         node = self._node
         if node.breaker.open:
