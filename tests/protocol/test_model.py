@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 from maxage.cache import lookup as reader
 from maxage.cache import storing
 from maxage.cache.cache import Cache
-from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill
+from maxage.cache.flights import Flight
 from maxage.errors import StoreUnavailableError
 from maxage.invalidation.dependencies import Dependencies
 from maxage.invalidation.groups import RouteGroups

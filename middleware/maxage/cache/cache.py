@@ -13,8 +13,8 @@ from weakref import WeakSet
 from msgspec.structs import replace
 
 from maxage.background import Background
-from maxage.cache.collapse import Flight, Flights
 from maxage.cache.early_refresh import is_due_early
+from maxage.cache.flights import Flight, Flights
 from maxage.cache.lookup import Lookup, result_of_copy, selected_key
 from maxage.cache.pending_writes import PendingWrites
 from maxage.cache.target import UNCACHEABLE_SECONDS, Target

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.types import Message, Scope
-from maxage.cache.collapse import Flight
+from maxage.cache.flights import Flight
 from maxage.cache.target import REFRESH_PAUSE
 from maxage.reads.collapsing import may_refresh
 from maxage.reads.forward import CONDITIONAL, Exchange, exchange_of

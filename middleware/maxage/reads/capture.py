@@ -18,8 +18,8 @@ from maxage.asgi.types import Message, Scope
 from maxage.cache import storing
 from maxage.cache.answerer import Answerer
 from maxage.cache.cache import Cache
-from maxage.cache.collapse import Flight
 from maxage.cache.fill import Fill
+from maxage.cache.flights import Flight
 from maxage.cache.storing import Answer
 from maxage.invalidation.dependencies import Dependencies
 from maxage.observe.words import Reason

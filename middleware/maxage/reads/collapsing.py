@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final, final
 
-from maxage.cache.collapse import Flight
+from maxage.cache.flights import Flight
 from maxage.cache.lookup import is_of
 from maxage.errors import StoreUnavailableError
 from maxage.reads.responder import ReadResponder

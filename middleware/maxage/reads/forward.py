@@ -21,7 +21,7 @@ from maxage.asgi.responder import send_both, send_in_loop, send_nothing
 from maxage.asgi.types import Message, Receive, Scope
 from maxage.background import runs_asyncio
 from maxage.cache.cache import Cache
-from maxage.cache.collapse import Flight
+from maxage.cache.flights import Flight
 from maxage.invalidation.dependencies import Dependencies
 from maxage.observe.words import Reason
 from maxage.reads.capture import Capture, capture_of

@@ -17,7 +17,7 @@ from typing import Final, final
 from maxage.asgi.passthrough import pass_by, pass_unstorable
 from maxage.asgi.responder import pair
 from maxage.asgi.types import Receive, Scope, Send
-from maxage.cache.collapse import Flight
+from maxage.cache.flights import Flight
 from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
 from maxage.observe.words import Bypass, Outcome

@@ -1,4 +1,4 @@
-"""Collapsed forwarding: one request calls the application, the others wait for its response.
+"""Flights: the fills under way in this process; the requests for the same response wait for one.
 
 A request joins a fill only if its own tokens, read after it began, equal the ones that the fill
 captured: without that rule, a read that began after an acknowledged write could be

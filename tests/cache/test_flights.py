@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maxage import MemoryStore
 from maxage.background import Background
-from maxage.cache.collapse import Flights
+from maxage.cache.flights import Flights
 from maxage.store.claims import Claims, ClaimState
 from tests.support.threads import run_side_by_side
 
