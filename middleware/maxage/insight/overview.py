@@ -14,9 +14,9 @@ from maxage.insight.record import (
     RouteRecord,
     TopUrl,
     WorkerRecord,
-    add_sums,
 )
 from maxage.insight.watch import watch_in_process
+from maxage.observe.counters import add_sums
 from maxage.redis_store.observer import Observer
 from maxage.redis_url import server_url
 from maxage.settings import CacheSettings
@@ -86,8 +86,8 @@ def overview_of(records: Iterable[WorkerRecord], now: float) -> Overview:
     purges: dict[str, int] = {}
     for worker in fresh:
         for name, counts in worker.routes.items():
-            routes.setdefault(name, RouteRecord()).add(counts)
-            totals.add(counts)
+            add_sums(routes.setdefault(name, RouteRecord()), counts)
+            add_sums(totals, counts)
         for cause, count in worker.purges.items():
             purges[cause] = purges.get(cause, 0) + count
     return Overview(

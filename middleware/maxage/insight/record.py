@@ -1,26 +1,13 @@
 """The record of a worker: its counts, its most asked URLs, and sums of the last intervals."""
 
-from typing import Any, TypeVar
-
 from msgspec import Struct, field
 
-Sums = TypeVar("Sums", bound=Struct)
+from maxage.observe.counters import add_sums
+
 INTERVAL_SECONDS = 5
 """Seconds between two records of a worker, and of one point of a chart."""
 MOST_INTERVALS = 120
 """Intervals in a record: ten minutes."""
-
-
-def add_sums(mine: Sums, other: Sums, *names: str) -> None:
-    """Add all numbers of another object, and its counts by word; `names` are no sums."""
-    for field_name in set(mine.__struct_fields__).difference(names):
-        sums: Any = getattr(mine, field_name)
-        more: Any = getattr(other, field_name)
-        if hasattr(more, "items"):
-            for word, count in more.items():
-                sums[word] = sums.get(word, 0) + count
-        else:
-            setattr(mine, field_name, sums + more)
 
 
 class RouteRecord(Struct, kw_only=True, omit_defaults=True):
@@ -52,10 +39,6 @@ class RouteRecord(Struct, kw_only=True, omit_defaults=True):
     def seconds_saved(self) -> float:
         """Hits times the mean seconds of a call."""
         return self.hits * self.seconds / self.calls if self.calls else 0.0
-
-    def add(self, other: "RouteRecord") -> None:
-        """Add the counts of another worker."""
-        add_sums(self, other)
 
 
 class TopUrl(Struct, kw_only=True, omit_defaults=True):

@@ -37,7 +37,7 @@ from maxage.insight.requests import (
 )
 from maxage.insight.space_saving import SpaceSaving
 from maxage.observe import latency
-from maxage.observe.counters import UNKNOWN_ROUTE, RouteCounts, Tally, total
+from maxage.observe.counters import UNKNOWN_ROUTE, RouteCounts, Tally, add_sums, total
 from maxage.observe.failures import tell_of_failure
 from maxage.observe.words import MISSES, Outcome
 from maxage.redis_store.leases.process_identity import process_name
@@ -261,7 +261,7 @@ class Watch:
     def _sums(self, tally: Tally) -> Interval:
         added = RouteCounts()
         for counts in tally.routes.values():
-            added.add(counts)
+            add_sums(added, counts)
         calls = list(self._calls.copy().values())
         return Interval(
             begins=0,

@@ -6,10 +6,11 @@ Each target holds the counts of its route, so that counting by route costs no lo
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Any, Final, final
 from weakref import finalize
 
 import msgspec
+from msgspec import Struct
 
 from maxage.observe.words import MISSES, Bypass, Outcome, PurgeCause
 from maxage.store.fork_safe import fork_safe_lock
@@ -22,44 +23,36 @@ _MOST_ROUTES: Final = 1000
 """Routes that are counted by themselves; all later ones count as unknown."""
 
 
+def add_sums(mine: Struct, other: Struct, *names: str) -> None:
+    """Add all numbers of another object, and its counts by word; `names` are no sums."""
+    for name in set(mine.__struct_fields__).difference(names):
+        sums: Any = getattr(mine, name)
+        more: Any = getattr(other, name)
+        if hasattr(more, "items"):
+            # A copy: another thread may count meanwhile.
+            for word, count in dict(more).items():
+                sums[word] = sums.get(word, 0) + count
+        else:
+            setattr(mine, name, sums + more)
+
+
 @final
-class RouteCounts:
+class RouteCounts(Struct, eq=False):
     """Counts the requests of one route, and the responses to them, in one middleware."""
 
-    __slots__ = (
-        "bypasses", "collapsed", "compared", "different", "forwards", "hits", "not_stored",
-        "refreshes", "stale", "stored", "stored_bytes",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.hits = 0
-        self.collapsed = 0
-        self.forwards: Final[Counter[str]] = Counter()
-        """The outcomes of all other requests that were looked up, and of writes."""
-        self.bypasses: Final[Counter[str]] = Counter()
-        self.stale = 0
-        self.refreshes = 0
-        self.stored = 0
-        self.stored_bytes = 0
-        self.not_stored: Final[Counter[str]] = Counter()
-        self.compared = 0
-        """Answers of the application that were compared with stored ones (`maxage.shadow`)."""
-        self.different = 0
-
-    def add(self, other: "RouteCounts") -> None:
-        """Add the counts of the same route in another middleware."""
-        # Copies: another thread may count meanwhile.
-        self.hits += other.hits
-        self.collapsed += other.collapsed
-        self.stale += other.stale
-        self.refreshes += other.refreshes
-        self.stored += other.stored
-        self.stored_bytes += other.stored_bytes
-        self.compared += other.compared
-        self.different += other.different
-        self.forwards.update(dict(other.forwards))
-        self.bypasses.update(dict(other.bypasses))
-        self.not_stored.update(dict(other.not_stored))
+    hits: int = 0
+    collapsed: int = 0
+    forwards: Counter[str] = msgspec.field(default_factory=Counter[str])
+    """The outcomes of all other requests that were looked up, and of writes."""
+    bypasses: Counter[str] = msgspec.field(default_factory=Counter[str])
+    stale: int = 0
+    refreshes: int = 0
+    stored: int = 0
+    stored_bytes: int = 0
+    not_stored: Counter[str] = msgspec.field(default_factory=Counter[str])
+    compared: int = 0
+    """Answers of the application that were compared with stored ones (`maxage.shadow`)."""
+    different: int = 0
 
     def outcomes(self) -> dict[str, int]:
         """Return how many requests ended in which way, by the words of `Outcome`."""
@@ -70,7 +63,7 @@ class RouteCounts:
         return {word: found[word] for word in Outcome if found[word]}
 
 
-class Tally(msgspec.Struct, eq=False):
+class Tally(Struct, eq=False):
     """The live counts of one middleware, or of what belongs to none.
 
     Each GET and HEAD, and each QUERY where `CACHE_STORE_QUERY` is on, has one outcome, and so has
@@ -115,14 +108,8 @@ class Tally(msgspec.Struct, eq=False):
     def add(self, other: "Tally") -> None:
         """Add the counts of another tally."""
         for template, counts in tuple(other.routes.items()):
-            self.routes.setdefault(template, RouteCounts()).add(counts)
-        self.unreadable += other.unreadable
-        self.unconfirmed_purges += other.unconfirmed_purges
-        self.budget_overruns += other.budget_overruns
-        self.purges.update(dict(other.purges))
-        self.typed_reads.update(dict(other.typed_reads))
-        self.evictions.update(dict(other.evictions))
-        self.reached_reads.update(dict(other.reached_reads))
+            add_sums(self.routes.setdefault(template, RouteCounts()), counts)
+        add_sums(self, other, "routes")
 
 
 PROCESS: Final = Tally()
@@ -206,7 +193,7 @@ def counters_of(tally: Tally) -> Counters:
     """Return the counts of a tally, all routes added up."""
     routes = RouteCounts()
     for counts in tuple(tally.routes.values()):
-        routes.add(counts)
+        add_sums(routes, counts)
     return Counters(
         hits=routes.hits,
         collapsed=routes.collapsed,

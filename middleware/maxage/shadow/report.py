@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from maxage.insight.record import add_sums
+from maxage.observe.counters import add_sums
 
 _MOST: Final = 1000
 """Differences that are counted separately."""
