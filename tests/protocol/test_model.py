@@ -219,16 +219,16 @@ def _cut_off_without_a_look(trace: Trace) -> None:
 
 
 def empty_journal_to_renew(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    original = LeaseManager._write_own
+    original = LeaseManager._written
 
-    def write_own(self: LeaseManager, *args: Any, **rest: Any) -> bool:
+    def written(self: LeaseManager, *args: Any, **rest: Any) -> bool:
         owed, self._owed_purges = self._owed_purges, OwedPurges()  # type: ignore[misc]
         try:
             return original(self, *args, **rest)
         finally:
             self._owed_purges = owed  # type: ignore[misc]
 
-    patch.setattr(LeaseManager, "_write_own", write_own)
+    patch.setattr(LeaseManager, "_written", written)
 
 
 def _one_shard_away(trace: Trace) -> None:
@@ -409,16 +409,16 @@ def _watcher_that_dies(trace: Trace) -> None:
 
 
 def empty_journal_to_watch(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    original = LeaseManager._write_own
+    original = LeaseManager._written
 
-    def write_own(self: LeaseManager, now: int, found: Any, asked_at: float, **rest: Any) -> bool:
+    def written(self: LeaseManager, now: int, found: Any, asked_at: float, **rest: Any) -> bool:
         done = original(self, now, found, asked_at, **rest)
-        if rest["watch"] is not None:
+        if rest.get("watch") is not None:
             self._registry.write({}, watch=rest["watch"])
             self._watching.looked(None, rest["watch"])
         return done
 
-    patch.setattr(LeaseManager, "_write_own", write_own)
+    patch.setattr(LeaseManager, "_written", written)
 
 
 def _watcher_that_owes(trace: Trace) -> None:

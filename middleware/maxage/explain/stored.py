@@ -130,19 +130,17 @@ def shelf_of(settings: CacheSettings, store: MemoryStore | None = None) -> Shelf
 
 @final
 class RedisShelf:
-    """A store on Redis."""
+    """A store on Redis; see `Shelf` for the methods."""
 
     def __init__(self, observer: Observer, namespace: str) -> None:
         self._observer: Final = observer
         self._namespace: Final = namespace
 
     def keys(self, pattern: bytes, prefix: bytes) -> Iterator[Sequence[bytes]]:
-        """Yield the keys that match, of all servers."""
         del prefix
         return self._observer.scan(pattern)
 
     def values(self, keys: Sequence[bytes]) -> Sequence[tuple[Value | None, float | None, int]]:
-        """Return values, remaining seconds and the bytes of the values."""
         told = self._observer.run([(word, key) for key in keys for word in ("GET", "PTTL")])
         return [
             (value, left / 1000 if isinstance(left, int) and left >= 0 else None, len(value))
@@ -162,19 +160,17 @@ class RedisShelf:
         return found
 
     def current(self, groups: Sequence[str]) -> Sequence[bytes | None]:
-        """Return tokens; one of another history counts as missing."""
         return self._observer.peek(self._namespace, (), groups).tokens
 
 
 @final
 class MemoryShelf:
-    """The embedded store of this process."""
+    """The embedded store of this process; see `Shelf` for the methods."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store: Final = store
 
     def keys(self, pattern: bytes, prefix: bytes) -> Iterator[Sequence[bytes]]:
-        """Yield all keys with the prefix."""
         del pattern
         yield [key for key in self._store.all_keys() if key.startswith(prefix)]
 
@@ -184,12 +180,10 @@ class MemoryShelf:
         return [(v, None, len(v.stored.body) if isinstance(v, Entry) else 0) for v in values]
 
     def tokens(self, keys: Sequence[bytes]) -> Sequence[tuple[tuple[str, bytes], ...] | None]:
-        """Return the tokens of the responses."""
         values = self._store.peek(keys, ()).values
         return [value.tokens if isinstance(value, Entry) else None for value in values]
 
     def current(self, groups: Sequence[str]) -> Sequence[bytes | None]:
-        """Return the current tokens."""
         return self._store.peek((), groups).tokens
 
 

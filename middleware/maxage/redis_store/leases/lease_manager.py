@@ -285,26 +285,10 @@ class LeaseManager:
         removed: Iterable[str] = (),
         watch: Watch | None = None,
     ) -> bool:
-        """Write the own record; see `_write_own`. A server that is full still answers reads."""
-        try:
-            return self._write_own(now, found, asked_at, removed=removed, watch=watch)
-        except ResponseError as error:
-            logger.debug("The lease could not be written: %s", describe(error))
-            return False
-
-    def _write_own(
-        self,
-        now: int,
-        found: Record | None,
-        asked_at: float,
-        *,
-        removed: Iterable[str],
-        watch: Watch | None,
-    ) -> bool:
         """Renew the lease if it is wanted, else sign off; return whether nothing is owed.
 
         While a purge is owed neither the lease is renewed nor the watch: peers must notice if that
-        purge is lost.
+        purge is lost. False too where the server is full, which still answers reads.
 
         Args:
             now: the server's clock, in milliseconds.
@@ -314,23 +298,27 @@ class LeaseManager:
             watch: what this process found at all leases, for the others.
         """
         lease = self.lease
-        if not self._owed_purges.empty:
-            if lease.wanted and not (lease.is_on_record and found):
-                self._registry.write({lease.sign_on(): lapsed(now)})
-                lease.lapses(asked_at=asked_at)
+        try:
+            if not self._owed_purges.empty:
+                if lease.wanted and not (lease.is_on_record and found):
+                    self._registry.write({lease.sign_on(): lapsed(now)})
+                    lease.lapses(asked_at=asked_at)
+                return False
+            was_valid, is_given_up, own = lease.valid, lease.give_up(), {}
+            if not is_given_up:
+                own = {lease.sign_on(): leased(now)}
+            elif lease.is_on_record or (found and found.standing != Standing.LEFT):
+                lease.retire()
+            former = tuple(lease.former)
+            begins = (own and not was_valid) or (watch is not None and watch.began == watch.looked)
+            records = {**own, **dict.fromkeys(former, tombstone(now))}
+            self._registry.write(records, removed, watch=watch, extends=bool(begins))
+            lease.signed_off(former, asked_at=asked_at)
+            if not is_given_up:
+                lease.renewed(asked_at=asked_at)
+        except ResponseError as error:
+            logger.debug("The lease could not be written: %s", describe(error))
             return False
-        was_valid, is_given_up, own = lease.valid, lease.give_up(), {}
-        if not is_given_up:
-            own = {lease.sign_on(): leased(now)}
-        elif lease.is_on_record or (found and found.standing != Standing.LEFT):
-            lease.retire()
-        former = tuple(lease.former)
-        begins = (own and not was_valid) or (watch is not None and watch.began == watch.looked)
-        records = {**own, **dict.fromkeys(former, tombstone(now))}
-        self._registry.write(records, removed, watch=watch, extends=bool(begins))
-        lease.signed_off(former, asked_at=asked_at)
-        if not is_given_up:
-            lease.renewed(asked_at=asked_at)
         return True
 
     def _leave(self) -> None:
