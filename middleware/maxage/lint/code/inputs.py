@@ -27,7 +27,7 @@ def inputs(scopes: Iterable[Scope]) -> Iterator[Input]:
     """Yield the reads of these functions from the request, except those for a log only."""
     for scope in scopes:
         function = scope.function
-        if not any(parameter for parameter in function.parameters):
+        if not function.parameters:
             continue
         parents = parents_of(function)
         for node in scope.walk():

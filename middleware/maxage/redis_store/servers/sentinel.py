@@ -39,12 +39,9 @@ class Sentinels:
 
     def __init__(self, group: ServerGroup) -> None:
         self._group: Final = group
-        self._hosts = group.hosts
-
-    @property
-    def placeholder_url(self) -> str:
+        self.placeholder_url: Final = group.server_url("primary.invalid", 6379)
         """A URL with the options of the primary; dialling replaces its host."""
-        return self._group.server_url("primary.invalid", 6379)
+        self._hosts = group.hosts
 
     def primary(self, timeout: float) -> tuple[str, int]:
         """Return host and port of the primary, as the first sentinel that answers names it.
