@@ -11,7 +11,6 @@ from hypothesis import settings
 from msgspec.structs import replace
 from redis.exceptions import RedisError
 
-from maxage.cache import lookup as reader
 from maxage.cache import storing
 from maxage.cache.cache import Cache
 from maxage.cache.fill import Fill
@@ -29,6 +28,7 @@ from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.servers import commands, rounds
 from maxage.redis_store.servers.node import Node
 from maxage.redis_store.shared_state import RedisState
+from maxage.store.entry import Entry
 from tests.protocol.model import Model
 
 
@@ -84,7 +84,7 @@ def unique_tokens(patch: pytest.MonkeyPatch, trace: Trace) -> None:
 
 
 def compared_tokens(patch: pytest.MonkeyPatch, trace: Trace) -> None:
-    patch.setattr(reader, "is_current", lambda entry, tokens, needed: True)
+    patch.setattr(Entry, "is_current", lambda entry, tokens, needed: True)
 
 
 def _read_write_read(trace: Trace) -> None:
@@ -145,7 +145,7 @@ def _write_during_a_read(trace: Trace) -> None:
 
 def equal_tokens_to_join(patch: pytest.MonkeyPatch, trace: Trace) -> None:
     patch.setattr(Flight, "may_be_joined", lambda self, tokens: self.under_way)
-    patch.setattr(reader, "is_current", lambda entry, tokens, needed: True)
+    patch.setattr(Entry, "is_current", lambda entry, tokens, needed: True)
 
 
 def _read_after_a_write_during_a_read(trace: Trace) -> None:
