@@ -79,7 +79,7 @@ def test_a_purge_that_the_server_refuses_is_told(command: Command, redis: RedisS
     finally:
         redis.call("ACL", "DELUSER", "reader")
     assert ran.code == 1
-    assert ran.out.startswith("The server did not confirm the purge: ")
+    assert ran.err.startswith("maxage: the server did not confirm the purge: ")
 
 
 @pytest.mark.parametrize(

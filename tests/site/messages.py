@@ -20,6 +20,7 @@ ERRORS = {
     "UnsupportedWhileAwayError",
     "UsageError",
     "_complain",
+    "complain",
 }
 """Those that reach users, and what the command line says itself."""
 
@@ -38,19 +39,28 @@ def messages() -> list[Message]:
     """All of them, in the order of the files."""
     found: list[Message] = []
     for path in sorted(LIBRARY.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            found += _of_call(node, path) if isinstance(node, ast.Call) else ()
+        module = ast.parse(path.read_text())
+        texts = dict(_constants(module))
+        for node in ast.walk(module):
+            found += _of_call(node, path, texts) if isinstance(node, ast.Call) else ()
     return found
 
 
-def _of_call(call: ast.Call, path: Path) -> Iterator[Message]:
+def _constants(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """The values that names of a module are bound to, such as a message that is said twice."""
+    for node in module.body:
+        if isinstance(node, ast.Assign):
+            yield ast.unparse(node.targets[0]), node.value
+
+
+def _of_call(call: ast.Call, path: Path, texts: dict[str, ast.expr]) -> Iterator[Message]:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     logs = name in LEVELS and "logger" in ast.unparse(call.func)
     kind = name if logs else call.func.id if isinstance(call.func, ast.Name) else ""
     if not logs and kind not in ERRORS:
         return
     arguments = call.args[1:] if kind == "log" else call.args
-    text = _text(arguments[0]) if arguments else ""
+    text = _text(texts.get(ast.unparse(arguments[0]), arguments[0])) if arguments else ""
     if re.search("[a-z]{3}", text):
         place = f"{path.relative_to(ROOT)}:{call.lineno}"
         yield Message(" ".join(text.split()), kind, place)

@@ -6,7 +6,7 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from maxage.cache.key import entry_prefix
-from maxage.cli.output import AsJson, print_json, print_text, waiting
+from maxage.cli.output import AsJson, complain, print_json, print_text, waiting
 from maxage.cli.server import Namespace, OfApplication, RedisUrl, settings_for
 from maxage.cli.usage import UsageError
 from maxage.explain.stored import shelf_of, stored_in
@@ -95,7 +95,7 @@ def _purge(wanted: _Wanted, *, as_json: bool) -> int:
     elif confirmed:
         print_text(f"Purged {wanted.what}{' softly' if wanted.soft else ''}.")
     else:
-        print_text("The server did not confirm the purge: repeat it; maxage doctor may know why.")
+        complain("the server did not confirm the purge: repeat it; maxage doctor tells why.")
     return int(not confirmed)
 
 
