@@ -72,7 +72,11 @@ def _are_long(headers: Headers, limit: int) -> bool:
 
 
 def _reason_in_fields(reading: ReadResponder) -> Bypass | None:
-    """Return the reason in the fields to bypass the cache; a plain request has none."""
+    """Return the reason in the fields to bypass the cache; a plain request has none.
+
+    A request is plain without the headers that `fast_path` calls weighty: a reason in another one
+    would never be looked for.
+    """
     headers = reading.headers
     if headers.has_any(OVERRIDES):
         return Bypass.OVERRIDE
