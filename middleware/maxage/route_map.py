@@ -195,7 +195,7 @@ def title_of(route: RouteInfo) -> str:
 
 
 def _headers(host: str) -> Headers:
-    return Headers.of(((b"host", host.encode("latin-1", "replace")),))
+    return Headers(((b"host", host.encode("latin-1", "replace")),))
 
 
 def _sample(route: RouteInfo) -> tuple[str, str, Mapping[str, str]]:

@@ -12,7 +12,7 @@ from maxage.rfc9111.message import Headers
 from tests.support.asgi import http_scope
 
 MEBIBYTE = 1024 * 1024
-HEADERS = Headers([(b"host", b"shop.example")])
+HEADERS = Headers.copied([(b"host", b"shop.example")])
 
 
 def targets() -> Targets:
@@ -83,7 +83,7 @@ def test_clients_behind_a_proxy_share_what_is_remembered_of_a_url() -> None:
     known = targets()
 
     def asked(forwarded: bytes) -> Target:
-        headers = Headers([*HEADERS.raw, (b"forwarded", forwarded)])
+        headers = Headers.copied([*HEADERS.raw, (b"forwarded", forwarded)])
         return known.find(http_scope("GET", "/x"), headers)
 
     assert asked(b"for=192.0.2.1;host=h") is asked(b"for=192.0.2.2;host=h")

@@ -530,8 +530,8 @@ async def test_conditions_that_clients_make_up_are_not_all_remembered(
     await call(middleware, path="/plain")
     await background_done(middleware)
     scope = http_scope(path="/plain")
-    target = middleware.targets.find(scope, Headers(scope["headers"]))
-    found = await cache.lookup(target, target.plain_key, Headers(scope["headers"]))
+    target = middleware.targets.find(scope, Headers.copied(scope["headers"]))
+    found = await cache.lookup(target, target.plain_key, Headers.copied(scope["headers"]))
     for number in range(50):
         condition = b'"%d"' % number
         lines = [*scope["headers"], (b"if-none-match", condition)]
@@ -540,7 +540,7 @@ async def test_conditions_that_clients_make_up_are_not_all_remembered(
         known = fast_path.known(asking)
         assert known is not None
         assert known.form == ("GET", condition, False)
-        assert fast_path.prepared(known, found, Headers(lines)) is not None
+        assert fast_path.prepared(known, found, Headers.copied(lines)) is not None
         fast_path.near(known, lines)
     assert len(found.prepared) <= 4
     near = cache.store.near

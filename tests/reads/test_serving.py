@@ -868,7 +868,7 @@ async def test_after_a_fill_in_time_requests_wait_for_each_other_again(seconds: 
     target.waited_in_vain()
     assert not cache.may_collapse(target, Request(method="GET"))
     await call(middleware)
-    host = Headers([(b"host", b"testserver")])
+    host = Headers.copied([(b"host", b"testserver")])
     target = middleware.service.targets.find(http_scope(), host)
     target.waited_in_vain()
     await call(middleware, headers={"cache-control": "no-cache"})

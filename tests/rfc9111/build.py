@@ -25,7 +25,7 @@ def date(offset: float = 0.0) -> str:
 
 def lines(*texts: str) -> Headers:
     """Header lines written as in a message: `Name: value`."""
-    return Headers(
+    return Headers.copied(
         (name.encode("latin-1"), value.strip().encode("latin-1"))
         for name, _, value in (text.partition(":") for text in texts)
     )
@@ -87,5 +87,5 @@ def values(headers: Headers | Serve | MayStore | StoredResponse, name: str) -> l
     """The values of all lines of that name, whatever holds them."""
     if isinstance(headers, MayStore):
         headers = headers.stored
-    raw = headers if isinstance(headers, Headers) else Headers(headers.headers)
+    raw = headers if isinstance(headers, Headers) else Headers.copied(headers.headers)
     return [value.decode("latin-1") for value in raw.get_all(name.encode())]

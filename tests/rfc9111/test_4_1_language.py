@@ -83,4 +83,4 @@ def test_all_other_selecting_fields_must_match() -> None:
 @given(st.lists(st.binary(max_size=30), max_size=3))
 def test_reading_a_preference_never_raises(values: list[bytes]) -> None:
     """Whatever the bytes."""
-    preferred_language(Headers((b"accept-language", value) for value in values))
+    preferred_language(Headers.copied((b"accept-language", value) for value in values))

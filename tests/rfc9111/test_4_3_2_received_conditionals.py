@@ -249,7 +249,7 @@ def test_the_comparison_table(one: bytes, other: bytes, strong: bool, weak: bool
 NAMES = st.sampled_from(
     [b"if-none-match", b"if-modified-since", b"etag", b"last-modified", b"date"]
 )
-LINES = st.lists(st.tuples(NAMES, st.binary(max_size=40))).map(Headers)
+LINES = st.lists(st.tuples(NAMES, st.binary(max_size=40))).map(Headers.copied)
 
 
 @given(LINES, LINES)

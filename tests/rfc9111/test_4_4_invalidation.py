@@ -132,5 +132,5 @@ def test_both_fields_and_all_lines_count_once() -> None:
 )
 def test_no_bytes_make_it_raise(fields: list[tuple[bytes, bytes]], host: str, path: str) -> None:
     """Whatever the bytes, in the response or in the request."""
-    found = same_origin_targets(Headers(fields), scheme="http", host=host, path=path)
+    found = same_origin_targets(Headers.copied(fields), scheme="http", host=host, path=path)
     assert all(target.startswith("/") or not path.startswith("/") for target in found)

@@ -81,7 +81,7 @@ def test_what_is_made_within_its_lifetime_is_kept_exactly_as_long_as_alone(delay
 def test_what_differs_within_a_kind_is_kept_as_it_came() -> None:
     for value in (b"1", b"2"):
         raw = ((b"Content-Length", value), (b"etag", value), (b"X-Id", value))
-        response = Response(status=200, headers=Headers.of(raw))
+        response = Response(status=200, headers=Headers(raw))
         said, _ = both(get(), response, Policy(default_lifetime=9), 0.0)
         assert isinstance(said, MayStore)
         assert said.stored.headers.raw[:3] == raw

@@ -18,8 +18,10 @@ def between(
     others: tuple[tuple[bytes, bytes], ...] | None = None,
     status: int = 200,
 ) -> tuple[str, ...]:
-    fresh = Headers(headers if others is None else others)
-    return differences((200, Headers(headers), before), (status, fresh, after), frozenset({b"x-a"}))
+    fresh = Headers.copied(headers if others is None else others)
+    return differences(
+        (200, Headers.copied(headers), before), (status, fresh, after), frozenset({b"x-a"})
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ _stored = st.builds(
     ),
     selecting=_selecting,
     status=st.integers(100, 599),
-    headers=_lines.map(Headers),
+    headers=_lines.map(Headers.copied),
     body=st.binary(max_size=5000),
     request_time=_seconds,
     response_time=_seconds,
@@ -70,7 +70,7 @@ ENTRY = Entry(
     key=b"maxage:e::http://h/items?page=2:00",
     stored=StoredResponse(
         status=200,
-        headers=Headers([(b"Content-Type", b"text/plain"), (b"x", b"1"), (b"X", b"2")]),
+        headers=Headers.copied([(b"Content-Type", b"text/plain"), (b"x", b"1"), (b"X", b"2")]),
         body=b"the one and only body" * 40,
         request_time=1.0,
         response_time=2.0,

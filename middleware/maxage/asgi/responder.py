@@ -7,7 +7,7 @@ from maxage.asgi.service import Service
 from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
 from maxage.invalidation.dependencies import Dependencies, current_dependencies
-from maxage.rfc9111.message import headers_of
+from maxage.rfc9111.message import Headers
 
 pair: Final[Any] = tuple
 """Makes a header line a pair that can be kept; a tuple is taken as it is."""
@@ -29,7 +29,7 @@ class Responder:
         self.scope: Final = scope
         self.receive: Final = receive
         self.send: Final = send
-        self.headers: Final = headers_of(tuple(map(pair, scope.get("headers", ()))))
+        self.headers: Final = Headers(tuple(map(pair, scope.get("headers", ()))))
         self.thread: Final = get_ident()
         """The thread of its event loop. To ask for the loop itself takes five times as long."""
         self.outer: Final = current_dependencies.get()

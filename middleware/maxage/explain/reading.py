@@ -180,7 +180,7 @@ def _prospect(
     now = cache.clock()
     arrival = Arrival(
         request=reading.request,
-        response=Response(status=200, headers=Headers.of((_JSON, *headers))),
+        response=Response(status=200, headers=Headers((_JSON, *headers))),
         request_time=now,
         response_time=now,
         policy=target.rules if is_known else target.terms.explicit_rules,

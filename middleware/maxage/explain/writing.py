@@ -28,7 +28,7 @@ _ALSO_PURGED: Final = (
 
 def explain_write(service: Service, scope: dict[str, Any]) -> Explanation:
     """Explain the purges of a mutating request; no handler runs."""
-    headers = Headers.of(tuple(scope["headers"]))
+    headers = Headers(tuple(scope["headers"]))
     targets = service.targets
     touched, terms = targets.touched(scope, headers), targets.terms_of(scope, headers)
     because = "A request that may change something is never answered from the store; what it made "

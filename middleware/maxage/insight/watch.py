@@ -124,7 +124,7 @@ class Watch:
         return _Url(
             label=label_of(scope, self._secrets),
             method="QUERY" if scope["method"] == "QUERY" else "GET",
-            host=_host(Headers.of(tuple(map(tuple, scope["headers"])))),
+            host=_host(Headers(tuple(map(tuple, scope["headers"])))),
             target=recorded_target(scope, self._secrets),
         )
 
@@ -167,7 +167,7 @@ class Watch:
         return timed
 
     def _called(self, targets: Targets, call: TimedCall, *, is_request: bool) -> None:
-        headers = Headers.of(tuple(map(tuple, call.scope.get("headers", ()))))
+        headers = Headers(tuple(map(tuple, call.scope.get("headers", ()))))
         label, seconds = label_of(call.scope, self._secrets), call.seconds
         for entry in (self._asked.offer(label, 1), self._costly.offer(label, seconds)):
             entry.calls += 1
@@ -194,7 +194,7 @@ class Watch:
                 size=call.size,
                 seconds=round(call.seconds, 6),
                 has_user=self._identification.carries(call.scope, headers),
-                said=said_by(Headers(call.lines)),
+                said=said_by(Headers.copied(call.lines)),
             )
         )
 

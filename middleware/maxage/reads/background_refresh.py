@@ -65,7 +65,7 @@ def _own_request(reading: ReadResponder) -> BackgroundResponder:
     scope["extensions"] = {
         name: extensions[name] for name in extensions if not name.startswith("http.response.")
     }
-    request = replace(reading.request, method=method, headers=Headers.of(lines))
+    request = replace(reading.request, method=method, headers=Headers(lines))
     return BackgroundResponder(reading, scope, request)
 
 

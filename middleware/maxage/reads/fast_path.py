@@ -320,7 +320,7 @@ class FastPath:
                 # It answers this request alone.
                 confirm = confirm_of(near, copy)
                 return self._prepared_by(known, decision, confirm, now, now)
-        headers = Headers.of(tuple(map(pair, lines)))
+        headers = Headers(tuple(map(pair, lines)))
         if target is None:
             found = result_of_own_copy(near, copy, known.key)
         else:

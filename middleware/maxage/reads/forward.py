@@ -260,7 +260,7 @@ class Exchange(Struct, eq=False):
         ):
             self._fwd_status = start["status"]
             start["status"] = 304
-            start["headers"] = list(not_modified_headers(Headers(start["headers"])))
+            start["headers"] = list(not_modified_headers(Headers.copied(start["headers"])))
             return {**message, "body": b""}
         return message
 

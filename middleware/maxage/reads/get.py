@@ -103,7 +103,7 @@ async def _look_known_up(  # noqa: PLR0917 - as ASGI calls an application
     """Look a known request up; all requests that share the lookup share its prepared response."""
     service, cache, found, wanted = fast_path.service, fast_path.cache, None, None
     if fast_path.may_prepare():
-        headers = Headers.of(tuple(map(pair, scope["headers"])))
+        headers = Headers(tuple(map(pair, scope["headers"])))
         if known.purges != cache.purger.serial:
             # This process has purged something since the last lookup.
             known.purges = cache.purger.serial

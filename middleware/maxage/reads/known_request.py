@@ -94,7 +94,7 @@ class KnownRequest:
         lines = tuple(pair(line) for line in headers if line[0].lower() in names)
         key = self._keys.get(lines)
         if key is None:
-            values = selecting_values(names, Headers.of(lines), target.rules)
+            values = selecting_values(names, Headers(lines), target.rules)
             key = variant_key(self.key, names, values)
             if sum(len(value) for _, value in lines) <= _LONGEST_VALUES:
                 if len(self._keys) >= _MOST_VARIANTS:

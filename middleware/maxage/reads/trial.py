@@ -196,7 +196,7 @@ class _Copy:
     async def send(self, message: Message) -> None:
         """Copy a message, and pass it on."""
         if message["type"] == "http.response.start":
-            self.status, self.headers = message["status"], Headers(message["headers"])
+            self.status, self.headers = message["status"], Headers.copied(message["headers"])
         elif message["type"] == "http.response.body":
             self._add(bytes(message.get("body", b"")))
             if not message.get("more_body", False):

@@ -36,7 +36,7 @@ def completed_by(stored: StoredResponse, response: Response) -> Response | None:
     # Section 3.2."
     headers = merged(stored.headers, response.headers).without(ABOUT_THE_PART)
     length = (b"content-length", b"%d" % begun.length)
-    return Response(status=200, headers=Headers.of((*headers.raw, length)))
+    return Response(status=200, headers=Headers((*headers.raw, length)))
 
 
 def _strong_validator(stored: StoredResponse) -> bytes | None:

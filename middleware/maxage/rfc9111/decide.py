@@ -289,7 +289,7 @@ def _serve(
         sends_body = not unmodified and request.method != "HEAD"
         headers, body = represented(request, stored, headers, sends_body=sends_body)
     if unmodified:
-        status, headers, body = 304, not_modified_headers(Headers(headers)), b""
+        status, headers, body = 304, not_modified_headers(Headers(tuple(headers))), b""
     elif is_special and b"range" in asked and request.method == "GET":
         # RFC 9110 section 14.2: "A server MUST ignore a Range header field received with a
         # request method that is unrecognized or for which range handling is not defined. For

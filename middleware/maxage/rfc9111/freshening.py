@@ -1,5 +1,6 @@
 """Updating stored responses: after a 304 and after HEAD (sections 3.2, 4.3.4 and 4.3.5)."""
 
+from itertools import chain
 from typing import Final
 
 from msgspec.structs import replace
@@ -116,4 +117,4 @@ def merged(stored: Headers, update: Headers) -> Headers:
             result.extend(lines.pop(lower, ()))
         elif lower not in (b"age", b"date"):
             result.append((name, value))
-    return Headers(result + [line for group in lines.values() for line in group])
+    return Headers((*result, *chain.from_iterable(lines.values())))

@@ -15,7 +15,6 @@ _MOST_OUTLINES: Final = 512
 _LONGEST_NAMES: Final = 2048
 """Bytes of the names of an outline that is remembered."""
 _NAME_OF: Final = itemgetter(0)
-_new: Final = object.__new__
 
 
 @final
@@ -43,29 +42,19 @@ def _new_outline(names: tuple[bytes, ...]) -> Outline:
 
 
 @final
-class Headers:
-    """Immutable header lines, found by lower-case name.
+class Headers(Struct, eq=False, gc=False):
+    """Immutable header lines, found by lower-case name."""
 
-    `raw` keeps the order, the duplicates and the case of the names as received, so that a stored
-    response is sent as it came.
-    """
-
-    __slots__ = ("_outline", "_size", "raw")
-
-    raw: HeaderList
-
-    def __init__(self, raw: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self.raw = tuple((bytes(name), bytes(value)) for name, value in raw)
-        self._outline: Outline | None = None
-        self._size: int | None = None
+    raw: HeaderList = ()
+    """The lines in their order, with duplicates, and with the case of the names as received, so
+    that a stored response is sent as it came."""
+    _outline: Outline | None = None
+    _size: int | None = None
 
     @classmethod
-    def of(cls, raw: HeaderList) -> "Headers":
-        """Return headers over a list that is already a tuple of pairs of bytes, not copied."""
-        headers = _new(cls)
-        headers.raw = raw
-        headers._outline = headers._size = None  # noqa: SLF001 - its own class
-        return headers
+    def copied(cls, lines: Iterable[tuple[bytes, bytes]]) -> "Headers":
+        """Return headers over lines of any kind of bytes."""
+        return cls(tuple([(bytes(name), bytes(value)) for name, value in lines]))
 
     @classmethod
     def sent(cls, lines: Iterable[tuple[bytes, bytes]]) -> "Headers":
@@ -74,11 +63,9 @@ class Headers:
         for line in raw:
             name, value = line
             if type(line) is not tuple or type(name) is not bytes or type(value) is not bytes:
-                return cls(raw)
+                return cls.copied(raw)
             size += len(name) + len(value)
-        headers = headers_of(raw)
-        headers._size = size  # noqa: SLF001 - its own class
-        return headers
+        return cls(raw, None, size)
 
     def get_all(self, name: bytes) -> tuple[bytes, ...]:
         """Return the values of every line called `name` (lower case), in order."""
@@ -127,16 +114,15 @@ class Headers:
         dropped = frozenset(names)
         if not self.has_any(dropped):
             return self
-        return Headers.of(tuple(line for line in self.raw if line[0].lower() not in dropped))
+        return Headers(tuple(line for line in self.raw if line[0].lower() not in dropped))
 
     def adding(self, lines: Iterable[tuple[bytes, bytes]]) -> "Headers":
         """Return headers with these lines at the end."""
-        headers, size = headers_of((*self.raw, *lines)), self._size
+        size = self._size
         if size is not None:
             for name, value in lines:
                 size += len(name) + len(value)
-            headers._size = size  # noqa: SLF001 - its own class
-        return headers
+        return Headers((*self.raw, *lines), None, size)
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self.raw)
@@ -152,10 +138,6 @@ class Headers:
 
     def __repr__(self) -> str:
         return f"Headers({list(self.raw)!r})"
-
-
-headers_of: Final = Headers.of
-"""The same, found faster than by its class."""
 
 
 class Request(Struct, frozen=True, kw_only=True, gc=False):

@@ -80,4 +80,4 @@ def part_within(
     # "A cache MUST NOT send a partial response to a client without explicitly marking it using the
     # 206 (Partial Content) status code."
     content = stored.body[part.first - span.first : part.last - span.first + 1]
-    return single_part(Headers.of(headers), content, part, span.length)
+    return single_part(Headers(headers), content, part, span.length)

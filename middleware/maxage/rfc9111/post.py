@@ -22,7 +22,7 @@ def answers_get(
     if response.status != 200 or len(locations) != 1:
         return False
     named = same_origin_targets(
-        Headers([(b"content-location", locations[0])]), scheme=scheme, host=host, path=target
+        Headers(((b"content-location", locations[0]),)), scheme=scheme, host=host, path=target
     )
     if named != (target,):
         return False

@@ -97,7 +97,7 @@ def _verdict_on(
         for name, places in outline.at.items()
         for place in (places if places[0] in known else places[:1])
     ]
-    response = Response(status=status, headers=Headers(lines))
+    response = Response(status=status, headers=Headers(tuple(lines)))
     dropped = dropped_fields(
         response.headers, governing(response.headers, policy.cache_targets).directives, policy
     )

@@ -98,7 +98,7 @@ class Shadow:
                 self._note_call(scope)
                 return None
             label = label_of(scope, self.secrets)
-            headers = Headers.of(tuple(map(tuple, scope["headers"])))
+            headers = Headers(tuple(map(tuple, scope["headers"])))
             match = self._targets.match(scope, headers)
         except Exception as error:  # noqa: BLE001 - the application answers all the same
             tell_of_failure(error)
@@ -170,7 +170,7 @@ class Shadow:
 
     def _as_sent(self, headers: Headers) -> Headers:
         """Return headers with the Vary that a handler's answer has where it may be compressed."""
-        return Headers.of(varied(headers.raw)) if self.cache.settings.cache_compress else headers
+        return Headers(varied(headers.raw)) if self.cache.settings.cache_compress else headers
 
     async def _judge(
         self, answered: Answered, entry: Entry, found: tuple[str, ...], others: list[str] | None

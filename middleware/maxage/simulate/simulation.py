@@ -162,7 +162,7 @@ class Simulation:
             "query_string": query.encode("utf-8", "replace"),
             "root_path": self._root_path, "headers": list(lines), "app": self._holder,
         }  # fmt: skip
-        return scope, Headers.of(lines)
+        return scope, Headers(lines)
 
     def _figures_of(self, target: Target, path: str) -> Figures:
         if self._has_routes:

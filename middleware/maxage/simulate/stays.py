@@ -61,7 +61,7 @@ def _stays(  # noqa: PLR0917 - what the rules depend on
     lifetimes: tuple[float, ...],
 ) -> tuple[tuple[Stay, ...] | None, str]:
     request = Request(method=method, carries_credentials=carries)
-    response = Response(status=status, headers=Headers.of(headers))
+    response = Response(status=status, headers=Headers(headers))
     policies = [rules] + [
         replace(rules, default_lifetime=seconds) if may_vary else rules for seconds in lifetimes
     ]

@@ -120,7 +120,7 @@ class Codec:
             head = _encode(_VariantsHead(value.key, value.names))
             return self._frame(_VARIANTS, head, b"")
         fields, stored = self._head_of(value), value.stored
-        if stored.is_compressed:
+        if stored.plain_length is not None and stored.is_compressed:
             return self._frame(_COMPRESSED, _encode((*fields, stored.plain_length)), stored.body)
         return self._frame(_RESPONSE, _encode(fields), stored.body)
 
@@ -198,7 +198,7 @@ def _read_head(
 def _entry(head: _EntryHead, body: memoryview, plain_length: int | None = None) -> Entry:
     stored = StoredResponse(
         status=head.status,
-        headers=Headers.of(head.headers),
+        headers=Headers(head.headers),
         body=bytes(body),
         request_time=head.request_time,
         response_time=head.response_time,

@@ -11,7 +11,7 @@ from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.route_map import scope_of, targets_of
 from maxage.store.tokens import NAMESPACE_GROUP
 
-_HOST: Final = Headers.of(((b"host", b"testserver"),))
+_HOST: Final = Headers(((b"host", b"testserver"),))
 _NOT_SEEN: Final = (
     "This test sees the tags and invalidates() of routes. It does not see tags that a response "
     "names itself, nor objects read through the typed cache."

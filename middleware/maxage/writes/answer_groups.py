@@ -28,7 +28,7 @@ def answer_groups(
     """
     if _NAMING.isdisjoint([bytes(name).lower() for name, _ in lines]):
         return ()
-    headers = Headers(lines)
+    headers = Headers.copied(lines)
     declared = parse_strings(headers.get_all(b"cache-group-invalidation"))
     # Deviation: RFC 9875 keeps the groups of different origins apart; tags are one space here,
     # so that such a purge may reach more than it names, and never less.

@@ -31,7 +31,7 @@ def entry(
 ) -> Entry:
     stored = StoredResponse(
         status=200,
-        headers=Headers.of(headers),
+        headers=Headers(headers),
         body=body,
         request_time=1.0,
         response_time=1.0,

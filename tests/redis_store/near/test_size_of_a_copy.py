@@ -82,7 +82,7 @@ async def entry_of(middleware: CacheMiddleware, path: str, example: Entry | None
     """The stored response of a path, or one like the example."""
     assert middleware.cache is not None
     store, scope = middleware.cache.store, http_scope(path=path)
-    target = middleware.targets.find(scope, Headers(scope["headers"]))
+    target = middleware.targets.find(scope, Headers.copied(scope["headers"]))
     reply = await store.read((target.plain_key,), target.groups)
     if example is None:
         frame = reply.values[0]
@@ -94,7 +94,9 @@ async def entry_of(middleware: CacheMiddleware, path: str, example: Entry | None
         (name, b'"%024d"' % hash(path) if name == b"etag" else value)
         for name, value in example.stored.headers
     )
-    stored = replace(example.stored, headers=Headers(lines), body=path.encode().ljust(BODY, b"."))
+    stored = replace(
+        example.stored, headers=Headers.copied(lines), body=path.encode().ljust(BODY, b".")
+    )
     tokens = tuple((g, t) for g, t in zip(target.groups, reply.tokens, strict=True) if t)
     return Entry(key=target.plain_key, stored=stored, tokens=tokens)
 

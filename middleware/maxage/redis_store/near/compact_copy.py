@@ -83,7 +83,7 @@ def split(entry: Entry, own_tokens: Tokens, *, shares: bool) -> tuple[KindKey, b
         lines[place] = (raw[place][0], b"")
     common = replace(
         stored,
-        headers=Headers.of(tuple(lines)),
+        headers=Headers(tuple(lines)),
         body=b"",
         request_time=0.0,
         response_time=0.0,
@@ -217,7 +217,7 @@ class CompactCopy:
         own = _decode(packed)
         stored = replace(
             kind.stored,
-            headers=Headers.of(tuple(_lines(kind, own, body))),
+            headers=Headers(tuple(_lines(kind, own, body))),
             body=body,
             request_time=own.request_time,
             response_time=own.response_time,
