@@ -31,7 +31,7 @@ LONGEST_TAG: Final = 1024
 """Characters of a tag; a response with a longer one is not stored."""
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """The application's answer to a request, and the result of the lookup before it."""
 
     target: Target

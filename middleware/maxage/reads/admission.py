@@ -37,7 +37,7 @@ def find_target(reading: ReadResponder, plain: Plain | None) -> Bypass | None:
     the URL alone distinguishes it.
     """
     service, headers, scope = reading.service, reading.headers, reading.scope
-    limit = service.settings.cache_max_key_bytes
+    limit = service.most_key_bytes
     raw_path, query = scope.get("raw_path") or b"", scope.get("query_string", b"")
     is_long = len(raw_path) + len(query) > limit
     if is_long or (_are_long(headers, limit) if plain is None else len(plain[0]) > limit):

@@ -90,7 +90,7 @@ class RouteInfo(Struct, frozen=True, kw_only=True, eq=False):
         return self.methods is None or method in self.methods
 
 
-class RouteMatch(Struct, frozen=True):
+class RouteMatch(Struct, frozen=True, gc=False):
     """A path, and the route that matches it."""
 
     route: RouteInfo

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 
 @final
-class WantedClaim(Struct, eq=False):
+class WantedClaim(Struct, eq=False, gc=False):
     """What a request wants to claim, and what its lookup has made of it; see `claims`."""
 
     key: bytes
