@@ -249,7 +249,7 @@ class Reach:
     def reached_by_all(self, writes: Collection[RouteInfo]) -> set[RouteInfo]:
         """Return the reads that each of these writes reaches."""
         each = [self.reached([write]) for write in writes]
-        return set.intersection(*each) if each else set[RouteInfo]()
+        return each[0].intersection(*each[1:]) if each else set()
 
     def hits_of(self, write: RouteInfo) -> Iterator[Hit]:
         """Yield the groups that a write by this route renews, besides that of its path."""
