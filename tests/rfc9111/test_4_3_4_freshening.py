@@ -99,12 +99,32 @@ def test_received_fields_replace_their_namesakes_and_the_others_stay() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Content-Foo", "Content-Type", "Content-Location", "Content-Security-Policy", "X-Content"],
+    ["Content-Foo", "Content-Location", "Content-Security-Policy", "X-Content"],
 )
 def test_the_prefix_content_is_no_exception(name: str) -> None:
     """It is a convention, not a signal."""
     kept = stored("Cache-Control: max-age=60", 'ETag: "a"', f"{name}: old")
     assert values(freshened(kept, f"{name}: new"), name.lower()) == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kept"),
+    [
+        ("text/css", "text/css; charset=utf-8", "text/css; charset=utf-8"),
+        ("text/CSS;a=b", "Text/css", "Text/css"),
+        ("text/css", "text/plain", "text/css"),
+        ("text/css", "", "text/css"),
+        (None, "application/json", None),
+    ],
+)
+def test_a_304_changes_the_parameters_of_the_media_type_and_not_the_type(
+    old: str | None, new: str, kept: str | None
+) -> None:
+    """A framework gives an empty body its default type; a style sheet stays one."""
+    lines = [f"Content-Type: {old}"] if old else []
+    held = stored("Cache-Control: max-age=60", 'ETag: "a"', *lines)
+    found = values(freshened(held, f"Content-Type: {new}"), "content-type")
+    assert found == ([kept] if kept else [])
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "Content-Encoding", "Content-Range"])

@@ -106,7 +106,10 @@ def merged(stored: Headers, update: Headers) -> Headers:
     # Header fields excepted from storage in Section 3.1, Header fields that the cache's stored
     # response depends upon [...], and The Content-Length header field." The stored body depends on
     # its content codings. Stored Age and Date go: they describe an earlier response.
-    fresh = update.without(_NOT_UPDATED | hop_by_hop(update))
+    # Deviation: another media type is not taken over, and browsers do the same. The body is still
+    # of the stored one, and frameworks give an empty 304 their default type.
+    kept = _NOT_UPDATED if _same_type(stored, update) else _NOT_UPDATED | {b"content-type"}
+    fresh = update.without(kept | hop_by_hop(update))
     lines: dict[bytes, list[tuple[bytes, bytes]]] = {}
     for name, value in fresh:
         lines.setdefault(name.lower(), []).append((name, value))
@@ -118,3 +121,12 @@ def merged(stored: Headers, update: Headers) -> Headers:
         elif lower not in (b"age", b"date"):
             result.append((name, value))
     return Headers((*result, *chain.from_iterable(lines.values())))
+
+
+def _same_type(stored: Headers, update: Headers) -> bool:
+    """Return whether both name one media type, whatever its parameters are."""
+    old, new = (
+        (headers.first(b"content-type") or b"").partition(b";")[0].strip().lower()
+        for headers in (stored, update)
+    )
+    return old == new
