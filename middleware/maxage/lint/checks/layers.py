@@ -8,7 +8,7 @@ from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
 from maxage.lint.layers import Layer, LayerKind
 
-_UNREAD: Final = "responses get no default lifetime, and writes purge by their paths alone."
+_UNREAD: Final = "responses get no default lifetime, and writes purge by their first segments."
 _OUTSIDE: Final = "Add it after the cache: Starlette runs the middleware that was added last first."
 _INSIDE: Final[Mapping[LayerKind, tuple[Code, str, str]]] = {
     "cors": (
@@ -72,7 +72,7 @@ def check_readable(app: Application) -> Iterator[Finding]:
     """Yield the mounted applications whose routes are not known, or all where none is."""
     mend = (
         "Mount or wrap an application whose routes can be read (an attribute app or routes), or "
-        "state what holds for its paths by a Rule."
+        "state lifetimes for its paths by a Rule, with CACHE_PURGE=unproven: a write then purges all."
     )
     if not app.routes:
         yield _of_app(Code.UNREADABLE, f"No route can be read: {_UNREAD}", mend, "")
