@@ -72,7 +72,8 @@ def check_readable(app: Application) -> Iterator[Finding]:
     """Yield the mounted applications whose routes are not known, or all where none is."""
     mend = (
         "Mount or wrap an application whose routes can be read (an attribute app or routes), or "
-        "state lifetimes for its paths by a Rule, with CACHE_PURGE=unproven: a write then purges all."
+        "state lifetimes for its paths by a Rule, with CACHE_PURGE=unproven if its writes show "
+        "elsewhere."
     )
     if not app.routes:
         yield _of_app(Code.UNREADABLE, f"No route can be read: {_UNREAD}", mend, "")
