@@ -68,6 +68,14 @@ def by_query(app: FastAPI) -> None:
         db.query(Item).filter(Item.id == 1).delete()
 
 
+def by_filter(app: FastAPI) -> None:
+    """As the models of Tortoise and Django do."""
+
+    @app.get("/a")
+    async def a() -> None:
+        await Item.filter(Item.id == 1).update(name="x")
+
+
 def by_statement(app: FastAPI) -> None:
     @app.get("/a")
     def a(db: Annotated[Session, Depends(Session)]) -> None:
@@ -151,6 +159,7 @@ def inner_layers(app: FastAPI) -> None:
         ("MX102", permission),
         ("MX103", all_headers),
         ("MX201", by_query),
+        ("MX201", by_filter),
         ("MX201", by_statement),
         ("MX201", by_method_of_an_object),
         ("MX201", by_an_object_that_a_dependency_gives),

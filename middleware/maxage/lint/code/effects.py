@@ -140,9 +140,9 @@ def _writes_to_database(scope: Scope, call: ast.Call, of: ast.expr, name: str) -
 
 
 def _is_query(of: ast.expr) -> bool:
-    """Return whether an expression is `session.query(...)`, with or without filters."""
+    """Return whether an expression is `session.query(...)` or `Model.filter(...)`, with filters."""
     while isinstance(of, ast.Call) and isinstance(of.func, ast.Attribute):
-        if of.func.attr == "query":
+        if of.func.attr in {"filter", "query"}:
             return True
         of = of.func.value
     return False
