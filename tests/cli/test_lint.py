@@ -12,7 +12,7 @@ def test_findings_are_told_by_code_with_exit_code_1(command: Command) -> None:
     assert (ran.code, ran.err) == (1, "")
     assert ran.out.startswith("MX103 reads what is not in the key (docs/lint.md")
     assert "Note: MX102 reads session, user or cookies, without vary_by (docs/lint.md" in ran.out
-    assert ran.out.endswith(" findings, 3 notes\n")
+    assert ran.out.endswith(" findings, 4 notes\n")
 
 
 def test_json_has_all_of_a_finding(command: Command) -> None:

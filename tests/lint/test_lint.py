@@ -90,7 +90,11 @@ def test_a_route_without_hits_is_a_note_unless_hits_are_asked_for(
         one.route.partition(" ")[2] for one in found if one.code == "MX101" and one.is_note
     }
     assert faults == {"/secured-for-a-minute"}
-    assert {one.code for one in found if one.is_note} == {Code.SECURITY, Code.SESSION}
+    assert {one.code for one in found if one.is_note} == {
+        Code.SECURITY,
+        Code.SESSION,
+        Code.CORS_INSIDE,
+    }
 
 
 def test_the_assertion_tells_all_findings_but_notes() -> None:

@@ -13,7 +13,10 @@ _OUTSIDE: Final = "Add it after the cache: Starlette runs the middleware that wa
 _INSIDE: Final[Mapping[LayerKind, tuple[Code, str, str]]] = {
     "cors": (
         Code.CORS_INSIDE,
-        "it does not run at a hit, which gets the CORS headers of another request, or none.",
+        (
+            "it does not run at a hit. With Vary: Origin, as Starlette's sends it, each origin has "
+            "stored responses of its own. Without it, hits have the headers of another request."
+        ),
         _OUTSIDE,
     ),
     "session": (
@@ -48,9 +51,12 @@ def check_layers(app: Application) -> Iterator[Finding]:
     for position, layer in enumerate(app.layers):
         if position > cache and layer.kind in _INSIDE:
             code, reason, mend = _INSIDE[layer.kind]
+            # A layer of the application's own may lack the Vary that makes its answers right.
+            is_note = layer.kind == "cors" and not layer.where
             yield _of_app(
-                code, f"{layer.name} stands inside of the cache: {reason}", mend, layer.where
-            )
+                code, f"{layer.name} stands inside of the cache: {reason}", mend, layer.where,
+                is_note=is_note,
+            )  # fmt: skip
         elif layer.kind == "compression":
             yield from _compression(app, layer, is_outside=position < cache)
 
@@ -89,5 +95,7 @@ def check_readable(app: Application) -> Iterator[Finding]:
             yield Finding(code=Code.UNREADABLE, route=title, reason=reason, mend=mend, source="")
 
 
-def _of_app(code: Code, reason: str, mend: str, where: str) -> Finding:
-    return Finding(code=code, route="*", reason=reason, mend=mend, source=where)
+def _of_app(code: Code, reason: str, mend: str, where: str, *, is_note: bool = False) -> Finding:
+    return Finding(
+        code=code, route="*", reason=reason, mend=mend, source=where, is_note=is_note
+    )  # fmt: skip
