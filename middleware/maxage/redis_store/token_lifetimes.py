@@ -12,7 +12,6 @@ long as needed. GT keeps it from shortening a longer extension of another proces
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
-from operator import attrgetter
 from typing import Any, Final, final
 
 from redis.exceptions import ResponseError
@@ -33,7 +32,6 @@ _REMEMBERED: Final = 1024
 """Tokens whose ends are remembered."""
 _ENDED_MILLISECONDS: Final = int(CLAIM_ENDED_SECONDS * 1000)
 _UNKNOWN: Final = (b"", 0.0)
-_LIFETIME_OF: Final = attrgetter("keep_for")
 _NO_EXPIRY: Final = -1
 """The answer of PTTL for a key without an end."""
 
@@ -71,9 +69,8 @@ class TokenLifetimes:
         asked_at, lasting = self._clock(), True
         sets: list[Command] = []
         endings: list[Command] = []
-        carriers: list[StoreWrite] = []
-        for write in writes:
-            values, keep_for, _, ended = write
+        carried: dict[tuple[str, bytes], float] = {}
+        for values, keep_for, tokens, ended in writes:
             milliseconds = int(keep_for * 1000)
             if milliseconds <= 0:
                 lasting = False
@@ -83,15 +80,13 @@ class TokenLifetimes:
                 self.token_seconds = LONG_TOKEN_SECONDS
             for key, value in values:
                 sets.append(("SET", key, value, "PX", milliseconds))
-            carriers.append(write)
+            for of_group in tokens.items():
+                if carried.get(of_group, 0.0) < keep_for:
+                    carried[of_group] = keep_for
             if ended is not None:
                 endings.append(("SET", ended, CLAIM_ENDED, "PX", _ENDED_MILLISECONDS))
         if not sets:
             return False
-        carried: dict[tuple[str, bytes], float] = {}
-        for write in sorted(carriers, key=_LIFETIME_OF):
-            # Most writes share most of their tokens; the longest lifetime comes last.
-            carried.update(dict.fromkeys(write.tokens.items(), write.keep_for))
         unsure = self._unsure(carried, asked_at)
         questions = [("PTTL", key) for key, _ in unsure]
         answers = yield [*sets, *questions, *endings]

@@ -220,7 +220,7 @@ class MemoryStore(TokenAuthority):
         if self.is_off:
             raise StoreUnavailableError("the embedded store is switched off")
         with self._lock:
-            values = list(map(self._value, keys))
+            values = [self._value(key) for key in keys]
             before = self._tokens.used_bytes
             tokens = self._tokens.of(groups)
             if self._tokens.used_bytes > before:

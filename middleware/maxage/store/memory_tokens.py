@@ -46,13 +46,15 @@ class MemoryTokens:
         if self._quarantined_until:
             return [self.get(group) for group in groups]
         tokens = self._tokens
-        move = tokens.move_to_end
+        found: list[bytes | None] = []
         for group in groups:
-            if group in tokens:
-                move(group)
+            token = tokens.get(group)
+            if token is None:
+                token = self._add_new(group)
             else:
-                self._add_new(group)
-        return list(map(tokens.get, groups))
+                tokens.move_to_end(group)
+            found.append(token)
+        return found
 
     def get(self, group: str) -> bytes:
         """Return the token of a group; a missing one is created."""
