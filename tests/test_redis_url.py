@@ -3,6 +3,7 @@
 import pytest
 
 from maxage.errors import SettingsError
+from maxage.redis_options import connection_options
 from maxage.redis_url import check_store_url, mask_password, server_group
 from maxage.settings import CacheSettings
 
@@ -30,6 +31,16 @@ def test_credentials_and_options_go_to_every_server() -> None:
     assert group.hosts == (("a", 1), ("::1", 2))
     assert group.server_url("c", 3) == "redis://u:p%40w@c:3/?socket_keepalive=true"
     assert group.server_url("::1", 2) == "redis://u:p%40w@[::1]:2/?socket_keepalive=true"
+
+
+def test_several_hosts_may_be_ipv6_addresses() -> None:
+    """Newer Pythons refuse to split such a URL as a whole."""
+    url = "redis+cluster://a:1,[::1]:2,[::2]/?client_name=web"
+    assert check_store_url(url) == url
+    assert connection_options(url) == {"client_name": "web"}
+    group = server_group(url)
+    assert group is not None
+    assert group.hosts == (("a", 1), ("::1", 2), ("::2", 6379))
 
 
 def test_a_sentinel_url_names_the_primary_and_the_database() -> None:

@@ -6,11 +6,12 @@ library: they are ignored. All others are refused.
 
 import codecs
 import logging
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from maxage.errors import SettingsError
 
@@ -141,8 +142,18 @@ def client_options(url: str) -> Options:
     return _values(url, _CLIENT)
 
 
+def split_authority(url: str) -> tuple[str, SplitResult]:
+    """Return credentials and hosts of a URL, and its other parts.
+
+    `urlsplit` refuses `a,[::1]`, two hosts, in newer Pythons and patched older ones.
+    """
+    scheme, _, rest = url.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    return authority, urlsplit(f"{scheme}://{rest[len(authority) :]}")
+
+
 def _values(url: str, parsers: Mapping[str, Parser]) -> Options:
-    given = parse_qsl(urlsplit(url).query)
+    given = parse_qsl(split_authority(url)[1].query)
     return {name: parsers[name][0](value) for name, value in given if name in parsers}
 
 
@@ -156,7 +167,7 @@ def check_options(url: str, shown: str) -> None:
     Raises:
         SettingsError: an option is unknown, or has a wrong value.
     """
-    parts = urlsplit(url)
+    _, parts = split_authority(url)
     given = parse_qsl(parts.query, keep_blank_values=True)
     names = [name for name, _ in given]
     for name, value in given:

@@ -6,7 +6,7 @@ from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from maxage.errors import SettingsError
-from maxage.redis_options import check_options
+from maxage.redis_options import check_options, split_authority
 
 _SERVERS = ("redis", "rediss", "valkey", "valkeys")
 _GROUPS = {f"{scheme}+{kind}": kind for scheme in _SERVERS for kind in ("cluster", "sentinel")}
@@ -129,9 +129,9 @@ def server_group(url: str) -> ServerGroup | None:
 
 def _parse_group(url: str) -> ServerGroup:
     """Return the parts of the URL, valid or not; raise ValueError if it is unreadable."""
-    parts = urlsplit(url)
+    authority, parts = split_authority(url)
     kind = _GROUPS[parts.scheme]
-    credentials, at, hosts = parts.netloc.rpartition("@")
+    credentials, at, hosts = authority.rpartition("@")
     path = parts.path.strip("/")
     name, _, database = path.partition("/") if kind == "sentinel" else ("", "", path)
     options = parse_qsl(parts.query, keep_blank_values=True)
@@ -140,7 +140,10 @@ def _parse_group(url: str) -> ServerGroup:
         kind="cluster" if kind == "cluster" else "sentinel",
         scheme=_redis_py_scheme(parts.scheme.partition("+")[0]),
         credentials=credentials + at,
-        hosts=tuple(_host_and_port(host, _DEFAULT_PORTS[kind]) for host in hosts.split(",")),
+        hosts=tuple(
+            _host_and_port(credentials + at + host.strip(), _DEFAULT_PORTS[kind])
+            for host in hosts.split(",")
+        ),
         primary_name=unquote(name),
         database=database,
         query=urlencode([pair for pair in options if pair not in own]),
@@ -149,7 +152,7 @@ def _parse_group(url: str) -> ServerGroup:
 
 
 def _host_and_port(text: str, default: int) -> tuple[str, int]:
-    parts = urlsplit("//" + text.strip())
+    parts = urlsplit("//" + text)
     return parts.hostname or "", default if parts.port is None else parts.port
 
 
