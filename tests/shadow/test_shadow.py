@@ -21,6 +21,7 @@ from maxage.errors import StoreUnavailableError
 from maxage.observe import failures
 from maxage.shadow import ShadowReport
 from maxage.shadow.publisher import read_reports
+from maxage.shadow.report import Difference
 from maxage.shadow.shadow import Shadow, _shadows
 from maxage.shadow.writes import Writes
 from tests.support.asgi import Receive, Scope, Send, call, lifespan
@@ -135,6 +136,18 @@ async def test_a_missed_purge_is_found_with_its_write(cache: CacheMiddleware) ->
     assert told(report) == {"/dashboard": ("body $.orders[*].state", ("PUT /orders/{order_id}",))}
     assert report.differences[0].example == "GET /dashboard"
     assert "PUT /orders/{order_id} came since it was stored" in str(report)
+
+
+def test_a_write_without_a_known_route_has_a_mend_that_needs_none() -> None:
+    """There is no function that could be decorated."""
+    found = Difference(route="unknown", what="body", count=1, writes={"POST unknown": 1})
+    assert found.cause == (
+        "POST without a known route came since it was stored and did not purge it: set "
+        "CACHE_PURGE=unproven, or name what it purges by a Rule."
+    )
+    found.writes["PUT /items"] = 1
+    assert "POST without a known route or PUT /items came since" in found.cause
+    assert "state @invalidates there" in found.cause
 
 
 async def test_a_write_that_changed_nothing_is_no_suspect(cache: CacheMiddleware) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from maxage.observe.counters import add_sums
+from maxage.observe.counters import UNKNOWN_ROUTE, add_sums
 
 _MOST: Final = 1000
 """Differences that are counted separately."""
@@ -14,6 +14,8 @@ _NEARLY_ALL: Final = 0.9
 _MORE_OFTEN: Final = 1.5
 _ENOUGH: Final = 3
 """Comparisons from which on it counts what was there when the answers were the same."""
+_AT_THE_ROUTE: Final = "state @invalidates there."
+_WITHOUT_A_ROUTE: Final = "set CACHE_PURGE=unproven, or name what it purges by a Rule."
 
 
 class Difference(Struct, kw_only=True):
@@ -70,9 +72,11 @@ class Difference(Struct, kw_only=True):
         inputs = [name for name in self.suspects if name in self.inputs][:_SUSPECTS_SHOWN]
         said: list[str] = []
         if writes:
+            shown = [name.replace(f" {UNKNOWN_ROUTE}", " without a known route") for name in writes]
+            is_known = any(name in writes for name in shown)
+            mend = _AT_THE_ROUTE if is_known else _WITHOUT_A_ROUTE
             said.append(
-                f"{' or '.join(writes)} came since it was stored and did not purge it: state "
-                "@invalidates there."
+                f"{' or '.join(shown)} came since it was stored and did not purge it: {mend}"
             )
         if inputs:
             said.append(
