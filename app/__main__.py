@@ -4,8 +4,11 @@ import asyncio
 import os
 import secrets
 import sys
+from copy import deepcopy
+from typing import Any
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
 
 from app.database import Database, DatabaseUnavailableError
 from app.settings import AppSettings
@@ -47,12 +50,24 @@ def main() -> int:
         http="maxage.uvicorn:FastLaneProtocol",
         workers=settings.web_concurrency,
         date_header=not cache_dates,
+        log_config=log_config(),
         # Else a client that never finishes keeps the worker until it is killed, unsigned.
         timeout_graceful_shutdown=GRACE,
         # With uvicorn's own 5 seconds a busy machine would begin to start its workers for ever.
         timeout_worker_healthcheck=WORKER_START,
     )
     return 0
+
+
+def log_config() -> dict[str, Any]:
+    """Return uvicorn's logging, with time and process in each line, and for all loggers."""
+    config: dict[str, Any] = deepcopy(LOGGING_CONFIG)
+    config["formatters"]["default"] = {
+        "format": "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+    }
+    # Without one Python prints the cache's warnings alone, and no time.
+    config["root"] = {"handlers": ["default"], "level": "INFO"}
+    return config
 
 
 async def open_once(database: Database) -> None:

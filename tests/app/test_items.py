@@ -601,6 +601,26 @@ class TestStart:
         assert ended.stderr.count("\n") == 1
         assert ended.stdout == ""
 
+    def test_a_line_of_the_log_has_time_and_process(self, tmp_path: Path) -> None:
+        """Those of the cache too: of several workers, an operator sees which one, and when."""
+        served_by = (
+            "import logging, logging.config, uvicorn, app.__main__\n"
+            "uvicorn.run = lambda *_, **said: logging.config.dictConfig(said['log_config'])\n"
+            "app.__main__.main()\n"
+            "logging.getLogger('maxage').warning('Redis unavailable')"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", served_by],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        line = r"\d{4}-\d\d-\d\d [\d:,]+ \d+ WARNING maxage: Redis unavailable\n"
+        assert re.fullmatch(line, ended.stderr)
+
     @pytest.mark.parametrize(
         ("line", "variables", "word"),
         [
