@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 
 from app.__main__ import main
 from app.database import Database, DatabaseUnavailableError
+from maxage import CacheSettings
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -30,14 +31,11 @@ from tests.support.workers import BUDGETS
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDED = 320
-SETTINGS = {
-    "CACHE_EXPIRATION",
+SETTINGS = {name.upper() for name in CacheSettings.model_fields} | {
+    "ADMIN_TOKEN",
     "DATABASE_URL",
     "HOST",
     "PORT",
-    "REDIS_URL",
-    "CACHE_SEND_DATE",
-    "USE_REDIS_CACHE",
     "WEB_CONCURRENCY",
 }
 
