@@ -172,6 +172,13 @@ def test_a_read_that_is_reached_by_its_plural_alone_stays_an_orphan() -> None:
     assert purges(table_for(routes), "PUT /totals/5", "/total")
 
 
+def test_a_read_that_all_writes_reach_by_its_plural_alone_stays_an_orphan() -> None:
+    """They reach it for one tenant alone, and a write without a known route does not."""
+    routes = ["GET /{tenant}/items", "GET /{tenant}/item", "POST /{tenant}/item"]
+    assert orphans(routes) == ["/{tenant}/items"]
+    assert purges(table_for(routes), "POST /a/item", "/b/items")
+
+
 @pytest.mark.parametrize(
     "at_root", [["POST /"], ["POST /", "DELETE /{code}", "GET /{code}"], ["PUT /{tenant}/users"]]
 )

@@ -169,7 +169,7 @@ class RouteGroups:
         writes = [write for write in self.reach.hits if not policy[write].only]
         reached = self.reach.surely_reached(writes)
         if not may_write:
-            # What every write reaches anyway needs no group more.
+            # What every write reaches anyway needs no group more; by a plural it may be a part.
             reached |= self.reach.reached_by_all(writes)
         named = [
             split(path)

@@ -138,8 +138,9 @@ class Hit(NamedTuple):
     inside: bool
     """Whether it lies in the write's own tree."""
     guessed: bool = False
-    """Whether only a plural, or a parameter at the place of their word, makes its tree the write's
-    own: its reads may show something else."""
+    """Whether only a plural makes its tree the write's own: its reads may show something else."""
+    beside: bool = False
+    """Whether only a parameter of the write at the place of their word does so."""
 
     def reads(self) -> list[RouteInfo]:
         """Return the reads in the group."""
@@ -150,7 +151,7 @@ class Hit(NamedTuple):
 
         All reads lie beneath the root, and only those that end there are its own.
         """
-        if self.guessed:
+        if self.guessed or self.beside:
             return []
         return self.node.reads if self.node.parent is None else self.reads()
 
@@ -247,8 +248,11 @@ class Reach:
         return {read for write in writes for hit in self.hits[write] for read in hit.sure_reads()}
 
     def reached_by_all(self, writes: Collection[RouteInfo]) -> set[RouteInfo]:
-        """Return the reads that each of these writes reaches."""
-        each = [self.reached([write]) for write in writes]
+        """Return the reads that each of these writes reaches, by more than a plural."""
+        each = [
+            {read for hit in self.hits[write] if not hit.guessed for read in hit.reads()}
+            for write in writes
+        ]
         return each[0].intersection(*each[1:]) if each else set()
 
     def hits_of(self, write: RouteInfo) -> Iterator[Hit]:
@@ -289,9 +293,10 @@ class Reach:
                 sure = inside or is_parameter(segment) or _word(own) == _word(segment)
                 related = sure or in_tree or _is_plural(own, segment)
                 if related or not _is_within(child, bundles):
-                    guessed = related and not sure and not self._everywhere
+                    doubted = related and not sure and not self._everywhere
+                    guessed, beside = doubted and not in_tree, doubted and in_tree
                     for hit in self._beside(child, done, inside=related):
-                        yield hit._replace(guessed=guessed)
+                        yield hit._replace(guessed=guessed, beside=beside)
 
     def _beside(self, node: Node, done: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
         """Yield the groups of all reads beneath a node that a write does not walk to."""
