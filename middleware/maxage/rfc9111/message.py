@@ -14,6 +14,8 @@ _MOST_OUTLINES: Final = 512
 """Outlines that are remembered."""
 _LONGEST_NAMES: Final = 2048
 """Bytes of the names of an outline that is remembered."""
+_MOST_LINES: Final = 64
+"""Lines of an outline that is remembered: many short names would take fifty times their bytes."""
 _NAME_OF: Final = itemgetter(0)
 
 
@@ -30,11 +32,11 @@ _outlines: Final[dict[tuple[bytes, ...], Outline]] = {}
 
 
 def _new_outline(names: tuple[bytes, ...]) -> Outline:
-    at: dict[bytes, tuple[int, ...]] = {}
+    at: dict[bytes, list[int]] = {}
     for place, name in enumerate(map(bytes.lower, names)):
-        at[name] = (*at.get(name, ()), place)
-    outline = Outline(at)
-    if sum(map(len, names)) <= _LONGEST_NAMES:
+        at.setdefault(name, []).append(place)
+    outline = Outline({name: tuple(places) for name, places in at.items()})
+    if len(names) <= _MOST_LINES and sum(map(len, names)) <= _LONGEST_NAMES:
         if len(_outlines) >= _MOST_OUTLINES:
             _outlines.clear()
         _outlines[names] = outline
