@@ -13,7 +13,7 @@ from maxage.invalidation.group_names import (
     named_path,
     path_group,
 )
-from maxage.invalidation.purged_by_write import PREFIX_WORD, Reach
+from maxage.invalidation.purged_by_write import Reach
 from maxage.routing.route_policy import RoutePolicy
 from maxage.routing.route_table import RouteInfo, RouteMatch, RouteTable, is_for
 from maxage.routing.template import (
@@ -21,7 +21,6 @@ from maxage.routing.template import (
     fill,
     is_parameter,
     overlap,
-    parent,
     prefixes,
     spans_segments,
     split,
@@ -314,21 +313,12 @@ def is_write(route: RouteInfo) -> bool:
 
 def fallback_groups(path: str) -> tuple[str, ...]:
     """Return the groups of a path without a known route: its own and those of the paths above."""
-    paths = dict.fromkeys((_tree(path), *prefixes(path)[1 - _MAX_DEPTH :]))
-    return (*map(path_group, paths), collection_group(path))
+    return (*(path_group(p) for p in prefixes(path)[-_MAX_DEPTH:]), collection_group(path))
 
 
 def fallback_touched(path: str) -> tuple[str, ...]:
     """Return the groups that a mutating request to a path without a known route purges.
 
-    No template proves that a read of its tree is about something else, so that it purges all of it.
+    Besides what lies beneath it, that is each path above: `POST /notes/-/insert` shows in `/notes`.
     """
-    tree = _tree(path)
-    return (path_group(tree), collection_group(parent(tree)))
-
-
-def _tree(path: str) -> str:
-    """Return a path up to its first segment that is no usual prefix, such as `/api/v1/items`."""
-    paths = prefixes(path)
-    words = map(PREFIX_WORD.fullmatch, split(path)[:_MAX_DEPTH])
-    return paths[next((at for at, word in enumerate(words, 1) if word is None), len(paths) - 1)]
+    return (path_group(path), *map(collection_group, prefixes(path)[-1 - _MAX_DEPTH : -1]))

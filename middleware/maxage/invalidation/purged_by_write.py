@@ -41,7 +41,7 @@ _VERSION: Final = re.compile(
     r"v[0-9]+([._-]?[0-9a-z]+)*|[0-9]{4}-[0-9]{2}(-[0-9]{2})?|latest", re.IGNORECASE
 )
 """Names of literal segments that are versions of all that lies beneath them."""
-PREFIX_WORD: Final = re.compile(rf"api|rest|{_VERSION.pattern}", re.IGNORECASE)
+_PREFIX_WORD: Final = re.compile(rf"api|rest|{_VERSION.pattern}", re.IGNORECASE)
 """Names of literal segments that are usual as prefixes of all resources."""
 
 _BUNDLES: Final = 6
@@ -376,7 +376,7 @@ def _mark_prefixes(root: Node) -> None:
             continue
         shared = all(node in one.above() for one in used)
         complete = not any(_writes_beneath(child) and not child.all_reads for child in children)
-        if PREFIX_WORD.fullmatch(node.segment) or (shared and complete):
+        if _PREFIX_WORD.fullmatch(node.segment) or (shared and complete):
             node.is_prefix = True
             waiting += children
 

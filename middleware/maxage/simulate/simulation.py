@@ -6,12 +6,10 @@ from urllib.parse import unquote
 
 from maxage.cache.target import Target
 from maxage.cache.targets import Targets
-from maxage.invalidation.group_names import collection_group, path_group
 from maxage.observe.words import Bypass
 from maxage.rfc9111.message import Headers
 from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.route_map import middleware_of
-from maxage.routing.template import parent
 from maxage.settings import CacheSettings
 from maxage.simulate.figures import Figures
 from maxage.simulate.logged import LoggedRequest
@@ -150,12 +148,7 @@ class Simulation:
         failed = logged.status >= 500 and not self._settings.cache_errors_purge
         if 200 <= logged.status < 400 or (logged.status >= 500 and not failed):
             scope, headers = self._request(logged)
-            groups = self._targets.touched(scope, headers).groups
-            if not self._has_routes and self._settings.cache_purge == "matching":
-                # The routes of most applications would prove more than a path alone does.
-                path = scope["path"]
-                groups = (path_group(path), collection_group(parent(path)))
-            self._purges.purge(groups, self.played)
+            self._purges.purge(self._targets.touched(scope, headers).groups, self.played)
 
     def _request(self, logged: LoggedRequest) -> tuple[dict[str, Any], Headers]:
         raw_path, _, query = logged.target.partition("?")

@@ -8,7 +8,7 @@ from maxage.lint.codes import Code
 from maxage.lint.finding import Finding
 from maxage.lint.layers import Layer, LayerKind
 
-_UNREAD: Final = "responses get no default lifetime, and writes purge by their first segments."
+_UNREAD: Final = "responses get no default lifetime, and writes purge by their paths alone."
 _OUTSIDE: Final = "Add it after the cache: Starlette runs the middleware that was added last first."
 _INSIDE: Final[Mapping[LayerKind, tuple[Code, str, str]]] = {
     "cors": (
