@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,12 +144,14 @@ def test_a_server_that_is_away_is_told_with_exit_code_1(command: Command, tmp_pa
     [
         ([], "Missing argument 'BASE'; "),
         (["shop.example", "-f", "-"], "'shop.example' names no server; it takes a URL such as "),
+        (["http://[::1", "-f", "-"], "'http://[::1' names no server; it takes a URL such as "),
         (["http://a"], "no URLs are named; give --file, --sitemap, --openapi or --top."),
         (["http://a", "-f", os.devnull], "nothing to ask for: what is given names no URLs."),
         (["http://a", "-f", "none.txt"], "'none.txt' cannot be read: No such file or directory."),
         (["http://a", "--openapi", "pyproject.toml"], "'pyproject.toml' is no OpenAPI document"),
         (["http://127.0.0.1:1", "--sitemap", "/s.xml"], "'http://127.0.0.1:1/s.xml' cannot be fe"),
         (["http://a", "--sitemap", "http://b/s"], "'http://b/s' belongs to another server than"),
+        (["http://a", "--sitemap", "http://[b/s"], "'http://[b/s' belongs to another server than"),
         (["http://a", "-f", "-", "--rate", "0"], "Invalid value for '--rate'"),
         (["http://a", "--top", "3"], "no server is named"),
     ],
@@ -161,3 +164,18 @@ def test_bad_input_gets_one_sentence(
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith(f"maxage: {complaint}")
     assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "document",
+    [[], {"paths": []}, {"paths": {"/a": {"get": None}}}, {"paths": {}, "servers": ["x"]},
+     {"paths": {}, "servers": [{"url": "http://["}]}],
+)  # fmt: skip
+def test_json_that_is_no_openapi_document_gets_one_sentence(
+    document: Any, command: Command, tmp_path: Path
+) -> None:
+    named = tmp_path / "openapi.json"
+    named.write_text(json.dumps(document))
+    ran = command("warm", "http://a", "--openapi", str(named))
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"maxage: {str(named)!r} is no OpenAPI document in JSON.\n"

@@ -160,6 +160,7 @@ async def test_checks_of_the_application_guard_all_of_it() -> None:
         ({"sec_fetch_site": "same-site"}, 403),
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
         ({"sec_fetch_site": "same-origin", "origin": "http://testserver"}, 200),
         ({"origin": "http://testserver"}, 200),
         ({}, 200),

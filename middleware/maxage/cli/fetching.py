@@ -42,7 +42,11 @@ class Fetcher:
     """
 
     def __init__(self, base: str, headers: Sequence[tuple[str, str]], *, rate: float) -> None:
-        parts = urlsplit(base)
+        try:
+            parts = urlsplit(base)
+        except ValueError:
+            # Such as an IPv6 address without its end.
+            parts = urlsplit("")
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise UsageError(f"{base!r} names no server; it takes a URL such as https://shop.test.")
         self._base: Final = base if parts.path else base + "/"
@@ -55,9 +59,12 @@ class Fetcher:
         self._made: Final[list[http.client.HTTPConnection]] = []
 
     def absolute(self, url: str) -> str | None:
-        """Return a path or URL as one of this server; None: it belongs to another one."""
-        whole = urljoin(self._base, url)
-        parts = urlsplit(whole)
+        """Return a path or URL as one of this server; None: it is none of this server."""
+        try:
+            whole = urljoin(self._base, url)
+            parts = urlsplit(whole)
+        except ValueError:
+            return None
         return whole if (parts.scheme, parts.netloc) == self._origin else None
 
     def document(self, url: str) -> bytes:

@@ -59,13 +59,16 @@ def from_openapi(name: str, fetch: Fetch) -> list[str]:
         UsageError: it is no OpenAPI document.
     """
     try:
-        document: dict[str, Any] = json.loads(_document(name, fetch))
-        paths: dict[str, Any] = document["paths"]
-    except (ValueError, KeyError, TypeError):
+        return _bare_gets(json.loads(_document(name, fetch)))
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"{name!r} is no OpenAPI document in JSON.") from None
+
+
+def _bare_gets(document: dict[str, Any]) -> list[str]:
     servers: list[dict[str, Any]] = document.get("servers") or [{}]
     prefix = urlsplit(str(servers[0].get("url", ""))).path.rstrip("/")
     everywhere = document.get("security")
+    paths: dict[str, Any] = document["paths"]
     return [
         prefix + path
         for path, item in paths.items()
