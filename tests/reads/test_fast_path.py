@@ -517,6 +517,20 @@ async def test_long_hosts_that_clients_make_up_are_not_remembered() -> None:
     assert kept < 1_000_000
 
 
+async def test_names_of_headers_that_clients_make_up_are_not_remembered() -> None:
+    """Hundreds of short ones take many times their bytes."""
+    fast_path = cache_of(App()).fast_path
+    assert fast_path is not None
+    names = [b"%x" % n for n in range(256, 4096)]
+    tracemalloc.start()
+    for n in range(200):
+        lines = [(name, b"") for name in names[n * 7 : n * 7 + 680]]
+        assert fast_path.plain(http_scope() | {"headers": [(b"host", b"a"), *lines]}) is not None
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1_000_000
+
+
 @pytest.mark.parametrize("store", [FarStore, MemoryStore, CopyingStore])
 async def test_conditions_that_clients_make_up_are_not_all_remembered(
     store: type[MemoryStore],

@@ -8,7 +8,6 @@ range or directives is never known here, and takes the whole way.
 """
 
 import math
-from operator import itemgetter
 from typing import Final, final
 
 from maxage.asgi.identity import is_identified
@@ -34,7 +33,13 @@ from maxage.reads.known_request import (
 from maxage.rfc9111.age import current_age
 from maxage.rfc9111.content_coding import takes_zstd
 from maxage.rfc9111.decisions import Serve
-from maxage.rfc9111.message import Headers, Request, StoredResponse
+from maxage.rfc9111.message import (
+    NAME_OF,
+    Headers,
+    Request,
+    StoredResponse,
+    may_remember,
+)
 from maxage.routing.route_table import Routed
 from maxage.store.base import Near
 from maxage.store.lookup_result import LookupResult
@@ -51,7 +56,6 @@ _WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
 """Headers on which it can depend whether a stored response answers, besides those of Vary."""
 _PLAIN: Final = frozenset({b"host", b"if-none-match", b"origin", b"accept-encoding"})
 """Those among them that a plain request may have."""
-_NAME_OF: Final = itemgetter(0)
 _REMEMBERED: Final = 2048
 """Requests that one generation remembers without a near cache."""
 _MOST_ROUTES: Final = 4096
@@ -65,8 +69,6 @@ _ROUNDING: Final = 1e-6
 """Seconds by which a prepared response ends too early rather than too late."""
 _MOST_SHAPES: Final = 256
 """Shapes that are remembered."""
-_LONGEST_NAMES: Final = 2048
-"""Bytes of the names of a shape that is remembered."""
 _Shape = tuple[int, int | None, int | None, tuple[bytes, ...]]
 """Where the header lines of a plain request have host, condition and coding, and the parts of its
 key. Most requests have their lines in one of a few orders."""
@@ -117,7 +119,7 @@ class FastPath:
         None: the request is not plain.
         """
         headers = scope["headers"]
-        names = tuple(map(_NAME_OF, headers))
+        names = tuple(map(NAME_OF, headers))
         try:
             shape = self._shapes[names]
         except KeyError:
@@ -155,7 +157,7 @@ class FastPath:
             if b"host" in at:
                 parts = CROSS_ORIGIN if b"origin" in at else ()
                 shape = at[b"host"], at.get(b"if-none-match"), at.get(b"accept-encoding"), parts
-        if sum(map(len, names)) <= _LONGEST_NAMES:
+        if may_remember(names):
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             self._shapes[names] = shape

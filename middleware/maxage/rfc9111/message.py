@@ -13,10 +13,16 @@ HeaderList = tuple[tuple[bytes, bytes], ...]
 _MOST_OUTLINES: Final = 512
 """Outlines that are remembered."""
 _LONGEST_NAMES: Final = 2048
-"""Bytes of the names of an outline that is remembered."""
+"""Bytes of the names that are remembered."""
 _MOST_LINES: Final = 64
-"""Lines of an outline that is remembered: many short names would take fifty times their bytes."""
-_NAME_OF: Final = itemgetter(0)
+"""Lines whose names are remembered: many short names would take fifty times their bytes."""
+NAME_OF: Final = itemgetter(0)
+"""Returns the name of a header line."""
+
+
+def may_remember(names: tuple[bytes, ...]) -> bool:
+    """Return whether the names of header lines are few and short; clients make them up."""
+    return len(names) <= _MOST_LINES and sum(map(len, names)) <= _LONGEST_NAMES
 
 
 @final
@@ -36,7 +42,7 @@ def _new_outline(names: tuple[bytes, ...]) -> Outline:
     for place, name in enumerate(map(bytes.lower, names)):
         at.setdefault(name, []).append(place)
     outline = Outline({name: tuple(places) for name, places in at.items()})
-    if len(names) <= _MOST_LINES and sum(map(len, names)) <= _LONGEST_NAMES:
+    if may_remember(names):
         if len(_outlines) >= _MOST_OUTLINES:
             _outlines.clear()
         _outlines[names] = outline
@@ -107,7 +113,7 @@ class Headers(Struct, eq=False, gc=False):
         """Return where the lines of each name are."""
         outline = self._outline
         if outline is None:
-            names = tuple(map(_NAME_OF, self.raw))
+            names = tuple(map(NAME_OF, self.raw))
             outline = self._outline = _outlines.get(names) or _new_outline(names)
         return outline
 
