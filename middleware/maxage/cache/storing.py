@@ -222,7 +222,7 @@ def _tokens(
         return Reason.PURGED
     tokens: Mapping[str, Any] = found
     if read or late or len(found) != len(fill.groups):
-        tokens = {group: found[group] for group in (*fill.groups, *(late or ()))} | dict(read)
+        tokens = {group: found[group] for group in (*fill.groups, *late)} | dict(read)
     return Reason.REPLICA_LAG if any_quarantined(tokens.values()) else tuple(tokens.items())
 
 

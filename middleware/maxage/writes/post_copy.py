@@ -73,7 +73,7 @@ class PostCopy:
 
     def start(self, message: Message) -> None:
         """Decide whether the answer may be stored."""
-        headers = Headers.copied((bytes(n), bytes(v)) for n, v in message.get("headers", ()))
+        headers = Headers.sent(message.get("headers", ()))
         response = Response(status=message["status"], headers=headers)
         length = content_length(headers)
         if length is None and b"content-length" in headers:

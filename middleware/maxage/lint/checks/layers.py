@@ -96,6 +96,4 @@ def check_readable(app: Application) -> Iterator[Finding]:
 
 
 def _of_app(code: Code, reason: str, mend: str, where: str, *, is_note: bool = False) -> Finding:
-    return Finding(
-        code=code, route="*", reason=reason, mend=mend, source=where, is_note=is_note
-    )  # fmt: skip
+    return Finding(code=code, route="*", reason=reason, mend=mend, source=where, is_note=is_note)
