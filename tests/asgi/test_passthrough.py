@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.asgi import Message, Receive, Scope, Send, call, routed
+from maxage import apurge
+from tests.support.asgi import Message, Receive, Scope, Send, call, http_scope, routed
 from tests.support.caching import cache_of, piece, start, status_of
 
 pytestmark = pytest.mark.anyio
@@ -158,3 +159,49 @@ async def test_headers_of_what_is_passed_on_may_be_any_kind_of_bytes(method: str
         assert (answer.body, answer.header("x-list")) == (b"new", b"1")
         assert answer.header("cache-control") == b"no-store"
     assert app.runs == 3
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE"])
+async def test_methods_of_which_nothing_is_stored_get_the_send_of_the_server(method: str) -> None:
+    """Unless the cache has to add the Date."""
+    seen: list[Send] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(send)
+        await send(start())
+        await send(piece(b"x"))
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    for dated, added in ((False, []), (True, [b"date"])):
+        sent.clear()
+        middleware = cache_of(app, cache_send_date=dated)
+        await middleware(http_scope(method), receive, send)
+        assert (seen[-1] is send) is not dated
+        assert [name for name, _ in sent[0].get("headers", ())] == added
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE"])
+async def test_a_purge_in_the_handler_of_such_a_method_takes_effect(method: str) -> None:
+    """By hand: the request itself purges nothing."""
+    runs = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal runs
+        runs += 1
+        scope["endpoint"] = app
+        if scope["method"] != "GET":
+            assert await apurge("/x")
+        await send(start((b"cache-control", b"max-age=60")))
+        await send(piece(b"%d" % runs))
+
+    middleware = cache_of(app)
+    assert (await call(middleware)).body == (await call(middleware)).body
+    await call(middleware, method)
+    assert (await call(middleware)).body == b"3"

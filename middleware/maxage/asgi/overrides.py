@@ -3,6 +3,7 @@
 from typing import Final
 
 from maxage.asgi.types import Scope
+from maxage.rfc9111.message import outline_of
 
 _METHOD_OVERRIDES: Final = frozenset(
     {b"x-http-method-override", b"x-http-method", b"x-method-override"}
@@ -18,5 +19,4 @@ def overrides_method(scope: Scope) -> bool:
 
     The value is not read: an application may accept more spellings of a method than the cache.
     """
-    names = [name.lower() for name, _ in scope["headers"]]
-    return not _METHOD_OVERRIDES.isdisjoint(names)
+    return not _METHOD_OVERRIDES.isdisjoint(outline_of(scope["headers"]).at)

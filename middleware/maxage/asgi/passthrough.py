@@ -12,6 +12,7 @@ from maxage.invalidation.dependencies import Dependencies, current_dependencies
 from maxage.observe import latency
 from maxage.observe.counters import RouteCounts
 from maxage.observe.words import Bypass, Outcome, Reason
+from maxage.rfc9111.message import Headers
 
 _PASSED_BY: Final = {
     reason: CacheStatus(fwd="bypass", detail=reason).header_value() for reason in Bypass
@@ -42,54 +43,58 @@ async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose
 
 
 def pass_on(
-    service: Service,
-    cache: Cache,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    *,
-    status: bytes | None = None,
-    unstorable: Target | None = None,
+    service: Service, cache: Cache, scope: Scope, receive: Receive, send: Send
 ) -> Awaitable[None]:
-    """Let the application answer a safe request; nothing is looked up, and nothing stored.
+    """Let the application answer a request of which the cache has nothing to say.
 
-    Neither this function nor the `send` that it passes on is a coroutine: such requests cost almost
+    Its answer is passed on as it is, but for a Date that is missing: such requests cost almost
     nothing.
+    """
+    if service.sends_date:
+        send = _sending_outgoing(service, cache, send, None)
+    return call_noting(service, cache, Dependencies.of(cache.store, scope), scope, receive, send)
 
-    `status` is our member of Cache-Status. It follows from `unstorable`, the target, if its
-    responses are known to forbid storing. It is looked up again when one does not.
+
+def _sending_outgoing(service: Service, cache: Cache, send: Send, status: bytes | None) -> Send:
+    """Return a `send` that gives a response the headers by which it leaves.
+
+    `status` is our member of Cache-Status. The `send` is no coroutine, which would cost more.
     """
 
     def send_outgoing(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            headers = service.outgoing(message.get("headers", ()), now=cache.clock())
-            said = status if unstorable is None else _said_of(unstorable, headers)
-            if said is not None and service.settings.cache_status_header:
-                headers.append((b"cache-status", said))
-            message = {**message, "headers": headers}
+            headers = Headers(tuple(message.get("headers", ())))
+            lines = service.outgoing(headers, cache.clock)
+            if status is not None and service.sends_status:
+                lines.append((b"cache-status", status))
+            message = {**message, "headers": lines}
         return send(message)
 
-    outer = current_dependencies.get()
-    dependencies = Dependencies(
-        mutating=False, store=cache.store, scope=scope, root_path=scope.get("root_path", ""),
-        outer=outer,
-    )  # fmt: skip
-    return call_noting(service, cache, dependencies, scope, receive, send_outgoing)
+    return send_outgoing
 
 
 def pass_unstorable(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
     service: Service, cache: Cache, target: Target, scope: Scope, receive: Receive, send: Send
 ) -> Awaitable[None]:
-    """Let the application answer a request whose response is known to be unstorable."""
+    """Let the application answer a request whose response is known to be unstorable.
+
+    The URL is looked up again when a response does not forbid storing.
+    """
+
+    def send_unstorable(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            headers = Headers(tuple(message.get("headers", ())))
+            reason = target.recheck_unstorable(headers)
+            target.counts.not_stored[reason] += 1
+            lines = service.outgoing(headers, cache.clock)
+            if service.sends_status:
+                lines.append((b"cache-status", _UNSTORABLE[reason]))
+            message = {**message, "headers": lines}
+        return send(message)
+
     target.counts.forwards[Outcome.URI_MISS] += 1
-    return pass_on(service, cache, scope, receive, send, unstorable=target)
-
-
-def _said_of(target: Target, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Count why a response is not stored; return our member of Cache-Status."""
-    reason = target.recheck_unstorable(headers)
-    target.counts.not_stored[reason] += 1
-    return _UNSTORABLE[reason]
+    dependencies = Dependencies.of(cache.store, scope)
+    return call_noting(service, cache, dependencies, scope, receive, send_unstorable)
 
 
 def pass_by(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
@@ -103,4 +108,5 @@ def pass_by(  # noqa: PLR0917 - as ASGI calls an application, in whose place it 
 ) -> Awaitable[None]:
     """Let the application answer a request that is not looked up, and say why."""
     counts.bypasses[reason] += 1
-    return pass_on(service, cache, scope, receive, send, status=_PASSED_BY[reason])
+    send = _sending_outgoing(service, cache, send, _PASSED_BY[reason])
+    return call_noting(service, cache, Dependencies.of(cache.store, scope), scope, receive, send)

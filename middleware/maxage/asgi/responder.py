@@ -6,7 +6,7 @@ from typing import Any, Final
 from maxage.asgi.service import Service
 from maxage.asgi.types import Message, Receive, Scope, Send
 from maxage.cache.cache import Cache
-from maxage.invalidation.dependencies import Dependencies, current_dependencies
+from maxage.invalidation.dependencies import current_dependencies
 from maxage.rfc9111.message import Headers
 
 pair: Final[Any] = tuple
@@ -34,13 +34,6 @@ class Responder:
         """The thread of its event loop. To ask for the loop itself takes five times as long."""
         self.outer: Final = current_dependencies.get()
         """The dependencies that a middleware around this one notes for the same request."""
-
-    def noting(self, *, mutating: bool) -> Dependencies:
-        """Return new dependencies, which note the groups that the application reads and changes."""
-        return Dependencies(
-            mutating=mutating, store=self.cache.store, scope=self.scope,
-            root_path=self.scope.get("root_path", ""), outer=self.outer,
-        )  # fmt: skip
 
 
 async def send_nothing() -> None:

@@ -1,6 +1,5 @@
 """The parts of a middleware that its responders share, and the header fields that it adds."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, final
 
 from maxage.asgi.cache_status import CacheStatus, hit_value
@@ -32,13 +31,12 @@ class Service:
         """Whether responses get our member of Cache-Status."""
         self.names_key: Final = settings.cache_status_key
         """Whether that tells the key."""
-        self._sends_date: Final = settings.cache_send_date
+        self.sends_date: bool = settings.cache_send_date is not False
+        """Whether responses get their Date from us."""
         self.downstream: Final = _downstream(settings)
         """Lines added to responses whose lifetime comes from our settings alone."""
         self.lifespan_state: Scope = {}
         """What the lifespan put into the state of the scope: all requests share it."""
-        self.server_adds_date: bool | None = None
-        """Whether the server adds a Date of its own; None: not known yet."""
 
     def hit_headers(self, decision: Serve, key: bytes) -> list[tuple[bytes, bytes]]:
         """Return the headers of a hit."""
@@ -54,39 +52,28 @@ class Service:
     def stored_headers(self, decision: Serve) -> list[tuple[bytes, bytes]]:
         """Return the headers of a stored response without our member of Cache-Status."""
         headers = list(decision.headers)
-        if not self.sends_date():
+        if not self.sends_date:
             # The server adds its own, and a response has one Date.
             headers = [line for line in headers if line[0].lower() != b"date"]
         if self.downstream and decision.lifetime_is_ours and decision.status != 416:
             headers += self.downstream
         return headers
 
-    def outgoing_of(self, headers: Headers, clock: Clock) -> list[tuple[bytes, bytes]]:
-        """Return what `outgoing` returns, for headers whose names are known."""
-        names = headers.outline().at
-        kept = list(headers.without(_OWN).raw if OWN_TARGET in names else headers.raw)
-        if b"date" not in names and self.sends_date():
-            kept.append((b"date", format_http_date(clock())))
-        return kept
-
-    def outgoing(
-        self, headers: Iterable[tuple[bytes, bytes]], *, now: float
-    ) -> list[tuple[bytes, bytes]]:
+    def outgoing(self, headers: Headers, clock: Clock) -> list[tuple[bytes, bytes]]:
         """Return the application's headers without fields for this cache alone, and with Date.
 
         A Date is added where neither the application nor the server does (RFC 9110 section 6.6.1).
         """
-        kept = list(headers)
-        names = [name.lower() for name, _ in kept]
-        if OWN_TARGET in names:
-            kept = [line for line, name in zip(kept, names, strict=True) if name != OWN_TARGET]
-        if self.sends_date() and b"date" not in names:
-            kept.append((b"date", format_http_date(now)))
+        names = headers.outline().at
+        kept = list(headers.without(_OWN).raw if OWN_TARGET in names else headers.raw)
+        if b"date" not in names and self.sends_date:
+            kept.append((b"date", format_http_date(clock())))
         return kept
 
-    def sends_date(self) -> bool:
-        """Return whether responses get their Date from us: the server adds none."""
-        return not self.server_adds_date if self._sends_date is None else self._sends_date
+    def learn_of_server(self, *, adds_date: bool | None) -> None:
+        """Learn whether the server adds a Date of its own; None: that is not known."""
+        if self.settings.cache_send_date is None:
+            self.sends_date = not adds_date
 
 
 _OWN: Final = frozenset({OWN_TARGET})

@@ -11,6 +11,7 @@ from maxage.cache.terms import Terms
 from maxage.invalidation.group_names import is_table_group
 from maxage.observe.counters import RouteCounts
 from maxage.observe.words import Reason
+from maxage.rfc9111.message import Headers
 from maxage.rfc9111.no_vary_search import SearchVariance, simplified
 from maxage.rfc9111.policy import Policy
 from maxage.routing.route_policy import RoutePolicy
@@ -200,13 +201,12 @@ class Target(Struct, eq=False):
         """Return whether a lookup would find nothing, and the response would not be stored."""
         return self.unstorable != () and self.unshareable_until > now
 
-    def recheck_unstorable(self, headers: Iterable[tuple[bytes, bytes]]) -> Reason:
+    def recheck_unstorable(self, headers: Headers) -> Reason:
         """Return why a response is not stored.
 
         As soon as its Cache-Control is another one, the URL is looked up again.
         """
-        control = tuple([value for name, value in headers if name.lower() == b"cache-control"])
-        if control == self.unstorable:
+        if headers.get_all(b"cache-control") == self.unstorable:
             return self.unstorable_reason
         self.unstorable = ()
         return Reason.RELEARNT

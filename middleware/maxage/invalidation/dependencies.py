@@ -51,6 +51,14 @@ class Dependencies(Struct, eq=False, kw_only=True, dict=True):
     unprotected: bool = False
     """Whether the response must not be stored: the token of something that was read is unknown."""
 
+    @staticmethod
+    def of(store: Store, scope: Mapping[str, Any], *, mutating: bool = False) -> "Dependencies":
+        """Return the dependencies of a request that the application is about to get."""
+        return Dependencies(
+            mutating=mutating, store=store, scope=scope, root_path=scope.get("root_path", ""),
+            outer=current_dependencies.get(),
+        )  # fmt: skip
+
     def _collection(self, name: str, kind: Callable[[], Collected]) -> Collected:
         """Return the collection of this name; most requests never need one.
 

@@ -71,7 +71,7 @@ def exchange_of(
     reading: ReadResponder, decision: Forward, flight: Flight[Entry] | None
 ) -> "Exchange":
     """Return the exchange that is to begin; `flight` is what other requests wait for, if any."""
-    dependencies = reading.noting(mutating=False)
+    dependencies = Dependencies.of(reading.cache.store, reading.scope)
     dependencies.foreseen = reading.found.tokens
     capture = capture_of(reading, flight, dependencies)
     return Exchange(reading, reading.cache, decision, dependencies, capture)
@@ -221,7 +221,7 @@ class Exchange(Struct, eq=False):
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, without our member of Cache-Status."""
         service, capture = self.reading.service, self.capture
-        headers = service.outgoing_of(response.headers, self.cache.clock)
+        headers = service.outgoing(response.headers, self.cache.clock)
         if (
             self.cache.compresses
             and capture.fill is not None

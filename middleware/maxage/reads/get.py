@@ -244,8 +244,8 @@ class GetResponder(ReadResponder):
         # No Cache-Status. RFC 9211 section 2: "An intermediary SHOULD NOT append a Cache-Status
         # member to responses that it generates locally, even if that intermediary contains a cache,
         # unless the generated response is based upon a stored response".
-        lines = [(b"content-length", b"0"), (b"cache-control", b"no-store")]
-        headers = self.service.outgoing(lines, now=self.cache.clock())
+        lines = (b"content-length", b"0"), (b"cache-control", b"no-store")
+        headers = self.service.outgoing(Headers(lines), self.cache.clock)
         start = {"type": "http.response.start", "status": 504, "headers": headers}
         self.target.counts.forwards[Outcome.ONLY_IF_CACHED] += 1
         await self.send(start)

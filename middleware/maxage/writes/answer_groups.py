@@ -1,6 +1,5 @@
 """The groups that the answer to a write names, to be purged with those of its URL."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from maxage.asgi.responder import Responder
@@ -15,10 +14,8 @@ MAX_NAMED_GROUPS: Final = 128
 """Groups of one Cache-Group-Invalidation that are purged (RFC 9875 section 3 asks for 32)."""
 
 
-def answer_groups(
-    responder: Responder, lines: Sequence[tuple[bytes, bytes]], *, changes: bool
-) -> tuple[str, ...]:
-    """Return the groups that these header lines of an answer name.
+def answer_groups(responder: Responder, headers: Headers, *, changes: bool) -> tuple[str, ...]:
+    """Return the groups that the headers of an answer name.
 
     They are the groups of the URLs in Location and Content-Location (RFC 9111 section 4.4), and
     those in Cache-Group-Invalidation (RFC 9875 section 3).
@@ -26,9 +23,9 @@ def answer_groups(
     Without `changes` its route says that it purges nothing, so that Location only shows the way, as
     after a login.
     """
-    if _NAMING.isdisjoint([bytes(name).lower() for name, _ in lines]):
+    if not headers.has_any(_NAMING):
         return ()
-    headers = Headers.copied(lines)
+    headers = Headers.copied(headers)
     declared = parse_strings(headers.get_all(b"cache-group-invalidation"))
     # Deviation: RFC 9875 keeps the groups of different origins apart; tags are one space here,
     # so that such a purge may reach more than it names, and never less.

@@ -97,4 +97,4 @@ class HeldResponse:
             await self._send(message)
 
     async def _refuse(self, reason: bytes) -> None:
-        await refuse(self._service, self._send, reason, now=self._cache.clock())
+        await refuse(self._service, self._send, reason, self._cache.clock)

@@ -9,8 +9,9 @@ from maxage.asgi.cache_status import CacheStatus
 from maxage.asgi.responder import Responder, send_in_loop
 from maxage.asgi.types import Message, Scope
 from maxage.background import runs_asyncio
-from maxage.invalidation.dependencies import current_dependencies
+from maxage.invalidation.dependencies import Dependencies, current_dependencies
 from maxage.observe.words import Outcome
+from maxage.rfc9111.message import Headers
 from maxage.rfc9111.unsafe_methods import invalidates
 from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.writes.answer_groups import answer_groups
@@ -42,7 +43,7 @@ class MutationResponder(Responder):
             self._groups = touched.groups
             # What purges nothing, such as a login, may pass: no purge of it can be lost.
             if refuses and not may_be_confirmed and touched.groups:
-                await refuse(self.service, self.send, NOT_EXECUTED, now=self.cache.clock())
+                await refuse(self.service, self.send, NOT_EXECUTED, self.cache.clock)
                 return
             touched.counts.forwards[Outcome.METHOD] += 1
             self._response: DelayedResponse | HeldResponse
@@ -70,7 +71,7 @@ class MutationResponder(Responder):
     async def _forward(self) -> None:
         # The fate of a write is unknown too where the application returns without an answer.
         self._purges = self.service.settings.cache_errors_purge
-        self._noted = self.noting(mutating=True)
+        self._noted = Dependencies.of(self.cache.store, self.scope, mutating=True)
         token = current_dependencies.set(self._noted)
         receive = self.receive if self._post_copy is None else self._post_copy.receive
         try:
@@ -122,13 +123,13 @@ class MutationResponder(Responder):
         if is_new:
             # Responses of its routes may have been stored by other processes.
             self._groups = (NAMESPACE_GROUP, *self._groups)
-        lines = list(message.get("headers", ()))
-        if named := answer_groups(self, lines, changes=bool(touched.groups)):
+        headers = Headers(tuple(message.get("headers", ())))
+        if named := answer_groups(self, headers, changes=bool(touched.groups)):
             self._groups = tuple(dict.fromkeys((*self._groups, *named)))
         if self._post_copy is not None and not targets.routes.has_several_routers:
             # Else it is unknown which route a GET would meet, and what that one checks.
             self._post_copy.start(message)
-        lines = service.outgoing(lines, now=self.cache.clock())
+        lines = service.outgoing(headers, self.cache.clock)
         if settings.cache_status_header:
             lines.append(_STATUS)
         return {**message, "headers": lines}

@@ -4,6 +4,8 @@ from typing import Final
 
 from maxage.asgi.service import Service
 from maxage.asgi.types import Send
+from maxage.clock import Clock
+from maxage.rfc9111.message import Headers
 
 NOT_EXECUTED: Final = (
     b"Not executed: the store of the cache is unavailable, and what the request would change could "
@@ -19,14 +21,16 @@ TOO_LONG: Final = (
 )
 
 
-async def refuse(service: Service, send: Send, reason: bytes, *, now: float) -> None:
-    """Answer 503 with this reason; `now` is POSIX seconds."""
-    lines = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(reason)),
-        (b"cache-control", b"no-store"),
-        (b"retry-after", b"1"),
-    ]
-    headers = service.outgoing(lines, now=now)
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
+async def refuse(service: Service, send: Send, reason: bytes, clock: Clock) -> None:
+    """Answer 503 with this reason."""
+    headers = Headers(
+        (
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(reason)),
+            (b"cache-control", b"no-store"),
+            (b"retry-after", b"1"),
+        )
+    )
+    lines = service.outgoing(headers, clock)
+    await send({"type": "http.response.start", "status": 503, "headers": lines})
     await send({"type": "http.response.body", "body": reason})
