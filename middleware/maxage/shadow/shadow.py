@@ -97,18 +97,17 @@ class Shadow:
             if not is_unsafe(scope["method"]):
                 self._note_call(scope)
                 return None
-            label = label_of(scope, self.secrets)
             headers = Headers(tuple(map(tuple, scope["headers"])))
             match = self._targets.match(scope, headers)
         except Exception as error:  # noqa: BLE001 - the application answers all the same
             tell_of_failure(error)
             return None
         route = None if match is None else match.route.template
-        return partial(self._ended, self.writes.begin(), route, label)
+        return partial(self._ended, self.writes.begin(), scope["method"], route)
 
-    def _ended(self, mark: object, route: str | None, label: str, status: int) -> None:
+    def _ended(self, mark: object, method: str, route: str | None, status: int) -> None:
         try:
-            self.writes.end(mark, route, label, status)
+            self.writes.end(mark, method, route, status)
         except Exception as error:  # noqa: BLE001 - the write was answered
             tell_of_failure(error)
 

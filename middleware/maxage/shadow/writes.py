@@ -27,8 +27,6 @@ class Write(msgspec.Struct, frozen=True, array_like=True):
     """When it ended; POSIX seconds."""
     route: str
     """Its method and template."""
-    label: str
-    """Its method and URL, without secrets."""
 
 
 @final
@@ -47,13 +45,12 @@ class Writes:
         self._under_way[mark] = None
         return mark
 
-    def end(self, mark: object, route: str | None, label: str, status: int) -> None:
+    def end(self, mark: object, method: str, route: str | None, status: int) -> None:
         """Note that a write has ended, by its status."""
         del self._under_way[mark]
         if 400 <= status < 500:
             return
-        method = label.partition(" ")[0]
-        write = Write(self._cache.clock(), f"{method} {route or UNKNOWN_ROUTE}", label)
+        write = Write(self._cache.clock(), f"{method} {route or UNKNOWN_ROUTE}")
         self._recent.append(write)
         store = self._cache.store
         if store.shared:
