@@ -59,3 +59,17 @@ def test_the_log_tells_once_why_a_server_takes_no_purge(
     assert state.pay()
     state.close()
     assert [caplog.text.count(line) for line in (REFUSED, MADE)] == [1, 1]
+
+
+def test_a_slot_that_has_just_moved_is_no_refusal(
+    fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next attempt learns where it is."""
+    fault_proxy.error("MOVED 5 127.0.0.1:1", commands={"SET"})
+    state = RedisState(fault_proxy.url, "recovery")
+    state.owed_purges.add(["n"])
+    assert not state.pay()
+    fault_proxy.pass_through()
+    assert state.pay()
+    state.close()
+    assert REFUSED not in caplog.text

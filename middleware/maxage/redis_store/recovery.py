@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 
 from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.servers.circuit_breaker import PROBE_INTERVAL
@@ -169,7 +169,9 @@ class Recovery:
             for answer in node.send(commands, PROBE_TIMEOUT):
                 if answer not in CONFIRMED:
                     error = answer if isinstance(answer, Exception) else RedisError("not written")
-                    self._tell_of_refusal(error)
+                    # A slot that has moved is found by the next attempt.
+                    if not isinstance(error, MovedError):
+                        self._tell_of_refusal(error)
                     raise error
             self._owed_purges.paid(groups, mark)
         is_over = self.was_told and self._owed_purges.empty
