@@ -9,7 +9,7 @@ from tests.support.documents import page
 
 def listed() -> list[str]:
     """The messages that the page shows, each in the first cell of its row."""
-    rows = re.findall(r"^\| `(.+?)` \| .+ \|$", page("docs/messages.md"), re.MULTILINE)
+    rows = re.findall(r"^\| (?:\d{3} )?`(.+?)` \| .+ \|$", page("docs/messages.md"), re.MULTILINE)
     return [row.replace("\\|", "|") for row in rows]
 
 
