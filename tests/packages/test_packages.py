@@ -1,6 +1,6 @@
 """The wheel and the sdist: they hold the library, all of it, and nothing else.
 
-`poe packages` installs them into empty environments, with and without each extra.
+test_installed.py installs them into empty environments, with and without each extra.
 """
 
 import os
@@ -38,7 +38,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(built: tuple[Path, Path]) 
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_from(built: tuple[Path, Path]) -> None:
-    """A wheel built from the sdist is the same."""
+    """With the texts that an index shows, and nothing of the project around it."""
     prefix = f"maxage-{maxage.__version__}/"
     with tarfile.open(built[1]) as sdist:
         names = {name.removeprefix(prefix) for name in sdist.getnames()}
