@@ -84,6 +84,7 @@ class Targets:
         self._touched: BoundedMemo[Touched] = BoundedMemo()
         self._root_paths: Final = RootPaths()
         self._named_orphans: tuple[str, ...] = ()
+        self._named_operations: tuple[str, ...] = ()
 
     def _use(self, table: RouteTable) -> None:
         """Find targets by these routes from now on."""
@@ -95,6 +96,7 @@ class Targets:
         for found in (self._sites, self._targets, self._taught, self._touched):
             found.clear()
         self._name_orphans(tuple(route.template for route in groups.orphans))
+        self._name_operations(tuple(route.template for route in groups.operations))
 
     def find(self, scope: Mapping[str, Any], headers: Headers) -> Target:
         """Return the target of a QUERY, or of a GET or HEAD of that URL."""
@@ -316,6 +318,15 @@ class Targets:
                 ", ".join(orphans),
             )
         self._named_orphans = orphans
+
+    def _name_operations(self, operations: tuple[str, ...]) -> None:
+        if operations and operations != self._named_operations:
+            logger.warning(
+                "A POST to these paths may change anything, so that it purges all reads: %s. Name "
+                "what it changes by @invalidates_only or Rule(path, invalidates_only=[...]).",
+                ", ".join(operations),
+            )
+        self._named_operations = operations
 
 
 def _merged(parts: Sequence[Touched]) -> Touched:

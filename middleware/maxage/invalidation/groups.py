@@ -14,6 +14,7 @@ from maxage.invalidation.group_names import (
     path_group,
 )
 from maxage.invalidation.purged_by_write import Reach
+from maxage.routing.operations import takes_operations
 from maxage.routing.route_policy import RoutePolicy
 from maxage.routing.route_table import RouteInfo, RouteMatch, RouteTable, is_for
 from maxage.routing.template import (
@@ -131,7 +132,7 @@ class RouteGroups:
         policy_of = policies or _default_policy
         policy = {route: policy_of(route) for route in table.routes}
         reads = [r for r in table.routes if is_read(r) and policy[r].cache]
-        writes = [r for r in table.routes if is_write(r)]
+        writes = [r for r in table.routes if is_write(r) or _is_mount_of_operations(r)]
         self.reach: Final = Reach(
             reads, writes,
             isolated=[read for read in reads if policy[read].isolated],
@@ -148,6 +149,11 @@ class RouteGroups:
         """The plans of reads that are in other groups than those of their paths."""
         self.orphans: Final = tuple(self._orphans(reads, policy)) if mode == "matching" else ()
         """The reads that no write purges and that are cached only by default."""
+        self.operations: Final = tuple(
+            write for write in writes
+            if mode == "matching" and takes_operations(write.template) and not policy[write].only
+        )  # fmt: skip
+        """The writes that purge all reads, since their paths do not tell what they change."""
         self._all_reads: Final = len(reads)
         self._reached: Final = {
             write: len(self.reach.reached([write]).union(self.orphans)) for write in writes
@@ -155,8 +161,8 @@ class RouteGroups:
 
     def _reading_plan(self, read: RouteInfo) -> _Plan:
         named = self.reach.groups_of(read)
-        if spans_segments(read.template):
-            # It may list what lies beneath it, as a directory does.
+        if spans_segments(read.template) and not read.opaque:
+            # It may list what lies beneath it, as a directory does; an opaque one has this anyway.
             named.append(("c", tuple(split(read.template))))
         return _plan(named)
 
@@ -248,7 +254,7 @@ class RouteGroups:
         )
 
     def _touched(self, match: RouteMatch) -> Iterator[str]:
-        if match.route.opaque:
+        if match.route.opaque and not _is_mount_of_operations(match.route):
             yield from fallback_touched(match.path)
             return
         for place in (match, *self._elsewhere(match)):
@@ -287,6 +293,11 @@ def _default_policy(_route: RouteInfo) -> RoutePolicy:
 
 def _is_unknown(match: RouteMatch | None) -> bool:
     return match is None or match.route.opaque
+
+
+def _is_mount_of_operations(route: RouteInfo) -> bool:
+    """Return whether it is a mounted application of unknown routes that takes operations."""
+    return route.opaque and not route.serves_files and takes_operations(route.template)
 
 
 def _names(name: Sequence[str], segments: Sequence[str]) -> bool:

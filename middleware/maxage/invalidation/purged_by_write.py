@@ -27,6 +27,9 @@ A write that reaches all trees does not name each. The trees beneath one prefix 
 bundles, by their names alone, so that releases with other routes agree. Every read that is not
 isolated is in `b:` of its tree's bundle. A write renews `b:` of all bundles but its own tree's, and
 `p:` of the other trees in that one; where it purges its whole tree, `b:` of all.
+
+A write that takes operations, such as `POST /graphql`, reaches all reads that are not isolated, by
+their first segments. Its path tells of none of them, so that they may be orphans all the same.
 """
 
 import re
@@ -34,6 +37,7 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple, final
 
+from maxage.routing.operations import takes_operations
 from maxage.routing.route_table import RouteInfo
 from maxage.routing.template import are_alike, is_parameter, names_of, shape, split
 
@@ -138,7 +142,8 @@ class Hit(NamedTuple):
     inside: bool
     """Whether it lies in the write's own tree."""
     guessed: bool = False
-    """Whether only a plural makes its tree the write's own: its reads may show something else."""
+    """Whether only a plural makes its tree the write's own, or the write is one of operations: its
+    reads may show something else."""
     beside: bool = False
     """Whether only a parameter of the write at the place of their word does so."""
 
@@ -261,8 +266,18 @@ class Reach:
         if not path:
             # All paths lie beneath the root.
             yield Hit("p", (), self._root, inside=True)
+        elif takes_operations(write.template):
+            for hit in self._all():
+                yield hit._replace(guessed=True)
         else:
             yield from self._walk(self._root, path, 0, inside=False)
+
+    def _all(self) -> Iterator[Hit]:
+        """Yield the groups of all reads that are not isolated."""
+        if self._root.reads:
+            yield Hit("c", (), self._root, inside=False)
+        for node in self._root.children.values():
+            yield from self._all_there(node, (), inside=False)
 
     def _walk(self, node: Node, path: Sequence[str], depth: int, *, inside: bool) -> Iterator[Hit]:
         done, rest = tuple(path[:depth]), path[depth:]
@@ -300,8 +315,11 @@ class Reach:
 
     def _beside(self, node: Node, done: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
         """Yield the groups of all reads beneath a node that a write does not walk to."""
-        if not (inside or self._everywhere):
-            return
+        if inside or self._everywhere:
+            yield from self._all_there(node, done, inside=inside)
+
+    def _all_there(self, node: Node, done: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
+        """Yield the groups of all reads beneath a node at the end of a path."""
         if is_parameter(node.segment):
             yield Hit("m", (*done, node.segment), node, inside)
         else:

@@ -1,13 +1,16 @@
 """Default lifetime: the URLs that `CACHE_EXPIRATION` does not apply to.
 
-A probe asks for the state of this moment, and a secret in a query makes the URL one client's own. A
-lifetime that the response, a decorator or a rule states holds for them too.
+A probe asks for the state of this moment, and a secret in a query makes the URL one client's own.
+Operations, such as those of GraphQL, show what any write may change, and tell errors with status
+200. A lifetime that the response, a decorator or a rule states holds for them too.
 """
 
 import re
 from collections.abc import Iterable
 from typing import Final, final
 from urllib.parse import unquote_to_bytes
+
+from maxage.routing.operations import is_operations_word
 
 _PROBE: Final = re.compile(
     r"_{0,2}(?:health(?:z|[-_]?checks?)?|(?:lb)?heartbeat|livez|readyz|startupz"
@@ -60,6 +63,8 @@ def takes_default(path: str, query: bytes, secrets: SecretNames) -> bool:
         # One pattern for whole paths would take ten times as long.
         last = path.rstrip("/").rpartition("/")[2].lower()
         if _PROBE.fullmatch(last) or (last in _STATES and _STATE.fullmatch(path.lower())):
+            return False
+        if is_operations_word(last):
             return False
     return not (query and secrets.are_in(query))
 

@@ -63,7 +63,7 @@ def _both(app: Any, write: str, read: str) -> tuple[frozenset[str], frozenset[st
         f"  {write} ({_route(targets, method, changed)}) purges {', '.join(purged)}\n"
         f"  {read} ({_route(targets, 'GET', asked)}) is in {', '.join(known)}"
     )
-    return frozenset(purged), frozenset(known) if target.policy.cache else None, told
+    return frozenset(purged), frozenset(target.groups) if target.policy.cache else None, told
 
 
 def _parsed(request: str) -> tuple[str, str]:

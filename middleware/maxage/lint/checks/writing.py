@@ -18,7 +18,7 @@ from maxage.routing.template import split
 _CHANGES_NOTHING: Final = re.compile(
     r"(?i)^(?:log-?_?in|log-?_?out|sign-?_?in|sign-?_?out|auth|authenticate|authorize|token|tokens|"
     r"access-token|refresh|oauth|sso|session|sessions|verify|validate|check|search|query|filter|"
-    r"find|lookup|preview|render|calculate|compute|convert|estimate|predict|test|test-\w+|graphql|"
+    r"find|lookup|preview|render|calculate|compute|convert|estimate|predict|test|test-\w+|"
     r"echo|ping|parse|parser|compare|export|webhook|webhooks|password-recovery\S*|forgot-password)$"
 )
 """Words in paths that are requested by POST though they change nothing that is read."""
