@@ -113,7 +113,7 @@ def test_mounts_hosts_and_converters_are_in_the_map() -> None:
         "/raw/{path}",
     ]
     assert of.reads[1].groups == ("p:/in", "p:/in/u", "p:/in/u/{u}")
-    assert of.reads[3].groups == ("p:/raw", "p:/raw/{path}", "c:/raw/{path}")
+    assert of.reads[3].groups == ("p:/", "p:/raw", "p:/raw/{path}", "c:/raw/{path}", "o")
     assert [write.methods for write in of.writes] == [("PUT",), ("any method",)]
     assert of.writes[0].groups == ("p:/in/a/{n}", "p:/in/u", "o")
 
