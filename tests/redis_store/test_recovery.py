@@ -44,6 +44,24 @@ def test_a_server_that_is_back_is_told_of_in_one_line(
     assert [caplog.text.count(line) for line in (OWED, MADE, BACK)] == [1, 0, 1]
 
 
+@pytest.mark.parametrize("command", ["HGETALL", "MGET", "TIME"])
+@pytest.mark.parametrize("answer", ["NOPERM", "ERR unknown command"])
+def test_a_server_that_refuses_reads_is_not_back(
+    answer: str, command: str, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A PING alone told that it was, five times a second for as long as a right was missing."""
+    state = RedisState(fault_proxy.url, "recovery")
+    assert state.node is not None
+    fault_proxy.error(answer, commands={command})
+    for _ in range(3):
+        state.node.failed(ConnectionError("refused"))
+    assert not state.recovery.attempt()
+    assert state.node.breaker.open
+    fault_proxy.pass_through()
+    wait_until(lambda: BACK in caplog.text, "the user has the right")
+    state.close()
+
+
 @pytest.mark.parametrize("answer", ["OOM", "READONLY"])
 def test_the_log_tells_once_why_a_server_takes_no_purge(
     answer: str, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture

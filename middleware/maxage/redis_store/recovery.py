@@ -6,8 +6,8 @@ import weakref
 from collections.abc import Callable
 from typing import Final, final
 
+from redis.exceptions import AskError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MovedError, RedisError
 
 from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.servers.circuit_breaker import PROBE_INTERVAL
@@ -45,6 +45,8 @@ class Recovery:
         attempted: Callable[[], None],
     ) -> None:
         self._namespace: Final = namespace
+        self._probed: Final = f"{namespace}:probe"
+        """A key that is never written, in any slot."""
         self._topology: Final = topology
         self._owed_purges: Final = owed_purges
         self._purge_command: Final = purge_command
@@ -174,6 +176,8 @@ class Recovery:
                         self._tell_of_refusal(error)
                     raise error
             self._owed_purges.paid(groups, mark)
+        if node.breaker.open:
+            self._read(node)
         is_over = self.was_told and self._owed_purges.empty
         if is_over:
             self.was_told = self._refusal_was_told = False
@@ -184,6 +188,13 @@ class Recovery:
             logger.warning("Redis has confirmed all purges: serving cached responses.")
         # The next requests get their whole budgets again.
         node.succeeded()
+
+    def _read(self, node: Node) -> None:
+        """Read as requests do: a user without a right would open the breaker again at once."""
+        reads: list[Command] = [("TIME",), ("MGET", self._probed), ("HGETALL", self._probed)]
+        for answer in node.send(reads, PROBE_TIMEOUT):
+            if isinstance(answer, Exception) and not isinstance(answer, MovedError | AskError):
+                raise answer
 
     def _tell_of_refusal(self, error: Exception) -> None:
         """Tell the log once why a server that answers takes no purge: it is full, or a replica."""

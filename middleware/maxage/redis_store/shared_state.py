@@ -159,7 +159,7 @@ class RedisState(TokenAuthority):
         """Owe purges that were not confirmed, and start the background probe that makes them."""
         groups = tuple(groups)
         self.purging(groups)
-        is_first = self.owed_purges.empty
+        is_first = self.owed_purges.empty and not self.recovery.was_told
         # Before the warning: a filter of the user's that raises loses no purge.
         self.owed_purges.add(groups)
         if is_first:
