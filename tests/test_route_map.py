@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Host, Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, Rule, cached, uncached
 from maxage.cli import main
@@ -116,6 +117,15 @@ def test_mounts_hosts_and_converters_are_in_the_map() -> None:
     assert of.reads[3].groups == ("p:/", "p:/raw", "p:/raw/{path}", "c:/raw/{path}", "o")
     assert [write.methods for write in of.writes] == [("PUT",), ("any method",)]
     assert of.writes[0].groups == ("p:/in/a/{n}", "p:/in/u", "o")
+
+
+def test_static_files_are_no_write(tmp_path: Path) -> None:
+    """They answer GET and HEAD alone."""
+    app = FastAPI(openapi_url=None)
+    app.mount("/static", StaticFiles(directory=tmp_path))
+    of = route_map(app)
+    assert [read.path for read in of.reads] == ["/static/{path}"]
+    assert not of.writes
 
 
 def test_an_application_without_routes_has_an_empty_map() -> None:

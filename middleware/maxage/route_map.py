@@ -184,8 +184,10 @@ def sample_terms(targets: Targets, route: RouteInfo, method: str) -> Terms:
 
 
 def unsafe_methods(route: RouteInfo) -> tuple[str, ...]:
-    """Return the methods of a route that may change something, in order."""
+    """Return the methods of a route that may change something, in order; files have none."""
     methods = ("POST",) if route.methods is None else route.methods
+    if route.serves_files:
+        return ()
     return tuple(sorted(method for method in methods if is_unsafe(method)))
 
 

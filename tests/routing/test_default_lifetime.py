@@ -223,7 +223,7 @@ async def test_the_pages_of_an_api_about_itself_take_no_default_lifetime(
 @pytest.mark.parametrize("framework", [FastAPI, Starlette])
 @pytest.mark.parametrize("wrapped", [False, True])
 async def test_a_changed_static_file_is_shown_at_once(
-    tmp_path: Path, framework: Any, *, wrapped: bool
+    tmp_path: Path, framework: Any, caplog: pytest.LogCaptureFixture, *, wrapped: bool
 ) -> None:
     """The file system tells of no change; what is stored is validated."""
     file = tmp_path / "a.js"
@@ -238,6 +238,7 @@ async def test_a_changed_static_file_is_shown_at_once(
             assert (await call(middleware, path="/static/a.js")).body == text.encode()
     file.unlink()
     assert (await call(middleware, path="/static/a.js")).status == 404
+    assert not caplog.records, "the route is known, and no layer hides it"
 
 
 async def test_another_mounted_application_goes_on_being_cached() -> None:

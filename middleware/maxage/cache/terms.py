@@ -20,7 +20,7 @@ DEEPEST: Final = 32
 _MOST_TERMS: Final = 4096
 """Combinations of a route and rules whose terms are remembered."""
 
-Restriction = Literal["probe or secret", "files", "documentation", "security", "headers", "deep"]
+Restriction = Literal["path or query", "files", "documentation", "security", "headers", "deep"]
 """Why a URL gets no default lifetime (the first four), or is not cached (the last two): its path is
 a probe's or its query carries a secret; its route serves files, shows the routes, checks
 credentials, or reads all request headers; its path has too many segments."""
@@ -136,7 +136,7 @@ class TermsFinder:
     def _new(
         self, route: RouteInfo | None, matching: tuple[Rule, ...], *, by_default: bool
     ) -> Terms:
-        restriction: Restriction | None = None if by_default else "probe or secret"
+        restriction: Restriction | None = None if by_default else "path or query"
         if route is not None and (route.serves_files or route.is_documentation):
             # They change without a write.
             by_default = False

@@ -186,13 +186,14 @@ class Capture(Struct, eq=False):
 
     def _lacks_default(self, answer: Answer, verdict: Fill | MayNotStore) -> bool:
         """Return whether the response has no lifetime only since its route is unknown."""
-        if answer.arrival.response.status != 200:
+        if answer.arrival.response.status != 200 or not answer.target.rules.default_lifetime:
+            # Without a word of the scope too, as from static files, it would have none.
             return False
         if isinstance(verdict, Fill):
             # It has a validator, and the application is asked each time.
             stored = verdict.verdict.stored
             return stored.freshness_lifetime == 0 and not stored.always_validate
-        return verdict.reason == Reason.NO_LIFETIME and answer.target.rules.default_lifetime > 0
+        return verdict.reason == Reason.NO_LIFETIME
 
     def _decline(self, answer: Answer, verdict: MayNotStore) -> None:
         """Store nothing, and let the next requests profit from what the answer says."""
