@@ -69,6 +69,22 @@ def test_an_application_without_routes_is_one_finding() -> None:
     assert codes(app) == [("MX401", "*")]
 
 
+def test_routes_that_match_by_code_of_their_own_are_one_note_for_their_class() -> None:
+    """Nothing is cached there, and the answers are right."""
+
+    class Own(Route):
+        def matches(self, scope: Any) -> Any:
+            return super().matches(scope)
+
+    async def page(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    app = Starlette(routes=[Own("/a", page), Mount("/in", routes=[Own("/b", page)])])
+    [finding] = lint(app)
+    assert (finding.code, finding.route, finding.is_note) == ("MX401", "*", True)
+    assert "class test_routes" in finding.reason
+
+
 def test_without_a_default_lifetime_nothing_is_alive() -> None:
     """Both sides: the default lifetime, and none."""
     app = FastAPI()

@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router
 
 from maxage import cached
+from maxage.routing.router import read_routes
 from tests.support.asgi import call
 from tests.support.caching import cache_of, status_of
 
@@ -81,6 +82,14 @@ async def test_what_such_a_route_and_those_behind_it_answer_is_not_cached(
         for headers, body in (({"x-beta": "1"}, b"beta"), ({}, b"public")) * 3:
             assert (await call(middleware, path="/x", headers=headers)).body == body
     assert f"matches() of its own class {type(route).__name__}" in caplog.text
+
+
+def test_a_warning_names_a_class_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With its first paths: a library may use it for all routes."""
+    app = Starlette(routes=[BetaRoute(f"/{n}", beta) for n in range(5)])
+    read_routes(app.routes)
+    [record] = caplog.records
+    assert record.message.startswith("/0, /1, /2 and 2 more: the matches() of its own class Beta")
 
 
 async def test_versions_by_a_header_each_get_their_own_answer() -> None:

@@ -34,7 +34,7 @@ from maxage.route_map import (
     unsafe_methods,
 )
 from maxage.routing.route_table import Dependency, RouteInfo
-from maxage.routing.router import unreadable_in
+from maxage.routing.router import choosing_in, unreadable_in
 
 
 @final
@@ -153,6 +153,11 @@ class Application:
     def unreadable(self) -> Iterator[BaseRoute]:
         """Its routes of classes that are not known."""
         return unreadable_in(self.cache.service.app)
+
+    @property
+    def choosing(self) -> Iterator[BaseRoute]:
+        """Its routes that find out by code of their own whether they answer."""
+        return choosing_in(self.cache.service.app)
 
     def has_rule(self, route: RouteInfo) -> bool:
         """Return whether a `Rule` covers the paths of a route."""

@@ -32,6 +32,8 @@ _DEPTH: Final = 32
 """Middleware around one application that is looked through."""
 _DEPTH_HIDDEN: Final = 4
 """Layers that hide an application which are looked through."""
+_MOST_PATHS_SHOWN: Final = 3
+"""Paths that a warning of many routes names."""
 _READABLE: Final = (Route, WebSocketRoute)
 _FRONTEND: Final = ("_FrontendRouteGroup",)
 """FastAPI's `app.frontend`."""
@@ -52,20 +54,30 @@ def table_of(app: Any, routes: Iterable[BaseRoute] | None) -> RouteTable:
 
 def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterator[RouteInfo]:
     is_behind = False
+    free: dict[tuple[str, bool], list[str]] = {}
     for context in _contexts(routes):
         original: BaseRoute = getattr(context, "original_route", context)
         is_free = _chooses_freely(original)
         if is_free:
             # What is not its own path, but is asked behind it, depends on what it looks at, too.
             is_behind = is_behind or not isinstance(original, Route)
-            logger.warning(
-                "%s has a matches() of its own class %s, which may look at any header: without "
-                "vary_by= nothing is cached there%s.",
-                prefix + (getattr(context, "path", "") or ""), type(original).__qualname__,
-                ", nor of the routes behind it" if is_behind else "",
-            )  # fmt: skip
+            path = prefix + (getattr(context, "path", "") or "")
+            free.setdefault((type(original).__qualname__, is_behind), []).append(path)
         for info in _read_one(original, context, prefix, host):
             yield replace(info, reads_all_headers=True) if is_free or is_behind else info
+    for (name, hides), paths in free.items():
+        _warn_of_free(name, paths, ", nor of the routes behind" if hides else "")
+
+
+def _warn_of_free(name: str, paths: Sequence[str], beside: str) -> None:
+    """Log once for each class of routes that choose by code of their own."""
+    more = len(paths) - _MOST_PATHS_SHOWN
+    shown = ", ".join(paths[:_MOST_PATHS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    logger.warning(
+        "%s: the matches() of its own class %s may look at any header, so that without vary_by= "
+        "nothing is cached there%s.",
+        shown, name, beside,
+    )  # fmt: skip
 
 
 def _read_one(
@@ -101,6 +113,19 @@ def unreadable_in(app: Any) -> Iterator[BaseRoute]:
             yield from unreadable_in(original.app)
         elif not isinstance(original, _READABLE) and type(original).__name__ not in _FRONTEND:
             yield original
+
+
+def choosing_in(app: Any) -> Iterator[BaseRoute]:
+    """Yield the routes of an application, mounted ones included, with code of their own to match.
+
+    What such a route looks at is in no key, so that nothing is cached there without `vary_by`.
+    """
+    for context in _contexts(routes_of(app) or ()):
+        original: BaseRoute = getattr(context, "original_route", context)
+        if _chooses_freely(original):
+            yield original
+        if isinstance(original, (Mount, Host)):
+            yield from choosing_in(original.app)
 
 
 def mounted_in(app: Any) -> Iterator[Any]:

@@ -86,6 +86,13 @@ def check_readable(app: Application) -> Iterator[Finding]:
     for unknown in app.unreadable:
         reason = f"A route of the class {type(unknown).__qualname__} cannot be read: {_UNREAD}"
         yield _of_app(Code.UNREADABLE, reason, mend, "")
+    for name in dict.fromkeys(type(one).__qualname__ for one in app.choosing):
+        reason = (
+            f"Routes of the class {name} match by code of their own, which may look at any header: "
+            "without vary_by= nothing is cached there."
+        )
+        named = "Give them a vary_by= that returns what this code looks at, and the user."
+        yield _of_app(Code.UNREADABLE, reason, named, "", is_note=True)
     for route in app.routes:
         endpoint: Any = route.endpoint
         if route.opaque and not route.serves_files and not app.has_rule(route):
