@@ -79,27 +79,44 @@ def test_a_wrong_password_is_told_as_such(command: Command, redis: RedisServer) 
     assert found["connection"]["change"].startswith("Correct the user name and the password")
 
 
-def test_the_user_of_the_security_page_passes(command: Command, redis: RedisServer) -> None:
-    """And one who lacks a command is told which."""
+def rights() -> list[str]:
+    """What docs/security.md allows the user of the cache."""
     (line,) = [
         one.text for one in blocks("docs/security.md", "text") if one.text.startswith("user ")
     ]
-    _, _, *rights = line.split()
-    rights = [right for right in rights if not right.startswith(("~", ">"))]
-    redis.call("ACL", "SETUSER", "cache", "reset", *rights, ">pw", "~*")
-    url = redis.url.replace("redis://", "redis://cache:pw@")
-    try:
+    return [right for right in line.split()[2:] if not right.startswith(("~", ">"))]
+
+
+@contextmanager
+def user(redis: RedisServer, *more: str) -> Iterator[str]:
+    """The URL of a user with these rights and some more, or fewer."""
+    redis.call("ACL", "SETUSER", "cache", "reset", *rights(), ">pw", "~*", *more)
+    yield redis.url.replace("redis://", "redis://cache:pw@")
+    redis.call("ACL", "DELUSER", "cache")
+
+
+def test_the_user_of_the_security_page_passes(command: Command, redis: RedisServer) -> None:
+    """And one who lacks a command is told which."""
+    with user(redis) as url:
         code, found = checks(command, url)
         assert code == 0, found
-        redis.call("ACL", "SETUSER", "cache", "-setrange", "-client|tracking", "-info")
+    with user(redis, "-setrange", "-client|tracking", "-info") as url:
         code, found = checks(command, url)
-    finally:
-        redis.call("ACL", "DELUSER", "cache")
     assert code == 1
     assert found["permissions"]["change"].startswith("Allow +setrange on ~")
     assert found["tracking"]["change"].startswith("Allow +client|tracking: ")
     assert found["server"]["change"].startswith("Allow +info: ")
     assert "pw" not in json.dumps(found)
+
+
+def test_each_right_is_tried(command: Command, redis: RedisServer) -> None:
+    """SELECT and PING are not of this list: without them nothing can be asked."""
+    allowed = {right[1:] for right in rights() if right.startswith("+")}
+    lacking = sorted(allowed - {"client|tracking", "info", "ping", "select", "time"})
+    with user(redis, *(f"-{right}" for right in lacking)) as url:
+        _, found = checks(command, url)
+    told = found["permissions"]["change"].partition(" on ~")[0].split()[1:]
+    assert sorted(told) == [f"+{right}" for right in lacking]
 
 
 def test_leases_are_counted(command: Command, redis: RedisServer) -> None:

@@ -175,7 +175,7 @@ def _clock(observer: Observer, node: Node) -> Check:
 def _permissions(settings: CacheSettings, observer: Observer) -> Check:
     """Try each command that the cache uses, on keys of its namespace that end by themselves."""
     name = f"{settings.cache_namespace}:doctor:{token_hex(4)}".encode()
-    tried = _tried(name, name + b":h")
+    tried = _tried(name, name + b":h", name + b":l")
     answers: list[Any] = []
     for command in tried:
         node = observer.node_for(_key_of(command, name))
@@ -195,7 +195,7 @@ def _permissions(settings: CacheSettings, observer: Observer) -> Check:
     return Check(name="permissions", state=State.WRONG, found=found, change=change)
 
 
-def _tried(key: bytes, table: bytes) -> Sequence[Command]:
+def _tried(key: bytes, table: bytes, row: bytes) -> Sequence[Command]:
     return (
         ("SET", key, b"tried", "NX", "PX", _TRIED_MILLISECONDS),
         ("GET", key),
@@ -208,9 +208,12 @@ def _tried(key: bytes, table: bytes) -> Sequence[Command]:
         ("HGET", table, b"a"),
         ("HGETALL", table),
         ("HDEL", table, b"a"),
+        ("RPUSH", row, b"a"),
+        ("EXPIRE", row, _TRIED_MILLISECONDS // 1000),
+        ("LRANGE", row, 0, 0),
+        ("LREM", row, 0, b"a"),
         ("WAIT", 0, 1),
-        ("UNLINK", key),
-        ("UNLINK", table),
+        *(("UNLINK", name) for name in (key, table, row)),
     )
 
 
