@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from app.main import create_app
-from maxage import CacheMiddleware, CacheSettings, SettingsError
+from maxage import CacheMiddleware, CacheSettings, Rule, SettingsError
 from maxage.lint import lint
 
 HITS: list[str] = []
@@ -67,6 +67,18 @@ def test_an_application_without_routes_is_one_finding() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
     assert codes(app) == [("MX401", "*")]
+
+
+@pytest.mark.parametrize("varies", [False, True])
+def test_sessions_inside_are_a_note_where_no_route_has_vary_by(*, varies: bool) -> None:
+    """A session with content keeps its answers out of the store; a vary_by is asked without it."""
+    app = FastAPI()
+    app.get("/a")(lambda: "")
+    rules = [Rule("/a", vary_by=lambda request: "user")] if varies else []
+    app.add_middleware(type("SessionMiddleware", (GZipMiddleware,), {"__module__": "starsessions"}))
+    app.add_middleware(CacheMiddleware, rules=rules)
+    [finding] = lint(app)
+    assert (finding.code, finding.is_note) == ("MX303", not varies)
 
 
 def test_routes_that_match_by_code_of_their_own_are_one_note_for_their_class() -> None:

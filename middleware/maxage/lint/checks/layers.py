@@ -51,14 +51,24 @@ def check_layers(app: Application) -> Iterator[Finding]:
     for position, layer in enumerate(app.layers):
         if position > cache and layer.kind in _INSIDE:
             code, reason, mend = _INSIDE[layer.kind]
-            # A layer of the application's own may lack the Vary that makes its answers right.
-            is_note = layer.kind == "cors" and not layer.where
+            is_note = not layer.where and _answers_right(layer, app)
             yield _of_app(
                 code, f"{layer.name} stands inside of the cache: {reason}", mend, layer.where,
                 is_note=is_note,
             )  # fmt: skip
         elif layer.kind == "compression":
             yield from _compression(app, layer, is_outside=position < cache)
+
+
+def _answers_right(layer: Layer, app: Application) -> bool:
+    """Return whether a library's layer inside of the cache costs hits alone.
+
+    One of the application's own may lack the Vary, or the cookie, that lets the cache know.
+    """
+    if layer.kind == "session":
+        # A session with content is a credential, which keeps its answers out of the store.
+        return not any(read.terms.policy.vary_by for read in app.reads)
+    return layer.kind == "cors"
 
 
 def _compression(app: Application, layer: Layer, *, is_outside: bool) -> Iterator[Finding]:
