@@ -162,6 +162,42 @@ async def test_a_session_that_is_empty_and_was_changed_is_not_stored() -> None:
     assert [await ask(app, session=session) for _ in range(2)] == ["anonymous 1", "anonymous 2"]
 
 
+class ChangedSession(dict[str, str]):
+    """Tells of a change, as Starlette's session does."""
+
+    modified = False
+
+    def update(self, *changes: Any, **named: Any) -> None:
+        super().update(*changes, **named)
+        self.modified = self.modified or any(changes)
+
+
+@pytest.mark.parametrize("said", [{}, {"cache-control": "public, max-age=60"}])
+async def test_a_handler_that_changes_the_session_is_not_stored_behind_vary_by(
+    said: dict[str, str],
+) -> None:
+    """It has shown a message once, or made a token: as with a cookie that it sets itself."""
+    site = Site()
+    site.headers = said
+    app = cache_of(site.app, rules=[Rule("/me", ttl=60, vary_by=lambda request: "ann")])
+
+    async def asked() -> str:
+        return await ask(app, session=ChangedSession(user="ann"))
+
+    site.changes = {"csrf": "token"}
+    assert [await asked(), await asked()] == ["ann 1", "ann 2"]
+    site.changes = {}
+    assert [await asked(), await asked()] == ["ann 3", "ann 3"]
+
+
+async def test_a_session_that_a_layer_outside_changes_is_stored_behind_vary_by() -> None:
+    """It changes it at hits too."""
+    site, seen = Site(), ChangedSession(user="ann")
+    seen.modified = True
+    app = cache_of(site.app, rules=[Rule("/me", vary_by=lambda request: "ann")])
+    assert [await ask(app, session=seen) for _ in range(2)] == ["ann 1", "ann 1"]
+
+
 @LAYERS
 @PLACES
 async def test_cache_status_says_what_identifies(identify: Any, place: str) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from maxage.asgi.body_copy import BodyCopy, content_length
-from maxage.asgi.identity import identity_slots
+from maxage.asgi.identity import identity_slots, session_was_changed
 from maxage.asgi.types import Message, Scope
 from maxage.cache import storing
 from maxage.cache.answerer import Answerer
@@ -58,7 +58,7 @@ def capture_of(
     before = (scope.get("endpoint"), scope.get("router"))
     return Capture(
         reading, reading.cache, flight, dependencies, scope, identity_slots(scope), before,
-        reading.target.rules,
+        session_was_changed(scope), reading.target.rules,
     )  # fmt: skip
 
 
@@ -79,6 +79,8 @@ class Capture(Struct, eq=False):
     """What it had of these before."""
     _before: tuple[object, object]
     """Endpoint and router of a router around this middleware."""
+    _changed_before: bool
+    """Whether a layer around this middleware had changed the session already."""
     rules: Policy
     """The rules of the target, or those for an answer whose route is unknown."""
     refusal: Reason | None = None
@@ -113,6 +115,8 @@ class Capture(Struct, eq=False):
         ):
             storing.freshen_from_head(self._cache, answer)
         objection = self._objection(answer, start)
+        if objection is None and self._changes_session():
+            objection = Reason.SESSION
         if objection is None:
             groups = (*groups, *self._dependencies.tags)
             verdict = storing.consider(self._cache, answer, groups)
@@ -183,6 +187,15 @@ class Capture(Struct, eq=False):
             # A part does not replace a whole response.
             return Reason.PARTIAL
         return None
+
+    def _changes_session(self) -> bool:
+        """Return whether the application has changed the session, which is not to be stored.
+
+        It has shown a message once, or made a token, and `vary_by` knows of neither. A layer
+        outside of the cache sets the cookie, so that no Set-Cookie tells.
+        """
+        stores_cookies = self.rules.store_set_cookie
+        return not (self._changed_before or stores_cookies) and session_was_changed(self.scope)
 
     def _lacks_default(self, answer: Answer, verdict: Fill | MayNotStore) -> bool:
         """Return whether the response has no lifetime only since its route is unknown."""
