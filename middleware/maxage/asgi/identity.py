@@ -72,10 +72,10 @@ def identity_slots(scope: Mapping[str, Any]) -> frozenset[str]:
     return _NO_SLOTS
 
 
-def session_was_changed(scope: Mapping[str, Any]) -> bool:
-    """Return whether the session tells of a change, as Starlette's does."""
+def session_was_changed(session: Any) -> bool:
+    """Return whether a session tells of a change, as Starlette's does."""
     try:
-        return "session" in scope and bool(getattr(scope["session"], "modified", False))
+        return bool(getattr(session, "modified", False))
     except Exception:  # noqa: BLE001 - properties of the application's own classes
         return True
 

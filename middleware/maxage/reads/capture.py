@@ -58,7 +58,7 @@ def capture_of(
     before = (scope.get("endpoint"), scope.get("router"))
     return Capture(
         reading, reading.cache, flight, dependencies, scope, identity_slots(scope), before,
-        session_was_changed(scope), reading.target.rules,
+        "session" in scope and session_was_changed(scope["session"]), reading.target.rules,
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ class Capture(Struct, eq=False):
         ):
             storing.freshen_from_head(self._cache, answer)
         objection = self._objection(answer, start)
-        if objection is None and self._changes_session():
+        if objection is None and "session" in self.scope and self._changes_session():
             objection = Reason.SESSION
         if objection is None:
             groups = (*groups, *self._dependencies.tags)
@@ -195,7 +195,9 @@ class Capture(Struct, eq=False):
         outside of the cache sets the cookie, so that no Set-Cookie tells.
         """
         stores_cookies = self.rules.store_set_cookie
-        return not (self._changed_before or stores_cookies) and session_was_changed(self.scope)
+        if self._changed_before or stores_cookies:
+            return False
+        return session_was_changed(self.scope["session"])
 
     def _lacks_default(self, answer: Answer, verdict: Fill | MayNotStore) -> bool:
         """Return whether the response has no lifetime only since its route is unknown."""
