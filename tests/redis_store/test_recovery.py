@@ -1,6 +1,7 @@
 """What the log tells of purges that Redis did not confirm."""
 
 import pytest
+from redis.exceptions import ResponseError
 
 from maxage.redis_store.shared_state import RedisState
 from tests.support.fault_proxy import FaultProxy
@@ -54,11 +55,24 @@ def test_a_server_that_refuses_reads_is_not_back(
     assert state.node is not None
     fault_proxy.error(answer, commands={command})
     for _ in range(3):
-        state.node.failed(ConnectionError("refused"))
+        state.node.failed(ResponseError(answer))
     assert not state.recovery.attempt()
     assert state.node.breaker.open
     fault_proxy.pass_through()
     wait_until(lambda: BACK in caplog.text, "the user has the right")
+    state.close()
+
+
+def test_an_outage_ends_for_a_user_who_may_not_read(
+    fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program may use `get_redis` alone, with fewer rights than the cache."""
+    state = RedisState(fault_proxy.url, "recovery")
+    assert state.node is not None
+    fault_proxy.error("NOPERM", commands={"HGETALL", "MGET", "TIME"})
+    for _ in range(3):
+        state.node.failed(ConnectionError("refused"))
+    wait_until(lambda: BACK in caplog.text, "the server is back")
     state.close()
 
 

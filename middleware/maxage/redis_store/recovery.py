@@ -176,7 +176,7 @@ class Recovery:
                         self._tell_of_refusal(error)
                     raise error
             self._owed_purges.paid(groups, mark)
-        if node.breaker.open:
+        if node.breaker.open and node.refused:
             self._read(node)
         is_over = self.was_told and self._owed_purges.empty
         if is_over:
@@ -190,7 +190,7 @@ class Recovery:
         node.succeeded()
 
     def _read(self, node: Node) -> None:
-        """Read as requests do: a user without a right would open the breaker again at once."""
+        """Read as the requests did that were refused: else they open the breaker again at once."""
         reads: list[Command] = [("TIME",), ("MGET", self._probed), ("HGETALL", self._probed)]
         for answer in node.send(reads, PROBE_TIMEOUT):
             if isinstance(answer, Exception) and not isinstance(answer, MovedError | AskError):

@@ -104,6 +104,8 @@ class Node:
         self._owner = owner
         self.history = history
         """The server history of the newest connection; None before the first one."""
+        self.refused = False
+        """Whether the last failure was an answer: it refused, or did not know, a command."""
         self._lost_connection = False
         self._warned_hidden = False
         self.closes_on_info = False
@@ -237,6 +239,7 @@ class Node:
     def failed(self, error: BaseException) -> None:
         """Count a failure of the server; the third in a row opens the breaker."""
         self._lost_connection = True
+        self.refused = isinstance(error, redis.ResponseError)
         PROCESS.budget_overruns += isinstance(error, TimeoutError | redis.TimeoutError)
         was_open = self.breaker.open
         if self.breaker.failed():
