@@ -5,7 +5,7 @@ from typing import Final
 
 from maxage.asgi.overrides import OVERRIDES
 from maxage.audit.notes import COOKIES, HEADERS
-from maxage.cache.key import FORWARDED_HEADERS
+from maxage.cache.key import FORWARDED_HEADERS, FRAGMENT_HEADERS
 from maxage.cache.target import Target
 from maxage.reads.forward import CONDITIONAL
 from maxage.rfc9111.credentials import named_like
@@ -16,7 +16,7 @@ from maxage.settings import CacheSettings
 OF_THE_CACHE: Final = frozenset(
     {"host", "cache-control", "pragma", "connection", "content-length", "content-type",
      "content-encoding", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
-    | {name.decode() for name in CONDITIONAL | FORWARDED_HEADERS | OVERRIDES}
+    | {name.decode() for name in CONDITIONAL | FORWARDED_HEADERS | FRAGMENT_HEADERS | OVERRIDES}
 )  # fmt: skip
 """Headers that are part of the key, let a request bypass the cache, or that the rules obey."""
 HARMLESS: Final = (

@@ -21,6 +21,18 @@ FORWARDED_HEADERS: Final = frozenset({
 })  # fmt: skip
 """Headers from which applications build URLs: an answer made for one value is not for another."""
 
+FRAGMENT_HEADERS: Final = frozenset({
+    b"hx-request", b"hx-boosted", b"hx-current-url", b"hx-history-restore-request", b"hx-prompt",
+    b"hx-target", b"hx-trigger", b"hx-trigger-name", b"turbo-frame", b"x-requested-with",
+    b"x-pjax", b"x-pjax-container", b"x-inertia", b"x-inertia-error-bag", b"x-inertia-reset",
+    b"x-inertia-version", b"x-inertia-partial-component", b"x-inertia-partial-data",
+    b"x-inertia-partial-except", b"x-up-version", b"x-up-target", b"x-up-mode", b"x-up-context",
+    b"x-up-fail-target", b"x-up-fail-mode", b"x-up-fail-context", b"x-up-validate",
+    b"x-alpine-request", b"x-alpine-target", b"datastar-request",
+})  # fmt: skip
+"""Headers by which htmx, Turbo, Inertia, Unpoly and their like ask for a fragment of a page, or for
+its data. Handlers look at them without declaring them, and most forget Vary."""
+
 READABLE_LENGTH: Final = 160
 """Characters of a URL that its key shows."""
 _DIGEST_BYTES: Final = 20

@@ -9,7 +9,7 @@ from maxage.asgi.types import Message, Scope
 from maxage.cache import storing
 from maxage.cache.cache import Cache
 from maxage.cache.fill import Fill
-from maxage.cache.key import is_variant, list_key
+from maxage.cache.key import FRAGMENT_HEADERS, is_variant, list_key
 from maxage.cache.lookup import selected_key
 from maxage.cache.storing import Answer
 from maxage.cache.target import Target
@@ -18,7 +18,7 @@ from maxage.explain.advice import changes_for, sentence_for
 from maxage.explain.explanation import Explanation, GroupState, Part, Prospect, StoredShown
 from maxage.explain.policy import policy_parts, route_shown
 from maxage.explain.read_only import ReadOnlyStore
-from maxage.reads.admission import admit
+from maxage.reads.admission import admit, keyed_names
 from maxage.reads.get import GetResponder
 from maxage.rfc9111.age import current_age
 from maxage.rfc9111.arrival import Arrival
@@ -207,9 +207,11 @@ def _key_parts(reading: GetResponder) -> tuple[Part, ...]:
         elif name == "QUERY":
             shown.append(Part(name="content", value="", source="the content of a QUERY"))
             break
-    for field in reading.target.rules.keyed_fields:
+    for field in keyed_names(reading.headers, reading.target):
         value = b", ".join(reading.headers.get_all(field)).decode("latin-1")
         source = "a declared cookie" if field == b"cookie" else "a declared header"
+        if field in FRAGMENT_HEADERS:
+            source = "a header that asks for a fragment"
         if field in reading.headers:
             shown.append(Part(name=field.decode("latin-1"), value=value, source=source))
     return tuple(shown)

@@ -9,7 +9,13 @@ from starlette.requests import Request as StarletteRequest
 
 from maxage.asgi.overrides import OVERRIDES
 from maxage.asgi.types import Scope
-from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS, join_injective
+from maxage.cache.key import (
+    CROSS_ORIGIN,
+    FORWARDED_HEADERS,
+    FRAGMENT_HEADERS,
+    join_injective,
+)
+from maxage.cache.target import Target
 from maxage.observe.words import Bypass
 from maxage.reads.known_request import Plain
 from maxage.reads.responder import ReadResponder
@@ -108,13 +114,21 @@ async def identify(reading: ReadResponder) -> Bypass | None:
         carries_credentials=target.policy.vary_by is None
         and service.identification.has_credentials(scope, headers, target),
         key_parts=parts if reading.content is None else (*_content_parts(reading), *parts),
-        declared=_declared_parts(headers, target.rules.keyed_fields),
+        declared=_declared_parts(headers, keyed_names(headers, target)),
     )
     return None
 
 
+def keyed_names(headers: Headers, target: Target) -> tuple[bytes, ...]:
+    """Return the names of fields whose lines are parts of the key: declared, or of fragments."""
+    declared = target.rules.keyed_fields
+    if headers.has_any(FRAGMENT_HEADERS):
+        return tuple(sorted(FRAGMENT_HEADERS.union(declared)))
+    return declared
+
+
 def _declared_parts(headers: Headers, names: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Return name and lines of each field that the route declares and the request has."""
+    """Return name and lines of each of these fields that the request has."""
     # A handler may tell two lines from one line with both values.
     present = [(name, join_injective(headers.get_all(name))) for name in names if name in headers]
     return tuple(chain.from_iterable(present))

@@ -16,7 +16,7 @@ from maxage.asgi.responder import pair
 from maxage.asgi.service import Service
 from maxage.asgi.types import Scope
 from maxage.cache.cache import Cache
-from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS
+from maxage.cache.key import CROSS_ORIGIN, FORWARDED_HEADERS, FRAGMENT_HEADERS
 from maxage.cache.lookup import confirm_of, result_of_copy, result_of_own_copy
 from maxage.cache.target import Target
 from maxage.cache.terms import Terms
@@ -48,7 +48,7 @@ from maxage.store.prepared import MOST_FORMS, Confirm, PreparedResponse
 
 LOOK_SECONDS: Final = 1.0
 """Between two looks whether the application has other routes."""
-_WEIGHTY: Final = FORWARDED_HEADERS | OVERRIDES | {
+_WEIGHTY: Final = FORWARDED_HEADERS | FRAGMENT_HEADERS | OVERRIDES | {
     b"authorization", b"cookie", b"content-length", b"transfer-encoding", b"cache-control",
     b"pragma", b"if-match", b"if-unmodified-since", b"if-none-match", b"if-modified-since",
     b"if-range", b"range", b"host", b"origin", b"expect", b"upgrade",

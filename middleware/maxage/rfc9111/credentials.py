@@ -34,7 +34,9 @@ _IMPERSONAL: Final = frozenset(
     x-envoy-expected-rq-timeout-ms x-envoy-external-address x-forwarded-for x-forwarded-host
     x-forwarded-path x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-scheme
     x-forwarded-server x-forwarded-ssl x-host x-purpose x-real-ip x-request-id x-request-start
-    x-requested-with x-scheme x-url-scheme
+    hx-boosted hx-current-url hx-history-restore-request hx-request hx-target hx-trigger
+    hx-trigger-name turbo-frame x-inertia x-inertia-version x-pjax x-requested-with x-scheme
+    x-url-scheme
     """.split()
 )
 """Names of request fields that clients and proxies send whether a user is known or not. Cookies and

@@ -168,8 +168,8 @@ class Request(Struct, frozen=True, kw_only=True, gc=False):
     key_parts: tuple[bytes, ...] = ()
     """Parts of its key besides method, URL and selecting fields."""
     declared: tuple[bytes, ...] = ()
-    """Further parts of its key: names and lines of the fields that its route declares. The number
-    of their values is bounded for each URL."""
+    """Further parts of its key: names and lines of the fields that its route declares, or that ask
+    for a fragment. The number of their values is bounded for each URL."""
     is_bare: bool = False
     """Whether it is known to have no condition, range or directive; False: its headers tell."""
 
