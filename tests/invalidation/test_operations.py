@@ -9,7 +9,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, Rule, cached
-from maxage.route_map import route_map
+from maxage.rfc9111.message import Headers
+from maxage.route_map import route_map, scope_of
 from maxage.testing import assert_does_not_invalidate, assert_invalidates
 from tests.support.asgi import CounterApp, call, lifespan
 from tests.support.caching import status_of
@@ -147,3 +148,32 @@ async def test_the_start_names_operations_in_one_line(caplog: pytest.LogCaptureF
         said = [r.message for r in caplog.records if "may change anything" in r.message]
         assert len(said) == told
         assert not told or "/graphql, /api/rpc" in said[0]
+
+
+@pytest.mark.parametrize("read", ["/rpc", "/rpc/names"])
+async def test_an_operation_purges_isolated_reads_of_its_own_tree(read: str) -> None:
+    """They depend on nothing outside of their tree, and on all within."""
+    app = FastAPI()
+    app.get(read)(cached(isolated=True)(lambda: 1))
+    app.post("/rpc/{method}")(lambda: 1)
+    app.add_middleware(CacheMiddleware)
+    assert_invalidates(app, "POST /rpc/rename", f"GET {read}")
+
+
+async def test_a_mounted_application_of_operations_divides_no_tree() -> None:
+    """Beside it, `/api` does not become a prefix of trees that know nothing of each other."""
+    routes = [
+        Route("/api/list", lambda request: PlainTextResponse("x")),
+        Route("/api/add", lambda request: PlainTextResponse("x"), methods=["POST"]),
+        Mount("/api/graphql", CounterApp()),
+    ]
+    middleware = CacheMiddleware(Starlette(routes=routes), rules=[Rule("/api/list", ttl=60)])
+    assert_invalidates(middleware, "POST /api/add", "GET /api/list")
+
+
+async def test_a_mounted_application_of_operations_purges_the_paths_above_it() -> None:
+    """As each mounted application of unknown routes does."""
+    app = Starlette(routes=[Mount("/api/graphql", CounterApp())])
+    middleware = CacheMiddleware(app, CacheSettings(), store=MemoryStore())
+    purged = middleware.targets.touched(scope_of("POST", "/api/graphql/"), Headers(())).groups
+    assert {"c:/", "c:/api"} <= set(purged)

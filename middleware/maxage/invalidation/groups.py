@@ -254,9 +254,10 @@ class RouteGroups:
         )
 
     def _touched(self, match: RouteMatch) -> Iterator[str]:
-        if match.route.opaque and not _is_mount_of_operations(match.route):
+        if match.route.opaque:
             yield from fallback_touched(match.path)
-            return
+            if not _is_mount_of_operations(match.route):
+                return
         for place in (match, *self._elsewhere(match)):
             yield path_group(place.path)
             yield from self._purging_plan(place.route).groups(place)

@@ -29,7 +29,8 @@ isolated is in `b:` of its tree's bundle. A write renews `b:` of all bundles but
 `p:` of the other trees in that one; where it purges its whole tree, `b:` of all.
 
 A write that takes operations, such as `POST /graphql`, reaches all reads that are not isolated, by
-their first segments. Its path tells of none of them, so that they may be orphans all the same.
+their first segments, and isolated ones of its own tree. Its path tells of none of them, so that
+they may be orphans all the same.
 """
 
 import re
@@ -189,7 +190,9 @@ class Reach:
             for above in (self._root, *node.above()):
                 above.all_reads.append(read)
         for write in writes:
-            self._root.add(write.template).writes.append(write)
+            # A mounted application is no sign of a tree: which routes it has is unknown.
+            if not write.opaque:
+                self._root.add(write.template).writes.append(write)
         _mark_prefixes(self._root)
         self._bundles: Final[dict[Node, dict[str, Node]]] = {}
         """The bundles of the trees beneath each prefix, by their numbers."""
@@ -267,7 +270,8 @@ class Reach:
             # All paths lie beneath the root.
             yield Hit("p", (), self._root, inside=True)
         elif takes_operations(write.template):
-            for hit in self._all():
+            own = () if write.opaque else self._walk(self._root, path, 0, inside=False)
+            for hit in (*own, *self._all()):
                 yield hit._replace(guessed=True)
         else:
             yield from self._walk(self._root, path, 0, inside=False)
