@@ -47,11 +47,9 @@ def pass_on(
 ) -> Awaitable[None]:
     """Let the application answer a request of which the cache has nothing to say.
 
-    Its answer is passed on as it is, but for a Date that is missing: such requests cost almost
-    nothing.
+    Its answer is passed on without a member of Cache-Status: such requests cost almost nothing.
     """
-    if service.sends_date:
-        send = _sending_outgoing(service, cache, send, None)
+    send = _sending_outgoing(service, cache, send, None)
     return call_noting(service, cache, Dependencies.of(cache.store, scope), scope, receive, send)
 
 
