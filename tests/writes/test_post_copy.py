@@ -107,12 +107,14 @@ async def test_by_default_it_is_not() -> None:
         ("POST", ("cookie", "a=b")),
         ("POST", ("cache-control", "no-store")),
         ("POST", ("x-http-method-override", "DELETE")),
+        ("POST", ("hx-request", "true")),
+        ("POST", ("X-Requested-With", "XMLHttpRequest")),
     ],
 )
 async def test_other_methods_and_personal_answers_are_not_kept(
     method: str, header: tuple[str, str] | None
 ) -> None:
-    """Only a POST without credentials."""
+    """Only a POST without credentials, which asks for no fragment of a page."""
     middleware = CacheMiddleware(Echo(), settings_of(), store=MemoryStore())
     await call(middleware, method, headers=[header] if header else [], body=b"1")
     assert await body_of(middleware) == b"GET 2"

@@ -13,6 +13,7 @@ from maxage.asgi.overrides import OVERRIDES
 from maxage.asgi.responder import Responder
 from maxage.asgi.types import Message
 from maxage.cache.fill import Fill
+from maxage.cache.key import FRAGMENT_HEADERS
 from maxage.cache.storing import Answer, consider, store_response
 from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
@@ -43,6 +44,7 @@ def _may_stand_for_get(responder: Responder, target: Target) -> bool:
     headers, route = responder.headers, target.route
     # What a GET's answer depends on besides its URL is not read from a POST.
     keyed = route is not None and bool(route.header_names or route.cookie_names)
+    keyed = keyed or headers.has_any(FRAGMENT_HEADERS)
     plain = target.policy.cache and target.policy.vary_by is None and not keyed
     overridden = not OVERRIDES.isdisjoint(name for name, _ in headers.raw)
     return plain and not overridden and len(headers.get_all(b"host")) == 1
