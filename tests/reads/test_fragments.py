@@ -80,3 +80,21 @@ async def test_a_page_is_known_and_a_fragment_is_not() -> None:
     assert middleware.fast_path.known(http_scope()) is not None
     for name in NAMES:
         assert middleware.fast_path.known(http_scope(headers={name: "1"})) is None
+
+
+@pytest.mark.parametrize("vary", [False, True])
+async def test_a_fragment_that_is_not_stored_costs_no_hit_of_its_page(*, vary: bool) -> None:
+    """Its no-store says nothing of the page."""
+
+    @routed
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        is_fragment = any(name == b"hx-request" for name, _ in scope["headers"])
+        said = (b"cache-control", b"no-store" if is_fragment else b"max-age=60")
+        await send(start(said, *([(b"vary", b"HX-Request")] if vary else [])))
+        await send(piece(b"x"))
+
+    middleware = cache_of(app)
+    await call(middleware)
+    for _ in range(3):
+        await call(middleware, headers={"hx-request": "true"})
+        assert b"; hit" in status_of(await call(middleware))

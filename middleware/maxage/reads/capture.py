@@ -20,6 +20,7 @@ from maxage.cache.answerer import Answerer
 from maxage.cache.cache import Cache
 from maxage.cache.fill import Fill
 from maxage.cache.flights import Flight
+from maxage.cache.key import FRAGMENT_HEADERS
 from maxage.cache.storing import Answer
 from maxage.invalidation.dependencies import Dependencies
 from maxage.observe.words import Reason
@@ -225,7 +226,9 @@ class Capture(Struct, eq=False):
     def _remember_unstorable(self, answer: Answer, verdict: MayNotStore) -> None:
         """Remember that the URL's responses are not stored, and whether they said so themselves."""
         nothing_stored = answer.found.entry is None and answer.found.index is None
-        said = verdict.reason in _SAID_ITSELF and nothing_stored
+        # A fragment says nothing of its page, which is stored under the same URL.
+        of_url = nothing_stored and not self._reading.headers.has_any(FRAGMENT_HEADERS)
+        said = verdict.reason in _SAID_ITSELF and of_url
         control = answer.arrival.response.headers.get_all(b"cache-control")
         if said:
             # A near copy may be there all the same: the store has evicted its entry.
