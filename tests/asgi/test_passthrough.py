@@ -161,6 +161,19 @@ async def test_headers_of_what_is_passed_on_may_be_any_kind_of_bytes(method: str
     assert app.runs == 3
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+async def test_the_field_for_this_cache_alone_is_removed_whatever_bytes_name_it(
+    method: str,
+) -> None:
+    """Again, when the URL is known to be unstorable."""
+    lines = [[bytearray(b"MaxAge-Cache-Control"), bytearray(b"no-store")], [b"x-list", b"1"]]
+    middleware = cache_of(sending({**start(), "headers": lines}, piece(b"x")))
+    for _ in range(3):
+        answer = await call(middleware, method)
+        names = {bytes(name).lower() for name, _ in answer.messages[0]["headers"]}
+        assert (b"maxage-cache-control" in names, b"x-list" in names) == (False, True)
+
+
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "QUERY"])
 @pytest.mark.parametrize("dated", [False, True])
 async def test_answers_of_which_nothing_is_stored_leave_like_others(

@@ -129,10 +129,13 @@ class Headers(Struct, eq=False, gc=False):
 
     def without(self, names: Iterable[bytes]) -> "Headers":
         """Return headers that lack every line whose lower-case name is in `names`."""
-        dropped = frozenset(names)
-        if not self.has_any(dropped):
+        at = (self._outline or self.outline()).at
+        # By their places: a name of another kind of bytes, such as `bytearray`, has no hash.
+        dropped = {place for name in names for place in at.get(name, ())}
+        if not dropped:
             return self
-        return Headers(tuple(line for line in self.raw if line[0].lower() not in dropped))
+        kept = [line for place, line in enumerate(self.raw) if place not in dropped]
+        return Headers(tuple(kept))
 
     def adding(self, lines: Iterable[tuple[bytes, bytes]]) -> "Headers":
         """Return headers with these lines at the end."""
