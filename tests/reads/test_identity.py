@@ -198,6 +198,26 @@ async def test_a_session_that_a_layer_outside_changes_is_stored_behind_vary_by()
     assert [await ask(app, session=seen) for _ in range(2)] == ["ann 1", "ann 1"]
 
 
+@pytest.mark.parametrize("modified", [lambda: False, 1764556800.0], ids=["a method", "a time"])
+async def test_a_session_whose_modified_tells_of_no_change_is_stored_behind_vary_by(
+    modified: Any,
+) -> None:
+    """Libraries call other things by this name; a layer inside adds such a session each time."""
+
+    class OtherSession(dict[str, str]):
+        pass
+
+    OtherSession.modified = modified  # type: ignore[attr-defined]
+
+    class Layer(WithSession):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            scope["session"] = OtherSession(user="ann")
+            await self.app(scope, receive, send)
+
+    app = cache_of(Layer(Site().app), rules=[Rule("/me", ttl=60, vary_by=lambda request: "ann")])
+    assert [await ask(app) for _ in range(2)] == ["ann 1", "ann 1"]
+
+
 @LAYERS
 @PLACES
 async def test_cache_status_says_what_identifies(identify: Any, place: str) -> None:

@@ -73,9 +73,12 @@ def identity_slots(scope: Mapping[str, Any]) -> frozenset[str]:
 
 
 def session_was_changed(session: Any) -> bool:
-    """Return whether a session tells of a change, as Starlette's does."""
+    """Return whether a session tells of a change, as Starlette's does.
+
+    Another library's `modified` may be a method, or the time of the last change.
+    """
     try:
-        return bool(getattr(session, "modified", False))
+        return getattr(session, "modified", False) is True
     except Exception:  # noqa: BLE001 - properties of the application's own classes
         return True
 
