@@ -83,18 +83,23 @@ async def test_a_page_is_known_and_a_fragment_is_not() -> None:
 
 
 @pytest.mark.parametrize("vary", [False, True])
-async def test_a_fragment_that_is_not_stored_costs_no_hit_of_its_page(*, vary: bool) -> None:
-    """Its no-store says nothing of the page."""
+@pytest.mark.parametrize("unstored", ["page", "fragment"])
+async def test_what_is_not_stored_costs_page_or_fragment_beside_it_no_hit(
+    unstored: str, *, vary: bool
+) -> None:
+    """Its no-store says nothing of the other one, which has the same URL."""
+    fragment = {"hx-request": "true"}
 
     @routed
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        is_fragment = any(name == b"hx-request" for name, _ in scope["headers"])
-        said = (b"cache-control", b"no-store" if is_fragment else b"max-age=60")
+        kind = "fragment" if (b"hx-request", b"true") in scope["headers"] else "page"
+        said = (b"cache-control", b"no-store" if kind == unstored else b"max-age=60")
         await send(start(said, *([(b"vary", b"HX-Request")] if vary else [])))
         await send(piece(b"x"))
 
     middleware = cache_of(app)
-    await call(middleware)
+    headers, others = ({}, fragment) if unstored == "fragment" else (fragment, {})
+    await call(middleware, headers=headers)
     for _ in range(3):
-        await call(middleware, headers={"hx-request": "true"})
-        assert b"; hit" in status_of(await call(middleware))
+        await call(middleware, headers=others)
+        assert b"; hit" in status_of(await call(middleware, headers=headers))

@@ -92,6 +92,8 @@ class Target(Struct, eq=False):
     URL. It is not looked up until `unshareable_until`."""
     unstorable_reason: Reason = Reason.NO_STORE
     """The word for what that Cache-Control says."""
+    unstorable_fragments: bool = False
+    """Whether that response was a fragment: it says nothing of the page, nor the page of it."""
     last_tokens: Tokens | None = None
     """The tokens that the last noted lookup read (`Cache.note_lookup`)."""
     looked_up_after: int = 0
@@ -171,6 +173,7 @@ class Target(Struct, eq=False):
         *,
         control: tuple[bytes, ...] = (),
         reason: Reason = Reason.NO_STORE,
+        fragments: bool = False,
     ) -> None:
         """Remember that requests for this URL need not wait for each other.
 
@@ -180,9 +183,11 @@ class Target(Struct, eq=False):
             control: the Cache-Control that forbade storing, where nothing is stored for the URL:
                 then it need not be looked up either.
             reason: the word for what it says.
+            fragments: whether the request asked for a fragment.
         """
         self.unshareable_until = now + UNCACHEABLE_SECONDS
         self.unstorable, self.unstorable_reason = control, reason
+        self.unstorable_fragments = fragments
         self.answers_others = rules.default_lifetime > 0
 
     def waited_in_vain(self) -> None:
@@ -197,9 +202,10 @@ class Target(Struct, eq=False):
         if self.unshareable_until == inf:
             self.unshareable_until = 0.0
 
-    def is_unstorable(self, now: float) -> bool:
+    def is_unstorable(self, now: float, *, fragments: bool = False) -> bool:
         """Return whether a lookup would find nothing, and the response would not be stored."""
-        return self.unstorable != () and self.unshareable_until > now
+        known = self.unstorable != () and self.unshareable_until > now
+        return known and self.unstorable_fragments is fragments
 
     def recheck_unstorable(self, headers: Headers) -> Reason:
         """Return why a response is not stored.

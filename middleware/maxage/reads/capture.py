@@ -226,9 +226,7 @@ class Capture(Struct, eq=False):
     def _remember_unstorable(self, answer: Answer, verdict: MayNotStore) -> None:
         """Remember that the URL's responses are not stored, and whether they said so themselves."""
         nothing_stored = answer.found.entry is None and answer.found.index is None
-        # A fragment says nothing of its page, which is stored under the same URL.
-        of_url = nothing_stored and not self._reading.headers.has_any(FRAGMENT_HEADERS)
-        said = verdict.reason in _SAID_ITSELF and of_url
+        said = verdict.reason in _SAID_ITSELF and nothing_stored
         control = answer.arrival.response.headers.get_all(b"cache-control")
         if said:
             # A near copy may be there all the same: the store has evicted its entry.
@@ -242,8 +240,9 @@ class Capture(Struct, eq=False):
         if self._flight is not None and self._flight.claim is not None:
             self._flight.claim.cannot_be_shared()
         self._reading.target.mark_unstorable(
-            self._cache.monotonic(), self.rules, control=control, reason=reason
-        )
+            self._cache.monotonic(), self.rules, control=control, reason=reason,
+            fragments=self._reading.headers.has_any(FRAGMENT_HEADERS),
+        )  # fmt: skip
 
     def _end_waiting(self) -> None:
         """Let no request wait for a stream, which may go on for long."""

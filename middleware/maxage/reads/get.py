@@ -18,6 +18,7 @@ from maxage.asgi.passthrough import pass_by, pass_unstorable
 from maxage.asgi.responder import pair
 from maxage.asgi.types import Receive, Scope, Send
 from maxage.cache.flights import Flight
+from maxage.cache.key import FRAGMENT_HEADERS
 from maxage.cache.target import Target
 from maxage.errors import StoreUnavailableError
 from maxage.observe.words import Bypass, Outcome
@@ -158,7 +159,9 @@ class GetResponder(ReadResponder):
         cache, target = self.cache, self.target
         if (
             target.unstorable
-            and target.is_unstorable(cache.monotonic())
+            and target.is_unstorable(
+                cache.monotonic(), fragments=self.headers.has_any(FRAGMENT_HEADERS)
+            )
             and (plain is not None or b"cache-control" not in self.headers)
         ):
             # A lookup would find nothing, and the response would not be stored.
