@@ -150,6 +150,19 @@ async def test_the_start_names_operations_in_one_line(caplog: pytest.LogCaptureF
         assert not told or "/graphql, /api/rpc" in said[0]
 
 
+async def test_the_start_names_a_mount_of_operations_as_a_rule_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A rule with the path of the log line is about all paths beneath the mount."""
+    app = Starlette(routes=[Mount("/graphql", CounterApp())])
+    rules = [Rule("/graphql/**", invalidates_only=[])]
+    for given, told in (((), 1), (rules, 0)):
+        caplog.clear()
+        async with lifespan(CacheMiddleware(app, store=MemoryStore(), rules=given)):
+            pass
+        assert sum("reads: /graphql/**." in r.message for r in caplog.records) == told
+
+
 @pytest.mark.parametrize("read", ["/rpc", "/rpc/names"])
 async def test_an_operation_purges_isolated_reads_of_its_own_tree(read: str) -> None:
     """They depend on nothing outside of their tree, and on all within."""

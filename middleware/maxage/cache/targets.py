@@ -48,6 +48,7 @@ _Sited = tuple[str, str, bytes, str, tuple[bytes, ...]]
 _Identity = tuple[bytes, bytes, bytes, bytes]
 """The name of a site, the query, the raw path and the decoded path."""
 _BRACES: Final = re.compile(r"\{(\w+)\}")
+_SPANNING: Final = re.compile(r"\{[^{}:]*:path\}")
 
 
 @final
@@ -96,7 +97,7 @@ class Targets:
         for found in (self._sites, self._targets, self._taught, self._touched):
             found.clear()
         self._name_orphans(tuple(route.template for route in groups.orphans))
-        self._name_operations(tuple(route.template for route in groups.operations))
+        self._name_operations(tuple(_pattern(route.template) for route in groups.operations))
 
     def find(self, scope: Mapping[str, Any], headers: Headers) -> Target:
         """Return the target of a QUERY, or of a GET or HEAD of that URL."""
@@ -340,6 +341,11 @@ def _server(scope: Mapping[str, Any]) -> bytes:
     """Return the server's address, which replaces a missing Host (HTTP/1.0)."""
     server = scope.get("server")
     return f"{server[0]}:{server[1]}".encode() if server else b""
+
+
+def _pattern(template: str) -> str:
+    """Return the pattern by which a `Rule` is about all paths of a template."""
+    return _SPANNING.sub("**", template)
 
 
 def formatted(tag: str, match: RouteMatch | None) -> str:
