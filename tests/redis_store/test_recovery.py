@@ -76,6 +76,21 @@ def test_an_outage_ends_for_a_user_who_may_not_read(
     state.close()
 
 
+@pytest.mark.parametrize("answer", ["CLUSTERDOWN Hash slot not served", "ASK 5 127.0.0.1:1"])
+def test_a_node_is_back_whatever_the_slot_that_is_tried(
+    answer: str, fault_proxy: FaultProxy
+) -> None:
+    """A node that serves its own slots says so where no other node serves the rest."""
+    state = RedisState(fault_proxy.url, "recovery")
+    assert state.node is not None
+    fault_proxy.error(answer, commands={"HGETALL", "MGET"})
+    for _ in range(3):
+        state.node.failed(ResponseError("NOPERM"))
+    assert state.recovery.attempt()
+    assert not state.node.breaker.open
+    state.close()
+
+
 @pytest.mark.parametrize("answer", ["OOM", "READONLY"])
 def test_the_log_tells_once_why_a_server_takes_no_purge(
     answer: str, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture

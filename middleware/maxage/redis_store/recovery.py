@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Final, final
 
-from redis.exceptions import AskError, MovedError, RedisError
+from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from maxage.redis_store.owed_purges import OwedPurges
@@ -193,7 +193,10 @@ class Recovery:
         """Read as the requests did that were refused: else they open the breaker again at once."""
         reads: list[Command] = [("TIME",), ("MGET", self._probed), ("HGETALL", self._probed)]
         for answer in node.send(reads, PROBE_TIMEOUT):
-            if isinstance(answer, Exception) and not isinstance(answer, MovedError | AskError):
+            # What is said of the key's slot is nothing said of the node.
+            if isinstance(answer, Exception) and not isinstance(
+                answer, ClusterDownError | AskError
+            ):
                 raise answer
 
     def _tell_of_refusal(self, error: Exception) -> None:
