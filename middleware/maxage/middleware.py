@@ -32,7 +32,7 @@ from maxage.reads import trial
 from maxage.reads.fast_path import FastPath
 from maxage.reads.get import answer_get
 from maxage.reads.query import answer_query
-from maxage.rfc9111.unsafe_methods import SAFE
+from maxage.rfc9111.unsafe_methods import is_unsafe
 from maxage.routing.route_policy import Rule
 from maxage.routing.router import check_fastapi
 from maxage.store.base import Store
@@ -129,12 +129,12 @@ class CacheMiddleware:
             self._at_arrival(receive)
         fast_path, method = self.fast_path, scope["method"]
         # A test's request without headers has no key of its own.
-        if fast_path is None or ("headers" not in scope and method in SAFE):
+        if fast_path is None or ("headers" not in scope and not is_unsafe(method)):
             await self._pass(scope, receive, send)
             return
         reads = method in {"GET", "HEAD"}
         plain = fast_path.plain(scope) if reads else None
-        if plain is None and (method not in SAFE or overrides_method(scope)):
+        if plain is None and (is_unsafe(method) or overrides_method(scope)):
             # An application may obey an override whatever else the request says.
             await MutationResponder(self.service, fast_path.cache, scope, receive, send).run()
         elif reads:

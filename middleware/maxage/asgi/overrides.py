@@ -3,7 +3,6 @@
 from typing import Final
 
 from maxage.asgi.types import Scope
-from maxage.rfc9111.message import outline_of
 
 _METHOD_OVERRIDES: Final = frozenset(
     {b"x-http-method-override", b"x-http-method", b"x-method-override"}
@@ -19,4 +18,5 @@ def overrides_method(scope: Scope) -> bool:
 
     The value is not read: an application may accept more spellings of a method than the cache.
     """
-    return not _METHOD_OVERRIDES.isdisjoint(outline_of(scope["headers"]).at)
+    names = [name.lower() for name, _ in scope["headers"]]
+    return not _METHOD_OVERRIDES.isdisjoint(names)

@@ -43,56 +43,51 @@ async def call_noting(  # noqa: PLR0917 - as ASGI calls an application, in whose
 
 
 def pass_on(
-    service: Service, cache: Cache, scope: Scope, receive: Receive, send: Send
+    service: Service,
+    cache: Cache,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    status: bytes | None = None,
+    unstorable: Target | None = None,
 ) -> Awaitable[None]:
-    """Let the application answer a request of which the cache has nothing to say.
+    """Let the application answer a safe request; nothing is looked up, and nothing stored.
 
-    Its answer is passed on without a member of Cache-Status: such requests cost almost nothing.
-    """
-    send = _sending_outgoing(service, cache, send, None)
-    return call_noting(service, cache, Dependencies.of(cache.store, scope), scope, receive, send)
+    Neither this function nor the `send` that it passes on is a coroutine: such requests cost almost
+    nothing.
 
-
-def _sending_outgoing(service: Service, cache: Cache, send: Send, status: bytes | None) -> Send:
-    """Return a `send` that gives a response the headers by which it leaves.
-
-    `status` is our member of Cache-Status. The `send` is no coroutine, which would cost more.
+    `status` is our member of Cache-Status. It follows from `unstorable`, the target, if its
+    responses are known to forbid storing. It is looked up again when one does not.
     """
 
     def send_outgoing(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             headers = Headers(tuple(message.get("headers", ())))
+            said = status if unstorable is None else _said_of(unstorable, headers)
             lines = service.outgoing(headers, cache.clock)
-            if status is not None and service.sends_status:
-                lines.append((b"cache-status", status))
+            if said is not None and service.sends_status:
+                lines.append((b"cache-status", said))
             message = {**message, "headers": lines}
         return send(message)
 
-    return send_outgoing
+    dependencies = Dependencies.of(cache.store, scope)
+    return call_noting(service, cache, dependencies, scope, receive, send_outgoing)
 
 
 def pass_unstorable(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
     service: Service, cache: Cache, target: Target, scope: Scope, receive: Receive, send: Send
 ) -> Awaitable[None]:
-    """Let the application answer a request whose response is known to be unstorable.
-
-    The URL is looked up again when a response does not forbid storing.
-    """
-
-    def send_unstorable(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            headers = Headers(tuple(message.get("headers", ())))
-            reason = target.recheck_unstorable(headers)
-            target.counts.not_stored[reason] += 1
-            lines = service.outgoing(headers, cache.clock)
-            if service.sends_status:
-                lines.append((b"cache-status", _UNSTORABLE[reason]))
-            message = {**message, "headers": lines}
-        return send(message)
-
+    """Let the application answer a request whose response is known to be unstorable."""
     target.counts.forwards[Outcome.URI_MISS] += 1
-    dependencies = Dependencies.of(cache.store, scope)
-    return call_noting(service, cache, dependencies, scope, receive, send_unstorable)
+    return pass_on(service, cache, scope, receive, send, unstorable=target)
+
+
+def _said_of(target: Target, headers: Headers) -> bytes:
+    """Count why a response is not stored; return our member of Cache-Status."""
+    reason = target.recheck_unstorable(headers)
+    target.counts.not_stored[reason] += 1
+    return _UNSTORABLE[reason]
 
 
 def pass_by(  # noqa: PLR0917 - as ASGI calls an application, in whose place it is
@@ -106,5 +101,4 @@ def pass_by(  # noqa: PLR0917 - as ASGI calls an application, in whose place it 
 ) -> Awaitable[None]:
     """Let the application answer a request that is not looked up, and say why."""
     counts.bypasses[reason] += 1
-    send = _sending_outgoing(service, cache, send, _PASSED_BY[reason])
-    return call_noting(service, cache, Dependencies.of(cache.store, scope), scope, receive, send)
+    return pass_on(service, cache, scope, receive, send, status=_PASSED_BY[reason])

@@ -30,6 +30,7 @@ from maxage.rfc9111.message import Headers
 from maxage.routing.default_lifetime import takes_default
 from maxage.routing.route_policy import Rule
 from maxage.routing.route_table import Routed, RouteInfo, RouteMatch, RouteTable, routed
+from maxage.routing.template import pattern_of
 from maxage.store.tokens import NAMESPACE_GROUP
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ _Sited = tuple[str, str, bytes, str, tuple[bytes, ...]]
 _Identity = tuple[bytes, bytes, bytes, bytes]
 """The name of a site, the query, the raw path and the decoded path."""
 _BRACES: Final = re.compile(r"\{(\w+)\}")
-_SPANNING: Final = re.compile(r"\{[^{}:]*:path\}")
 
 
 @final
@@ -84,8 +84,8 @@ class Targets:
         """Searches of paths requested with a query, by the URL without one."""
         self._touched: BoundedMemo[Touched] = BoundedMemo()
         self._root_paths: Final = RootPaths()
-        self._named_orphans: tuple[str, ...] = ()
-        self._named_operations: tuple[str, ...] = ()
+        self._told: Final[dict[str, tuple[str, ...]]] = {}
+        """The templates of each kind that the log has named last."""
 
     def _use(self, table: RouteTable) -> None:
         """Find targets by these routes from now on."""
@@ -97,7 +97,7 @@ class Targets:
         for found in (self._sites, self._targets, self._taught, self._touched):
             found.clear()
         self._name_orphans(tuple(route.template for route in groups.orphans))
-        self._name_operations(tuple(_pattern(route.template) for route in groups.operations))
+        self._name_operations(tuple(pattern_of(route.template) for route in groups.operations))
 
     def find(self, scope: Mapping[str, Any], headers: Headers) -> Target:
         """Return the target of a QUERY, or of a GET or HEAD of that URL."""
@@ -312,22 +312,25 @@ class Targets:
         return (None if match is None else match.route) is target.route
 
     def _name_orphans(self, orphans: tuple[str, ...]) -> None:
-        if orphans and orphans != self._named_orphans:
+        if self._are_new("orphans", orphans):
             logger.warning(
                 "No write is known for these cached routes, so that every write purges them: %s. "
                 "State ttl=, tags= or isolated=True on each, by @cached or a Rule.",
                 ", ".join(orphans),
             )
-        self._named_orphans = orphans
 
     def _name_operations(self, operations: tuple[str, ...]) -> None:
-        if operations and operations != self._named_operations:
+        if self._are_new("operations", operations):
             logger.warning(
                 "A POST to these paths may change anything, so that it purges all reads: %s. Name "
                 "what it changes by @invalidates_only or Rule(path, invalidates_only=[...]).",
                 ", ".join(operations),
             )
-        self._named_operations = operations
+
+    def _are_new(self, kind: str, templates: tuple[str, ...]) -> bool:
+        """Return whether the log is to name these: there are some, and others than before."""
+        before, self._told[kind] = self._told.get(kind, ()), templates
+        return bool(templates) and templates != before
 
 
 def _merged(parts: Sequence[Touched]) -> Touched:
@@ -341,11 +344,6 @@ def _server(scope: Mapping[str, Any]) -> bytes:
     """Return the server's address, which replaces a missing Host (HTTP/1.0)."""
     server = scope.get("server")
     return f"{server[0]}:{server[1]}".encode() if server else b""
-
-
-def _pattern(template: str) -> str:
-    """Return the pattern by which a `Rule` is about all paths of a template."""
-    return _SPANNING.sub("**", template)
 
 
 def formatted(tag: str, match: RouteMatch | None) -> str:

@@ -22,8 +22,8 @@ _MOST_TERMS: Final = 4096
 
 Restriction = Literal["path or query", "files", "documentation", "security", "headers", "deep"]
 """Why a URL gets no default lifetime (the first four), or is not cached (the last two): its path is
-a probe's or its query carries a secret; its route serves files, shows the routes, checks
-credentials, or reads all request headers; its path has too many segments."""
+a probe's or stands for operations, or its query carries a secret; its route serves files, shows the
+routes, checks credentials, or reads all request headers; its path has too many segments."""
 
 
 @final

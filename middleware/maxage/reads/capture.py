@@ -195,8 +195,7 @@ class Capture(Struct, eq=False):
         It has shown a message once, or made a token, and `vary_by` knows of neither. A layer
         outside of the cache sets the cookie, so that no Set-Cookie tells.
         """
-        stores_cookies = self.rules.store_set_cookie
-        if self._changed_before or stores_cookies:
+        if self._changed_before or self.rules.store_set_cookie:
             return False
         return session_was_changed(self.scope["session"])
 

@@ -37,17 +37,6 @@ _outlines: Final[dict[tuple[bytes, ...], Outline]] = {}
 """By the names of the lines: most messages have one of a few."""
 
 
-def outline_of(lines: Iterable[tuple[bytes, bytes]]) -> Outline:
-    """Return what the names of header lines tell."""
-    names = tuple(map(NAME_OF, lines))
-    try:
-        known = _outlines.get(names)
-    except TypeError:
-        # An application may send any kind of bytes, and `bytearray` has no hash.
-        known = None
-    return known or _new_outline(tuple(map(bytes, names)))
-
-
 def _new_outline(names: tuple[bytes, ...]) -> Outline:
     at: dict[bytes, list[int]] = {}
     for place, name in enumerate(map(bytes.lower, names)):
@@ -124,7 +113,15 @@ class Headers(Struct, eq=False, gc=False):
         """Return where the lines of each name are."""
         outline = self._outline
         if outline is None:
-            outline = self._outline = outline_of(self.raw)
+            names = tuple(map(NAME_OF, self.raw))
+            try:
+                outline = _outlines[names]
+            except KeyError:
+                outline = _new_outline(names)
+            except TypeError:
+                # An application may send any kind of bytes, and `bytearray` has no hash.
+                outline = _new_outline(tuple(map(bytes, names)))
+            self._outline = outline
         return outline
 
     def without(self, names: Iterable[bytes]) -> "Headers":

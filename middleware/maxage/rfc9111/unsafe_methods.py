@@ -5,7 +5,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from maxage.rfc9111.message import Headers
 
-SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _URI_BYTES: Final = "!#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\""
@@ -18,7 +18,7 @@ def is_unsafe(method: str) -> bool:
     # OPTIONS, and TRACE methods are defined to be safe."
     # RFC 10008 section 2.1: "QUERY requests are safe with regard to the target resource".
     # RFC 9111 section 4.4 adds "methods whose safety is unknown". Methods are case-sensitive.
-    return method not in SAFE
+    return method not in _SAFE
 
 
 def invalidates(status: int, *, errors_purge: bool = True) -> bool:

@@ -107,12 +107,10 @@ def _chooses_freely(route: object) -> bool:
 
 def unreadable_in(app: Any) -> Iterator[BaseRoute]:
     """Yield the routes of an application, mounted ones included, that are of an unknown class."""
-    for context in _contexts(routes_of(app) or ()):
-        original: BaseRoute = getattr(context, "original_route", context)
-        if isinstance(original, (Mount, Host)):
-            yield from unreadable_in(original.app)
-        elif not isinstance(original, _READABLE) and type(original).__name__ not in _FRONTEND:
-            yield original
+    for route in _all_in(app):
+        is_known = isinstance(route, (*_READABLE, Mount, Host))
+        if not is_known and type(route).__name__ not in _FRONTEND:
+            yield route
 
 
 def choosing_in(app: Any) -> Iterator[BaseRoute]:
@@ -120,21 +118,21 @@ def choosing_in(app: Any) -> Iterator[BaseRoute]:
 
     What such a route looks at is in no key, so that nothing is cached there without `vary_by`.
     """
-    for context in _contexts(routes_of(app) or ()):
-        original: BaseRoute = getattr(context, "original_route", context)
-        if _chooses_freely(original):
-            yield original
-        if isinstance(original, (Mount, Host)):
-            yield from choosing_in(original.app)
+    return filter(_chooses_freely, _all_in(app))
 
 
 def mounted_in(app: Any) -> Iterator[Any]:
     """Yield the applications that are mounted in an application, at any depth."""
+    return (route.app for route in _all_in(app) if isinstance(route, (Mount, Host)))
+
+
+def _all_in(app: Any) -> Iterator[BaseRoute]:
+    """Yield the routes of an application, and behind each mount those of the mounted one."""
     for context in _contexts(routes_of(app) or ()):
         original: BaseRoute = getattr(context, "original_route", context)
+        yield original
         if isinstance(original, (Mount, Host)):
-            yield original.app
-            yield from mounted_in(original.app)
+            yield from _all_in(original.app)
 
 
 def _joined(prefix: str, path: str) -> str:

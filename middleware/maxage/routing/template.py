@@ -45,6 +45,12 @@ def spans_segments(template: str) -> bool:
     return template.endswith(":path}")
 
 
+def pattern_of(template: str) -> str:
+    """Return the path of a `Rule` about all paths of a template, or of one without names."""
+    parts = ("**" if spans_segments(part) else part for part in template.split("/"))
+    return "/".join("*" if part == "{}" else part for part in parts)
+
+
 def overlap(a: str, b: str) -> bool:
     """Return whether one segment can stand for both template segments."""
     return a == b or is_parameter(a) or is_parameter(b)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from maxage.routing.template import pattern_of
 from maxage.settings import CacheSettings
 from maxage.simulate.figures import Figures
 from maxage.simulate.store_model import IN_PROCESS, IN_REDIS, StoreModel
@@ -189,9 +190,7 @@ def _wildcards(one: Proposal) -> int:
 
 def _pattern(route: str) -> str:
     """Return the pattern of a rule for a route; a host is no part of it."""
-    path = route[route.index("/") :] if "/" in route else route
-    parts = ("**" if part.endswith(":path}") else part for part in path.split("/"))
-    return "/".join("*" if part == "{}" else part for part in parts)
+    return pattern_of(route[route.index("/") :] if "/" in route else route)
 
 
 def _settings(whole: RouteOutcome, sizes: Sequence[int], settings: CacheSettings) -> Iterator[str]:
