@@ -138,6 +138,15 @@ def test_two_caches_are_one_too_many() -> None:
     assert codes(app) == [("MX306", "*")]
 
 
+def test_an_application_mounted_in_itself_has_its_cache_twice() -> None:
+    """One around it stands outside of both."""
+    app = FastAPI()
+    app.mount("/v1", app)
+    assert codes(CacheMiddleware(app)) == []
+    app.add_middleware(CacheMiddleware)
+    assert codes(app) == [("MX306", "*")]
+
+
 def test_a_wrong_setting_of_the_application_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CACHE_EXPIRATION", "soon")
     app = FastAPI()

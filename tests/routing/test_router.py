@@ -20,7 +20,7 @@ from starlette.routing import Host, Mount, Route, WebSocketRoute
 
 from maxage import CacheMiddleware
 from maxage.routing.route_policy import cached, uncached
-from maxage.routing.router import read_routes
+from maxage.routing.router import choosing_in, mounted_in, read_routes, unreadable_in
 from tests.support.routes import endpoint, items, purges, unreadable
 
 
@@ -121,6 +121,39 @@ def test_routes_of_mounted_applications_are_read_with_their_prefix() -> None:
     found = mounted.match("GET", "/outer/inner/items/05")
     assert found is not None
     assert found.path == "/outer/inner/items/5"
+
+
+def mounted_in_itself() -> FastAPI:
+    app = FastAPI(openapi_url=None)
+    app.include_router(items())
+    app.mount("/v1", app)
+    return app
+
+
+def mounted_by_what_it_mounts() -> FastAPI:
+    app, other = FastAPI(openapi_url=None), FastAPI(openapi_url=None)
+    app.include_router(items())
+    app.mount("/v1", other)
+    other.mount("/", app)
+    return app
+
+
+@pytest.mark.parametrize("made", [mounted_in_itself, mounted_by_what_it_mounts])
+def test_an_application_mounted_in_itself_has_its_routes_at_two_places(made: Any) -> None:
+    """A write in one place purges the reads in the other; behind both nothing is cached."""
+    routes = read_routes(made().routes)
+    assert purges(routes, "PUT /v1/items/5", "/items/5")
+    assert purges(routes, "PUT /items/5", "/v1/items/5")
+    further = routes.match("GET", "/v1/v1/items")
+    assert further is not None
+    assert further.route.reads_all_headers
+
+
+@pytest.mark.parametrize("made", [mounted_in_itself, mounted_by_what_it_mounts])
+def test_each_route_of_an_application_mounted_in_itself_is_looked_at_once(made: Any) -> None:
+    app = made()
+    assert list(unreadable_in(app)) == list(choosing_in(app)) == []
+    assert app in mounted_in(app)
 
 
 def test_websocket_routes_are_none_of_ours() -> None:

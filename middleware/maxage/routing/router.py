@@ -32,6 +32,9 @@ _DEPTH: Final = 32
 """Middleware around one application that is looked through."""
 _DEPTH_HIDDEN: Final = 4
 """Layers that hide an application which are looked through."""
+_MOST_PLACES_IN_ITSELF: Final = 2
+"""Places, one behind the other, at which the routes of an application mounted in itself are read.
+"""
 _MOST_PATHS_SHOWN: Final = 3
 """Paths that a warning of many routes names."""
 _READABLE: Final = (Route, WebSocketRoute)
@@ -42,7 +45,7 @@ _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 def read_routes(routes: Iterable[BaseRoute]) -> RouteTable:
     """Return the table of an application's routes: included, mounted and by host."""
-    return RouteTable(list(_read(routes, "", None)))
+    return RouteTable(list(_read(routes, "", None, ())))
 
 
 def table_of(app: Any, routes: Iterable[BaseRoute] | None) -> RouteTable:
@@ -52,7 +55,11 @@ def table_of(app: Any, routes: Iterable[BaseRoute] | None) -> RouteTable:
     return read_routes(routes or ())
 
 
-def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterator[RouteInfo]:
+def _read(
+    routes: Iterable[BaseRoute], prefix: str, host: Host | None, around: tuple[int, ...]
+) -> Iterator[RouteInfo]:
+    """Yield the routes at a prefix, inside of the routers that are mounted `around` them."""
+    around = (*around, id(routes))
     is_behind = False
     free: dict[tuple[str, bool], list[str]] = {}
     for context in _contexts(routes):
@@ -63,7 +70,7 @@ def _read(routes: Iterable[BaseRoute], prefix: str, host: Host | None) -> Iterat
             is_behind = is_behind or not isinstance(original, Route)
             path = prefix + (getattr(context, "path", "") or "")
             free.setdefault((type(original).__qualname__, is_behind), []).append(path)
-        for info in _read_one(original, context, prefix, host):
+        for info in _read_one(original, context, prefix, host, around):
             yield replace(info, reads_all_headers=True) if is_free or is_behind else info
     for (name, hides), paths in free.items():
         _warn_of_free(name, paths, ", nor of the routes behind" if hides else "")
@@ -81,13 +88,13 @@ def _warn_of_free(name: str, paths: Sequence[str], beside: str) -> None:
 
 
 def _read_one(
-    original: BaseRoute, context: Any, prefix: str, host: Host | None
+    original: BaseRoute, context: Any, prefix: str, host: Host | None, around: tuple[int, ...]
 ) -> Iterator[RouteInfo]:
     if isinstance(original, Mount):
         # The context's path includes the prefix of an included router.
-        yield from _read_inner(original.app, _joined(prefix, context.path), host)
+        yield from _read_inner(original.app, _joined(prefix, context.path), host, around)
     elif isinstance(original, Host):
-        yield from _read_inner(original.app, prefix, original)
+        yield from _read_inner(original.app, prefix, original, around)
     elif isinstance(original, Route):
         if context.methods is None and isinstance(context.endpoint, type):
             yield from _read_endpoint(context, prefix, host)
@@ -126,13 +133,16 @@ def mounted_in(app: Any) -> Iterator[Any]:
     return (route.app for route in _all_in(app) if isinstance(route, (Mount, Host)))
 
 
-def _all_in(app: Any) -> Iterator[BaseRoute]:
+def _all_in(app: Any, around: tuple[int, ...] = ()) -> Iterator[BaseRoute]:
     """Yield the routes of an application, and behind each mount those of the mounted one."""
-    for context in _contexts(routes_of(app) or ()):
+    routes = routes_of(app) or ()
+    if id(routes) in around:
+        return  # it is mounted in itself
+    for context in _contexts(routes):
         original: BaseRoute = getattr(context, "original_route", context)
         yield original
         if isinstance(original, (Mount, Host)):
-            yield from _all_in(original.app)
+            yield from _all_in(original.app, (*around, id(routes)))
 
 
 def _joined(prefix: str, path: str) -> str:
@@ -179,11 +189,20 @@ def _contexts(routes: Iterable[BaseRoute]) -> Iterable[Any]:
     return contexts
 
 
-def _read_inner(app: Any, prefix: str, host: Host | None) -> Iterator[RouteInfo]:
-    """Yield the routes of an application inside this one."""
+def _read_inner(
+    app: Any, prefix: str, host: Host | None, around: tuple[int, ...]
+) -> Iterator[RouteInfo]:
+    """Yield the routes of an application inside this one.
+
+    One that is mounted in itself, as with `app.mount("/v1", app)`, has its routes at two places.
+    There is no end of the places behind these, so that nothing is cached there.
+    """
     routes = routes_of(app)
-    if routes:
-        yield from _read(routes, prefix, host)
+    if routes and around.count(id(routes)) == _MOST_PLACES_IN_ITSELF:
+        inner = _opaque(prefix, host, None, serves_files=False)
+        yield replace(inner, reads_all_headers=True)
+    elif routes:
+        yield from _read(routes, prefix, host, around)
     else:
         yield _opaque(prefix, host, app, serves_files=_serves_files(app))
 

@@ -105,7 +105,8 @@ def check_readable(app: Application) -> Iterator[Finding]:
         yield _of_app(Code.UNREADABLE, reason, named, "", is_note=True)
     for route in app.routes:
         endpoint: Any = route.endpoint
-        if route.opaque and not route.serves_files and not app.has_rule(route):
+        is_unread = route.opaque and endpoint is not None  # None: it has been read elsewhere
+        if is_unread and not route.serves_files and not app.has_rule(route):
             name = getattr(endpoint, "__qualname__", None) or type(endpoint).__qualname__
             reason = f"The routes of {name} cannot be read: {_UNREAD}"
             title = f"* {route.host}{route.template.replace(':path}', '}')}"
