@@ -107,6 +107,7 @@ async def test_by_default_it_is_not() -> None:
         ("POST", ("cookie", "a=b")),
         ("POST", ("cache-control", "no-store")),
         ("POST", ("x-http-method-override", "DELETE")),
+        ("POST", ("X-HTTP-Method-Override", "DELETE")),
         ("POST", ("hx-request", "true")),
         ("POST", ("X-Requested-With", "XMLHttpRequest")),
     ],

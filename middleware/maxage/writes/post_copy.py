@@ -44,10 +44,9 @@ def _may_stand_for_get(responder: Responder, target: Target) -> bool:
     headers, route = responder.headers, target.route
     # What a GET's answer depends on besides its URL is not read from a POST.
     keyed = route is not None and bool(route.header_names or route.cookie_names)
-    keyed = keyed or headers.has_any(FRAGMENT_HEADERS)
+    keyed = keyed or headers.has_any(FRAGMENT_HEADERS | OVERRIDES)
     plain = target.policy.cache and target.policy.vary_by is None and not keyed
-    overridden = not OVERRIDES.isdisjoint(name for name, _ in headers.raw)
-    return plain and not overridden and len(headers.get_all(b"host")) == 1
+    return plain and len(headers.get_all(b"host")) == 1
 
 
 @final
