@@ -216,3 +216,55 @@ async def test_a_head_beside_a_hidden_application_is_answered_from_its_stored_ge
         await ask(app, "/open")
     answer = await call(app, "HEAD", "/open")
     assert (answer.header("cache-status") or b"").startswith(b"maxage; hit")
+
+
+class Raising:
+    """A mounted application that raises when it is looked into, as a lazy proxy may."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("lazy")(scope, receive, send)
+
+
+class WithoutPath(Route):
+    """A route that does not tell its path, and yet matches it."""
+
+    @property
+    def path(self) -> Any:
+        raise RuntimeError("no path")
+
+    @path.setter
+    def path(self, path: str) -> None:
+        self.known_path = path
+
+
+async def number(request: Any) -> PlainTextResponse:
+    request.app.state.calls += 1
+    return PlainTextResponse(str(request.app.state.calls))
+
+
+async def test_routes_that_raise_when_they_are_read_stop_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A write there purges by its path, and the routes beside them are cached."""
+    routes = [
+        Mount("/lazy", Raising()),
+        WithoutPath("/odd", number, methods=["GET", "POST"]),
+        Route("/beside", number),
+    ]
+    app = Starlette(routes=routes)
+    app.state.calls = 0
+    cached = cache_of(app)
+    async with lifespan(cached):
+        assert await ask(cached, "/lazy/a") == b"lazy"
+        assert [await ask(cached, "/beside") for _ in range(2)] == [b"1", b"1"]
+        assert [await ask(cached, "/odd") for _ in range(2)] == [b"2", b"2"]
+        assert await ask(cached, "/odd", "POST") == b"3"
+        assert await ask(cached, "/odd") == b"4"
+    (line,) = [one.message for one in caplog.records if "WithoutPath" in one.message]
+    assert line == (
+        "/*: a route of the class WithoutPath cannot be read (RuntimeError('no path')), so that "
+        "a write there purges by its path alone."
+    )

@@ -68,9 +68,16 @@ def _read(
         if is_free:
             # What is not its own path, but is asked behind it, depends on what it looks at, too.
             is_behind = is_behind or not isinstance(original, Route)
-            path = prefix + (getattr(context, "path", "") or "")
+            path = prefix + (getattr(context, "path", "") or "/*")
             free.setdefault((type(original).__qualname__, is_behind), []).append(path)
-        for info in _read_one(original, context, prefix, host, around):
+        try:
+            found = list(_read_one(original, context, prefix, host, around))
+        except SettingsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an object of the application's raises
+            found = []
+            _warn_of_unread(original, prefix, error)
+        for info in found:
             yield replace(info, reads_all_headers=True) if is_free or is_behind else info
     for (name, hides), paths in free.items():
         _warn_of_free(name, paths, ", nor of the routes behind" if hides else "")
@@ -84,6 +91,15 @@ def _warn_of_free(name: str, paths: Sequence[str], beside: str) -> None:
         "%s: the matches() of its own class %s may look at any header, so that without vary_by= "
         "nothing is cached there%s.",
         shown, name, beside,
+    )  # fmt: skip
+
+
+def _warn_of_unread(route: BaseRoute, prefix: str, error: Exception) -> None:
+    """Log a route that cannot be read."""
+    logger.warning(
+        "%s/*: a route of the class %s cannot be read (%r), so that a write there purges by its "
+        "path alone.",
+        prefix, type(route).__qualname__, error,
     )  # fmt: skip
 
 
@@ -212,7 +228,7 @@ def _serves_files(app: Any) -> bool:
     for _ in range(_DEPTH):
         if app is None or isinstance(app, StaticFiles):
             return app is not None
-        app = getattr(app, "app", None)
+        app = _attribute(app, "app")
     return False
 
 
@@ -223,17 +239,25 @@ def routes_of(app: Any) -> Sequence[Any] | None:
 
 def routes_in(router: Any) -> Sequence[Any] | None:
     """Return the routes that a router holds itself."""
-    routes = getattr(router, "routes", None)
+    routes = _attribute(router, "routes")
     return routes if isinstance(routes, (list, Sequence)) else None  # pyright: ignore[reportUnknownVariableType] -- Any from getattr
 
 
 def router_of(app: Any) -> Any:
     """Return the object that holds the routes: the application, or one that it wraps."""
     for _ in range(_DEPTH):
-        if app is None or getattr(app, "routes", None):
+        if app is None or _attribute(app, "routes"):
             return app
-        app = getattr(app, "app", None)
+        app = _attribute(app, "app")
     return None
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    """Return an attribute; None: there is none, or it raises, as a lazy proxy without context."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # noqa: BLE001 - whatever an object of the application's raises
+        return None
 
 
 def hidden_router(app: Any) -> Any:
@@ -256,18 +280,17 @@ def _has_routes(router: Any) -> bool:
 
 def _held_by(layer: Any) -> list[Any]:
     """Return the callables in the closure and in the attributes of a layer."""
-    held: list[Any] = list(getattr(layer, "__dict__", {}).values())
-    for cell in getattr(layer, "__closure__", None) or ():
+    attributes: dict[str, Any] = _attribute(layer, "__dict__") or {}
+    held = list(attributes.values())
+    for cell in _attribute(layer, "__closure__") or ():
         with suppress(ValueError):  # it has no value yet
             held.append(cell.cell_contents)
     return [one for one in held if _may_be_layer(one)]
 
 
 def _may_be_layer(held: Any) -> bool:
-    """Return whether the object may be looked into; a lazy proxy raises without its context."""
+    """Return whether the object may be looked into; a lazy proxy may raise when asked its type."""
     try:
-        for name in ("routes", "app", "__dict__"):
-            getattr(held, name, None)
         return callable(held) and not isinstance(held, type)
     except Exception:  # noqa: BLE001 - whatever an object of the application's raises
         return False
