@@ -268,3 +268,30 @@ async def test_routes_that_raise_when_they_are_read_stop_nothing(
         "/*: a route of the class WithoutPath cannot be read (RuntimeError('no path')), so that "
         "a write there purges by its path alone."
     )
+
+
+class Copying:
+    """An application whose property makes a list of its routes for each look."""
+
+    def __init__(self, app: Starlette) -> None:
+        self.inner_app = app
+
+    @property
+    def routes(self) -> list[Any]:
+        return list(self.inner_app.routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.inner_app(scope, receive, send)
+
+
+async def test_routes_in_a_new_list_are_read_again_only_if_they_are_others() -> None:
+    app = Starlette(routes=[Route("/a", number)])
+    app.state.calls = 0
+    cached = cache_of(Copying(app))
+    assert [await ask(cached, "/a") for _ in range(2)] == [b"1", b"1"]
+    generation = cached.targets.routes.generation
+    assert await ask(cached, "/a") == b"1"
+    assert cached.targets.routes.generation == generation
+    app.router.routes[0] = Route("/a", number, methods=["GET", "POST"])
+    await ask(cached, "/b")
+    assert cached.targets.routes.generation > generation

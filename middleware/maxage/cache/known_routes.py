@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 from typing import Any, Final, final
 
 from maxage.cache.answerer import Answerer
@@ -56,8 +57,7 @@ class KnownRoutes:
         """The router that answered last, if its routes are among those that were read."""
         self._read: list[tuple[Any, Sequence[Any], int]] = []
         """Each router whose routes were read, with its list of them and the length of that then;
-        none where they are to be read again. Lists are compared by identity: other routes may be
-        equal, but have other checks."""
+        none where they are to be read again."""
         self._reading: Final = fork_safe_lock()
         """Held while routes are read and put to use, which belong together."""
         self._surprises: list[object] = []
@@ -84,7 +84,7 @@ class KnownRoutes:
         for router, routes, count in self._read:
             # Each request asks: the list's type was looked at when it was read.
             now = getattr(router, "routes", None) or ()
-            if now is not routes or len(routes) != count:
+            if len(routes) != count or (now is not routes and not _are_same(now, routes)):
                 break
         else:
             if self._read and self.overrides.hold():
@@ -217,17 +217,16 @@ class KnownRoutes:
         router = scope.get("router")
         if router is None or router is before:
             return False
-        routes = getattr(router, "routes", None)
-        for _, known, _ in self._read:
-            if routes is known:
-                self._familiar = router
-                return False
-        if not (routes := routes_in(router)):
+        routes = routes_in(router) or ()
+        if any(_are_same(routes, known) for _, known, _ in self._read):
+            self._familiar = router
+            return False
+        if not routes:
             return False
         if self._router is None:
             self._router = router
         elif len(self._others) >= _MOST_ROUTERS or any(
-            routes is routes_in(known) for known in (self._router, *self._others)
+            _are_same(routes, routes_in(known) or ()) for known in (self._router, *self._others)
         ):
             return False
         else:
@@ -249,6 +248,14 @@ class KnownRoutes:
             if self._router is None:
                 self._look_for_router(scope)
             self._read_anew()
+
+
+def _are_same(routes: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Return whether two lists hold the same routes: a property may make a list for each look.
+
+    Routes that are equal may have other checks, so that they are compared by identity.
+    """
+    return routes is others or (len(routes) == len(others) and all(map(is_, routes, others)))
 
 
 def _is_foreign(route: RouteInfo | None, scope: Mapping[str, Any]) -> bool:
