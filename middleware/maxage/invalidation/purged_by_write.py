@@ -63,8 +63,8 @@ class Node:
     """One segment of some templates, and all that lies beneath it."""
 
     __slots__ = (
-        "all_reads", "children", "declared", "is_prefix", "is_version", "parent", "reads",
-        "segment", "writes",
+        "all_reads", "children", "declared", "is_prefix", "is_version", "parent", "plurals",
+        "reads", "segment", "word", "writes",
     )  # fmt: skip
 
     def __init__(self, segment: str = "", parent: "Node | None" = None) -> None:
@@ -72,6 +72,8 @@ class Node:
         """The segments of templates that it stands for; each is like each other."""
         self.segment: Final = segment
         """A word, or the shape of a segment with parameters; see `own_segment`."""
+        self.word: Final = _word(segment)
+        self.plurals: Final = _plurals_of(self.word)
         self.parent: Final = parent
         self.children: Final[dict[str, Node]] = {}
         self.reads: Final[list[RouteInfo]] = []
@@ -300,6 +302,8 @@ class Reach:
         bundles = {} if in_tree else self._bundles_beside(node, own, path[depth + 1 :])
         for number, bundle in bundles.items():
             yield Hit("b", (*done, number), bundle, inside=False)
+        word = _word(own)
+        plurals = _plurals_of(word)
         for segment, child in node.children.items():
             if segment in versions:
                 its_path = (*done, segment, *path[depth:])
@@ -309,18 +313,13 @@ class Reach:
                 beneath = inside or not child.is_prefix
                 yield from self._walk(child, path, depth + 1, inside=beneath)
             else:
-                sure = inside or is_parameter(segment) or _word(own) == _word(segment)
-                related = sure or in_tree or _is_plural(own, segment)
-                if related or not _is_within(child, bundles):
+                sure = inside or is_parameter(segment) or word == child.word
+                related = sure or in_tree or child.word in plurals or word in child.plurals
+                if related or (self._everywhere and not _is_within(child, bundles)):
                     doubted = related and not sure and not self._everywhere
                     guessed, beside = doubted and not in_tree, doubted and in_tree
-                    for hit in self._beside(child, done, inside=related):
+                    for hit in self._all_there(child, done, inside=related):
                         yield hit._replace(guessed=guessed, beside=beside)
-
-    def _beside(self, node: Node, done: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
-        """Yield the groups of all reads beneath a node that a write does not walk to."""
-        if inside or self._everywhere:
-            yield from self._all_there(node, done, inside=inside)
 
     def _all_there(self, node: Node, done: tuple[str, ...], *, inside: bool) -> Iterator[Hit]:
         """Yield the groups of all reads beneath a node at the end of a path."""
@@ -408,10 +407,9 @@ def _word(segment: str) -> str:
     return segment.partition(":")[0]
 
 
-def _is_plural(one: str, other: str) -> bool:
-    """Return whether one of two literal segments is the other one's plural."""
-    short, long = sorted((_word(one), _word(other)), key=len)
-    return long in {short + "s", short + "es", short.removesuffix("y") + "ies"}
+def _plurals_of(word: str) -> frozenset[str]:
+    """Return what the plural of a word may be."""
+    return frozenset({word + "s", word + "es", word.removesuffix("y") + "ies"})
 
 
 def _is_used(node: Node) -> bool:
