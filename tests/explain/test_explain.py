@@ -22,7 +22,9 @@ from maxage import (
     uncached,
 )
 from maxage.explain import Explanation, aexplain, explain
+from maxage.explain.advice import advice_for
 from maxage.observe.counters import counters_of
+from maxage.observe.words import Bypass
 from tests.support.asgi import call
 from tests.support.redis_server import RedisServer
 
@@ -167,6 +169,14 @@ async def test_each_bypass_has_the_word_of_cache_status(
     if reason != "safe":
         assert told.changes
         assert status[-1].decode() == f"maxage; fwd=bypass; detail={reason}"
+
+
+@pytest.mark.parametrize("reason", Bypass)
+def test_each_reason_of_a_bypass_has_a_meaning_and_a_mend(reason: Bypass) -> None:
+    """`_CHANGES` of `explain/advice.py` has the mend; `maxage.testing` tells both."""
+    meaning, *mends = advice_for("bypass", reason)
+    assert meaning == f"{reason}: {reason.text}"
+    assert mends, f"{reason} is not in _CHANGES of explain/advice.py"
 
 
 async def test_each_part_of_the_policy_names_its_source() -> None:

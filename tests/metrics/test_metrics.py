@@ -1,4 +1,4 @@
-"""Each metric of the page exists, comes from what happened, and has bounded labels."""
+"""Each metric comes from what happened, and has bounded labels."""
 
 import asyncio
 import re
@@ -26,7 +26,7 @@ from maxage.fastapi import metrics_router
 from maxage.metrics import metrics_app, register
 from maxage.metrics.collector import latency_histogram
 from maxage.observe import latency
-from maxage.observe.figures import FIGURES, LATENCY, LATENCY_TEXT
+from maxage.observe.figures import FIGURES, LATENCY
 from maxage.redis import RedisCache
 from maxage.redis_store.near.s3_fifo import Copies
 from maxage.redis_store.shared_state import redis_state_for
@@ -34,7 +34,6 @@ from tests.redis_store.near.test_s3_fifo import put
 from tests.support.asgi import ASGIApp, CounterApp, Receive, Scope, Send, call
 from tests.support.caching import background_done, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
-from tests.support.documents import page
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 
@@ -71,21 +70,7 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-# the page
-
-
-def test_the_page_of_operations_lists_the_metrics_that_exist() -> None:
-    """With their kind, labels and meaning, in the order of the code."""
-    lines = [
-        f"| `{one.name}{'_total' if one.kind == 'counter' else ''}` | {one.kind} | "
-        f"{', '.join(f'`{label}`' for label in one.labels)} | {one.text} |"
-        for one in FIGURES
-    ]
-    lines.append(f"| `{LATENCY}` | histogram | `kind` | {LATENCY_TEXT} |")
-    assert "\n".join(lines) in page("docs/operations.md")
-    listed = page("docs/operations.md").partition("\n## Metrics\n")[2]
-    named = re.findall(r"^\| `(maxage_\w+)`", listed, re.MULTILINE)
-    assert len(named) == len(lines)
+# the catalogue
 
 
 def test_names_are_those_that_prometheus_recommends() -> None:

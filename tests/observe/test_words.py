@@ -1,4 +1,4 @@
-"""Each word is on the page, and each reason comes up: in Cache-Status and in the counts."""
+"""Each reason comes up: in Cache-Status and in the counts."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -15,16 +15,8 @@ from maxage.observe.counters import counters_of
 from maxage.observe.words import Bypass, Outcome, PurgeCause, Reason, TypedRead
 from tests.support.asgi import ASGIApp, CounterApp, Receive, Scope, Send, call, routed
 from tests.support.caching import cache_of, piece, start, status_of
-from tests.support.documents import page
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.mark.parametrize("words", [Outcome, Bypass, Reason, PurgeCause, TypedRead])
-def test_the_page_of_operations_has_each_word_with_its_meaning(words: Any) -> None:
-    """One table for each kind of word, in the order of the code."""
-    lines = "\n".join(f"| `{word}` | {word.text} |" for word in words)
-    assert lines in page("docs/operations.md")
 
 
 def test_each_word_is_a_token_of_its_own() -> None:

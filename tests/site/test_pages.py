@@ -220,7 +220,7 @@ def test_the_site_can_be_built(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", list(written()))
 def test_what_is_written_from_the_code_is_up_to_date(name: str) -> None:
-    """The settings are those of the class, and the layers those of import-linter."""
+    """The settings, the words, the metrics, and the layers of import-linter."""
     same = (ROOT / name).is_file() and written()[name] == page(name)
     assert same, f"{name} is not up to date: run `poe pages`"
 

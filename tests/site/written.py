@@ -1,9 +1,9 @@
-"""Writes what the pages take from the code: docs/settings.md, and the pictures.
+"""Writes what the pages take from the code: the settings, the words and metrics, the pictures.
 
 python -m tests.site.written
 """
 
-from tests.site import settings_page
+from tests.site import operations_page, settings_page
 from tests.site.pictures import PICTURES
 from tests.support.documents import ROOT
 
@@ -11,7 +11,11 @@ from tests.support.documents import ROOT
 def written() -> dict[str, str]:
     """The text of each file by its path in the project."""
     pictures = {f"docs/pictures/{name}.svg": draw().svg() for name, draw in PICTURES.items()}
-    return {"docs/settings.md": settings_page.text()} | pictures
+    tables = {
+        "docs/settings.md": settings_page.text(),
+        operations_page.NAME: operations_page.text(),
+    }
+    return tables | pictures
 
 
 if __name__ == "__main__":

@@ -33,11 +33,13 @@ _PERSONAL: Final = (
 )
 _CHANGES: Final = {
     "off": "Set USE_REDIS_CACHE=true.",
+    "uncached": "Take @uncached or Rule(cache=False) away, to cache the responses.",
     "override": "Let a proxy remove the header, or the client not send it.",
     "body": "Send GET without a body.",
     "host": "Send one Host header.",
     "head": "Let the route answer HEAD too: methods=['GET', 'HEAD'].",
     "long-url": "Shorten the URL, or raise CACHE_MAX_KEY_BYTES.",
+    "long-content": "Shorten the content, or raise CACHE_MAX_QUERY_BYTES.",
     "vary_by": "See the application's log at level DEBUG for the error, and try the request with "
     "the credentials of a user.",
     "store-away": "maxage doctor tells what is wrong with the server.",

@@ -301,7 +301,7 @@ class GetResponder(ReadResponder):
 
     async def bypass(self, reason: Bypass) -> None:
         """Pass the request on; nothing is looked up and nothing stored."""
-        # The target of a long URL is not sought.
-        is_long = reason is Bypass.LONG_URL
-        counts = self.cache.tally.of_route(None) if is_long else self.target.counts
+        # Some reasons are found before the target is, such as a long URL.
+        target = getattr(self, "target", None)
+        counts = self.cache.tally.of_route(None) if target is None else target.counts
         await pass_by(self.service, self.cache, counts, reason, self.scope, self.receive, self.send)
