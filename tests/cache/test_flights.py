@@ -17,6 +17,7 @@ from maxage.background import Background
 from maxage.cache.flights import Flights
 from maxage.store.claims import Claims, ClaimState
 from tests.support.threads import run_side_by_side
+from tests.support.waiting import PATIENCE
 
 TOKENS: dict[str, bytes | None] = {"n": b"1", "p:/x": b"2"}
 
@@ -86,7 +87,7 @@ async def test_a_fill_that_came_to_nothing_releases_all_followers_at_once() -> N
     waiting = asyncio.create_task(flight.wait(60))
     await asyncio.sleep(0)
     flights.finish(flight)
-    assert await asyncio.wait_for(waiting, 5) is None
+    assert await asyncio.wait_for(waiting, PATIENCE) is None
 
 
 async def test_who_waits_gives_up_after_the_bound() -> None:

@@ -14,7 +14,7 @@ from tests.support.ports import free_port
 from tests.support.processes import ended, spawn
 from tests.support.raw_http import get, request
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = """
@@ -49,7 +49,7 @@ def serving(
         yield port, log
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(PATIENCE)
         ended(process)
 
 

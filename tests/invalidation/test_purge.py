@@ -35,6 +35,7 @@ from maxage.store_factory import store_for
 from tests.support.asgi import Exchange, call, http_scope, routed
 from tests.support.caching import background_done
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -230,7 +231,7 @@ async def test_a_purge_is_made_again_when_the_application_has_returned(
             raise HTTPException(error)
 
     changing = Exchange(site.middleware, http_scope(path="/change")).start()
-    await asyncio.wait_for(purged.wait(), 10)
+    await asyncio.wait_for(purged.wait(), PATIENCE)
     assert (await site.get("/b"))[0] == "0"
     go_on.set()
     await changing.finish()
@@ -386,7 +387,7 @@ async def test_a_fill_under_way_during_a_soft_purge_is_refreshed(site: Site) -> 
         return shown
 
     filling = Exchange(site.middleware, http_scope(path="/fill")).start()
-    await asyncio.wait_for(started.wait(), 10)
+    await asyncio.wait_for(started.wait(), PATIENCE)
     site.state = 1
     cache = site.middleware.cache
     assert cache is not None
@@ -611,7 +612,7 @@ async def test_a_soft_purge_reaches_the_near_cache_of_another_process(
     cache = site.middleware.cache
     assert cache is not None
     await cache.open()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await site.get("/a/1")
         await background_done(site.middleware)
         while cache.store.near is None or not len(cache.store.near):
@@ -622,7 +623,7 @@ async def test_a_soft_purge_reaches_the_near_cache_of_another_process(
         update={"cache_namespace": settings.cache_namespace}
     ))  # fmt: skip
     assert await other.soften(("g:a:1",))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while await site.get("/a/1") != ("1", True):
             await background_done(site.middleware)
             await asyncio.sleep(0.01)

@@ -26,6 +26,7 @@ from tests.support.asgi import Exchange, Message, Receive, Scope, Send, call, ht
 from tests.support.caching import background_done, cache_of, status_of
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import NEVER, PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -278,7 +279,7 @@ async def test_a_writer_that_is_gone_before_the_answer_purges(end: str) -> None:
         exchange.cancel()
     else:
         exchange.disconnect()
-    await exchange.finish(within=5)
+    await exchange.finish()
     await call(middleware)
     assert runs[0] == 2
 
@@ -439,13 +440,14 @@ async def test_a_get_after_a_write_does_not_take_the_response_of_a_get_before_it
     """Protocol section 2.2: who began after the acknowledgement asks for himself."""
     row = Row()
     row.reading = asyncio.Event()
-    async with on(redis_url if kind == "redis" else "memory://", row.app) as middleware:
+    url = redis_url if kind == "redis" else "memory://"
+    async with on(url, row.app, cache_collapse_wait=NEVER) as middleware:
         leader = Exchange(middleware, http_scope(path="/row")).start()
         await row.read.wait()
         await call(middleware, "PUT", "/row", "value=1")
         row.read.clear()
         later = Exchange(middleware, http_scope(path="/row")).start()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await row.read.wait()
         row.reading.set()
         assert (await leader.finish()).body == b"0"
@@ -804,7 +806,7 @@ async def test_what_was_made_between_a_typed_set_and_its_late_commit_is_purged(
     row = LateRow(late_url)
     await call(row.middleware, path="/tagged")
     changing = Exchange(row.middleware, http_scope("PUT", "/change")).start()
-    await asyncio.wait_for(row.answered.wait(), 10)
+    await asyncio.wait_for(row.answered.wait(), PATIENCE)
     for _ in range(2):
         assert (await call(row.middleware, path="/tagged")).body == b"0"
     row.commit.set()
@@ -818,7 +820,7 @@ async def test_a_typed_set_that_others_overtook_is_not_revived(late_url: str | N
     """A purge of the object between the `set` and the end of the request has the last word."""
     row = LateRow(late_url)
     changing = Exchange(row.middleware, http_scope("PUT", "/change")).start()
-    await asyncio.wait_for(row.answered.wait(), 10)
+    await asyncio.wait_for(row.answered.wait(), PATIENCE)
     await row.rows.adelete(1)
     row.commit.set()
     await changing.finish()

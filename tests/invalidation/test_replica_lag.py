@@ -16,6 +16,7 @@ from maxage.store_factory import store_for
 from tests.support.asgi import Exchange, call, http_scope
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -137,7 +138,7 @@ async def test_it_holds_in_every_process(site: Replicated) -> None:
     site.catch_up()
     await asyncio.sleep(LAG)
     assert await site.get(process=1) == (b"1", False)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not (await site.get(process=1))[1]:  # noqa: ASYNC110 - the write is under way
             await asyncio.sleep(0.01)
     assert await site.numbers.aget(1) in (None, 1)
@@ -179,7 +180,7 @@ async def test_a_purge_that_was_made_up_for_counts_too(own_redis: RedisServer) -
     store = RedisStore(own_redis.url, settings)
     await store.read((), ("g:row",))
     store.redis_state.owe(["g:row"])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not store.redis_state.trusted:  # noqa: ASYNC110 - a thread sets it
             await asyncio.sleep(0.01)
     (token,) = (await store.read((), ("g:row",))).tokens

@@ -23,7 +23,7 @@ from tests.support.caching import background_done
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import wait_replicating
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import PATIENCE, eventually, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -188,7 +188,7 @@ async def test_4_a_bump_that_is_delivered_after_its_retry_and_after_a_later_one_
         assert await read(other) == "0"
         await background_done(other)
         hold = fault_proxy.hold("SET", match=b"p:/row", times=1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await write(one, 1)
         assert one.cache is not None
         store = one.cache.store

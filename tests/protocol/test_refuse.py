@@ -19,7 +19,7 @@ from tests.support.asgi import Exchange, Recorded, call, http_scope
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import wait_acknowledging, wait_replicating
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import PATIENCE, eventually, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +68,7 @@ async def put(middleware: CacheMiddleware) -> Recorded:
 async def ready(middleware: CacheMiddleware) -> None:
     """Wait until a write would be taken."""
     assert middleware.cache is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             async with middleware.cache.store.mutating() as may_be_confirmed:
                 if may_be_confirmed:
@@ -356,7 +356,7 @@ async def test_a_replica_that_comes_later_is_waited_for(own_redis: RedisServer) 
         assert not node.has_replicas
         follow = ("--replicaof", own_redis.host, str(own_redis.port))
         with RedisServer.start(args=follow) as replica:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while not node.has_replicas:  # noqa: ASYNC110 - a thread sets it
                     await asyncio.sleep(0.02)
             wait_replicating(replica)

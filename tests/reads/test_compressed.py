@@ -15,6 +15,7 @@ from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from tests.support.asgi import Recorded, call
 from tests.support.caching import background_done, status_of
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import PATIENCE
 from tests.support.workers import Workers
 
 pytestmark = pytest.mark.anyio
@@ -92,7 +93,7 @@ async def test_each_variant_is_compressed_once(
         assert plain(await ask(app, encoding)) == BODY
         await background_done(cached)
     assert compressions == [len(BODY)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             asked = lookups(redis_server)
             await serve_hits(app)

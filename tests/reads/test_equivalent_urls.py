@@ -10,6 +10,7 @@ from maxage import CacheMiddleware, CacheSettings, RedisStore
 from tests.support.asgi import Receive, Scope, Send, call, read_body
 from tests.support.caching import background_done, cache_of
 from tests.support.clock import ManualClock
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -243,7 +244,7 @@ async def test_a_near_copy_ends_when_its_url_is_stored_under_what_the_path_now_s
     assert middleware.cache is not None
     near = middleware.cache.store.near
     assert near is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not len(near):
             await ask(middleware, "q=1")
             await asyncio.sleep(0.01)

@@ -32,6 +32,7 @@ from tests.support.asgi import (
 )
 from tests.support.caching import background_done, begun_at_once, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
+from tests.support.waiting import NEVER, PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -259,7 +260,7 @@ async def test_a_304_about_something_else_is_asked_again_with_the_body_to_read()
     await call(middleware)
     clock.advance(61)
     version[0] = b'"2"'
-    answer = await call(middleware, within=5)
+    answer = await call(middleware)
     assert (answer.status, answer.body) == (200, b'version "2"')
 
 
@@ -557,7 +558,7 @@ async def test_a_client_that_hangs_up_half_way_leaves_nothing_cut() -> None:
     exchange = Exchange(middleware, scope).start()
     await exchange.wait_sent(2)
     exchange.disconnect()
-    await exchange.finish(within=5)
+    await exchange.finish()
     for _ in range(2):
         assert (await call(middleware)).body == b"one two"
     assert runs[0] == 2
@@ -610,7 +611,7 @@ async def test_a_thread_of_the_application_may_send(
 
         def send_soon(message: Message) -> None:
             sending: Any = send(message)
-            asyncio.run_coroutine_threadsafe(sending, loop).result(5)
+            asyncio.run_coroutine_threadsafe(sending, loop).result(PATIENCE)
 
         def work() -> None:
             send_soon(start((b"cache-control", b"max-age=60"), *length))
@@ -733,12 +734,12 @@ async def test_an_uncacheable_response_is_not_shared_and_its_followers_run_toget
         runs[0] += 1
         own = b"%d" % runs[0]
         if runs[0] > 1:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await barrier.wait()  # reached only if nine run at the same time
         await send(start((b"cache-control", b"no-store")))
         await send(piece(own))
 
-    middleware = cache_of(app)
+    middleware = cache_of(app, cache_collapse_wait=NEVER)
     exchanges = await all_waiting(middleware, 10)
     bodies = [(await exchange.finish()).body for exchange in exchanges]
     assert len(set(bodies)) == 10
@@ -756,9 +757,9 @@ async def test_a_body_that_gets_too_long_frees_those_who_wait_for_it_at_once() -
         await gate.wait()
         await send(piece(b"end"))
 
-    middleware = cache_of(app, cache_max_body_bytes=100)
+    middleware = cache_of(app, cache_max_body_bytes=100, cache_collapse_wait=NEVER)
     exchanges = await all_waiting(middleware, 3)
-    await asyncio.gather(*(exchange.wait_sent(2, within=2) for exchange in exchanges))
+    await asyncio.gather(*(exchange.wait_sent(2) for exchange in exchanges))
     gate.set()
     for exchange in exchanges:
         assert (await exchange.finish()).body == b"x" * 200 + b"end"
@@ -820,7 +821,7 @@ async def test_a_follower_waits_no_longer_than_the_setting() -> None:
 
     middleware = cache_of(app, cache_collapse_wait=0.05)
     (leader,) = await all_waiting(middleware, 1)
-    assert (await call(middleware, within=2)).body == b"answer"
+    assert (await call(middleware, within=4)).body == b"answer"  # 5 s by default
     gate.set()
     await leader.finish()
 
@@ -840,7 +841,7 @@ async def test_a_stream_that_never_ends_keeps_only_the_first_waiting() -> None:
     middleware = cache_of(app, cache_collapse_wait=0.05)
     exchanges = await all_waiting(middleware, 3)
     for exchange in exchanges:
-        await exchange.wait_sent(2, within=5)
+        await exchange.wait_sent(2)
     exchanges += await all_waiting(middleware, 5)
     assert heads[0] == 8
     gate.set()

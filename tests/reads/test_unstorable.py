@@ -13,7 +13,7 @@ from tests.support.asgi import CounterApp, Exchange, call, http_scope, routed
 from tests.support.caching import background_done, cache_of, status_of
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import eventually
+from tests.support.waiting import NEVER, PATIENCE, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -125,12 +125,12 @@ async def test_requests_do_not_wait_for_a_response_that_will_answer_none_of_them
 ) -> None:
     """Such as where no default lifetime is set: waiting would only make them slower."""
     app = CounterApp(headers=headers)
-    middleware = cache_of(app, cache_expiration=expiration)
+    middleware = cache_of(app, cache_expiration=expiration, cache_collapse_wait=NEVER)
     await call(middleware)
     await background_done(middleware)
     app.gate, before = asyncio.Event(), app.runs
     exchanges = [Exchange(middleware, http_scope()).start() for _ in range(3)]
-    await eventually(lambda: app.runs == before + 3, within=1)
+    await eventually(lambda: app.runs == before + 3)
     app.gate.set()
     for exchange in exchanges:
         await exchange.finish()
@@ -144,7 +144,7 @@ async def test_without_a_default_lifetime_requests_wait_once_a_response_gave_its
     clock.advance(100)
     app.gate = asyncio.Event()
     exchanges = [Exchange(middleware, http_scope()).start() for _ in range(3)]
-    await eventually(lambda: app.runs == 2, within=1)
+    await eventually(lambda: app.runs == 2)
     app.gate.set()
     assert {(await exchange.finish()).body for exchange in exchanges} == {b"run 2"}
 
@@ -167,7 +167,7 @@ async def test_a_near_copy_ends_with_an_answer_that_must_not_be_stored(
     assert middleware.cache is not None
     near = middleware.cache.store.near
     assert near is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not len(near):
             await call(middleware)
             await asyncio.sleep(0.01)

@@ -28,7 +28,7 @@ from tests.support.asgi import Receive, Recorded, Scope, Send, call, read_body
 from tests.support.caching import background_done, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -263,7 +263,7 @@ async def test_a_body_that_is_replaced_while_it_is_compressed_is_forgotten(
     goes_on = threading.Event()
 
     def slowly(stored: StoredResponse) -> StoredResponse:
-        assert goes_on.wait(20)
+        assert goes_on.wait(PATIENCE)
         return content_coding.compressed(stored)
 
     monkeypatch.setattr(pending_writes, "compressed", slowly)
@@ -649,7 +649,7 @@ async def test_plain_answers_count_in_the_near_cache(
     near = await opened_near(middleware)
     await ask(middleware)
     await background_done(middleware)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not near.copies._prepared:  # a busy machine may miss a ping
             assert text_of(await ask(middleware, "zstd")) == PAGE
     (copy,) = near.copies._prepared
@@ -671,7 +671,7 @@ async def test_a_long_plain_answer_evicts_no_copies(
     await ask(middleware)
     await background_done(middleware)
     key = key_of(redis_server, middleware)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not len(near):
             await ask(middleware)
     for _ in range(3):

@@ -11,6 +11,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.ports import free_port
 from tests.support.raw_http import RawConnection, RawResponse
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import PATIENCE
 from tests.support.workers import Worker, WorkerError, Workers
 
 APP = """
@@ -221,7 +222,7 @@ def test_a_wrong_setting_ends_the_server_with_an_error_code(tmp_path: object, ro
         worker.launch()
     process = worker._process
     assert process is not None
-    assert process.wait(5) != 0
+    assert process.wait(PATIENCE) != 0
     worker.close()
 
 

@@ -15,6 +15,7 @@ from maxage.redis_store.servers.packing import packed, packed_renewals
 from maxage.store.tokens import token_keys
 from tests.redis_store.servers.test_per_loop import RUNNERS
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -148,7 +149,7 @@ async def test_an_error_while_a_purge_comes_to_be_owed_reaches_its_caller_alone(
         for renewal in sent:
             assert renewal is not None
             with pytest.raises(RuntimeError, match="thread"):
-                await asyncio.wait_for(renewal, 10)
+                await asyncio.wait_for(renewal, PATIENCE)
     assert owed(store) == set(GROUPS)
     own_redis.call("CONFIG", "SET", "maxmemory", "0")
     assert store.renew_at_once(GROUPS) is not None
@@ -196,5 +197,5 @@ def test_a_purge_whose_event_loop_ends_is_owed(name: str, own_redis: RedisServer
     RUNNERS[name](begin())
     store.redis_state.recovery.stop()
     if name.endswith(".close"):
-        asyncio.run(asyncio.wait_for(read(), 20))
+        asyncio.run(asyncio.wait_for(read(), PATIENCE))
     assert owed(store) == set(GROUPS)

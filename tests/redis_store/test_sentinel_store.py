@@ -16,7 +16,7 @@ from maxage.store.tokens import NAMESPACE_GROUP, token_key
 from tests.store.test_store_contract import eventually_read, fresh_settings
 from tests.support.ports import free_port
 from tests.support.redis_topology import SentinelGroup, start_sentinel, wait_acknowledging
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -83,7 +83,7 @@ async def test_a_planned_failover_is_followed(group: SentinelGroup) -> None:
     before = (await eventually_read(made, [], GROUPS)).tokens
     new = await asyncio.to_thread(group.failover)
     after = before
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while set(before) & set(after):
             after = (await eventually_read(made, [], GROUPS)).tokens
     (renewed,) = await made.renew(["g:a"])

@@ -34,7 +34,7 @@ from maxage.store_factory import store_from_url
 from tests.support.clock import ManualClock
 from tests.support.fault_proxy import ERRORS, FaultProxy
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 ODD_GROUPS = [
     "", "n", "p:/", "p:/items", "c:/items", "g:items", "g:a b", "g:\r\n\0", "g:é", "g:\ud800",
@@ -374,7 +374,7 @@ async def test_a_claim_ends_by_itself_and_lives_on_where_it_is_renewed(
     await asyncio.sleep(0.1)
     assert await store.claim(b"c", b"two", keep_for=0.05) == b"one"
     assert await store.claim(b"d", b"one", keep_for=0.01) == b"one"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await store.claim(b"d", b"two", keep_for=60) != b"two":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -678,7 +678,7 @@ async def test_on_redis_every_key_has_an_expiry(
 async def test_on_redis_a_value_ends_when_its_time_is_over(on_redis: RedisStore) -> None:
     """A real expiry on the real server."""
     assert await on_redis.write([(b"a", b"1")], keep_for=0.02, tokens={}) is True
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await values_of(on_redis, b"a") != [None]:  # noqa: ASYNC110 - the server's clock
             await asyncio.sleep(0.005)
 
@@ -1266,7 +1266,7 @@ async def check_recovery(made: RedisStore, proxy: FaultProxy) -> None:
     (token,) = await made.renew(["g:a"])
     assert token is not None
     values = [(b"k", b"v"), (b"l", b"w")]
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(PATIENCE):
         # A busy machine may miss the budget of one, or of a purge, which is then owed for a while.
         while True:
             if await made.write(values, keep_for=60, tokens={"g:a": b"token"}) is True:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from urllib.parse import quote, unquote_to_bytes
 
+from tests.support.waiting import PATIENCE
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -179,7 +181,7 @@ class Exchange:
         """True when the application's call has returned."""
         return self._task is not None and self._task.done()
 
-    async def wait_sent(self, count: int, *, within: float = 10.0) -> None:
+    async def wait_sent(self, count: int, *, within: float = PATIENCE) -> None:
         """Wait until the application has sent `count` messages, or its call has ended."""
         async with asyncio.timeout(within), self._changed:
             await self._changed.wait_for(
@@ -190,7 +192,7 @@ class Exchange:
                 f"the call ended after {len(self.recorded.messages)} of {count} messages"
             ) from self.recorded.exception
 
-    async def finish(self, *, within: float = 30.0) -> Recorded:
+    async def finish(self, *, within: float = PATIENCE) -> Recorded:
         """Wait for the end of the call; its exception is kept in the record, not raised."""
         if self._task is None:
             self.start()
@@ -279,7 +281,7 @@ async def call(
     on_receive: Callable[[int], Awaitable[None]] | None = None,
     on_send: Callable[[int, Message], Awaitable[None]] | None = None,
     raises: bool = True,
-    within: float = 30.0,
+    within: float = PATIENCE,
     **entries: Any,
 ) -> Recorded:
     """Call an application once and record what it sends; `entries` go into the scope.
@@ -307,7 +309,7 @@ async def call(
 
 @asynccontextmanager
 async def lifespan(
-    app: ASGIApp, *, required: bool = False, within: float = 30.0
+    app: ASGIApp, *, required: bool = False, within: float = PATIENCE
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Start an application's lifespan, hand out its state, and shut it down at the end.
 

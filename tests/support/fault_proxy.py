@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from tests.support.closing import Closing
 from tests.support.ports import free_port
 from tests.support.proxy_connection import PUSH, Command, Connection, Fault, Hold, Kind, Side
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 __all__ = ["ERRORS", "HANDSHAKE", "PUSH", "FaultProxy", "Hold"]
 
@@ -260,7 +260,7 @@ class FaultProxy(Closing):
 
         self._call(clear)
 
-    def wait_seen(self, name: str, count: int = 1, *, timeout: float = 10.0) -> None:
+    def wait_seen(self, name: str, count: int = 1, *, timeout: float = PATIENCE) -> None:
         """Block until `count` commands of this name have arrived."""
         name = name.upper()
         wait_until(lambda: self.seen[name] >= count, f"{count} {name} arrive", timeout=timeout)
@@ -438,10 +438,10 @@ class FaultProxy(Closing):
                 result.set_exception(error)
 
         self._loop.call_soon_threadsafe(run)
-        return result.result(10.0)
+        return result.result(PATIENCE)
 
     def _await(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return asyncio.run_coroutine_threadsafe(function(), self._loop).result(10.0)
+        return asyncio.run_coroutine_threadsafe(function(), self._loop).result(PATIENCE)
 
 
 def _fault(

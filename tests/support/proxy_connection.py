@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from tests.support.resp import ProtocolError, command_end, command_words, frame_end
+from tests.support.waiting import PATIENCE
 
 Side = Literal["request", "reply"]
 _CHUNK = 65536
@@ -85,13 +86,13 @@ class Hold:
         with self._changed:
             return [command.words for command in self._held]
 
-    def wait_held(self, count: int = 1, *, timeout: float = 10.0) -> None:
+    def wait_held(self, count: int = 1, *, timeout: float = PATIENCE) -> None:
         """Block until `count` commands are, or were, held back."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._held) >= count, timeout):
                 raise TimeoutError(f"{len(self._held)} of {count} {self._name} held back")
 
-    async def until_held(self, count: int = 1, *, within: float = 10.0) -> None:
+    async def until_held(self, count: int = 1, *, within: float = PATIENCE) -> None:
         """Wait, without blocking the event loop, until `count` commands are held back."""
         await _poll(lambda: len(self._held) >= count, f"{count} {self._name} held back", within)
 
@@ -104,13 +105,13 @@ class Hold:
         self._dropped = True
         self.release()
 
-    def wait_delivered(self, *, timeout: float = 10.0) -> None:
+    def wait_delivered(self, *, timeout: float = PATIENCE) -> None:
         """Block until the server has answered every command that was held back."""
         with self._changed:
             if not self._changed.wait_for(self._all_answered, timeout):
                 raise TimeoutError(f"{self._answered} of {len(self._held)} {self._name} answered")
 
-    async def until_delivered(self, *, within: float = 10.0) -> None:
+    async def until_delivered(self, *, within: float = PATIENCE) -> None:
         """Wait, without blocking the event loop, until the server has answered them all."""
         await _poll(self._all_answered, f"{self._name} answered", within)
 

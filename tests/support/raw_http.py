@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from tests.support.closing import Closing
+from tests.support.waiting import PATIENCE
 
 Text = str | bytes
 HeaderInput = Mapping[str, str] | Iterable[tuple[Text, Text]]
@@ -56,7 +57,7 @@ class RawResponse:
 class RawConnection(Closing):
     """One TCP connection to an HTTP server, for any number of requests, also pipelined."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = 15.0) -> None:
+    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = PATIENCE) -> None:
         self.port = port
         self.host = host
         self._socket = socket.create_connection((host, port), timeout=timeout)
@@ -238,7 +239,7 @@ def request(
     headers: HeaderInput = (),
     body: bytes = b"",
     *,
-    timeout: float = 15.0,
+    timeout: float = PATIENCE,
 ) -> RawResponse:
     """One request on a connection of its own."""
     with RawConnection(port, timeout=timeout) as connection:
@@ -246,7 +247,7 @@ def request(
 
 
 def get(
-    port: int, target: Text, headers: HeaderInput = (), *, timeout: float = 15.0
+    port: int, target: Text, headers: HeaderInput = (), *, timeout: float = PATIENCE
 ) -> RawResponse:
     """One GET on a connection of its own."""
     return request(port, "GET", target, headers, timeout=timeout)

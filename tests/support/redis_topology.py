@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.closing import Closing
 from tests.support.redis_server import RedisServer
 from tests.support.resp import ReplyError
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 _SLOTS = 16_384
 
@@ -53,7 +53,7 @@ class RedisCluster(_Group):
             if server.running and server.info("replication")["role"] == "master":
                 server.flush()
 
-    def wait_ok(self, *, timeout: float = 30.0) -> None:
+    def wait_ok(self, *, timeout: float = PATIENCE) -> None:
         """Block until every running node sees every slot served and every other node."""
 
         def agreed() -> bool:
@@ -119,7 +119,6 @@ def _introduce(servers: list[RedisServer]) -> None:
     wait_until(
         lambda: all(_known(server) == len(servers) for server in servers),
         "the nodes know each other",
-        timeout=30.0,
         interval=0.05,
     )
 
@@ -139,7 +138,6 @@ def wait_replicating(replica: RedisServer) -> None:
     wait_until(
         lambda: replica.info("replication").get("master_link_status") == "up",
         "the replica follows its primary",
-        timeout=30.0,
         interval=0.02,
     )
 
@@ -154,7 +152,7 @@ def wait_acknowledging(primary: RedisServer) -> None:
         return bool(replicas) and all(has_all in replica for replica in replicas)
 
     primary.call("PUBLISH", "anything", "that is replicated and changes nothing")
-    wait_until(acknowledged, "the replicas acknowledge", timeout=30.0, interval=0.02)
+    wait_until(acknowledged, "the replicas acknowledge", interval=0.02)
 
 
 class _Sentinel(RedisServer):
@@ -211,13 +209,13 @@ class SentinelGroup(_Group):
         primary = self.primary
         return [server for server in self.data_servers if server is not primary]
 
-    def failover(self, *, timeout: float = 30.0) -> RedisServer:
+    def failover(self, *, timeout: float = PATIENCE) -> RedisServer:
         """Let a sentinel promote a replica while all live, and return the new primary."""
         old = self.primary
         self.sentinels[0].call("SENTINEL", "FAILOVER", self.name)
         return self.wait_promoted(old, timeout=timeout)
 
-    def wait_promoted(self, old: RedisServer, *, timeout: float = 30.0) -> RedisServer:
+    def wait_promoted(self, old: RedisServer, *, timeout: float = PATIENCE) -> RedisServer:
         """Block until another server than `old` is primary by its own word and all sentinels'."""
 
         def promoted() -> bool:
@@ -234,7 +232,7 @@ class SentinelGroup(_Group):
         wait_until(promoted, "a replica is promoted", timeout=timeout, interval=0.05)
         return self.primary
 
-    def wait_ok(self, *, timeout: float = 30.0) -> None:
+    def wait_ok(self, *, timeout: float = PATIENCE) -> None:
         """Block until every sentinel knows every running replica and every other sentinel."""
 
         def agreed() -> bool:

@@ -4,6 +4,7 @@ import socket
 from typing import Any
 
 from tests.support.closing import Closing
+from tests.support.waiting import PATIENCE
 
 _CRLF = b"\r\n"
 _ONE_LINE = b"+-:,#(_"  # simple strings, errors, numbers, doubles, booleans, big numbers, null
@@ -117,7 +118,7 @@ def _number(data: bytes | bytearray, position: int, line_end: int) -> int:
 class RespClient(Closing):
     """One blocking connection that sends commands and reads replies, and does nothing else."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = 5.0) -> None:
+    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout: float = PATIENCE) -> None:
         self._socket = socket.create_connection((host, port), timeout=timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()

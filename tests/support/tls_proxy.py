@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.closing import Closing
+from tests.support.waiting import PATIENCE
 
 CERTIFICATES: Final = Path(__file__).with_name("tls")
 AUTHORITY: Final = CERTIFICATES / "authority.pem"
@@ -54,7 +55,7 @@ class TlsProxy(Closing):
     def close(self) -> None:
         """End the proxy with all its connections."""
         if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(PATIENCE)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(10)
             self._loop.close()

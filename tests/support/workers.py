@@ -15,7 +15,7 @@ from typing import Any, Self
 from tests.support.closing import Closing
 from tests.support.ports import free_port
 from tests.support.processes import ended, signal_group, spawn
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 _ROOT = Path(__file__).resolve().parents[2]
 _IMPORT_ROOTS = (_ROOT / "middleware", _ROOT)
@@ -98,7 +98,7 @@ class Worker(Closing):
         self.returncode: int | None = None
 
     @classmethod
-    def start(cls, app: str, *, timeout: float = 30.0, **options: Any) -> Self:
+    def start(cls, app: str, *, timeout: float = 60.0, **options: Any) -> Self:
         """Start a worker for `module:attribute`, or for a source text that defines `app`.
 
         It returns when the application has started and connections are accepted. `options` are
@@ -130,7 +130,7 @@ class Worker(Closing):
         """True while the process lives."""
         return self._process is not None and self._process.poll() is None
 
-    def launch(self, *, timeout: float = 30.0) -> None:
+    def launch(self, *, timeout: float = 60.0) -> None:
         """Start the process, on its old port if it ran before, and wait until it is ready."""
         if self.running:
             return
@@ -153,7 +153,7 @@ class Worker(Closing):
                 self._wanted_port = self.port
                 return
 
-    def terminate(self, *, timeout: float = 15.0) -> int:
+    def terminate(self, *, timeout: float = PATIENCE) -> int:
         """End it in good order with SIGTERM and return the exit code."""
         if self._process is not None:
             self._process.terminate()
@@ -199,7 +199,7 @@ class Worker(Closing):
         """What it has written to stdout and stderr so far."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
-    def wait_log(self, text: str, *, count: int = 1, timeout: float = 15.0) -> None:
+    def wait_log(self, text: str, *, count: int = 1, timeout: float = PATIENCE) -> None:
         """Block until `text` stands `count` times in the log."""
         wait_until(lambda: self.log().count(text) >= count, f"{text!r} logged", timeout=timeout)
 

@@ -19,6 +19,7 @@ from maxage.store.tokens import NAMESPACE_GROUP
 from maxage.typed.flights import join, leading
 from tests.support.ports import free_port
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -186,7 +187,7 @@ async def test_no_caller_gets_a_value_from_before_a_purge(items: RedisCache[Item
     """One who began after it loads, though an older load is under way."""
     old, new = Loads(Item(id=1), seconds=0.6), Loads(Item(id=2), seconds=0)
     leader = asyncio.create_task(items.aget_or_set(5, old.soon))
-    await asyncio.to_thread(old.began.wait, 5)
+    await asyncio.to_thread(old.began.wait, PATIENCE)
     assert await items.adelete(5) is True
     assert await items.aget_or_set(5, new.soon) == Item(id=2)
     assert await leader == Item(id=1)
@@ -202,7 +203,7 @@ async def test_no_caller_gets_a_value_from_before_a_purge_that_redis_did_not_get
     own_redis.stop()
     old, new = Loads(Item(id=1), seconds=0.6), Loads(Item(id=2), seconds=0)
     leader = asyncio.create_task(items.aget_or_set(5, old.soon))
-    await asyncio.to_thread(old.began.wait, 5)
+    await asyncio.to_thread(old.began.wait, PATIENCE)
     assert await items.adelete(5) is False
     assert await items.aget_or_set(5, new.soon) == Item(id=2)
     assert await asyncio.to_thread(items.get_or_set, 5, new) == Item(id=2)

@@ -21,6 +21,7 @@ from maxage.uvicorn.conditions import Lane, lane_to
 from tests.support.asgi import Receive, Scope, Send
 from tests.support.caching import background_done, cache_of, piece, start
 from tests.support.clock import ManualClock
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -306,7 +307,7 @@ async def test_an_idle_connection_is_closed_after_the_timeout() -> None:
         protocol.data_received(request())
         await asyncio.sleep(0.4)
         assert not transport.closed
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not transport.closed:  # noqa: ASYNC110 - a transport has no event for it
             await asyncio.sleep(0.02)
     protocol.connection_lost(None)

@@ -8,6 +8,7 @@ import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore
 from tests.support.asgi import Exchange, Receive, Scope, Send, call, http_scope
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -147,7 +148,7 @@ async def test_a_write_ends_where_the_cache_is_closed_before_its_purge_is_done(
     await turns()
     assert site.middleware.cache is not None
     await site.middleware.cache.background.close()
-    await exchange.finish(within=5)
+    await exchange.finish()
     assert site.happened == ["answered", "returned", "purge"]
     assert not exchange.recorded.started
 
@@ -189,7 +190,7 @@ async def test_a_thread_of_the_application_may_answer() -> None:
         def work() -> None:
             for message in (START, piece(b"do", more=True), piece(b"ne")):
                 sending: Any = send(message)
-                asyncio.run_coroutine_threadsafe(sending, loop).result(5)
+                asyncio.run_coroutine_threadsafe(sending, loop).result(PATIENCE)
 
         await asyncio.to_thread(work)
 

@@ -7,6 +7,7 @@ import pytest
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, apurge_tags
 from tests.support.asgi import Exchange, call, http_scope
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +57,7 @@ class Writer:
     async def put(self) -> Exchange:
         """Begin a PUT; it has sent its whole answer."""
         exchange = Exchange(self.middleware, http_scope("PUT", "/x")).start()
-        await asyncio.wait_for(self.sent.wait(), 10)
+        await asyncio.wait_for(self.sent.wait(), PATIENCE)
         return exchange
 
 
@@ -136,7 +137,7 @@ async def test_a_purge_by_hand_is_made_again_though_the_request_was_cancelled() 
 
     middleware = CacheMiddleware(app, CacheSettings(), store=store)
     exchange = Exchange(middleware, http_scope()).start()
-    await asyncio.wait_for(purged.wait(), 10)
+    await asyncio.wait_for(purged.wait(), PATIENCE)
     (between,) = (await store.read((), ("g:a",))).tokens
     exchange.cancel()
     await exchange.finish()

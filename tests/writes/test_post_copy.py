@@ -20,6 +20,7 @@ from tests.support.asgi import (
     read_body,
 )
 from tests.support.caching import piece
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -320,7 +321,7 @@ async def test_an_answer_whose_application_fails_is_not_kept_and_frees_its_bytes
 
     site = Messages(answer_of(), piece(b"POST"), then=fail)
     exchange = Exchange(site.middleware, http_scope("POST", "/x"), body=b"1").start()
-    await asyncio.wait_for(answered.wait(), 10)
+    await asyncio.wait_for(answered.wait(), PATIENCE)
     if how == "cancelled":
         exchange.cancel()
     assert (await exchange.finish()).exception is not None

@@ -20,7 +20,7 @@ from maxage.store.near_copy import KeptEntry
 from maxage.store.tokens import NAMESPACE_GROUP, fresh_token, token_key
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 GROUPS = (NAMESPACE_GROUP, "g:a")
 
@@ -280,7 +280,7 @@ async def test_a_question_on_a_closed_transport_is_a_lost_connection(
     pinger = listening(near).pinger
     assert pinger._transport is not None
     pinger._transport = Closed(pinger._transport)  # type: ignore[assignment] # as uvloop's
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert not await near.confirm(KEPT)
     await eventually(lambda: usable(near))
     assert await keep(store, near)
