@@ -49,7 +49,9 @@ def redis_process() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def redis(redis_process: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+def redis(
+    redis_process: RedisServer, generous_budgets: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RedisServer]:
     """A Redis that runs, with an unused namespace.
 
     It is not flushed: this process has a lease there, as a worker has.

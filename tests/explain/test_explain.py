@@ -26,6 +26,7 @@ from maxage.explain.advice import advice_for
 from maxage.observe.counters import counters_of
 from maxage.observe.words import Bypass
 from tests.support.asgi import call
+from tests.support.caching import background_done
 from tests.support.redis_server import RedisServer
 
 ran: list[str] = []
@@ -82,6 +83,14 @@ async def get(app: Any, target: str, **headers: str) -> str:
 HOST = {"host": "testserver"}
 
 
+def cache_layer(app: Any) -> CacheMiddleware:
+    """The cache of an application that has answered."""
+    layer = app.middleware_stack
+    while not isinstance(layer, CacheMiddleware):
+        layer = layer.app
+    return layer
+
+
 async def test_a_miss_becomes_a_hit_as_explained() -> None:
     """The explanation before each request is what the request then gets."""
     app, expected = application(), []
@@ -119,9 +128,7 @@ async def test_asking_changes_nothing() -> None:
     """No token, no entry, no use of an entry, no counter; and no handler runs."""
     app = application()
     await get(app, "/items")
-    layer: Any = app.middleware_stack
-    while not isinstance(layer, CacheMiddleware):
-        layer = layer.app
+    layer = cache_layer(app)
     assert layer.cache is not None
     store = layer.cache.store
     assert isinstance(store, MemoryStore)
@@ -304,9 +311,14 @@ def test_the_text_and_the_json_hold_the_same() -> None:
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
+def redis_process() -> Iterator[RedisServer]:
     with RedisServer.start() as server:
         yield server
+
+
+@pytest.fixture
+def redis(redis_process: RedisServer, generous_budgets: None) -> RedisServer:
+    return redis_process
 
 
 def on_redis(url: str) -> FastAPI:
@@ -324,7 +336,7 @@ async def test_another_process_sees_what_the_server_stored(redis: RedisServer) -
     assert (await aexplain(looking, "/items", HOST)).reason == "uri-miss"
     assert redis.call("DBSIZE") == 0
     await get(serving, "/items")
-    await asyncio.sleep(0.1)
+    await background_done(cache_layer(serving))
     before = redis.call("KEYS", "*")
     told = await aexplain(looking, "GET http://testserver/items")
     assert (told.outcome, told.reason) == ("hit", "hit")

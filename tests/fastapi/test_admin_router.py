@@ -331,9 +331,12 @@ def test_the_page_shows_two_workers_and_redis_and_stays_when_redis_is_gone(
             for _ in range(20):
                 assert get(served.port, "/items/1").status == 200
             settings = CacheSettings(redis_url=redis.url, cache_namespace="pages")
-            wait_until(
-                lambda: read_overview(settings).totals.requests >= 20, "it is published", timeout=20
-            )
+
+            def complete() -> bool:
+                told = read_overview(settings)
+                return len(told.workers) == 2 and told.totals.requests >= 20
+
+            wait_until(complete, "both workers publish all requests")
             page = get(served.port, "/cache/", headers=BEARER).body.decode()
             assert "2 workers" in page
             assert "All is well" in page

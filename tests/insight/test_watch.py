@@ -197,7 +197,7 @@ def test_two_real_workers_publish_and_are_added_up(tmp_path: Path) -> None:
             told = read_overview(settings)
             return len(told.workers) == 2 and told.totals.requests == 40
 
-        wait_until(complete, "both workers publish all requests", timeout=20)
+        wait_until(complete, "both workers publish all requests")
         told = read_overview(settings)
         assert {top.url for top in told.asked} == {
             "GET /items?page=0&token=***",
