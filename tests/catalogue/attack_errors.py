@@ -6,6 +6,7 @@ import time
 from tests.catalogue.bench import Bench
 from tests.catalogue.case import Case, Play, Send, get, raw, script
 from tests.support.raw_http import CutResponseError, RawConnection
+from tests.support.timing import in_time
 
 AREA = "Errors that stick"
 CPDOS = "Nguyen et al., Your Cache Has Fallen: CPDoS (CCS 2019)"
@@ -134,7 +135,7 @@ def before_the_answer(bench: Bench) -> None:
         connection.abort()
         began = time.monotonic()
         assert b"done" in other.read_response().body
-        assert time.monotonic() - began < 3.0
+        in_time(time.monotonic() - began, 3.0)
 
 
 def politely(bench: Bench) -> None:
@@ -180,7 +181,7 @@ def stream_is_not_held(bench: Bench) -> None:
         began = time.monotonic()
         connection.read_head()
         connection.read_exactly(20)
-        assert time.monotonic() - began < 1.0  # the whole takes 2 s
+        in_time(time.monotonic() - began, 1.0)  # the whole takes 2 s
 
 
 CASES: list[Case] = [

@@ -23,6 +23,7 @@ from tests.support.asgi import CounterApp, Exchange, call, http_scope
 from tests.support.caching import status_of
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
+from tests.support.timing import in_time
 from tests.support.waiting import NEVER, PATIENCE, wait_until
 from tests.support.workers import Workers
 
@@ -176,7 +177,7 @@ async def test_a_fetch_that_came_to_nothing_frees_the_others_at_once(page: Page,
     page.status = 200
     await waiting.finish()
     assert page.runs == 2
-    assert time.monotonic() - began < 5
+    in_time(time.monotonic() - began, 5)
 
 
 async def test_no_request_waits_for_ever(redis_url: str) -> None:
@@ -239,7 +240,7 @@ async def test_a_process_that_died_keeps_the_others_waiting_for_a_second_at_most
         began = time.monotonic()
         waiting = page.start(page.two)
         await page.ran(3)
-        assert time.monotonic() - began < CLAIM_SECONDS + 1.0
+        in_time(time.monotonic() - began, CLAIM_SECONDS + 1.0)
         page.gate.set()
         await waiting.finish()
         await dying.finish()
@@ -362,6 +363,6 @@ def test_a_worker_that_is_killed_while_it_fetches_is_not_waited_for(
     leading.join()
     began = time.monotonic()
     answer = httpx.get(living.url + "/slow/a", timeout=60, headers=HOST)
-    assert time.monotonic() - began < BACK_WITHIN * GENEROUS + 0.5
+    in_time(time.monotonic() - began, BACK_WITHIN * GENEROUS + 0.5)
     assert answer.text == '"a"'
     assert time.monotonic() - began > 0.05, "it did wait for the claim of the dead"

@@ -20,6 +20,7 @@ from maxage.store.wanted_claim import WantedClaim
 from tests.store.test_store_contract import eventually_read, fresh_settings, tokens_of
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import RedisCluster, start_cluster
+from tests.support.timing import in_time
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -134,7 +135,7 @@ async def test_a_hanging_master_costs_a_read_no_more_than_its_budget_and_stops_n
             began = time.monotonic()
             with pytest.raises(StoreUnavailableError):
                 await made.read([], [there, away])
-            assert time.monotonic() - began < 1
+            in_time(time.monotonic() - began, 1)
             assert (await made.read([], [there])).tokens[0] is not None
         assert not made.redis_state.trusted
     finally:
@@ -184,7 +185,7 @@ async def test_a_replica_that_takes_over_revives_nothing(own_cluster: RedisClust
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError):
         await made.read([], groups)
-    assert time.monotonic() - began < 1
+    in_time(time.monotonic() - began, 1)
     after = (await read_again(made, groups)).tokens
     assert not set(before) & set(after)
     assert (await read_again(made, [kept])).tokens == [unmoved]

@@ -4,6 +4,7 @@ import tracemalloc
 from time import process_time
 
 from maxage.rfc9111.message import Headers
+from tests.support.timing import in_time
 
 
 def test_the_names_of_many_messages_take_few_bytes() -> None:
@@ -24,4 +25,4 @@ def test_many_lines_of_one_name_are_found_in_a_moment() -> None:
     headers = Headers(((b"a", b""),) * 100_000)
     began = process_time()
     assert len(headers.get_all(b"a")) == 100_000
-    assert process_time() - began < 2
+    in_time(process_time() - began, 2)

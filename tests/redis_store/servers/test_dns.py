@@ -22,6 +22,7 @@ from maxage.redis_url import server_group
 from maxage.settings import CacheSettings
 from tests.store.test_store_contract import eventually_read, fresh_settings
 from tests.support.redis_server import RedisServer
+from tests.support.timing import in_time
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -84,7 +85,7 @@ async def assert_away(store: RedisStore) -> None:
     assert await store.renew(["g:a"]) == [None]
     free = [asyncio.to_thread(threading.get_ident) for _ in range(50)]
     assert len(await asyncio.gather(*free)) == 50
-    assert time.monotonic() - began < AMPLE
+    in_time(time.monotonic() - began, AMPLE)
 
 
 @pytest.mark.parametrize("fault", ["hangs", "knows nothing"])
@@ -133,7 +134,7 @@ def test_plain_functions_wait_for_a_resolver_within_the_budget(
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(read, range(40)))
-    assert time.monotonic() - began < AMPLE
+    in_time(time.monotonic() - began, AMPLE)
     assert resolver.hanging <= 1
     resolver.answer()
     store.close()
@@ -149,7 +150,7 @@ async def test_health_does_not_wait_for_a_resolver(
     began = time.monotonic()
     answers = await asyncio.gather(*(redis_available(settings) for _ in range(100)))
     assert answers == [False] * 100
-    assert time.monotonic() - began < LONGEST_WAIT + AMPLE
+    in_time(time.monotonic() - began, LONGEST_WAIT + AMPLE)
     resolver.answer()
     assert await redis_available(settings)
 
@@ -162,7 +163,7 @@ def test_sentinels_are_asked_within_their_time(resolver: Resolver) -> None:
     began = time.monotonic()
     with pytest.raises(RedisConnectionError):
         Sentinels(group).primary(0.2)
-    assert time.monotonic() - began < AMPLE
+    in_time(time.monotonic() - began, AMPLE)
 
 
 # Aside
