@@ -152,7 +152,8 @@ async def test_requests_wait_for_a_response_only_where_it_is_theirs() -> None:
     await ask(middleware, "q=1")
     app.gate = asyncio.Event()
     waiting = [asyncio.create_task(ask(middleware, f"q=2&utm={x}")) for x in "aab"]
-    await asyncio.sleep(0.05)
+    for _ in range(100):
+        await asyncio.sleep(0)
     assert app.runs == 2
     app.gate.set()
     bodies = await asyncio.gather(*waiting)

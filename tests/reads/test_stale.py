@@ -496,11 +496,11 @@ async def test_an_answer_that_began_in_time_may_take_as_long_as_it_likes() -> No
         await send(piece(b"end"))
 
     clock = ManualClock()
-    middleware = cache_of(app, clock, **SLOW)
+    middleware = cache_of(app, clock, cache_stale_if_slow=0.5)
     await call(middleware)
     clock.advance(61)
     waiting = Exchange(middleware, http_scope()).start()
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.6)
     assert waiting.recorded.chunks == [b"2 "]
     gate.set()
     assert (await waiting.finish()).body == b"2 end"

@@ -14,6 +14,7 @@ from maxage.redis_store.near.s3_fifo import Copies
 from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.servers.circuit_breaker import CircuitBreaker
 from maxage.redis_store.shared_state import redis_state_for
+from tests.support.waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork"),
@@ -27,7 +28,7 @@ def ends_in_a_child(use: Callable[[], object]) -> bool:
     if child == 0:
         use()
         os._exit(0)
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + PATIENCE
     while time.monotonic() < ends:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
@@ -90,7 +91,7 @@ def test_a_lock_that_a_thread_of_the_parent_held_is_free_in_the_child(
     def hold() -> None:
         with lock:
             held.set()
-            release.wait(20)
+            release.wait(2 * PATIENCE)
 
     thread = threading.Thread(target=hold)
     thread.start()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from maxage.uvicorn.conditions import Lane, lane_to
 from tests.support.asgi import Receive, Scope, Send
 from tests.support.caching import background_done, cache_of, piece, start
 from tests.support.clock import ManualClock
+from tests.support.timing import in_time
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -304,8 +306,10 @@ async def test_an_idle_connection_is_closed_after_the_timeout() -> None:
     server = await warm(timeout_keep_alive=1)
     protocol, transport = server.connect()
     for _ in range(3):
+        began = time.monotonic()
         protocol.data_received(request())
         await asyncio.sleep(0.4)
+        in_time(time.monotonic() - began, 0.9)
         assert not transport.closed
     async with asyncio.timeout(PATIENCE):
         while not transport.closed:  # noqa: ASYNC110 - a transport has no event for it
