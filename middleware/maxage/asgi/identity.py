@@ -22,7 +22,7 @@ class Identification:
 
     def __init__(self, settings: "CacheSettings") -> None:
         self._authorization_only: Final = settings.cache_authorization_only
-        self._fields: Final = CredentialFields(
+        self.fields: Final = CredentialFields(
             settings.cache_credential_headers,
             settings.cache_ignored_cookies,
             authorization_only=settings.cache_authorization_only,
@@ -34,11 +34,11 @@ class Identification:
 
     def carries(self, scope: Scope, headers: Headers) -> bool:
         """Return whether a request carries credentials, whatever its route is."""
-        return self.is_in(scope) or self._fields.kind_in(headers) is not None
+        return self.is_in(scope) or self.fields.kind_in(headers) is not None
 
     def kind_in(self, scope: Scope, headers: Headers) -> Reason:
         """Return which kind of credentials a request with credentials carries."""
-        kind = self._fields.kind_in(headers)
+        kind = self.fields.kind_in(headers)
         if kind is not None:
             return kind
         if self.is_in(scope):

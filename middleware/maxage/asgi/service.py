@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from maxage.asgi.cache_status import CacheStatus, hit_value
 from maxage.asgi.identity import Identification
+from maxage.asgi.looked_up import unnoted_names
 from maxage.asgi.types import ASGIApp, Scope
 from maxage.cache.targets import Targets
 from maxage.clock import Clock
@@ -27,6 +28,10 @@ class Service:
         # What each miss asks. To read a setting takes ten times as long as an attribute.
         self.most_key_bytes: Final = settings.cache_max_key_bytes
         self.identification: Final = Identification(settings)
+        self.unnoted: Final = unnoted_names(
+            self.identification.fields.names, settings.cache_exchange_headers
+        )
+        """Names of request fields whose lookups make no difference to answers."""
         self.sends_status: Final = settings.cache_status_header
         """Whether responses get our member of Cache-Status."""
         self.names_key: Final = settings.cache_status_key

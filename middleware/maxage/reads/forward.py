@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.downstream import has_our_lifetime
+from maxage.asgi.looked_up import CHOOSING, noting_lines
 from maxage.asgi.passthrough import call_noting
 from maxage.asgi.responder import send_both, send_in_loop, send_nothing
 from maxage.asgi.types import Message, Receive, Scope
@@ -31,8 +32,12 @@ from maxage.rfc9111.combining import completed_by
 from maxage.rfc9111.content_coding import may_be_coded, varied
 from maxage.rfc9111.decide import answer
 from maxage.rfc9111.decisions import Forward
+from maxage.rfc9111.directives import parse_cache_control
+from maxage.rfc9111.field_list import is_token
 from maxage.rfc9111.message import Headers, Response
+from maxage.rfc9111.stored_response import is_shareable
 from maxage.rfc9111.validation import is_not_modified, not_modified_headers
+from maxage.rfc9111.vary import vary_names
 from maxage.store.entry import Entry
 from maxage.zstd import DamagedBodyError
 
@@ -74,7 +79,7 @@ def exchange_of(
     dependencies = Dependencies.of(reading.cache.store, reading.scope)
     dependencies.foreseen = reading.found.tokens
     capture = capture_of(reading, flight, dependencies)
-    return Exchange(reading, reading.cache, decision, dependencies, capture)
+    return Exchange(reading, reading.cache, decision, dependencies, capture, set())
 
 
 @final
@@ -87,6 +92,8 @@ class Exchange(Struct, eq=False):
     decision: Forward
     dependencies: Dependencies
     capture: Capture
+    looked_up: set[bytes]
+    """Names of request fields that the application has looked up."""
     body_read: bool = False
     """Whether the application has received the request's body to its end."""
     _state: State = State.WAITING
@@ -108,6 +115,11 @@ class Exchange(Struct, eq=False):
         reading, capture, decision = self.reading, self.capture, self.decision
         if decision.conditional or decision.completing:
             capture.scope = self._scope([*decision.conditional, *decision.completing])
+        # The scope of an audit is of a kind of its own, and notes more than names.
+        if reading.target.policy.vary_by is None and capture.scope.__class__ is dict:
+            capture.scope["headers"] = noting_lines(
+                capture.scope["headers"], reading.service.unnoted, self.looked_up
+            )
         capture.asked_at = self.cache.clock()
         try:
             try:
@@ -214,9 +226,28 @@ class Exchange(Struct, eq=False):
         self._state = _PASSING
         if self.decision.conditional or self.decision.completing:
             self._fwd_status = status
-        may_get_etag = self.capture.begin(response, message, groups)
-        self._held_start = {**message, "headers": self._downstream(response)}
+        varied = self._varied_by_lookups(response)
+        may_get_etag = self.capture.begin(varied, message, groups)
+        sent = response if self.capture.fill is None else varied
+        self._held_start = {**message, "headers": self._downstream(sent)}
         return may_get_etag
+
+    def _varied_by_lookups(self, response: Response) -> Response:
+        """Return a response whose Vary names the fields that the application has looked up."""
+        reading = self.reading
+        names = {name.lower() for name in self.looked_up} - reading.service.unnoted
+        if names:
+            said = vary_names(response.headers)
+            names -= {*reading.target.rules.keyed_fields, *(said or ())}
+            control = response.headers.get_all(b"cache-control")
+            if names and is_shareable(parse_cache_control(control)):
+                # It says that all users may have it, by whatever field they are known.
+                names &= CHOOSING
+            line = b", ".join(sorted(filter(is_token, names)))
+            if said is not None and line:
+                lines = (*response.headers.raw, (b"vary", line))
+                return Response(status=response.status, headers=Headers(lines))
+        return response
 
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, without our member of Cache-Status."""

@@ -16,7 +16,7 @@ from maxage.rfc9111.message import Headers, Request, StoredResponse
 from maxage.rfc9111.policy import Policy
 from maxage.rfc9111.stored_response import is_shareable
 
-_IMPERSONAL: Final = frozenset(
+IMPERSONAL: Final = frozenset(
     b"""
     accept accept-charset accept-encoding accept-language access-control-request-headers
     access-control-request-method baggage cache-control cdn-loop cf-connecting-ip cf-ipcountry
@@ -58,15 +58,16 @@ class CredentialFields:
     ) -> None:
         others = () if authorization_only else names
         self._cookies_count: Final = not authorization_only
-        self._names: Final = frozenset({b"authorization", *(n.lower().encode() for n in others)})
-        self._any: Final = self._names | {b"cookie"}
+        self.names: Final = frozenset({b"authorization", *(n.lower().encode() for n in others)})
+        """Names of the fields, lower case, but for Cookie."""
+        self._any: Final = self.names | {b"cookie"}
         self._ignored_cookie: Final = named_like(ignored_cookies).fullmatch
 
     def kind_in(self, headers: Headers) -> Reason | None:
         """Return the kind of credentials in the fields; None: there are none."""
         if not headers.has_any(self._any):
             return None
-        if headers.has_any(self._names):
+        if headers.has_any(self.names):
             return Reason.CREDENTIALS
         return Reason.COOKIE if self._has_personal_cookie(headers) else None
 
@@ -108,7 +109,7 @@ def may_identify(headers: Headers, varied: Collection[bytes]) -> bool:
 
     The values of the `varied` fields are known to be those of the stored response's request.
     """
-    return not _IMPERSONAL.issuperset({name.lower() for name, _ in headers.raw}.difference(varied))
+    return not IMPERSONAL.issuperset({name.lower() for name, _ in headers.raw}.difference(varied))
 
 
 def named_like(patterns: Iterable[str]) -> re.Pattern[str]:

@@ -121,8 +121,8 @@ def _unkeyed(
         )  # fmt: skip
         if is_unkeyed:
             reason = (
-                f"It reads {each.place}, which is not in the key: the response to one client is "
-                "given to all."
+                f"It reads {each.place}, which is not in the key: the response to one client may "
+                "be given to all."
             )
             yield from read.report(Code.INPUT, reason, _mend(each))
             return

@@ -1,0 +1,151 @@
+"""Fields that a handler looks up and does not declare: an answer is not for another value."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Header, Request, Response
+from starlette.datastructures import Headers
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+
+from maxage import CacheMiddleware, CacheSettings, MemoryStore, cached
+from tests.support.asgi import Receive, Scope, Send, call, routed
+from tests.support.caching import cache_of, piece, start, status_of
+
+pytestmark = pytest.mark.anyio
+
+
+def starlette(scope: Scope, name: bytes) -> Any:
+    """As `request.headers.get` does."""
+    return Headers(scope=scope).get(name.decode(), "")
+
+
+WAYS: dict[str, Callable[[Scope, bytes], Any]] = {
+    "get": starlette,
+    "getlist": lambda scope, name: Headers(scope=scope).getlist(name.decode()),
+    "in": lambda scope, name: (
+        name.decode() in Headers(scope=scope) and dict(scope["headers"])[name]
+    ),
+    "loop": lambda scope, name: [line for line in scope["headers"] if line[0] == name],
+    "lower": lambda scope, name: [line for line in scope["headers"] if line[0].lower() == name],
+    "reversed": lambda scope, name: [line for line in scope["headers"] if name == line[0]],
+    "unequal": lambda scope, name: [line[0] != name or line[1] for line in scope["headers"][::-1]],
+    "next": lambda scope, name: next((v for k, v in scope["headers"] if k == name), b""),
+}
+
+
+def looks_up(look: Any, name: bytes, *head: tuple[bytes, bytes]) -> Any:
+    """An application whose answer shows a field."""
+
+    @routed
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body = repr(look(scope, name)).encode()
+        await send(start(*head))
+        await send(piece(body))
+
+    return app
+
+
+@pytest.mark.parametrize("name", ["x-tenant", "accept-language", "accept", "cf-ipcountry"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("head", [(), ((b"cache-control", b"max-age=60"),)])
+async def test_an_answer_is_for_the_value_that_was_looked_up(
+    way: str, name: str, head: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    """And for its absence; each value has hits."""
+    middleware = cache_of(looks_up(WAYS[way], name.encode(), *head))
+    asked: list[dict[str, str]] = [{}, {name: "de"}, {name: "en"}]
+    for headers in (*asked, *reversed(asked)):
+        alone = await call(looks_up(WAYS[way], name.encode()), headers=headers)
+        answer = await call(middleware, headers=headers)
+        assert answer.body == alone.body
+    for headers in asked:
+        hit = await call(middleware, headers=headers)
+        assert b"; hit" in status_of(hit)
+        assert hit.header(b"vary") == name.encode()
+
+
+@pytest.mark.parametrize("name", ["user-agent", "x-request-id", "x-forwarded-for", "traceparent"])
+async def test_what_a_log_looks_up_costs_no_hit(name: str) -> None:
+    middleware = cache_of(looks_up(starlette, name.encode()))
+    await call(middleware, headers={name: "a"})
+    hit = await call(middleware, headers={name: "b"})
+    assert b"; hit" in status_of(hit)
+    assert hit.header(b"vary") is None
+
+
+async def test_a_header_of_the_exchange_costs_no_hit() -> None:
+    middleware = cache_of(looks_up(starlette, b"x-log-id"), cache_exchange_headers=("X-Log-Id",))
+    await call(middleware, headers={"x-log-id": "a"})
+    assert b"; hit" in status_of(await call(middleware, headers={"x-log-id": "b"}))
+
+
+async def test_vary_names_each_field_once_and_no_declared_one() -> None:
+    app = FastAPI()
+
+    @app.get("/x")
+    async def answer(request: Request, response: Response, x_tenant: str = Header("")) -> list[str]:
+        response.headers["Vary"] = "X-Plan"
+        names = ["x-plan", "x-tenant", "x-region", "x-brand"]
+        return [request.headers.get(name, "") for name in names]
+
+    middleware = CacheMiddleware(app, settings=CacheSettings(), store=MemoryStore())
+    await call(middleware, headers={"x-tenant": "a"})
+    got = await call(middleware, headers={"x-tenant": "a"})
+    assert b"; hit" in status_of(got)
+    assert got.headers.count((b"vary", b"x-brand, x-region")) == 1
+    assert got.headers.count((b"vary", b"X-Plan")) == 1
+
+
+async def test_a_layer_inside_that_chooses_by_a_header_is_noticed() -> None:
+    """As one that puts a tenant or a language into a context variable."""
+    app = FastAPI()
+
+    @app.get("/x")
+    def answer(request: Request) -> str:
+        return str(request.state.language)
+
+    async def choose(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        request.state.language = request.headers.get("accept-language", "en")[:2]
+        return await call_next(request)
+
+    app.add_middleware(BaseHTTPMiddleware, dispatch=choose)
+    middleware = CacheMiddleware(app, settings=CacheSettings(), store=MemoryStore())
+    for is_stored in (False, True):
+        for language in ("de", "en"):
+            got = await call(middleware, headers={"accept-language": language})
+            assert got.body == f'"{language}"'.encode()
+            assert (b"; hit" in status_of(got)) == is_stored
+
+
+async def test_vary_by_says_all_that_the_answer_depends_on() -> None:
+    """It may return the first letters of a field that the handler looks up whole."""
+    app = FastAPI()
+
+    @app.get("/x")
+    @cached(ttl=60, vary_by=lambda request: request.headers.get("accept-language", "")[:2])
+    async def answer(request: Request) -> str:
+        return request.headers.get("accept-language", "")[:2]
+
+    middleware = CacheMiddleware(app, settings=CacheSettings(), store=MemoryStore())
+    await call(middleware, headers={"accept-language": "de-AT"})
+    got = await call(middleware, headers={"accept-language": "de-CH"})
+    assert (got.body, b"; hit" in status_of(got)) == (b'"de"', True)
+
+
+async def test_an_answer_that_is_not_stored_gets_no_vary() -> None:
+    """The application's headers stay as they are."""
+    head = (b"cache-control", b"no-store")
+    middleware = cache_of(looks_up(starlette, b"x-tenant", head))
+    for _ in range(2):
+        assert (await call(middleware)).header(b"vary") is None
+
+
+@pytest.mark.parametrize(("name", "varies"), [("x-user", False), ("accept-language", True)])
+async def test_what_is_public_is_for_all_users_and_in_one_language(
+    name: str, *, varies: bool
+) -> None:
+    head = (b"cache-control", b"public, max-age=60")
+    middleware = cache_of(looks_up(starlette, name.encode(), head))
+    await call(middleware, headers={name: "a"})
+    assert (b"; hit" in status_of(await call(middleware, headers={name: "b"}))) != varies
