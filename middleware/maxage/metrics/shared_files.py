@@ -10,6 +10,8 @@ counters of prometheus-client, once a second, at a scrape, and when the cache is
 import atexit
 import os
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Final, final
 
 from prometheus_client import Counter, Gauge
@@ -50,6 +52,7 @@ class SharedFiles:
                 self._add(figure, counter, tally)
             for figure, gauge in self._gauges:
                 self._set(figure, gauge, tally)
+        _forget_killed()
 
     def _add(self, figure: Figure, counter: Counter, tally: Tally) -> None:
         for labels, value in figure.read(tally):
@@ -97,3 +100,15 @@ class SharedFiles:
 def _gauge(figure: Figure) -> Gauge:
     mode = figure.together
     return Gauge(figure.name, figure.text, figure.labels, registry=None, multiprocess_mode=mode)
+
+
+def _forget_killed() -> None:
+    """Take processes that were killed out of the gauges: no alert for what they said would end."""
+    if not Path("/proc", str(os.getpid())).exists():
+        return
+    for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            # Another worker may have found it too.
+            with suppress(FileNotFoundError):
+                file.unlink()
