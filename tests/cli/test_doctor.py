@@ -6,8 +6,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from maxage import CacheSettings
+from maxage.fastapi.admin.state import read_state
 from tests.cli.conftest import Command, fill
 from tests.support.documents import blocks
+from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
 from tests.support.redis_topology import start_cluster
 
@@ -59,7 +62,7 @@ def test_a_full_server_that_evicts_nothing_fails(command: Command, redis: RedisS
     assert "allkeys-lru" in found["eviction"]["change"]
     assert found["memory"]["state"] == "wrong"
     assert found["permissions"]["state"] == "wrong"
-    assert found["permissions"]["change"].startswith("Mend memory or role first: ")
+    assert found["permissions"]["change"].startswith("Raise maxmemory, or set ")
 
 
 def test_a_replica_fails(command: Command, redis: RedisServer) -> None:
@@ -68,7 +71,48 @@ def test_a_replica_fails(command: Command, redis: RedisServer) -> None:
         code, found = checks(command, replica.url)
     assert code == 1
     assert found["role"]["found"] == "slave"
-    assert found["permissions"]["change"].startswith("Mend memory or role first: ")
+    assert found["permissions"]["change"].startswith("Mend the role first: ")
+
+
+def test_a_server_that_is_full_of_what_its_policy_spares_fails(command: Command) -> None:
+    """The policy alone looks right: it never drops what another program keeps for good."""
+    with RedisServer.start() as redis:
+        redis.call("SET", "for good", b"x" * 2_000_000)
+        with configured(redis, maxmemory="1mb", **{"maxmemory-policy": "volatile-lru"}):
+            code, found = checks(command, redis.url)
+    assert (code, found["eviction"]["state"]) == (1, "ok")
+    assert "allkeys-lru" in found["permissions"]["change"]
+
+
+@pytest.mark.parametrize("answer", ["MISCONF", "NOREPLICAS Not enough good replicas to write."])
+def test_a_server_that_takes_no_writes_is_no_matter_of_rights(
+    answer: str, command: Command, fault_proxy: FaultProxy
+) -> None:
+    """Its disk is full, or replicas are gone: the user was said to lack eight commands."""
+    fault_proxy.error(answer, commands={"SET", "HSET", "EXPIRE", "RPUSH", "UNLINK"})
+    code, found = checks(command, fault_proxy.url)
+    assert code == 1
+    assert answer.split(maxsplit=1)[0] in found["permissions"]["found"]
+    assert found["permissions"]["change"].startswith("Mend on the server what it says")
+
+
+@pytest.mark.parametrize(
+    ("answer", "mend"),
+    [
+        ("LOADING", "Wait: "),
+        ("NOPERM", "Give the user of REDIS_URL "),
+        ("ERR max number of clients reached", "Raise maxclients "),
+        ("MASTERDOWN", "Mend on the server what it says"),
+    ],
+)
+def test_a_server_that_runs_and_refuses_need_not_be_started(
+    answer: str, mend: str, fault_proxy: FaultProxy
+) -> None:
+    """The page showed the reason, and beside it that the server has to be started."""
+    fault_proxy.error(answer, commands={"HGETALL"})
+    settings = CacheSettings(redis_url=fault_proxy.url, cache_insight=True)
+    (trouble,) = read_state(settings).troubles
+    assert mend in trouble
 
 
 def test_a_wrong_password_is_told_as_such(command: Command, redis: RedisServer) -> None:

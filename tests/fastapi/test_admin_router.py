@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from maxage.insight.overview import read_overview
 from maxage.insight.record import INTERVAL_SECONDS, Interval
 from maxage.redis_store.shared_state import redis_state_for
 from tests.support.asgi import Recorded, call, http_scope
+from tests.support.fault_proxy import FaultProxy
 from tests.support.raw_http import get
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -361,6 +363,24 @@ def test_a_server_that_takes_no_writes_is_a_trouble(redis_server: RedisServer) -
         told.close()
     assert "Name the primary in REDIS_URL" in troubles
     assert "Purges of 1 group are owed" in troubles
+
+
+@pytest.mark.parametrize(
+    ("fault", "trouble"),
+    [
+        (lambda proxy: proxy.error("MISCONF", commands={"SET"}), "Redis, permissions: MISCONF"),
+        (lambda proxy: proxy.delay(0.1), "Redis, latency: 1"),
+    ],
+    ids=["refuses", "slow"],
+)
+def test_a_server_that_answers_and_serves_nothing_is_a_trouble(
+    fault: Callable[[FaultProxy], None], trouble: str, fault_proxy: FaultProxy
+) -> None:
+    """All was said to be well, since a worker that owes cannot publish it there."""
+    settings = CacheSettings(redis_url=fault_proxy.url, cache_insight=True)
+    assert read_state(settings).troubles == ()
+    fault(fault_proxy)
+    assert trouble in " ".join(read_state(settings).troubles)
 
 
 def test_a_full_server_that_evicts_nothing_is_a_trouble() -> None:

@@ -4,11 +4,19 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from secrets import token_hex
 from statistics import median
 from typing import Any, Final
 
-from redis.exceptions import AuthenticationError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from maxage.errors import StoreUnavailableError
@@ -30,6 +38,26 @@ _FULL: Final = 0.95
 """Share of its memory from which on a server that evicts nothing is about to refuse writes."""
 _TRIED_MILLISECONDS: Final = 5000
 """Lifetime of the keys by which permissions are tried."""
+_MENDS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
+    (
+        AuthenticationError,
+        "Correct the user name and the password in REDIS_URL, or those of REDIS_CREDENTIALS.",
+    ),
+    (
+        (TimeoutError, RedisTimeoutError),
+        (
+            "If the process of the server runs, it hangs: restart it. Else correct host and port "
+            "in REDIS_URL, or the network between."
+        ),
+    ),
+    (BusyLoadingError, "Wait: the server loads its data, and answers when it has done so."),
+    (
+        NoPermissionError,
+        "Give the user of REDIS_URL the commands of the cache; maxage doctor names them.",
+    ),
+    (ResponseError, "Mend on the server what it says: it runs, and refuses."),
+)
+"""What to do about each kind of error; the first that fits counts."""
 
 
 class State(StrEnum):
@@ -65,19 +93,18 @@ def diagnose(settings: CacheSettings, observer: Observer) -> Iterator[Check]:
     yield Check(name="connection", state=State.OK, found=f"{settings.safe_redis_url}: {count}")
     for node in nodes:
         yield from _of_server(settings, observer, node)
-    yield _permissions(settings, observer)
+    yield permissions(settings, observer)
     yield _workers(settings, observer)
 
 
 def mend_of(error: StoreUnavailableError) -> str:
     """Return what to do about a server that could not be asked."""
-    if isinstance(error.__cause__, AuthenticationError):
-        return "Correct the user name and the password in REDIS_URL, or those of REDIS_CREDENTIALS."
-    if isinstance(error.__cause__, TimeoutError | RedisTimeoutError):
-        return (
-            "If the process of the server runs, it hangs: restart it. Else correct host and port "
-            "in REDIS_URL, or the network between."
-        )
+    cause = error.__cause__
+    for kinds, mend in _MENDS:
+        if isinstance(cause, kinds):
+            return mend
+    if "max number of clients" in str(cause):
+        return "Raise maxclients of the server, or see by CLIENT LIST who holds its connections."
     return "Start the server, or correct REDIS_URL: host, port, TLS."
 
 
@@ -94,7 +121,7 @@ def _of_server(settings: CacheSettings, observer: Observer, node: Node) -> Itera
         yield Check(name="server", state=State.WRONG, found=str(error), change=change)
     else:
         yield from checks_of_facts(facts_in(info, 0))
-    yield _latency(settings, observer, node)
+    yield latency(settings, observer, node, _ROUND_TRIPS)
     yield _tracking(settings, observer, node)
     yield _clock(observer, node)
 
@@ -136,8 +163,9 @@ def _policy(facts: ServerFacts) -> Check:
     return Check(name="eviction", state=state, found=found, change=change)
 
 
-def _latency(settings: CacheSettings, observer: Observer, node: Node) -> Check:
-    trips = observer.round_trips(node, _ROUND_TRIPS)
+def latency(settings: CacheSettings, observer: Observer, node: Node, count: int) -> Check:
+    """Measure some round trips."""
+    trips = observer.round_trips(node, count)
     usual, longest, budget = median(trips), max(trips), settings.cache_read_budget
     found = f"{usual * 1000:.2f} ms, at most {longest * 1000:.2f} ms"
     if usual > budget / 2:
@@ -172,27 +200,38 @@ def _clock(observer: Observer, node: Node) -> Check:
     return Check(name="clock", state=State.HINT, found=found, change=change)
 
 
-def _permissions(settings: CacheSettings, observer: Observer) -> Check:
+def permissions(settings: CacheSettings, observer: Observer) -> Check:
     """Try each command that the cache uses, on keys of its namespace that end by themselves."""
     name = f"{settings.cache_namespace}:doctor:{token_hex(4)}".encode()
     tried = _tried(name, name + b":h", name + b":l")
     answers: list[Any] = []
-    for command in tried:
-        node = observer.node_for(_key_of(command, name))
-        answers += observer.ask(node, [command])
-    refused = [
-        (str(command[0]).lower(), answer)
+    for node, commands in groupby(tried, lambda one: observer.node_for(_key_of(one, name))):
+        answers += observer.ask(node, list(commands))
+    refused = {
+        str(command[0]).lower(): answer
         for command, answer in zip(tried, answers, strict=True)
         if isinstance(answer, Exception)
-    ]
+    }
     if not refused:
         return Check(name="permissions", state=State.OK, found="all commands are allowed")
-    found = str(refused[0][1])
-    change = "Mend memory or role first: a server that is full, or a replica, refuses writes."
-    if not any(isinstance(why, OutOfMemoryError | ReadOnlyError) for _, why in refused):
-        words = dict.fromkeys(word for word, _ in refused)
-        change = f"Allow {' '.join('+' + word for word in words)} on ~{settings.cache_namespace}:*."
+    found, change = _refusal(refused, settings.cache_namespace)
     return Check(name="permissions", state=State.WRONG, found=found, change=change)
+
+
+def _refusal(refused: dict[str, Exception], namespace: str) -> tuple[str, str]:
+    """Return what the server says, and the mend; no right helps where it takes no writes."""
+    for why in refused.values():
+        if isinstance(why, OutOfMemoryError):
+            change = (
+                "Raise maxmemory, or set maxmemory-policy allkeys-lru: it finds nothing to drop."
+            )
+            return str(why), change
+        if isinstance(why, ReadOnlyError):
+            return str(why), "Mend the role first: a replica refuses writes."
+        if not (isinstance(why, NoPermissionError) or "unknown command" in str(why)):
+            return str(why), "Mend on the server what it says: it refuses writes, and so purges."
+    rights = " ".join(f"+{word}" for word in refused)
+    return str(next(iter(refused.values()))), f"Allow {rights} on ~{namespace}:*."
 
 
 def _tried(key: bytes, table: bytes, row: bytes) -> Sequence[Command]:

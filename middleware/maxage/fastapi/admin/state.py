@@ -5,8 +5,8 @@ from typing import Final
 
 from maxage.errors import StoreUnavailableError
 from maxage.fastapi.cache_health import cache_health
+from maxage.insight.doctor import Check, checks_of_facts, latency, mend_of, permissions
 from maxage.insight.doctor import State as CheckState
-from maxage.insight.doctor import checks_of_facts, mend_of
 from maxage.insight.overview import Overview, overview_of_process, read_overview
 from maxage.insight.server_facts import ServerFacts, server_facts
 from maxage.insight.units import counted, size
@@ -14,6 +14,7 @@ from maxage.redis_store.observer import Observer
 from maxage.redis_url import server_url
 from maxage.settings import CacheSettings
 
+_ROUND_TRIPS: Final = 3
 _NEARLY_FULL: Final = 0.9
 """The part of a server's memory limit from which the page says so."""
 
@@ -34,10 +35,15 @@ def read_state(settings: CacheSettings) -> State:
     """Return the state now; a server that does not answer is one of its troubles."""
     troubles: list[str] = []
     servers: tuple[ServerFacts, ...] = ()
+    checks: list[Check] = []
     try:
         told = read_overview(settings)
         if server_url(settings.redis_url) is not None:
-            servers = tuple(server_facts(Observer(settings)))
+            observer = Observer(settings)
+            servers = tuple(server_facts(observer))
+            checks = [check for one in servers for check in checks_of_facts(one)]
+            checks += [latency(settings, observer, one, _ROUND_TRIPS) for one in observer.nodes()]
+            checks.append(permissions(settings, observer))
     except StoreUnavailableError as error:
         told = overview_of_process(settings)
         troubles.append(
@@ -45,12 +51,14 @@ def read_state(settings: CacheSettings) -> State:
             f"figures below are of this worker alone. {mend_of(error)} The cache comes back by "
             "itself."
         )
-    troubles += [*_troubles(settings, told), *_server_troubles(servers)]
+    wrong = [one for one in checks if one.state is CheckState.WRONG]
+    troubles += _troubles(settings, told)
+    troubles += [f"Redis, {one.name}: {one.found}. {one.change}" for one in wrong]
     return State(
         overview=told,
         servers=servers,
         troubles=tuple(troubles),
-        hints=(*_hints(settings, told), *_server_hints(servers)),
+        hints=(*_hints(settings, told), *([] if wrong else _server_hints(servers))),
     )
 
 
@@ -59,9 +67,10 @@ def _troubles(settings: CacheSettings, told: Overview) -> list[str]:
     cut_off = sum(bool(one.breakers_open) for one in told.workers)
     if cut_off:
         troubles.append(
-            f"{cut_off} of {counted(len(told.workers), 'worker')} cannot reach a Redis server: "
+            f"{cut_off} of {counted(len(told.workers), 'worker')} cannot use a Redis server: "
             "requests there are answered uncached, and it is tried again every 0.2 s. Their log "
-            "tells the reason; if this page reaches the server, look at the network of the others."
+            "tells the reason; if this page can use the server, look at the network, the user and "
+            "the password of the others."
         )
     # A worker cannot publish what it owes to a server that takes no writes.
     owed = told.owed_purges or cache_health(settings).owed_purges
@@ -72,15 +81,6 @@ def _troubles(settings: CacheSettings, told: Overview) -> list[str]:
             "happens by itself once Redis takes writes."
         )
     return troubles
-
-
-def _server_troubles(servers: tuple[ServerFacts, ...]) -> list[str]:
-    return [
-        f"Redis, {check.name}: {check.found}. {check.change}"
-        for one in servers
-        for check in checks_of_facts(one)
-        if check.state is CheckState.WRONG
-    ]
 
 
 def _hints(settings: CacheSettings, told: Overview) -> list[str]:
@@ -107,8 +107,7 @@ def _hints(settings: CacheSettings, told: Overview) -> list[str]:
 def _server_hints(servers: tuple[ServerFacts, ...]) -> list[str]:
     hints: list[str] = []
     for one in servers:
-        evicts = one.policy != "noeviction"  # else it is a trouble
-        if evicts and one.max_memory and one.used_memory > _NEARLY_FULL * one.max_memory:
+        if one.max_memory and one.used_memory > _NEARLY_FULL * one.max_memory:
             what = f"it drops what is used least ({one.policy}); more memory keeps more responses"
             hints.append(f"Redis uses {size(one.used_memory)} of {size(one.max_memory)}: {what}.")
     return hints
