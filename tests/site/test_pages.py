@@ -100,12 +100,22 @@ def test_its_variables_are_settings(block: Block, tmp_path: Path) -> None:
     assert names <= {name.upper() for name in CacheSettings.model_fields} | NOT_OURS
 
 
+def all_text() -> str:
+    """The pages and the forms of the project, one after the other."""
+    forms = (ROOT / ".github").rglob("*.yml")
+    return "\n".join([*map(page, texts()), *(form.read_text() for form in forms)])
+
+
 def test_the_commands_in_the_text_exist() -> None:
     """Each task of poe, and each command of maxage, that a page names between backticks."""
-    forms = (ROOT / ".github").rglob("*.yml")
-    text = "\n".join([*map(page, texts()), *(form.read_text() for form in forms)])
-    named = re.findall(r"`((?:poe|maxage) [a-z-]+)[ `]", text)
+    named = re.findall(r"`((?:poe|maxage) [a-z-]+)[ `]", all_text())
     assert [said for one in sorted(set(named)) if (said := wrong_name(*one.split()))] == []
+
+
+def test_the_commands_in_the_text_can_be_run() -> None:
+    """Each command of maxage with its arguments; one that is only named has none."""
+    named = set(re.findall(r"`(maxage [a-z]+ [^`…]+)`", all_text().replace("\n", " ")))
+    assert [f"{one}: {said}" for one in sorted(named) if (said := wrong(shlex.split(one)))] == []
 
 
 def test_operations_has_each_command() -> None:
