@@ -168,8 +168,15 @@ def test_the_cache_is_told_of_through_an_outage(workers: Workers, own_redis: Red
 
 
 def test_a_redis_that_never_answered_is_away(workers: Workers) -> None:
-    """The lag is unknown, and the sentence names REDIS_URL."""
+    """The lag is unknown, and the sentence names REDIS_URL and the error, but no host."""
     worker = workers.start(SOURCE, env={"REDIS_URL": "redis://127.0.0.1:1"})
-    found = httpx.get(f"{worker.url}/api/v1/health/cache").json()
+
+    def cache() -> dict[str, Any]:
+        found: dict[str, Any] = httpx.get(f"{worker.url}/api/v1/health/cache").json()
+        return found
+
+    wait_until(lambda: "(ConnectionError)" in cache()["detail"], "the reason is told")
+    found = cache()
     assert (found["status"], found["lag"], found["lease"]) == ("away", None, False)
     assert "REDIS_URL" in found["detail"]
+    assert "127.0.0.1" not in found["detail"]

@@ -3,6 +3,8 @@
 import pytest
 from redis.exceptions import ResponseError
 
+from maxage import CacheSettings
+from maxage.redis_store.redis_store import RedisStore
 from maxage.redis_store.shared_state import RedisState
 from tests.support.fault_proxy import FaultProxy
 from tests.support.waiting import wait_until
@@ -11,6 +13,7 @@ OWED = "A purge was not confirmed by Redis"
 REFUSED = "Redis refuses a purge"
 MADE = "Redis has confirmed all purges"
 BACK = "Redis is available again"
+AWAY = "Redis unavailable"
 
 
 def test_the_log_tells_when_a_full_server_has_taken_all_purges(
@@ -74,6 +77,46 @@ def test_an_outage_ends_for_a_user_who_may_not_read(
         state.node.failed(ConnectionError("refused"))
     wait_until(lambda: BACK in caplog.text, "the server is back")
     state.close()
+
+
+def test_the_log_tells_each_reason_of_an_outage_once(
+    fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that was started anew with other rights looked as if nothing ran there."""
+    state = RedisState(fault_proxy.url, "recovery")
+    assert state.node is not None
+    fault_proxy.error("NOPERM", commands={"PING"})
+    for _ in range(3):
+        state.node.failed(ConnectionError("refused"))
+    for _ in range(2):
+        assert not state.recovery.attempt()
+    assert state.node.reason == "NoPermissionError"
+    fault_proxy.pass_through()
+    wait_until(lambda: BACK in caplog.text, "the user has the right")
+    state.close()
+    assert state.node.reason == ""
+    told = [line.partition(":")[0] for line in caplog.messages if AWAY in line]
+    assert told == [f"{AWAY} (ConnectionError", f"{AWAY} (NoPermissionError"]
+
+
+def test_a_server_that_is_too_slow_for_requests_is_not_back(
+    fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It told several times a second that it was, and each time three requests waited in vain."""
+    store = RedisStore(fault_proxy.url, CacheSettings(cache_read_budget=0.05))
+    state = store.redis_state
+    assert state.node is not None
+    fault_proxy.delay(0.15)
+    for _ in range(3):
+        state.node.failed(TimeoutError("no answer within the budget"))
+    state.owed_purges.add(["p:/a"])
+    assert not state.recovery.attempt()
+    assert state.node.breaker.open
+    assert state.owed_purges.empty, "what is owed is paid"
+    fault_proxy.pass_through()
+    wait_until(lambda: BACK in caplog.text, "it answers in time")
+    state.close()
+    assert caplog.text.count(BACK) == 1
 
 
 @pytest.mark.parametrize("answer", ["CLUSTERDOWN Hash slot not served", "ASK 5 127.0.0.1:1"])

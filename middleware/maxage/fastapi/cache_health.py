@@ -60,16 +60,16 @@ _SWITCHED_OFF: Final = (
     "REDIS_URL."
 )
 _OWING: Final = (
-    "Redis has not confirmed a purge: nothing stored is served until it has; it is tried again "
+    "Redis has not confirmed a purge{}: nothing stored is served until it has; it is tried again "
     "every 0.2 seconds, see that Redis runs and takes writes."
 )
 _UNREACHED: Final = (
-    "Redis has not answered this process yet: every request goes to the application; it is tried "
+    "Redis has not answered this process yet{}: every request goes to the application; it is tried "
     "again all the time, see that Redis runs and that REDIS_URL is right."
 )
 _AWAY: Final = (
-    "Redis does not answer: requests go to the application; it is tried again every 0.2 seconds, "
-    "see that Redis runs."
+    "Redis cannot be used{}: requests go to the application; it is tried again every 0.2 seconds, "
+    "and maxage doctor says what to mend."
 )
 
 
@@ -101,9 +101,11 @@ def _of_redis(store: RedisStore) -> CacheHealth:
         told.lag = round(monotonic_clock() - lease.looked_at, 3)
     if near is not None:
         told.near, told.near_copies = near.listeners.hear() and state.works, len(near)
+    # The class alone: the words of an error name hosts, and clients may see this.
+    reason = next((f" ({node.reason})" for node in state.nodes if node.reason), "")
     if told.owed_purges:
-        told.status, told.detail = CacheState.OWING, _OWING
+        told.status, told.detail = CacheState.OWING, _OWING.format(reason)
     elif not state.works:
         told.status = CacheState.AWAY
-        told.detail = _UNREACHED if lease.looked_at is None else _AWAY
+        told.detail = (_UNREACHED if lease.looked_at is None else _AWAY).format(reason)
     return told

@@ -51,6 +51,8 @@ class Recovery:
         self._owed_purges: Final = owed_purges
         self._purge_command: Final = purge_command
         self._attempted: Final = attempted
+        self.answers_within = PROBE_TIMEOUT
+        """Seconds within which requests need an answer."""
         self.was_told = False
         """Whether the log was told that a purge is owed, and not yet that it is made."""
         self._refusal_was_told = False
@@ -137,6 +139,8 @@ class Recovery:
         except Exception as error:  # noqa: BLE001 - an invalid reply makes redis-py raise anything
             # The thread must survive it: only this thread closes the breaker.
             logger.debug("Redis is still away: %s", describe(error))
+            if node.breaker.open:
+                node.tell(error)
             return False
         return True
 
@@ -173,11 +177,11 @@ class Recovery:
                     error = answer if isinstance(answer, Exception) else RedisError("not written")
                     # A slot that has moved is found by the next attempt.
                     if not isinstance(error, MovedError):
-                        self._tell_of_refusal(error)
+                        self._tell_of_refusal(node, error)
                     raise error
             self._owed_purges.paid(groups, mark)
-        if node.breaker.open and node.refused:
-            self._read(node)
+        if node.breaker.open:
+            self._ask_as_requests(node)
         is_over = self.was_told and self._owed_purges.empty
         if is_over:
             self.was_told = self._refusal_was_told = False
@@ -186,21 +190,26 @@ class Recovery:
             logger.warning("Redis is available again: serving cached responses.")
         elif is_over:
             logger.warning("Redis has confirmed all purges: serving cached responses.")
+        node.works()
         # The next requests get their whole budgets again.
         node.succeeded()
 
-    def _read(self, node: Node) -> None:
-        """Read as the requests did that were refused: else they open the breaker again at once."""
+    def _ask_as_requests(self, node: Node) -> None:
+        """Ask within their time, and what was refused: else they open the breaker again at once."""
         reads: list[Command] = [("TIME",), ("MGET", self._probed), ("HGETALL", self._probed)]
-        for answer in node.send(reads, PROBE_TIMEOUT):
+        within = min(self.answers_within, PROBE_TIMEOUT)
+        # A program that uses `get_redis` alone may have fewer rights than the cache.
+        asked = reads if node.refused else []
+        for answer in node.send(asked, PROBE_TIMEOUT, ping_within=within):
             # What is said of the key's slot is nothing said of the node.
             if isinstance(answer, Exception) and not isinstance(
                 answer, ClusterDownError | AskError
             ):
                 raise answer
 
-    def _tell_of_refusal(self, error: Exception) -> None:
+    def _tell_of_refusal(self, node: Node, error: Exception) -> None:
         """Tell the log once why a server that answers takes no purge: it is full, or a replica."""
+        node.note(error)
         if not self._refusal_was_told:
             self._refusal_was_told = self.was_told = True
             logger.warning(

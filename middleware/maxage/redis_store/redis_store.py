@@ -69,6 +69,7 @@ class RedisStore:
         self.authority: Final = self.redis_state
         """The state of the server and namespace in this process."""
         self.redis_state.replica_lag = self.settings.cache_replica_lag
+        self.redis_state.recovery.answers_within = self.settings.cache_read_budget
         self._leased: Final = LeasedWrite(self.redis_state.lease_manager)
         self._sides: Final = PerLoop(self._new_side, self._close_side, _abandon)
         self.near: NearCache | None = None

@@ -31,6 +31,7 @@ class SyncRedisStore:
         self.authority: Final = self.redis_state
         """The state of the server and namespace in this process."""
         self.redis_state.replica_lag = settings.cache_replica_lag
+        self.redis_state.recovery.answers_within = settings.cache_read_budget
         self._settings: Final = settings
         self._refuses: Final = settings.cache_on_lost_purge == "refuse"
         self._connections: Final = SyncConnections(self.redis_state.topology, settings)

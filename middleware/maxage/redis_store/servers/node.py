@@ -106,6 +106,10 @@ class Node:
         """The server history of the newest connection; None before the first one."""
         self.refused = False
         """Whether the last failure was an answer: it refused, or did not know, a command."""
+        self.reason = ""
+        """The class of the error for which it is not used, or takes no purge; empty: none."""
+        self._told: Final[set[str]] = set()
+        """The reasons of this outage that the log was told."""
         self._lost_connection = False
         self._warned_hidden = False
         self.closes_on_info = False
@@ -241,15 +245,30 @@ class Node:
         self._lost_connection = True
         self.refused = isinstance(error, redis.ResponseError)
         PROCESS.budget_overruns += isinstance(error, TimeoutError | redis.TimeoutError)
-        was_open = self.breaker.open
         if self.breaker.failed():
-            if not was_open:
-                logger.warning(
-                    "Redis unavailable (%s): serving uncached; retrying every %s s.",
-                    describe(error),
-                    PROBE_INTERVAL,
-                )
+            self.tell(error)
             self._owner.recover()
+
+    def tell(self, error: BaseException) -> None:
+        """Tell the log why requests do not use it; once for each reason until `works`."""
+        if self.note(error):
+            logger.warning(
+                "Redis unavailable (%s): serving uncached; retrying every %s s.",
+                describe(error),
+                PROBE_INTERVAL,
+            )
+
+    def note(self, error: BaseException) -> bool:
+        """Note why it is not used, or takes no purge; return whether that is new."""
+        self.reason = type(error).__name__
+        is_new = self.reason not in self._told
+        self._told.add(self.reason)
+        return is_new
+
+    def works(self) -> None:
+        """Note that the background probe found nothing wrong."""
+        self.reason = ""
+        self._told.clear()
 
     def succeeded(self) -> None:
         """Count an answer of the server."""
@@ -318,10 +337,15 @@ class Node:
         longest = max(timeout, connect_timeout)
         return {"patience": lambda: timeout if self.breaker.suspicious else longest}
 
-    def send(self, commands: Sequence[Command], timeout: float) -> list[Any]:
+    def send(
+        self, commands: Sequence[Command], timeout: float, *, ping_within: float | None = None
+    ) -> list[Any]:
         """Send commands over a new connection; neither answers nor failures are counted.
 
-        Connecting, and each answer, may take `timeout` seconds. An error stands in its place.
+        Args:
+            commands: what is sent; an error stands in the place of its answer.
+            timeout: seconds that connecting, and each answer, may take.
+            ping_within: seconds within which a PING has to be answered first.
 
         Raises:
             RedisError, OSError: the server did not answer. An invalid reply makes redis-py raise
@@ -329,9 +353,20 @@ class Node:
         """
         pool = self.pool(timeout)
         try:
-            return self.exchange(pool.get_connection(), commands)
+            connection = pool.get_connection()
+            if ping_within is not None:
+                _ping(connection, ping_within)
+            return self.exchange(connection, commands)
         finally:
             pool.disconnect()
+
+
+def _ping(connection: Any, seconds: float) -> None:
+    connection.send_command("PING", check_health=False)
+    # The system measures it, also while other threads keep this one from running.
+    if not connection.can_read(seconds):
+        raise redis.TimeoutError("it answers, but not within CACHE_READ_BUDGET")
+    connection.read_response()
 
 
 def _is_info(answer: bytes) -> bool:
