@@ -234,6 +234,26 @@ def test_a_look_makes_no_good_what_a_request_met(
         caplog.clear()
 
 
+def test_the_log_tells_of_a_register_that_was_lost_until_its_suspicion_ends(
+    watcher: Process,
+    follower: Process,
+    redis_server: RedisServer,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """From the second line on it told of a worker that was killed, and none was."""
+    for one in (watcher, follower):
+        one.ask()
+        assert one.beat()
+    redis_server.call("DEL", registry_key(namespace))
+    for _ in range(10):
+        follower.ask()
+        assert follower.beat()
+    told = [line.partition(",")[0] for line in caplog.messages if "is emptied" in line]
+    assert told == ["Redis lost the register of workers"] * len(told)
+    assert len(told) > 1
+
+
 def test_a_full_server_is_not_asked_without_a_pause_and_is_told_of_once(
     fault_proxy: FaultProxy,
     redis_server: RedisServer,

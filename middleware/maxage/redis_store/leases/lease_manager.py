@@ -30,7 +30,7 @@ from maxage.redis_store.leases.lease import (
 from maxage.redis_store.leases.pace import Pace
 from maxage.redis_store.leases.process_identity import surely_ended
 from maxage.redis_store.leases.registry import Glance, Registry
-from maxage.redis_store.leases.watch import Watch, Watching
+from maxage.redis_store.leases.watch import Watch, Watching, is_term
 from maxage.redis_store.owed_purges import OwedPurges
 from maxage.redis_store.servers.commands import Command
 from maxage.redis_store.servers.node import describe
@@ -236,11 +236,12 @@ class LeaseManager:
         if lost is not None:
             lease.miss(lost, asked_at=asked_at)
         findings = lease.look(seen.records, server_now=now, asked_at=asked_at)
+        is_register = bool(findings.records) and all(map(is_term, findings.records))
         vouched = watching.vouched(seen.watch, seen.records, history, now)
         if vouched:
             vouched = {**lease.missing(seen.records, server_now=now), **findings.records, **vouched}
             findings = replace(findings, records=vouched)
-        if not self._carried_out(findings, lost):
+        if not self._carried_out(findings, is_register=is_register):
             return False
         lease.looked(findings, asked_at=asked_at, server_now=now)
         trusted_for = lease.trusted_until - asked_at
@@ -253,8 +254,11 @@ class LeaseManager:
         watching.looked(seen.watch, watch)
         return True
 
-    def _carried_out(self, findings: Findings, lost: str | None) -> bool:
-        """Purge if the findings ask for it, then write their records; return whether it is done."""
+    def _carried_out(self, findings: Findings, *, is_register: bool) -> bool:
+        """Purge if the findings ask for it, then write their records; return whether it is done.
+
+        `is_register`: all suspects stand for a register that was lost.
+        """
         watching = self._watching
         is_doubtful = watching.doubts and watching.remembered is None
         must_purge = findings.purge or is_doubtful
@@ -263,7 +267,7 @@ class LeaseManager:
                 "%s: the cache is emptied, since a worker may owe purges; this ends when it is "
                 "back, or within a minute.",
                 "Redis lost the register of workers, and the one that knew them is not back yet"
-                if lost is not None
+                if is_register
                 else "A worker was killed, or could not renew its lease in Redis"
                 if findings.purge
                 else "The clock of Redis was set back",

@@ -85,6 +85,11 @@ class Watch(Struct, frozen=True, kw_only=True):
         return 0 <= age <= WATCH_SECONDS * 1000 and server_now < self.until
 
 
+def is_term(name: str) -> bool:
+    """Return whether the name of a suspect is that of a term, and not of a worker."""
+    return ":" in name
+
+
 @final
 class Watching:
     """What this process knows of the watch and of the registry's epoch.
