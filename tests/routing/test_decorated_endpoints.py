@@ -299,7 +299,39 @@ def test_a_method_keeps_what_its_class_says() -> None:
     control = control_of_method(Endpoint, "GET")
     assert control is not None
     assert (control.ttl, control.vary_by) == (60, tenant)
-    assert (control.tags, control.invalidates) == (("a", "c"), ("/b", "/d"))
+    assert (control.tags, control.invalidates) == (("c", "a"), ("/d", "/b"))
+
+
+def test_a_method_keeps_the_limits_that_its_class_sets() -> None:
+    """`isolated` and `invalidates_only` hold for each method."""
+
+    @cached(isolated=True)
+    @invalidates_only("/b")
+    class Endpoint(HTTPEndpoint):
+        @invalidates("/d")
+        async def post(self, request: Request) -> PlainTextResponse:
+            return NUMBERS.next()
+
+    control = control_of_method(Endpoint, "POST")
+    assert control == Control(isolated=True, only=True, invalidates=("/d", "/b"))
+
+
+def test_a_decorator_takes_nothing_from_the_one_beneath() -> None:
+    """Else what the lower one names stayed stale, and one tenant's answer reached another."""
+
+    def tenant(request: Request) -> str:
+        return request.headers["x-tenant"]
+
+    @invalidates("/a")
+    @invalidates("/b")
+    def purges() -> None: ...
+
+    @cached(ttl=60, tags=["a"])
+    @cached(ttl=5, tags=["b"], vary_by=tenant, isolated=True)
+    def stored() -> None: ...
+
+    assert control_of(purges) == Control(invalidates=("/a", "/b"))
+    assert control_of(stored) == Control(ttl=60, tags=("a", "b"), vary_by=tenant, isolated=True)
 
 
 class Unbound:

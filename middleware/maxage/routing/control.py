@@ -1,6 +1,6 @@
-"""Control: what one decorator or rule says about a route."""
+"""Control: what decorators and rules say about a route, each alone or all together."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
 from starlette.requests import Request
@@ -29,3 +29,24 @@ class Control(Struct, frozen=True, kw_only=True):
     """Whether mutating requests purge nothing else than `invalidates`."""
     isolated: bool = False
     """Whether the responses depend on nothing outside of their own tree of routes."""
+
+
+def combined(speaking: Sequence[Control]) -> Control:
+    """Return what several controls say together.
+
+    A prohibition always wins, and names add up.
+
+    Args:
+        speaking: the controls; the first lifetime and the first `vary_by` hold.
+    """
+    lifetimes = [said.ttl for said in speaking if said.ttl is not None]
+    callables = [said.vary_by for said in speaking if said.vary_by is not None]
+    return Control(
+        cache=all(said.cache for said in speaking),
+        ttl=lifetimes[0] if lifetimes else None,
+        tags=tuple(dict.fromkeys(tag for said in speaking for tag in said.tags)),
+        vary_by=callables[0] if callables else None,
+        invalidates=tuple(dict.fromkeys(name for said in speaking for name in said.invalidates)),
+        only=any(said.only for said in speaking),
+        isolated=any(said.isolated for said in speaking),
+    )

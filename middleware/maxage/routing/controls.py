@@ -5,10 +5,8 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
-from msgspec.structs import replace
-
 from maxage.errors import SettingsError
-from maxage.routing.control import Control
+from maxage.routing.control import Control, combined
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 _ATTRIBUTE: Final = "__maxage_control__"
@@ -27,7 +25,7 @@ def add_control(endpoint: Endpoint, **said: Any) -> Endpoint:
     if type(marked) in (staticmethod, classmethod):
         marked = marked.__func__
     try:
-        setattr(marked, _ATTRIBUTE, replace(_own(marked) or Control(), **said))
+        setattr(marked, _ATTRIBUTE, combined((Control(**said), _own(marked) or Control())))
     except AttributeError:
         raise SettingsError(
             f"The decorator got {endpoint!r}, which it cannot mark; decorate the function itself."
@@ -79,14 +77,7 @@ def control_of_method(endpoint: type[Any], method: str) -> Control | None:
     control = control_of(handler)
     if control is None or of_class is None:
         return control or of_class
-    return replace(
-        control,
-        cache=control.cache and of_class.cache,
-        ttl=of_class.ttl if control.ttl is None else control.ttl,
-        tags=(*of_class.tags, *control.tags),
-        vary_by=control.vary_by or of_class.vary_by,
-        invalidates=(*of_class.invalidates, *control.invalidates),
-    )
+    return combined((control, of_class))
 
 
 def _own(endpoint: Any) -> Control | None:

@@ -4,27 +4,28 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from msgspec import Struct
+from msgspec.structs import asdict
 
 from maxage.errors import SettingsError
-from maxage.routing.control import Control, VaryBy
+from maxage.routing.control import Control, VaryBy, combined
 from maxage.routing.controls import Endpoint, add_control
 
 
-class RoutePolicy(Struct, frozen=True, kw_only=True):
+class RoutePolicy(Control, frozen=True, kw_only=True):
     """What the settings, the rules and the decorators together say about a route."""
 
-    cache: bool
     default_lifetime: float
-    lifetime_is_declared: bool = False
-    """Whether a decorator or a rule states `default_lifetime`."""
-    tags: tuple[str, ...] = ()
-    vary_by: VaryBy | None = None
-    invalidates: tuple[str, ...] = ()
-    only: bool = False
-    isolated: bool = False
-    stated: bool = False
-    """Whether a rule or decorator states a lifetime or dependencies."""
+    """Freshness lifetime in seconds of responses that do not state their own."""
+
+    @property
+    def lifetime_is_declared(self) -> bool:
+        """Whether a decorator or a rule states `default_lifetime`."""
+        return self.ttl is not None
+
+    @property
+    def stated(self) -> bool:
+        """Whether a rule or decorator states a lifetime or dependencies."""
+        return self.lifetime_is_declared or bool(self.tags) or self.isolated
 
 
 class Rule:
@@ -173,20 +174,9 @@ def route_policy(
     The decorator's lifetime comes before those of the rules and the settings. Tags add up, and a
     prohibition always wins.
     """
-    speaking = ([control] if control is not None else []) + [rule.control for rule in rules]
-    lifetimes = [said.ttl for said in speaking if said.ttl is not None]
-    callables = [said.vary_by for said in speaking if said.vary_by is not None]
-    return RoutePolicy(
-        cache=all(said.cache for said in speaking),
-        default_lifetime=lifetimes[0] if lifetimes else default_lifetime,
-        lifetime_is_declared=bool(lifetimes),
-        tags=tuple(dict.fromkeys(tag for said in speaking for tag in said.tags)),
-        vary_by=callables[0] if callables else None,
-        invalidates=tuple(dict.fromkeys(name for said in speaking for name in said.invalidates)),
-        only=any(said.only for said in speaking),
-        isolated=any(said.isolated for said in speaking),
-        stated=bool(lifetimes) or any(said.tags or said.isolated for said in speaking),
-    )
+    said = combined(([control] if control is not None else []) + [rule.control for rule in rules])
+    lifetime = default_lifetime if said.ttl is None else said.ttl
+    return RoutePolicy(**asdict(said), default_lifetime=lifetime)
 
 
 def _names(names: Any, where: str, which: str) -> tuple[str, ...]:
