@@ -25,6 +25,7 @@ from maxage.explain import Explanation, aexplain, explain
 from maxage.explain.advice import advice_for
 from maxage.observe.counters import counters_of
 from maxage.observe.words import Bypass
+from maxage.routing.control import Control
 from tests.support.asgi import call
 from tests.support.caching import background_done
 from tests.support.redis_server import RedisServer
@@ -210,6 +211,18 @@ async def test_each_part_of_the_policy_names_its_source() -> None:
     assert probe == ("none", why)
     checked = sources(await aexplain(app, "/me", HOST))["lifetime"]
     assert checked[1].endswith("a hit would skip the route's check of credentials")
+
+
+async def test_each_thing_that_a_rule_can_say_is_told() -> None:
+    """By the keyword that says it, but for the lifetime."""
+    rule = Rule(
+        "/x", cache=False, ttl=1, tags=["a"], vary_by=user, invalidates_only=["b"], isolated=True
+    )
+    app = CacheMiddleware(FastAPI(), rules=[rule])
+    told = {part.name for part in (await aexplain(app, "/x", HOST)).policy}
+    assert {part.name for part in (await aexplain(app, "/y", HOST)).policy} == {"lifetime"}
+    names = {"ttl": "lifetime", "only": "invalidates_only"}
+    assert told == {names.get(name, name) for name in Control.__struct_fields__}
 
 
 async def test_the_rules_say_what_would_be_stored() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from maxage.insight.publisher import insight_key
 from maxage.insight.record import Interval, RouteRecord, TopUrl, WorkerRecord
 from maxage.insight.watch import watch_for, watch_in_process
 from maxage.observe import latency
-from maxage.observe.counters import counters_of
+from maxage.observe.counters import RouteCounts, counters_of
 from maxage.route_map import middleware_of
 from tests.support.asgi import call
 from tests.support.raw_http import get
@@ -80,6 +81,21 @@ async def test_a_worker_counts_its_requests_by_url_and_times_its_application() -
     assert sum(one.hits for one in told.intervals) == earlier.hits + 2
     assert sum(one.writes for one in told.intervals) == earlier.writes + 1
     json.dumps(told.as_dict())
+
+
+def test_each_count_of_a_route_that_a_record_has_is_filled_in() -> None:
+    """`_route` of `insight/watch.py` names them."""
+    app, settings = application("watch-counts", cache_insight=True)
+    middleware, _ = middleware_of(app)
+    assert middleware.cache is not None
+    counts = middleware.cache.tally.of_route("/watched")
+    shared = set(RouteRecord.__struct_fields__) & set(RouteCounts.__struct_fields__)
+    for name in shared:
+        setattr(counts, name, Counter(word=3) if getattr(counts, name) == {} else 3)
+    watch = watch_in_process(settings)
+    assert watch is not None
+    record = watch.record(time.time()).routes["/watched"]
+    assert {name for name in shared if not getattr(record, name)} == set()
 
 
 async def test_the_latency_that_the_cache_adds_is_measured_for_some_requests() -> None:

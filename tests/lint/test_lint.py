@@ -48,6 +48,11 @@ def test_every_planted_fault_is_found(code: str, found: tuple[Finding, ...]) -> 
     assert routes == FAULTS[code]
 
 
+def test_each_code_has_a_planted_fault() -> None:
+    """Two caches cannot be in one application with the others: `test_application.py` has them."""
+    assert FAULTS.keys() == set(Code) - {Code.TWO_CACHES}
+
+
 def test_a_mended_application_has_no_finding() -> None:
     assert lint(clean()) == ()
 
