@@ -134,9 +134,12 @@ def test_a_node_is_back_whatever_the_slot_that_is_tried(
     state.close()
 
 
-@pytest.mark.parametrize("answer", ["OOM", "READONLY"])
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [("OOM", "OutOfMemoryError"), ("READONLY", "ReadOnlyError"), ("MISCONF", "MISCONF")],
+)
 def test_the_log_tells_once_why_a_server_takes_no_purge(
-    answer: str, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+    answer: str, reason: str, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also of a purge that no request asked for, such as everything on behalf of a lost worker."""
     fault_proxy.error(answer, commands={"SET"})
@@ -145,6 +148,8 @@ def test_the_log_tells_once_why_a_server_takes_no_purge(
     for _ in range(2):
         assert not state.pay()
     assert caplog.text.count(REFUSED) == 1
+    assert state.node is not None
+    assert state.node.reason == reason
     fault_proxy.pass_through()
     assert state.pay()
     state.close()

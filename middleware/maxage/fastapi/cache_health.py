@@ -101,7 +101,7 @@ def _of_redis(store: RedisStore) -> CacheHealth:
         told.lag = round(monotonic_clock() - lease.looked_at, 3)
     if near is not None:
         told.near, told.near_copies = near.listeners.hear() and state.works, len(near)
-    # The class alone: the words of an error name hosts, and clients may see this.
+    # The kind alone: the words of an error name hosts, and clients may see this.
     reason = next((f" ({node.reason})" for node in state.nodes if node.reason), "")
     if told.owed_purges:
         told.status, told.detail = CacheState.OWING, _OWING.format(reason)

@@ -53,7 +53,7 @@ def read_state(settings: CacheSettings) -> State:
         )
     wrong = [one for one in checks if one.state is CheckState.WRONG]
     troubles += _troubles(settings, told)
-    troubles += [f"Redis, {one.name}: {one.found}. {one.change}" for one in wrong]
+    troubles += [f"Redis, {one.name}: {one.found.rstrip('.')}. {one.change}" for one in wrong]
     return State(
         overview=told,
         servers=servers,

@@ -107,7 +107,7 @@ class Node:
         self.refused = False
         """Whether the last failure was an answer: it refused, or did not know, a command."""
         self.reason = ""
-        """The class of the error for which it is not used, or takes no purge; empty: none."""
+        """The kind of error for which it is not used, or takes no purge; empty: none."""
         self._told: Final[set[str]] = set()
         """The reasons of this outage that the log was told."""
         self._lost_connection = False
@@ -260,7 +260,7 @@ class Node:
 
     def note(self, error: BaseException) -> bool:
         """Note why it is not used, or takes no purge; return whether that is new."""
-        self.reason = type(error).__name__
+        self.reason = _kind(error)
         is_new = self.reason not in self._told
         self._told.add(self.reason)
         return is_new
@@ -373,6 +373,12 @@ def _is_info(answer: bytes) -> bool:
     """Return whether an answer has the form of INFO's; some servers leave fields out, or all."""
     lines = (line for line in answer.splitlines() if line.strip())
     return all(line.startswith(b"#") or b":" in line for line in lines)
+
+
+def _kind(error: BaseException) -> str:
+    """Return the class of an error, or its first word where the class says nothing: MISCONF."""
+    name, word = type(error).__name__, str(error).partition(" ")[0]
+    return word if name == "ResponseError" and word.isupper() else name
 
 
 def describe(error: BaseException) -> str:
