@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.support.workers import GRANIAN, HYPERCORN, Program, Worker, Workers
+from tests.support.workers import BUDGETS, GRANIAN, HYPERCORN, Program, Worker, Workers
 
 SOURCE = """
 import asyncio
@@ -90,6 +90,7 @@ def served(
     args = ("--loop" if name == "granian" else "--worker-class", loop)
     redis_server.ensure_running()
     env = {"REDIS_URL": redis_server.url, "CACHE_NAMESPACE": request.param.replace(" ", "-")}
+    env |= dict.fromkeys(BUDGETS, "10")
     with Worker.start(SOURCE, tmp_path=folder, args=args, env=env, program=SERVERS[name]) as worker:
         yield worker
         assert worker.terminate() == 0

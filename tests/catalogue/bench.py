@@ -11,7 +11,7 @@ from typing import Literal
 from tests.support.fault_proxy import FaultProxy
 from tests.support.raw_http import CutResponseError, HeaderInput, RawConnection, RawResponse
 from tests.support.redis_server import RedisServer
-from tests.support.workers import Worker, Workers
+from tests.support.workers import BUDGETS, Worker, Workers
 
 _runs = itertools.count(1)
 
@@ -127,7 +127,7 @@ class Setup:
         return {"CACHE_NEAR_BYTES": str(8 * 1024 * 1024), "CACHE_NEAR": self.near, **lane}
 
 
-PATIENT = {"CACHE_READ_BUDGET": "5", "CACHE_WRITE_BUDGET": "5"}
+PATIENT = dict.fromkeys(BUDGETS, "5")
 """Where no fault is played, a slow machine is to be none either."""
 
 SETUPS = (

@@ -272,7 +272,9 @@ async def test_a_budget_that_is_overrun_is_counted(
     metrics: Metrics, fault_proxy: FaultProxy
 ) -> None:
     """The server hangs, and the application answers."""
-    settings = CacheSettings(redis_url=fault_proxy.url, cache_namespace="overrun")
+    settings = CacheSettings(
+        redis_url=fault_proxy.url, cache_namespace="overrun", cache_connect_budget=10
+    )
     middleware = CacheMiddleware(CounterApp(), settings)
     await call(middleware)
     fault_proxy.hang()

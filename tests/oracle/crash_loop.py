@@ -87,9 +87,7 @@ def main() -> None:
         for name, victim in cases.items():
             server.flush()
             env = {"REDIS_URL": server.url}
-            # On a busy machine it takes seconds to start a process that ends.
-            patient = ("--timeout-keep-alive", "60")
-            with Worker.start(APP, tmp_path=Path(folder), env=env, args=patient) as worker:
+            with Worker.start(APP, tmp_path=Path(folder), env=env) as worker:
                 print(f"{name}: {hit_rate(server, worker, victim):.1%} hits", flush=True)
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.oracle.play import Player
 from tests.oracle.scene import Scene
 from tests.support.redis_server import RedisServer
-from tests.support.workers import UNCONFIRMED
+from tests.support.workers import BUDGETS, UNCONFIRMED
 
 SECONDS = float(os.environ.get("ORACLE_SECONDS", "5"))
 
@@ -27,7 +27,7 @@ def seed() -> int:
 
 
 NEAR = {"CACHE_NEAR_BYTES": "1000000"}
-PATIENT = {"CACHE_READ_BUDGET": "2", "CACHE_WRITE_BUDGET": "2"}
+PATIENT = dict.fromkeys(BUDGETS, "2")
 """Redis is healthy: on a busy machine, a lookup that is late is not given up."""
 LANE = {**NEAR, "CACHE_NEAR": "prompt", "UVICORN_HTTP": "maxage.uvicorn:FastLaneProtocol"}
 REFRESHING = {

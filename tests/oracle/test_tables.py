@@ -15,11 +15,11 @@ from tests.oracle.play import History
 from tests.oracle.scene import Scene
 from tests.oracle.tables import Script, TablesPlayer
 from tests.support.redis_server import RedisServer
-from tests.support.workers import UNCONFIRMED
+from tests.support.workers import BUDGETS, UNCONFIRMED
 
 pytestmark = pytest.mark.anyio
 SECONDS = float(os.environ.get("ORACLE_SECONDS", "5"))
-PATIENT = {"CACHE_READ_BUDGET": "2", "CACHE_WRITE_BUDGET": "2"}
+PATIENT = dict.fromkeys(BUDGETS, "2")
 
 
 async def played(

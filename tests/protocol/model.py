@@ -301,6 +301,10 @@ class Model(RuleBasedStateMachine):
             cache_namespace=NAMESPACE,
             cache_expiration=10_000,
             cache_collapse_wait=300,
+            # The trace says what takes too long, and not the machine.
+            cache_read_budget=10,
+            cache_connect_budget=10,
+            cache_write_budget=10,
         )
         self.workers: list[Process] = []
 

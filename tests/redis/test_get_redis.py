@@ -270,7 +270,7 @@ def test_the_password_is_in_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_twin_as_a_dependency_makes_one_connection(
-    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    own_redis: RedisServer, generous_budgets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests share the connections of their event loop."""
     monkeypatch.setenv("REDIS_URL", own_redis.url)

@@ -48,6 +48,8 @@ class Program:
 UVICORN = Program(
     options=lambda port: (
         *("uvicorn", "--host", "127.0.0.1", "--port", str(port), "--no-access-log"),
+        # By default 5 s: on a busy machine a client may take longer to its next request.
+        *("--timeout-keep-alive", "60"),
     ),
     ready="Uvicorn running on",
     started="Application startup complete",
