@@ -10,6 +10,7 @@ from typing import Final, final
 from urllib.parse import quote, urljoin, urlsplit
 
 from maxage.cli.usage import UsageError
+from maxage.redis_store.servers.node import describe
 
 _KEPT: Final = "/!$&'()*+,;=:@~%?[]"
 _TIMEOUT: Final = 30.0
@@ -102,7 +103,7 @@ class Fetcher:
         try:
             return self._asked(url, target)
         except (OSError, http.client.HTTPException) as error:
-            return Fetched(url=url, status=0, said=f"{type(error).__name__}: {error}")
+            return Fetched(url=url, status=0, said=describe(error))
 
     def _asked(self, url: str, target: str) -> Fetched:
         connection, is_used = self._connection()

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from maxage.cli.usage import UsageError
+from maxage.redis_store.servers.node import describe
 
 
 def load(name: str) -> Any:
@@ -23,8 +24,9 @@ def load(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise UsageError(f"{name!r} cannot be loaded: no module {error.name!r}.") from None
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UsageError(f"{name!r} cannot be loaded: its import raised {said}") from error
+        raise UsageError(
+            f"{name!r} cannot be loaded: its import raised {describe(error)}"
+        ) from error
     for part in attribute.split("."):
         found = getattr(found, part, None)
     if not callable(found):

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from maxage.redis_store.servers.node import describe
 from maxage.redis_store.servers.timeouts import budget
 
 
@@ -40,3 +41,9 @@ async def test_an_answer_that_came_while_the_loop_stood_still_counts() -> None:
     asyncio.get_running_loop().call_soon(block_the_loop)
     async with budget(0.05):
         assert await store_answers() == "answer"
+
+
+def test_an_error_without_words_is_told_by_its_name_alone() -> None:
+    """As `Redis unavailable (TimeoutError)` is, in the log."""
+    assert describe(TimeoutError()) == "TimeoutError"
+    assert describe(TimeoutError("too slow")) == "TimeoutError: too slow"

@@ -383,7 +383,9 @@ def _kind(error: BaseException) -> str:
 
 def describe(error: BaseException) -> str:
     """Return the error in one line, without passwords."""
-    return mask_password(f"{type(error).__name__}: {error}".splitlines()[0][:200])
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    # An error such as asyncio's TimeoutError has no words.
+    return mask_password(said[:200]).removesuffix(": ")
 
 
 def send(connection: Any, commands: Sequence[Command]) -> list[Any]:
