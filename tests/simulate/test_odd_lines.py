@@ -57,3 +57,14 @@ def test_a_number_without_bounds_is_none(name: str, value: object) -> None:
 def test_a_number_of_many_digits_is_no_trap(name: str) -> None:
     """Python refuses to write such a number."""
     played(parse_json, json.dumps(KNOWN | {name: "#"}).replace('"#"', "9" * 5000))
+
+
+@pytest.mark.parametrize("end", ["5 {}", "5 {}.5", "{}"])
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_line_of_text_may_end_in_a_number_of_many_digits(end: str, digits: int) -> None:
+    """It is no duration and no size."""
+    line = '192.0.2.7 - - [21/Sep/2026:14:13:20 +0000] "GET / HTTP/1.1" 200 '
+    logged = parse_text(line + end.format("9" * digits))
+    assert logged.seconds is None
+    assert logged.size == (5 if end.startswith("5") else 0)
+    played(lambda _: logged, line)

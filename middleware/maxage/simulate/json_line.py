@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +15,7 @@ from maxage.simulate.logged import (
     checked_status,
     checked_target,
     clf_seconds,
+    finite_number,
     request_line,
 )
 
@@ -65,7 +65,7 @@ def parse_json(line: str) -> LoggedRequest:
         method=method,
         target=target,
         status=checked_status(_first(fields, STATUS)),
-        size=max(0, int(_number(_first(fields, SIZE)) or 0)),
+        size=max(0, int(finite_number(_first(fields, SIZE)) or 0)),
         seconds=_duration(fields),
         host=str(_first(fields, HOST) or ""),
         has_user=_first(fields, USER) not in (None, "", "-", {}),
@@ -99,7 +99,7 @@ def _first(fields: Fields, names: Iterable[str]) -> Any:
 
 
 def _time(value: Any) -> float:
-    number = _number(value)
+    number = finite_number(value)
     if number is not None:
         while number > _LARGEST_SECONDS:
             number /= 1000
@@ -115,27 +115,17 @@ def _time(value: Any) -> float:
     raise MalformedLineError("no time")
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if isfinite(number) else None
-
-
 def _duration(fields: Fields) -> float | None:
     """Return seconds; a name may end in their unit, as in `latency_ms`."""
     for name in SECONDS:
         for unit, factor in _UNITS.items():
-            number = _number(fields.get(f"{name}_{unit}"))
+            number = finite_number(fields.get(f"{name}_{unit}"))
             if number is not None:
                 return number * factor
         value = fields.get(name)
         if value is None:
             continue
-        number = _number(value)
+        number = finite_number(value)
         if number is not None:
             # Traefik counts nanoseconds.
             return number * (1e-9 if "downstreamstatus" in fields else 1.0)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from functools import lru_cache
+from math import isfinite
 from typing import Final, final
 
 from msgspec import Struct
@@ -93,6 +94,17 @@ def checked_status(status: object) -> int:
     if not (len(text) == 3 and text.isascii() and text.isdecimal() and text >= "100"):
         raise MalformedLineError("no status")
     return int(text)
+
+
+def finite_number(value: object) -> float | None:
+    """Return a number, also of its text; None where it is none or has no bound."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if isfinite(number) else None
 
 
 @lru_cache(maxsize=64)

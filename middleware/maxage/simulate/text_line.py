@@ -8,6 +8,7 @@ from maxage.simulate.logged import (
     MalformedLineError,
     checked_status,
     clf_seconds,
+    finite_number,
     request_line,
 )
 
@@ -41,7 +42,7 @@ def parse_text(line: str) -> LoggedRequest:
         method=method,
         target=target,
         status=checked_status(found["status"]),
-        size=0 if found["size"] == "-" else int(found["size"]),
+        size=int(finite_number(found["size"]) or 0),
         seconds=_seconds(found["rest"]),
         has_user=len(fields) >= 3 and fields[2] != "-",
     )
@@ -49,9 +50,9 @@ def parse_text(line: str) -> LoggedRequest:
 
 def _seconds(rest: str) -> float | None:
     found = _SECONDS.search(rest)
-    if found is None:
-        return None
-    return float(found[1]) if "." in found[1] else int(found[1]) / 1e6
+    text = found[1] if found is not None else ""
+    number = finite_number(text)
+    return number if number is None or "." in text else number / 1e6
 
 
 def _unescaped(text: str) -> str:
