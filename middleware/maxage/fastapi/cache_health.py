@@ -52,6 +52,10 @@ class CacheHealth(BaseModel):
 
 
 _OK: Final = "Stored responses are served."
+_NOT_STORED: Final = (
+    "Stored responses are served, and Redis refuses to store others ({}): maxage doctor says what "
+    "to mend."
+)
 _DISABLED: Final = (
     "USE_REDIS_CACHE is false: every request goes to the application; set it to true to cache."
 )
@@ -108,4 +112,6 @@ def _of_redis(store: RedisStore) -> CacheHealth:
     elif not state.works:
         told.status = CacheState.AWAY
         told.detail = (_UNREACHED if lease.looked_at is None else _AWAY).format(reason)
+    elif refusal := next((node.refusal for node in state.nodes if node.refusal), ""):
+        told.detail = _NOT_STORED.format(refusal)
     return told

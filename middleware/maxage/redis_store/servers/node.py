@@ -19,13 +19,16 @@ from redis.exceptions import (
     BusyLoadingError,
     InvalidResponse,
     MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
     ReadOnlyError,
 )
 
+from maxage.clock import monotonic_clock
 from maxage.observe.counters import PROCESS
 from maxage.redis_options import RedisCredentials
 from maxage.redis_store.servers.circuit_breaker import PROBE_INTERVAL, CircuitBreaker
-from maxage.redis_store.servers.commands import Command
+from maxage.redis_store.servers.commands import CONFIRMED, Command
 from maxage.redis_store.servers.dns import (
     BlockingConnection,
     never_resending,
@@ -52,6 +55,8 @@ _WAIT_SHARE: Final = 0.8
 """The part of a budget for which a purge waits for a replica."""
 _PATIENCE: Final = 0.92
 """The part of a budget for one attempt, usually the first of a request."""
+_TELL_AGAIN: Final = 60.0
+"""Seconds without a refused write after which the log is told of the next one."""
 _PATIENCE_LEFT: Final = 0.04
 """The part of a budget for an attempt that follows a failed one."""
 
@@ -108,6 +113,9 @@ class Node:
         """Whether the last failure was an answer: it refused, or did not know, a command."""
         self.reason = ""
         """The kind of error for which it is not used, or takes no purge; empty: none."""
+        self.refusal = ""
+        """The kind of error by which it refused the last write; empty: it took it."""
+        self._refusal_told_at = float("-inf")
         self._told: Final[set[str]] = set()
         """The reasons of this outage that the log was told."""
         self._lost_connection = False
@@ -265,6 +273,25 @@ class Node:
         self._told.add(self.reason)
         return is_new
 
+    def written(self, answers: Sequence[Any]) -> None:
+        """Note from answers to writes whether it takes them, and tell the log where it does not.
+
+        Reads are answered all the same: hits go on, end one by one, and no failure is counted.
+        """
+        refused = next((one for one in answers if _is_refused(one)), None)
+        if refused is None:
+            if self.refusal and any(one in CONFIRMED for one in answers):
+                self.refusal = ""
+            return
+        self.refusal = _kind(refused)
+        now = monotonic_clock()
+        if now - self._refusal_told_at > _TELL_AGAIN:
+            logger.warning(
+                "Redis refuses to store responses (%s): hits come from what is stored already.",
+                describe(refused),
+            )
+        self._refusal_told_at = now
+
     def works(self) -> None:
         """Note that the background probe found nothing wrong."""
         self.reason = ""
@@ -373,6 +400,16 @@ def _is_info(answer: bytes) -> bool:
     """Return whether an answer has the form of INFO's; some servers leave fields out, or all."""
     lines = (line for line in answer.splitlines() if line.strip())
     return all(line.startswith(b"#") or b":" in line for line in lines)
+
+
+def _is_refused(answer: object) -> bool:
+    """Return whether an answer says that the server takes no writes, or not from this user."""
+    if isinstance(answer, NoPermissionError):
+        # A right for lists or lifetimes may lack: responses are stored without it.
+        return "'set'" in str(answer)
+    if isinstance(answer, OutOfMemoryError | ReadOnlyError):
+        return True
+    return isinstance(answer, redis.ResponseError) and _kind(answer) in {"MISCONF", "NOREPLICAS"}
 
 
 def _kind(error: BaseException) -> str:

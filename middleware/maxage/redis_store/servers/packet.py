@@ -67,4 +67,8 @@ class Packet:
             if not is_replicated(answers[-1]) and not self.node.refuses_wait(answers[-1]):
                 return
             answers = answers[: self._count]
-        self.answers = answers if self._check is None else self._check(answers)
+        if self._check is None:
+            self.node.written(answers)
+            self.answers = answers
+        else:
+            self.answers = self._check(answers)

@@ -137,6 +137,7 @@ def _creating(
         return [*commands, ("MGET", *keys)]
 
     def check(answers: list[Any]) -> list[Any]:
+        node.written(answers[:-1])
         refused = isinstance(answers[-1], ResponseError)
         return [None] * len(keys) if refused else strings(answers[-1], len(keys))
 
