@@ -53,8 +53,8 @@ class CacheHealth(BaseModel):
 
 _OK: Final = "Stored responses are served."
 _NOT_STORED: Final = (
-    "Stored responses are served, and Redis refuses to store others ({}): maxage doctor says what "
-    "to mend."
+    "Stored responses are served, and Redis refused to store the last one ({}): maxage doctor says "
+    "what to mend."
 )
 _DISABLED: Final = (
     "USE_REDIS_CACHE is false: every request goes to the application; set it to true to cache."
