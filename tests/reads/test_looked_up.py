@@ -34,6 +34,15 @@ WAYS: dict[str, Callable[[Scope, bytes], Any]] = {
 }
 
 
+COPIES: dict[str, Callable[[Scope, bytes], Any]] = {
+    "mapping": lambda scope, name: dict(scope["headers"]).get(name),
+    "text": lambda scope, name: {k.decode(): v for k, v in scope["headers"]}.get(name.decode()),
+    "lower": lambda scope, name: {k.lower(): v for k, v in scope["headers"]}.get(name),
+    "items": lambda scope, name: dict(Headers(scope=scope).items()).get(name.decode()),
+    "Starlette": lambda scope, name: dict(Headers(scope=scope)).get(name.decode()),
+}
+
+
 def looks_up(look: Any, name: bytes, *head: tuple[bytes, bytes]) -> Any:
     """An application whose answer shows a field."""
 
@@ -149,3 +158,27 @@ async def test_what_is_public_is_for_all_users_and_in_one_language(
     middleware = cache_of(looks_up(starlette, name.encode(), head))
     await call(middleware, headers={name: "a"})
     assert (b"; hit" in status_of(await call(middleware, headers={name: "b"}))) != varies
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("first", [{}, {"x-tenant": "a"}])
+async def test_an_answer_made_from_a_copy_of_all_headers_is_for_one_tenant(
+    way: str, first: dict[str, str]
+) -> None:
+    """And for the requests without a tenant; what all browsers send makes no difference."""
+    middleware = cache_of(looks_up(COPIES[way], b"x-tenant"))
+    asked: list[dict[str, str]] = [first, {}, {"x-tenant": "b"}, {"x-tenant": "a"}]
+    for headers in (*asked, *reversed(asked)):
+        alone = await call(looks_up(COPIES[way], b"x-tenant"), headers=headers)
+        assert (await call(middleware, headers=headers)).body == alone.body
+    for headers in asked[1:]:
+        await call(middleware, headers=headers)
+        browser = {**headers, "user-agent": "x", "accept": "text/html", "dnt": "1"}
+        assert b"; hit" in status_of(await call(middleware, headers=browser))
+
+
+async def test_a_proxy_that_copies_all_headers_goes_by_what_its_origin_says() -> None:
+    head = (b"cache-control", b"max-age=60")
+    middleware = cache_of(looks_up(COPIES["mapping"], b"x-tenant", head))
+    await call(middleware, headers={"x-any": "a"})
+    assert b"; hit" in status_of(await call(middleware, headers={"x-any": "b"}))

@@ -5,7 +5,8 @@ such a field in Vary. So the names of the header lines of a forwarded request no
 compared with, as a search for a name compares them. A hit costs nothing more.
 
 Not noted are fields that are credentials, that the key holds anyway, and that describe a client or
-one exchange: most lookups of those are a log's. A copy of all headers is not noted as a lookup.
+one exchange: most lookups of those are a log's. A copy of all names is noted too: then the answer
+varies by each field of the request that not all clients send, and serves no request with another.
 """
 
 from collections.abc import Iterable
@@ -24,8 +25,11 @@ CHOOSING: Final = frozenset(
 """Fields that name no user, and that applications look up to choose an answer."""
 _UNNOTED: Final = (
     (IMPERSONAL - CHOOSING) | FORWARDED_HEADERS | FRAGMENT_HEADERS | OVERRIDES
-    | {b"b3", b"sentry-trace", b"x-queue-start", b"proxy-authorization"}
+    | {b"proxy-authorization"}
 )  # fmt: skip
+
+COPIED: Final = b""
+"""Stands among the noted names for a copy of all of them. No field has this name."""
 
 
 def unnoted_names(credentials: Iterable[bytes], exchange: Iterable[str]) -> frozenset[bytes]:
@@ -46,6 +50,7 @@ class NotingName(bytes):
     """
 
     noted: set[bytes]
+    is_first: bool
 
     def __eq__(self, other: object) -> bool:
         is_equal = bytes.__eq__(self, other)
@@ -57,11 +62,21 @@ class NotingName(bytes):
         is_equal = self.__eq__(other)
         return is_equal if is_equal is NotImplemented else not is_equal
 
-    __hash__ = bytes.__hash__
+    def __hash__(self) -> int:
+        # It becomes a key of a mapping, or is sought in a set.
+        if self.is_first:
+            self.noted.add(COPIED)
+        return bytes.__hash__(self)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the text, which notes nothing more."""
+        if self.is_first:
+            self.noted.add(COPIED)
+        return bytes.decode(self, encoding, errors)
 
     def lower(self) -> "NotingName":
         """Return the name in lower case."""
-        return _noting(bytes.lower(self), self.noted)
+        return _noting(bytes.lower(self), self.noted, is_first=self.is_first)
 
 
 def noting_lines(
@@ -71,14 +86,14 @@ def noting_lines(
     given, is_first = list[tuple[bytes, bytes]](), True
     for line in lines:
         if is_first or line[0] not in unnoted:
+            given.append((_noting(line[0], noted, is_first=is_first), line[1]))
             is_first = False
-            given.append((_noting(line[0], noted), line[1]))
         else:
             given.append(line)
     return given
 
 
-def _noting(name: bytes, noted: set[bytes]) -> NotingName:
+def _noting(name: bytes, noted: set[bytes], *, is_first: bool) -> NotingName:
     made = NotingName(name)
-    made.noted = noted
+    made.noted, made.is_first = noted, is_first
     return made

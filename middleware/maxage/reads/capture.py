@@ -95,6 +95,9 @@ class Capture(Struct, eq=False):
     """What is copied while it passes; None: nothing is."""
     declared: int | None = None
     """The Content-Length of what is copied."""
+    names_copied: bool = False
+    """Whether the application has copied the names of all request fields, and may know a user or a
+    tenant by any of them."""
     _answerer: Answerer = Answerer.FORESEEN
     _copy: BodyCopy | None = None
     """The pieces of the body so far; None: there are none."""
@@ -150,6 +153,7 @@ class Capture(Struct, eq=False):
         if (slots or is_hidden) and target.policy.vary_by is None:
             # Where the router is known but left no word, users may be in a copy of the scope too.
             anonymous = self._identify(response, slots, is_hidden and target.route is not None)
+        anonymous = anonymous or self.names_copied
         arrival = Arrival(
             request=reading.request, response=response, request_time=self.asked_at,
             response_time=self._cache.clock(), policy=self.rules,

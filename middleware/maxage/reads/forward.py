@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.downstream import has_our_lifetime
-from maxage.asgi.looked_up import CHOOSING, noting_lines
+from maxage.asgi.looked_up import CHOOSING, COPIED, noting_lines
 from maxage.asgi.passthrough import call_noting
 from maxage.asgi.responder import send_both, send_in_loop, send_nothing
 from maxage.asgi.types import Message, Receive, Scope
@@ -47,6 +47,7 @@ CONDITIONAL: Final = frozenset({
     b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range",
     b"range",
 })  # fmt: skip
+_FRESHNESS: Final = frozenset({b"cache-control", b"expires", b"cdn-cache-control"})
 _RANGE: Final = frozenset({b"range", b"if-range"})
 _ERRORS: Final = frozenset({500, 502, 503, 504})
 """RFC 5861 section 4: "In this context, an error is any situation that would result in a 500, 502,
@@ -236,6 +237,13 @@ class Exchange(Struct, eq=False):
         """Return a response whose Vary names the fields that the application has looked up."""
         reading = self.reading
         names = {name.lower() for name in self.looked_up} - reading.service.unnoted
+        if COPIED in names:
+            names.remove(COPIED)
+            # A proxy copies the names to pass them on, and the answer that it gets says more.
+            if not response.headers.has_any(_FRESHNESS):
+                self.capture.names_copied = True
+                sent = {name.lower() for name, _ in reading.headers.raw}
+                names |= sent - reading.service.unnoted - CHOOSING
         if names:
             said = vary_names(response.headers)
             names -= {*reading.target.rules.keyed_fields, *(said or ())}

@@ -19,7 +19,7 @@ from maxage.rfc9111.stored_response import is_shareable
 IMPERSONAL: Final = frozenset(
     b"""
     accept accept-charset accept-encoding accept-language access-control-request-headers
-    access-control-request-method baggage cache-control cdn-loop cf-connecting-ip cf-ipcountry
+    access-control-request-method b3 baggage cache-control cdn-loop cf-connecting-ip cf-ipcountry
     cf-ray cf-visitor connection content-encoding content-language content-length content-type
     cookie device-memory dnt downlink dpr ect expect forwarded front-end-https host if-match
     if-modified-since if-none-match if-range if-unmodified-since keep-alive max-forwards origin
@@ -27,16 +27,19 @@ IMPERSONAL: Final = frozenset(
     sec-ch-prefers-reduced-motion sec-ch-ua sec-ch-ua-arch sec-ch-ua-bitness
     sec-ch-ua-full-version-list sec-ch-ua-mobile sec-ch-ua-model sec-ch-ua-platform
     sec-ch-ua-platform-version sec-ch-viewport-width sec-fetch-dest sec-fetch-mode sec-fetch-site
-    sec-fetch-user sec-gpc sec-purpose te traceparent tracestate trailer transfer-encoding
-    true-client-ip upgrade upgrade-insecure-requests user-agent via viewport-width width
-    x-amzn-trace-id x-b3-parentspanid x-b3-sampled x-b3-spanid x-b3-traceid x-client-ip
+    sec-fetch-user sec-gpc sec-purpose sentry-trace te traceparent tracestate trailer
+    transfer-encoding true-client-ip upgrade upgrade-insecure-requests user-agent via viewport-width
+    width x-amzn-trace-id x-b3-parentspanid x-b3-sampled x-b3-spanid x-b3-traceid x-client-ip
     x-cloud-trace-context x-cluster-client-ip x-correlation-id x-envoy-attempt-count
     x-envoy-expected-rq-timeout-ms x-envoy-external-address x-forwarded-for x-forwarded-host
     x-forwarded-path x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-scheme
-    x-forwarded-server x-forwarded-ssl x-host x-purpose x-real-ip x-request-id x-request-start
-    hx-boosted hx-current-url hx-history-restore-request hx-request hx-target hx-trigger
-    hx-trigger-name turbo-frame x-inertia x-inertia-version x-pjax x-requested-with x-scheme
-    x-url-scheme
+    x-forwarded-server x-forwarded-ssl x-host x-purpose x-queue-start x-real-ip x-request-id
+    x-request-start hx-boosted hx-current-url hx-history-restore-request hx-request hx-target
+    hx-trigger hx-trigger-name turbo-frame x-inertia x-inertia-version x-pjax x-requested-with
+    x-scheme x-url-scheme hx-prompt x-pjax-container x-inertia-error-bag x-inertia-reset
+    x-inertia-partial-component x-inertia-partial-data x-inertia-partial-except x-up-version
+    x-up-target x-up-mode x-up-context x-up-fail-target x-up-fail-mode x-up-fail-context
+    x-up-validate x-alpine-request x-alpine-target datastar-request
     """.split()
 )
 """Names of request fields that clients and proxies send whether a user is known or not. Cookies and
