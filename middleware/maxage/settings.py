@@ -132,9 +132,9 @@ class CacheSettings(BaseSettings):
         "x_amz_signature", "x_api_key", "x_auth_token", "x_goog_credential", "x_goog_signature",
         "x_secret_key", "xsrf_token",
     )  # fmt: skip
-    """Query parameters whose URLs take no default lifetime, since they carry a secret. Case,
-    hyphens and underscores do not count; `*` stands for any characters. `code` beside `state`
-    always is one."""
+    """Parameters of queries and paths whose URLs take no default lifetime, since they carry a
+    secret. Case, hyphens and underscores do not count; `*` stands for any characters. `code` beside
+    `state` always is one."""
     cache_ignored_cookies: NameList = ()
     """Cookies that do not count as credentials, such as those of analytics scripts; `*` stands for
     any characters: `_ga*,_gid`."""

@@ -207,7 +207,7 @@ async def test_each_part_of_the_policy_names_its_source() -> None:
     assert default["lifetime"] == ("300 s", "CACHE_EXPIRATION=300 (default)")
     assert sources(await aexplain(app, "/ruled", HOST))["cache"] == ("never", "Rule('/ruled')")
     probe = sources(await aexplain(app, "/health", HOST))["lifetime"]
-    why = "no default lifetime: a probe, operations (GraphQL), or a secret in the query"
+    why = "no default lifetime: a probe, operations (GraphQL), or a secret in the URL"
     assert probe == ("none", why)
     checked = sources(await aexplain(app, "/me", HOST))["lifetime"]
     assert checked[1].endswith("a hit would skip the route's check of credentials")

@@ -107,6 +107,30 @@ def test_only_whole_names_are_secrets(query: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["token", "reset_token", "accessToken", "otp:str", "signature:path"]
+)
+async def test_a_path_with_a_secret_takes_no_default_lifetime(name: str) -> None:
+    """A link of a mail is good for one request: a hit would say the same once more."""
+    runs = FastAPI()
+
+    @runs.get(f"/links/{{{name}}}")
+    @runs.get(f"/items/{{item_id}}/{{{name}}}/done")
+    @runs.get("/items/{token_id}")
+    async def answer() -> int:
+        return 1
+
+    assert not await is_stored(runs, "/links/a")
+    assert not await is_stored(runs, "/items/1/a/done")
+    assert await is_stored(runs, "/items/1")
+
+
+async def test_a_decorated_path_with_a_secret_is_stored() -> None:
+    app = FastAPI()
+    app.get("/links/{token}")(cached(ttl=60)(lambda: 1))
+    assert await is_stored(app, "/links/a")
+
+
+@pytest.mark.parametrize(
     ("name", "query", "stored"),
     [
         ("hush", "hush=a", False),

@@ -136,6 +136,8 @@ class TermsFinder:
     def _new(
         self, route: RouteInfo | None, matching: tuple[Rule, ...], *, by_default: bool
     ) -> Terms:
+        if route is not None and self.secrets.are_in_template(route.template):
+            by_default = False
         restriction: Restriction | None = None if by_default else "path or query"
         if route is not None and (route.serves_files or route.is_documentation):
             # They change without a write.

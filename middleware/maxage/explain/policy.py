@@ -14,7 +14,7 @@ from maxage.routing.route_table import RouteInfo
 from maxage.settings import CacheSettings
 
 _RESTRICTED: Final[dict[Restriction, str]] = {
-    "path or query": "no default lifetime: a probe, operations (GraphQL), or a secret in the query",
+    "path or query": "no default lifetime: a probe, operations (GraphQL), or a secret in the URL",
     "files": "no default lifetime: the route serves files, which change without a write",
     "documentation": "no default lifetime: the route shows the application's routes",
     "security": "no default lifetime: a hit would skip the route's check of credentials",

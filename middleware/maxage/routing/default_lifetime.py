@@ -1,16 +1,19 @@
 """Default lifetime: the URLs that `CACHE_EXPIRATION` does not apply to.
 
-A probe asks for the state of this moment, and a secret in a query makes the URL one client's own.
+A probe asks for the state of this moment. A secret in a query or path makes the URL one client's
+own, and may be good for one request.
 Operations, such as those of GraphQL, show what any write may change, and tell errors with status
 200. A lifetime that the response, a decorator or a rule states holds for them too.
 """
 
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Final, final
 from urllib.parse import unquote_to_bytes
 
 from maxage.routing.operations import is_operations_word
+from maxage.routing.template import PARAMETER
 
 _PROBE: Final = re.compile(
     r"_{0,2}(?:health(?:z|[-_]?checks?)?|(?:lb)?heartbeat|livez|readyz|startupz"
@@ -29,7 +32,7 @@ _RETURN_FROM_LOGIN: Final = frozenset({b"code", b"state"})
 
 @final
 class SecretNames:
-    """The names of query parameters that carry a secret.
+    """The names of parameters that carry a secret.
 
     Each is a whole name, so that `zip_code` is none. Case, hyphens and underscores do not count. Of
     `user[token]` each part is a name.
@@ -49,10 +52,15 @@ class SecretNames:
         if b"%" in query:
             query = unquote_to_bytes(query)
         names = set(_NAMES.findall(_plain(query)))
-        return (
-            not self._names.isdisjoint(names)
-            or names.issuperset(_RETURN_FROM_LOGIN)
-            or (self._pattern is not None and any(map(self._pattern.fullmatch, names)))
+        return names.issuperset(_RETURN_FROM_LOGIN) or self._name_any(names)
+
+    def are_in_template(self, template: str) -> bool:
+        """Return whether the template of a route has a parameter of such a name."""
+        return self._name_any({_plain(name.encode()) for name in PARAMETER.findall(template)})
+
+    def _name_any(self, names: AbstractSet[bytes]) -> bool:
+        return not self._names.isdisjoint(names) or (
+            self._pattern is not None and any(map(self._pattern.fullmatch, names))
         )
 
 
