@@ -153,7 +153,8 @@ def test_redis_away_while_running_and_back(
     assert_answers_without_redis(worker)
     own_redis.ensure_running()
     assert wait_for_hit(worker, 1.0).text == "42"
-    assert worker.log().count("Redis unavailable") == 1
+    # Once; on a busy machine a time-out may be named beside the fault.
+    assert 1 <= worker.log().count("Redis unavailable") <= 2
     assert worker.log().count("Redis is available again") == 1
     assert worker.terminate() in {0, -signal.SIGTERM}
     assert "Traceback" not in worker.log()
