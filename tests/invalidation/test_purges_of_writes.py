@@ -945,7 +945,9 @@ async def test_the_start_names_the_orphans_in_one_line(caplog: pytest.LogCapture
     async with lifespan(middleware):
         pass
     [record] = [record for record in caplog.records if "No write is known" in record.message]
-    assert "these cached routes, so that every write purges them: /dashboard." in record.message
+    assert (
+        "these cached routes show, so that every write purges them: /dashboard." in record.message
+    )
 
 
 @pytest.mark.parametrize("named", ["/", "/{page}"])

@@ -314,9 +314,10 @@ class Targets:
     def _name_orphans(self, orphans: tuple[str, ...]) -> None:
         if self._are_new("orphans", orphans):
             logger.warning(
-                "No write is known for these cached routes, so that every write purges them: %s. "
+                "No write is known for all that these cached routes show, so that every write "
+                "purges them: %s. "
                 "State ttl=, tags= or isolated=True on each, by @cached or a Rule.",
-                ", ".join(orphans),
+                ", ".join(dict.fromkeys(orphans)),
             )
 
     def _name_operations(self, operations: tuple[str, ...]) -> None:

@@ -188,7 +188,8 @@ class RouteGroups:
             segments = split(read.template)
             is_named = any(_names(name, segments) for name in named)
             default_only = is_default_only(read, policy[read])
-            if default_only and read not in reached and not is_named:
+            is_reached = read in reached and not self.reach.shows_another(read, writes)
+            if default_only and not is_reached and not is_named:
                 yield read
 
     def groups_of(self, match: RouteMatch, host: str = "") -> tuple[str, ...]:

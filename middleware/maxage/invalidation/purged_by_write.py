@@ -28,6 +28,10 @@ bundles, by their names alone, so that releases with other routes agree. Every r
 isolated is in `b:` of its tree's bundle. A write renews `b:` of all bundles but its own tree's, and
 `p:` of the other trees in that one; where it purges its whole tree, `b:` of all.
 
+A later word of a path may name another tree: `POST /users/{id}/items` changes what `/items` shows,
+so that it purges that tree. And `/users/{id}/items` shows what `PUT /items/5` changes: such a read
+is an orphan (`shows_another`).
+
 A write that takes operations, such as `POST /graphql`, reaches all reads that are not isolated, by
 their first segments, and isolated ones of its own tree. Its path tells of none of them, so that
 they may be orphans all the same.
@@ -200,6 +204,15 @@ class Reach:
         """The bundles of the trees beneath each prefix, by their numbers."""
         if everywhere:
             self._bundle()
+        self._trees: Final[dict[str, list[Node]]] = {}
+        """The trees by their word, and by what its plural may be."""
+        self._index_trees()
+        self._written: Final[dict[Node, list[RouteInfo]]] = {}
+        """The writes of each tree."""
+        for write in writes:
+            if not write.opaque:
+                for node in self._in_tree(write.template)[:1]:
+                    self._written.setdefault(node, []).append(write)
         self._coarse: Final[set[Node]] = set()
         """Nodes where a write renews `p:`, since a read has no room for another group."""
         self.hits: dict[RouteInfo, list[Hit]] = {}
@@ -265,6 +278,38 @@ class Reach:
         ]
         return each[0].intersection(*each[1:]) if each else set()
 
+    def shows_another(self, read: RouteInfo, writes: Collection[RouteInfo]) -> bool:
+        """Return whether a word of the read names the tree of a write that does not reach it."""
+        return any(
+            write in writes and not any(read in hit.reads() for hit in self.hits[write])
+            for tree in self._named(read.template)
+            for write in self._written.get(tree, ())
+        )
+
+    def _named(self, template: str) -> set[Node]:
+        """Return the trees that words of a template name behind its own tree."""
+        own, *behind = self._in_tree(template) or [self._root]
+        words = {word for node in behind for word in (node.word, *node.plurals)}
+        return {tree for word in words for tree in self._trees.get(word, ())} - {own}
+
+    def _in_tree(self, template: str) -> list[Node]:
+        """Return the nodes of a template from its tree on."""
+        above = self._root.add(template).above()
+        return [node for node in above if not (node.is_prefix or node.is_version)]
+
+    def _index_trees(self) -> None:
+        """Find the trees by their words; one at a path with parameters is none of these."""
+        waiting = [self._root]
+        while waiting:
+            for node in waiting.pop().children.values():
+                if is_parameter(node.segment):
+                    continue
+                if node.is_prefix or node.is_version:
+                    waiting.append(node)
+                else:
+                    for word in {node.word, *node.plurals}:
+                        self._trees.setdefault(word, []).append(node)
+
     def hits_of(self, write: RouteInfo) -> Iterator[Hit]:
         """Yield the groups that a write by this route renews, besides that of its path."""
         path = tuple(split(write.template))
@@ -277,6 +322,11 @@ class Reach:
                 yield hit._replace(guessed=True)
         else:
             yield from self._walk(self._root, path, 0, inside=False)
+            if not self._everywhere:
+                for tree in self._named(write.template):
+                    named = tuple(node.segment for node in tree.above())
+                    for hit in self._all_beneath(tree, named, inside=False):
+                        yield hit._replace(guessed=True)
 
     def _all(self) -> Iterator[Hit]:
         """Yield the groups of all reads that are not isolated."""
