@@ -39,7 +39,7 @@ class Shop:
 
         @app.get("/greeting")
         def greeting(request: Request) -> dict[str, Any]:
-            return {"text": {"hello": request.headers.get("accept-language")}}
+            return {"text": {"hello": request.headers.get("referer")}}
 
         @app.get("/clock")
         def clock() -> dict[str, int]:
@@ -71,7 +71,7 @@ class Shop:
 
         @app.get("/tier")
         def tier(request: Request, response: Response) -> int:
-            response.headers["x-tier"] = request.headers.get("x-user-tier", "none")
+            response.headers["x-tier"] = request.headers.get("referer", "none")
             return 1
 
         @app.get("/gone")
@@ -115,11 +115,11 @@ def cache(shop: Shop) -> CacheMiddleware:
 
 async def test_an_unkeyed_input_is_found(cache: CacheMiddleware) -> None:
     """Its name is told, and where in the JSON the answers differ."""
-    for language in ("en", "en", "de"):
-        answer = await call(cache, path="/greeting", headers={"accept-language": language})
-        assert language.encode() in answer.body
+    for page in ("en", "en", "de"):
+        answer = await call(cache, path="/greeting", headers={"referer": page})
+        assert page.encode() in answer.body
     report = shadow_of(cache).report
-    assert told(report) == {"/greeting": ("body $.text.hello", ("header:accept-language",))}
+    assert told(report) == {"/greeting": ("body $.text.hello", ("header:referer",))}
     assert (report.misses, report.compared, report.different) == (1, 2, 1)
     assert "vary_by=" in str(report)
     counts = cache.targets.tally.routes["/greeting"]
@@ -179,7 +179,7 @@ async def test_a_purged_response_is_a_miss(cache: CacheMiddleware) -> None:
 async def test_headers_and_status_count(cache: CacheMiddleware) -> None:
     """Each by its name."""
     for tier in ("gold", "none", "gold", "none"):
-        await call(cache, path="/tier", headers={"x-user-tier": tier})
+        await call(cache, path="/tier", headers={"referer": tier})
     await call(cache, path="/gone")
     await call(cache, "PUT", "/orders/7", query=b"state=old")
     await call(cache, path="/gone")
@@ -232,11 +232,11 @@ async def test_an_input_that_made_no_difference_elsewhere_is_no_suspect(
     cache: CacheMiddleware,
 ) -> None:
     """The user agent differed when the answers were the same."""
-    for language, agent in (("en", "a"), ("de", "b"), ("de", "c"), ("de", "d"), ("de", "e")):
-        headers = {"accept-language": language, "user-agent": agent}
+    for page, agent in (("en", "a"), ("de", "b"), ("de", "c"), ("de", "d"), ("de", "e")):
+        headers = {"referer": page, "user-agent": agent}
         await call(cache, path="/greeting", headers=headers)
     (difference,) = shadow_of(cache).report.differences
-    assert difference.suspects == ("header:accept-language",)
+    assert difference.suspects == ("header:referer",)
 
 
 async def test_what_is_there_now_and_then_is_no_suspect(cache: CacheMiddleware) -> None:
@@ -340,9 +340,9 @@ async def test_verify_knows_the_input_by_which_the_cache_was_filled(shop: Shop) 
     assert cache.cache
     draws = iter([0.9, 0.1])
     cache.cache.draw = lambda: next(draws)
-    for language in ("en", "de"):
-        await call(cache, path="/greeting", headers={"accept-language": language})
-    suspects = ("header:accept-language",)
+    for page in ("en", "de"):
+        await call(cache, path="/greeting", headers={"referer": page})
+    suspects = ("header:referer",)
     assert told(shadow_of(cache).report) == {"/greeting": ("body $.text.hello", suspects)}
 
 
