@@ -175,7 +175,8 @@ def never_reused(step: Step) -> str | None:
         "vary": lambda: b"*" in members(step.said, b"vary"),
         "request": lambda: b"no-store" in members(step.asked, b"cache-control"),
         "credentials": lambda: has(step.asked, b"authorization") and not targeted and not shared,
-        "body": lambda: has(step.asked, b"transfer-encoding"),
+        # The content of a QUERY is a part of its key.
+        "body": lambda: step.method != "QUERY" and has(step.asked, b"transfer-encoding"),
     }
     return next((name for name, holds in reasons.items() if holds()), None)
 
