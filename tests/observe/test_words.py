@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, Rule, cached, tag, uncached
 from maxage.invalidation.dependencies import current_dependencies
@@ -96,6 +97,13 @@ async def leaves(scope: Scope, receive: Receive, send: Send) -> None:
 async def sends_a_file(scope: Scope, receive: Receive, send: Send) -> None:
     await send(start())
     await send({"type": "http.response.pathsend", "path": "/x"})
+
+
+@routed
+async def looks_up_late(scope: Scope, receive: Receive, send: Send) -> None:
+    await send(start())
+    Headers(scope=scope).get("x-tenant")
+    await send(piece(b"x"))
 
 
 def guarded() -> ASGIApp:
@@ -193,6 +201,7 @@ CASES: dict[Reason, Case] = {
     Reason.OTHER_ROUTE: Case(app=OtherRoute),
     Reason.UNKNOWN_ROUTE: Case(app=lambda: unnamed),
     Reason.LATE_TAG: Case(app=lambda: sending(prepares=lambda: tag("late"))),
+    Reason.LATE_HEADER: Case(app=lambda: looks_up_late, said=False),
     Reason.PURGED: Case(app=lambda: sending(LENGTH, prepares=purged_meanwhile)),
     Reason.OTHER_STORE: Case(app=lambda: sending(LENGTH, prepares=unprotected)),
     Reason.REPLICA_LAG: Case(

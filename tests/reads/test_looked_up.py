@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, cached
+from maxage.asgi.looked_up import noting_lines
 from tests.support.asgi import Receive, Scope, Send, call, routed
 from tests.support.caching import cache_of, piece, start, status_of
 
@@ -72,6 +73,49 @@ async def test_an_answer_is_for_the_value_that_was_looked_up(
         hit = await call(middleware, headers=headers)
         assert b"; hit" in status_of(hit)
         assert hit.header(b"vary") == name.encode()
+
+
+async def test_with_the_preset_of_the_standards_vary_is_the_application_s_own_word() -> None:
+    """And only Authorization is a credential."""
+    middleware = CacheMiddleware(
+        looks_up(starlette, b"x-tenant"),
+        CacheSettings.standards(cache_expiration=60),
+        store=MemoryStore(),
+    )
+    for tenant in ("a", "b"):
+        answer = await call(middleware, headers={"x-tenant": tenant})
+    assert b"; hit" in status_of(answer)
+    assert answer.header("vary") is None
+
+
+@pytest.mark.parametrize("name", [bytearray(b"host"), memoryview(b"host"), "host"])
+async def test_names_of_another_kind_than_bytes_reach_the_application(name: Any) -> None:
+    """ASGI says bytes, and not each test client sends them."""
+    scope: Any = {"headers": [(name, b"a"), (b"x-tenant", b"b")]}
+    assert noting_lines(scope["headers"], frozenset(), set()) == scope["headers"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_answer_that_has_begun_when_a_header_is_looked_up_is_not_stored(way: str) -> None:
+    """As in a stream, whose Vary has left; what the response names itself does no harm."""
+
+    def app(*head: tuple[bytes, bytes]) -> Any:
+        @routed
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await send(start(*head))
+            for _ in range(2):
+                await send(piece(repr(WAYS[way](scope, b"x-tenant")).encode(), more=True))
+            await send(piece(b""))
+
+        return answer
+
+    for head, is_stored in [((), False), (((b"vary", b"X-Tenant"),), True)]:
+        middleware = cache_of(app(*head))
+        for tenant in ("a", "b", "a"):
+            answer = await call(middleware, headers={"x-tenant": tenant})
+            assert tenant.encode() in answer.body
+        # A late copy of all headers may have shown any of them.
+        assert (b"; hit" in status_of(answer)) is (is_stored and way != "in")
 
 
 @pytest.mark.parametrize("name", ["user-agent", "x-request-id", "x-forwarded-for", "traceparent"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, RedisStore
 from maxage.store.base import Store
@@ -18,8 +19,9 @@ from tests.support.asgi import (
     call,
     http_scope,
     read_body,
+    routed,
 )
-from tests.support.caching import piece
+from tests.support.caching import piece, start
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -120,6 +122,22 @@ async def test_other_methods_and_personal_answers_are_not_kept(
     middleware = CacheMiddleware(Echo(), settings_of(), store=MemoryStore())
     await call(middleware, method, headers=[header] if header else [], body=b"1")
     assert await body_of(middleware) == b"GET 2"
+
+
+@pytest.mark.parametrize("look", [lambda h: h.get("x-tenant"), lambda h: dict(h)["x-tenant"]])
+async def test_an_answer_for_a_header_that_was_looked_up_is_not_kept(look: Any) -> None:
+    """The GET may have another tenant."""
+
+    @routed
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        head = [(b"cache-control", b"max-age=60"), (b"content-location", b"/x")]
+        await send(start(*head))
+        await send(piece(str(look(Headers(scope=scope))).encode()))
+
+    middleware = CacheMiddleware(app, settings_of(), store=MemoryStore())
+    for method, tenant in (("POST", "a"), ("GET", "b")):
+        answer = await body_of(middleware, method, headers={"x-tenant": tenant})
+        assert answer == tenant.encode()
 
 
 async def test_an_answer_that_came_cut_is_not_kept() -> None:

@@ -42,15 +42,10 @@ def unnoted_names(credentials: Iterable[bytes], exchange: Iterable[str]) -> froz
     return _UNNOTED.union(credentials, (name.lower().encode() for name in exchange))
 
 
-@final
-class NotingName(bytes):
-    """The name of a header line, which notes the names that it is compared with.
-
-    A search for a name begins at the first line, so that this one notes absent fields too.
-    """
+class _Name(bytes):
+    """The name of a header line, which notes the names that it is compared with."""
 
     noted: set[bytes]
-    is_first: bool
 
     def __eq__(self, other: object) -> bool:
         is_equal = bytes.__eq__(self, other)
@@ -62,38 +57,46 @@ class NotingName(bytes):
         is_equal = self.__eq__(other)
         return is_equal if is_equal is NotImplemented else not is_equal
 
+    __hash__ = bytes.__hash__
+
+    def lower(self) -> bytes:
+        """Return the name in lower case."""
+        return _noting(type(self), bytes.lower(self), self.noted)
+
+
+@final
+class _FirstName(_Name):
+    """The name of the first line. A search begins here, so that it notes absent fields too."""
+
     def __hash__(self) -> int:
         # It becomes a key of a mapping, or is sought in a set.
-        if self.is_first:
-            self.noted.add(COPIED)
+        self.noted.add(COPIED)
         return bytes.__hash__(self)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Return the text, which notes nothing more."""
-        if self.is_first:
-            self.noted.add(COPIED)
+        self.noted.add(COPIED)
         return bytes.decode(self, encoding, errors)
-
-    def lower(self) -> "NotingName":
-        """Return the name in lower case."""
-        return _noting(bytes.lower(self), self.noted, is_first=self.is_first)
 
 
 def noting_lines(
     lines: Iterable[tuple[bytes, bytes]], unnoted: frozenset[bytes], noted: set[bytes]
 ) -> list[tuple[bytes, bytes]]:
     """Return the header lines for the application; lookups of names are added to `noted`."""
-    given, is_first = list[tuple[bytes, bytes]](), True
-    for line in lines:
-        if is_first or line[0] not in unnoted:
-            given.append((_noting(line[0], noted, is_first=is_first), line[1]))
-            is_first = False
-        else:
-            given.append(line)
+    given = list(lines)
+    try:
+        for place, (name, value) in enumerate(given):
+            if not place:
+                given[place] = (_noting(_FirstName, name, noted), value)
+            elif name not in unnoted:
+                given[place] = (_noting(_Name, name, noted), value)
+    except TypeError:
+        # A name of another kind than bytes, such as `bytearray`, has no hash.
+        return list(lines)
     return given
 
 
-def _noting(name: bytes, noted: set[bytes], *, is_first: bool) -> NotingName:
-    made = NotingName(name)
-    made.noted, made.is_first = noted, is_first
+def _noting(kind: type[_Name], name: bytes, noted: set[bytes]) -> _Name:
+    made = kind(name)
+    made.noted = noted
     return made

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from maxage.asgi.cache_status import CacheStatus, hit_value
 from maxage.asgi.identity import Identification
-from maxage.asgi.looked_up import unnoted_names
+from maxage.asgi.looked_up import noting_lines, unnoted_names
 from maxage.asgi.types import ASGIApp, Scope
 from maxage.cache.targets import Targets
 from maxage.clock import Clock
@@ -32,6 +32,8 @@ class Service:
             self.identification.fields.names, settings.cache_exchange_headers
         )
         """Names of request fields whose lookups make no difference to answers."""
+        # RFC 9111 leaves it to the application's Vary, and only Authorization counts there.
+        self._notes_lookups: Final = not settings.cache_authorization_only
         self.sends_status: Final = settings.cache_status_header
         """Whether responses get our member of Cache-Status."""
         self.names_key: Final = settings.cache_status_key
@@ -74,6 +76,12 @@ class Service:
         if b"date" not in names and self.sends_date:
             kept.append((b"date", format_http_date(clock())))
         return kept
+
+    def note_lookups(self, scope: Scope, noted: set[bytes]) -> None:
+        """Let the header lines of a scope note in `noted` what the application looks up."""
+        # The scope of an audit is of a kind of its own, and notes more than names.
+        if self._notes_lookups and scope.__class__ is dict:
+            scope["headers"] = noting_lines(scope["headers"], self.unnoted, noted)
 
     def learn_of_server(self, *, adds_date: bool | None) -> None:
         """Learn whether the server adds a Date of its own; None: that is not known."""

@@ -159,6 +159,13 @@ class Reason(_Word):
             "handler ran; the next one is stored."
         ),
     )
+    LATE_HEADER = (
+        "late-header",
+        (
+            "A header that no route declares was looked up after the response had begun: declare "
+            "it, name it in Vary, or write `vary_by=`."
+        ),
+    )
     PURGED = "purged", "A value that the handler read was purged meanwhile."
     OTHER_STORE = (
         "other-store",

@@ -268,9 +268,7 @@ class Capture(Struct, eq=False):
                 return
             copy = self._copy = BodyCopy(self._cache, self.declared)
         if not copy.add(message):
-            self.refuse(Reason.TOO_LARGE if copy.is_too_large else Reason.NO_ROOM)
-            self._not_shareable()
-            self.finish_flight()
+            self.refuse_for_all(Reason.TOO_LARGE if copy.is_too_large else Reason.NO_ROOM)
         elif is_last and not copy.is_whole:
             self.refuse(Reason.INCOMPLETE)
             self.finish_flight()
@@ -302,6 +300,12 @@ class Capture(Struct, eq=False):
             self.refusal = reason
             self._reading.target.counts.not_stored[reason] += 1
         self.drop()
+
+    def refuse_for_all(self, reason: Reason) -> None:
+        """Store nothing for this reason, and let no request wait for this URL's next responses."""
+        self.refuse(reason)
+        self._not_shareable()
+        self.finish_flight()
 
     def drop(self) -> None:
         """Drop the copy."""

@@ -16,12 +16,13 @@ from msgspec.structs import replace
 
 from maxage.asgi.body_replay import replaying, whole_request
 from maxage.asgi.downstream import has_our_lifetime
-from maxage.asgi.looked_up import CHOOSING, COPIED, noting_lines
+from maxage.asgi.looked_up import CHOOSING, COPIED
 from maxage.asgi.passthrough import call_noting
 from maxage.asgi.responder import send_both, send_in_loop, send_nothing
 from maxage.asgi.types import Message, Receive, Scope
 from maxage.background import runs_asyncio
 from maxage.cache.cache import Cache
+from maxage.cache.fill import Fill
 from maxage.cache.flights import Flight
 from maxage.invalidation.dependencies import Dependencies
 from maxage.observe.words import Reason
@@ -98,6 +99,8 @@ class Exchange(Struct, eq=False):
     body_read: bool = False
     """Whether the application has received the request's body to its end."""
     _state: State = State.WAITING
+    _noted: int = 0
+    """How many names had been looked up when the answer began."""
     _fwd_status: int | None = None
     """The application's status, for Cache-Status where it is not the status sent."""
     _held_start: Message | None = None
@@ -116,11 +119,8 @@ class Exchange(Struct, eq=False):
         reading, capture, decision = self.reading, self.capture, self.decision
         if decision.conditional or decision.completing:
             capture.scope = self._scope([*decision.conditional, *decision.completing])
-        # The scope of an audit is of a kind of its own, and notes more than names.
-        if reading.target.policy.vary_by is None and capture.scope.__class__ is dict:
-            capture.scope["headers"] = noting_lines(
-                capture.scope["headers"], reading.service.unnoted, self.looked_up
-            )
+        if reading.target.policy.vary_by is None:
+            reading.service.note_lookups(capture.scope, self.looked_up)
         capture.asked_at = self.cache.clock()
         try:
             try:
@@ -235,27 +235,36 @@ class Exchange(Struct, eq=False):
 
     def _varied_by_lookups(self, response: Response) -> Response:
         """Return a response whose Vary names the fields that the application has looked up."""
+        self._noted = len(self.looked_up)
+        names = self._unnamed(response.headers)
+        self.capture.names_copied = COPIED in names
+        line = b", ".join(sorted(filter(is_token, names)))
+        if not line:
+            return response
+        return Response(
+            status=response.status, headers=Headers((*response.headers.raw, (b"vary", line)))
+        )
+
+    def _unnamed(self, headers: Headers) -> set[bytes]:
+        """Return the names of fields that were looked up, and that Vary does not name."""
         reading = self.reading
         names = {name.lower() for name in self.looked_up} - reading.service.unnoted
         if COPIED in names:
-            names.remove(COPIED)
             # A proxy copies the names to pass them on, and the answer that it gets says more.
-            if not response.headers.has_any(_FRESHNESS):
-                self.capture.names_copied = True
+            if headers.has_any(_FRESHNESS):
+                names.remove(COPIED)
+            else:
                 sent = {name.lower() for name, _ in reading.headers.raw}
                 names |= sent - reading.service.unnoted - CHOOSING
-        if names:
-            said = vary_names(response.headers)
-            names -= {*reading.target.rules.keyed_fields, *(said or ())}
-            control = response.headers.get_all(b"cache-control")
-            if names and is_shareable(parse_cache_control(control)):
-                # It says that all users may have it, by whatever field they are known.
-                names &= CHOOSING
-            line = b", ".join(sorted(filter(is_token, names)))
-            if said is not None and line:
-                lines = (*response.headers.raw, (b"vary", line))
-                return Response(status=response.status, headers=Headers(lines))
-        return response
+        if not names:
+            return names
+        said = vary_names(headers)
+        if said is None:
+            return set()  # it varies by all
+        if is_shareable(parse_cache_control(headers.get_all(b"cache-control"))):
+            # It says that all users may have it, by whatever field they are known.
+            names &= CHOOSING
+        return names.difference(reading.target.rules.keyed_fields, said)
 
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, without our member of Cache-Status."""
@@ -277,10 +286,21 @@ class Exchange(Struct, eq=False):
     def _body(self, message: Message) -> Awaitable[None]:
         capture, start = self.capture, self._held_start
         if capture.fill is not None:
-            capture.add(message)
+            is_last = not message.get("more_body", False)
+            if is_last and len(self.looked_up) != self._noted and self._is_late(capture.fill):
+                capture.refuse_for_all(Reason.LATE_HEADER)
+            else:
+                capture.add(message)
             if capture.entry is not None and start is not None:
                 message = self._with_validator(start, capture.entry, message)
         return self._send_on(message)
+
+    def _is_late(self, fill: Fill) -> bool:
+        """Return whether a field was looked up that the Vary of the begun answer lacks."""
+        names = self._unnamed(fill.verdict.stored.headers)
+        if self.capture.names_copied:
+            names.discard(COPIED)
+        return bool(names)
 
     def _with_validator(self, start: Message, entry: Entry, message: Message) -> Message:
         """Give a start the ETag of its stored response; return the body, empty behind a 304."""

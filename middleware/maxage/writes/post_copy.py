@@ -62,6 +62,9 @@ class PostCopy:
         self._fill: Fill | None = None
         self._body = BodyCopy(responder.cache)
         self._client_left = False
+        self._looked_up: Final[set[bytes]] = set()
+        """Names of request fields that the application has looked up."""
+        responder.service.note_lookups(responder.scope, self._looked_up)
 
     async def receive(self) -> Message:
         """Receive a message for the application."""
@@ -121,6 +124,9 @@ class PostCopy:
         # What the handler read or wrote through the typed cache changed with this very request.
         typed = noted.read or noted.purged or noted.typed_writes
         if fill is None or not whole or typed or noted.unprotected:
+            return
+        if not self._responder.service.unnoted.issuperset(map(bytes.lower, self._looked_up)):
+            # What a GET's answer depends on besides its URL is not read from a POST.
             return
         if all(self.tokens.get(group) is not None for group in fill.groups):
             store_response(self._responder.cache, fill, body, noted)
