@@ -236,6 +236,8 @@ class Exchange(Struct, eq=False):
     def _varied_by_lookups(self, response: Response) -> Response:
         """Return a response whose Vary names the fields that the application has looked up."""
         self._noted = len(self.looked_up)
+        if self.reading.service.unnoted.issuperset(self.looked_up):
+            return response
         names = self._unnamed(response.headers)
         self.capture.names_copied = COPIED in names
         line = b", ".join(sorted(filter(is_token, names)))
