@@ -6,7 +6,7 @@ compared with, as a search for a name compares them. A hit costs nothing more.
 
 Not noted are fields that are credentials, that the key holds anyway, and that describe a client or
 one exchange: most lookups of those are a log's. A copy of all names is noted too: then the answer
-varies by each field of the request that not all clients send, and serves no request with another.
+is neither made for nor given to a request with a field that not all clients send.
 """
 
 from collections.abc import Iterable

@@ -98,7 +98,13 @@ class Reason(_Word):
     COOKIE = "cookie", "The same for a cookie that `CACHE_IGNORED_COOKIES` does not name."
     SESSION = "session", "The same for a session that holds something."
     USER = "user", "The same for a user that a layer has put into the scope."
-    SECURITY = "security", "The same for a route with a security dependency."
+    SECURITY = (
+        "security",
+        (
+            "The same for a route with a security dependency; and for an uncommon request header, "
+            "where the application may know its user by any header."
+        ),
+    )
     UNANNOUNCED_BODY = "unannounced-body", "The request has a body that no header announced."
     DISCONNECT = "disconnect", "The client left before the response was whole."
     # the response

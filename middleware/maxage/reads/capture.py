@@ -150,10 +150,10 @@ class Capture(Struct, eq=False):
         is_hidden = self._answerer is _UNKNOWN
         self.rules = target.terms.explicit_rules if is_hidden else target.rules
         slots, anonymous = identity_slots(self.scope), False
-        if (slots or is_hidden) and target.policy.vary_by is None:
+        if (slots or is_hidden or self.names_copied) and target.policy.vary_by is None:
             # Where the router is known but left no word, users may be in a copy of the scope too.
-            anonymous = self._identify(response, slots, is_hidden and target.route is not None)
-        anonymous = anonymous or self.names_copied
+            may_be_hidden = self.names_copied or (is_hidden and target.route is not None)
+            anonymous = self._identify(response, slots, may_be_hidden)
         arrival = Arrival(
             request=reading.request, response=response, request_time=self.asked_at,
             response_time=self._cache.clock(), policy=self.rules,

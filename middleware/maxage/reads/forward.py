@@ -238,8 +238,7 @@ class Exchange(Struct, eq=False):
         self._noted = len(self.looked_up)
         if self.reading.service.unnoted.issuperset(self.looked_up):
             return response
-        names = self._unnamed(response.headers)
-        self.capture.names_copied = COPIED in names
+        names, self.capture.names_copied = self._unnamed(response.headers)
         line = b", ".join(sorted(filter(is_token, names)))
         if not line:
             return response
@@ -247,26 +246,28 @@ class Exchange(Struct, eq=False):
             status=response.status, headers=Headers((*response.headers.raw, (b"vary", line)))
         )
 
-    def _unnamed(self, headers: Headers) -> set[bytes]:
-        """Return the names of fields that were looked up, and that Vary does not name."""
+    def _unnamed(self, headers: Headers) -> tuple[set[bytes], bool]:
+        """Return the names of fields that were looked up, and that Vary does not name.
+
+        Returns:
+            The names, and whether the answer may depend on any other field of the request.
+        """
         reading = self.reading
         names = {name.lower() for name in self.looked_up} - reading.service.unnoted
-        if COPIED in names:
-            # A proxy copies the names to pass them on, and the answer that it gets says more.
-            if headers.has_any(_FRESHNESS):
-                names.remove(COPIED)
-            else:
-                sent = {name.lower() for name, _ in reading.headers.raw}
-                names |= sent - reading.service.unnoted - CHOOSING
-        if not names:
-            return names
         said = vary_names(headers)
-        if said is None:
-            return set()  # it varies by all
+        if not names or said is None:
+            return set(), False  # it varies by nothing more, or by all
         if is_shareable(parse_cache_control(headers.get_all(b"cache-control"))):
             # It says that all users may have it, by whatever field they are known.
             names &= CHOOSING
-        return names.difference(reading.target.rules.keyed_fields, said)
+        names.difference_update(reading.target.rules.keyed_fields, said)
+        if COPIED not in names:
+            return names, False
+        # To copy a mapping looks up each name that the client has sent, and no client is to choose
+        # by what a response varies.
+        copied = {name.lower() for name, _ in reading.headers.raw}.intersection(names) - CHOOSING
+        # A proxy copies the names to pass them on, and the answer that it gets says more.
+        return names - copied - {COPIED}, bool(copied) or not headers.has_any(_FRESHNESS)
 
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, without our member of Cache-Status."""
@@ -299,10 +300,8 @@ class Exchange(Struct, eq=False):
 
     def _is_late(self, fill: Fill) -> bool:
         """Return whether a field was looked up that the Vary of the begun answer lacks."""
-        names = self._unnamed(fill.verdict.stored.headers)
-        if self.capture.names_copied:
-            names.discard(COPIED)
-        return bool(names)
+        names, is_copied = self._unnamed(fill.verdict.stored.headers)
+        return bool(names) or (is_copied and not self.capture.names_copied)
 
     def _with_validator(self, start: Message, entry: Entry, message: Message) -> Message:
         """Give a start the ETag of its stored response; return the body, empty behind a 304."""

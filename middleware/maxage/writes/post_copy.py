@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from typing import Final, final
 
 from maxage.asgi.body_copy import BodyCopy, content_length
+from maxage.asgi.looked_up import COPIED
 from maxage.asgi.overrides import OVERRIDES
 from maxage.asgi.responder import Responder
 from maxage.asgi.types import Message
@@ -125,11 +126,19 @@ class PostCopy:
         typed = noted.read or noted.purged or noted.typed_writes
         if fill is None or not whole or typed or noted.unprotected:
             return
-        if not self._responder.service.unnoted.issuperset(map(bytes.lower, self._looked_up)):
-            # What a GET's answer depends on besides its URL is not read from a POST.
+        if self._depends_on_headers():
             return
         if all(self.tokens.get(group) is not None for group in fill.groups):
             store_response(self._responder.cache, fill, body, noted)
+
+    def _depends_on_headers(self) -> bool:
+        """Return whether headers were looked up: what a GET depends on is not read from a POST."""
+        service = self._responder.service
+        names = {name.lower() for name in self._looked_up} - service.unnoted
+        if COPIED in names:
+            names.remove(COPIED)
+            return bool(names) or service.identification.may_be_in(self._responder.headers, ())
+        return bool(names)
 
     def _request(self) -> Request:
         headers = self._responder.headers
