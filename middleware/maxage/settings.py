@@ -146,7 +146,8 @@ class CacheSettings(BaseSettings):
         "x-ratelimit-reset", "x-rate-limit-limit", "x-rate-limit-remaining",
         "x-rate-limit-reset", "retry-after",
     )  # fmt: skip
-    """Response headers that belong to one exchange and are not stored."""
+    """Response headers that belong to one exchange and are not stored; request headers of these
+    names make no difference to answers."""
 
     # Lifetimes, and stale responses.
 

@@ -220,6 +220,14 @@ async def test_an_answer_made_from_a_copy_of_all_headers_is_for_one_tenant(
         assert status in status_of(await call(middleware, headers={**browser, **headers}))
 
 
+@pytest.mark.parametrize("way", COPIES)
+async def test_a_header_of_the_exchange_costs_no_hit_where_all_are_copied(way: str) -> None:
+    app = looks_up(COPIES[way], b"x-tenant")
+    middleware = cache_of(app, cache_exchange_headers=("X-App-Version",))
+    await call(middleware, headers={"x-app-version": "1"})
+    assert b"; hit" in status_of(await call(middleware, headers={"x-app-version": "2"}))
+
+
 async def test_no_client_chooses_by_which_names_a_response_varies() -> None:
     """To copy a mapping looks up each name that the client has sent."""
     for head in [(), ((b"cache-control", b"max-age=60"),)]:

@@ -22,6 +22,7 @@ class Identification:
 
     def __init__(self, settings: "CacheSettings") -> None:
         self._authorization_only: Final = settings.cache_authorization_only
+        self._exchange: Final = tuple(n.lower().encode() for n in settings.cache_exchange_headers)
         self.fields: Final = CredentialFields(
             settings.cache_credential_headers,
             settings.cache_ignored_cookies,
@@ -62,7 +63,8 @@ class Identification:
 
     def may_be_in(self, headers: Headers, varied: tuple[bytes, ...]) -> bool:
         """Return whether a field that the response does not vary by may name a user."""
-        return not self._authorization_only and may_identify(headers, varied)
+        harmless = (*self._exchange, *varied)
+        return not self._authorization_only and may_identify(headers, harmless)
 
 
 def identity_slots(scope: Mapping[str, Any]) -> frozenset[str]:

@@ -93,8 +93,10 @@ def bypasses(request: Request, stored: StoredResponse, policy: Policy) -> bool:
     """
     if request.carries_credentials and not stored.shareable:
         return True
-    varied = (*policy.keyed_fields, *stored.vary_names)
-    return stored.anonymous and may_identify(request.headers, varied)
+    if not stored.anonymous:
+        return False
+    harmless = (*policy.keyed_fields, *policy.exchange_fields, *stored.vary_names)
+    return may_identify(request.headers, harmless)
 
 
 def forbid_storing(request: Request, directives: Directives) -> bool:
@@ -107,12 +109,13 @@ def forbid_storing(request: Request, directives: Directives) -> bool:
     return request.carries_credentials and not is_shareable(directives)
 
 
-def may_identify(headers: Headers, varied: Collection[bytes]) -> bool:
+def may_identify(headers: Headers, harmless: Collection[bytes]) -> bool:
     """Return whether a request has a field by which the application may know its user.
 
-    The values of the `varied` fields are known to be those of the stored response's request.
+    The `harmless` fields are known to name none, or to have the values of the stored response's
+    request.
     """
-    return not IMPERSONAL.issuperset({name.lower() for name, _ in headers.raw}.difference(varied))
+    return not IMPERSONAL.issuperset({name.lower() for name, _ in headers.raw}.difference(harmless))
 
 
 def named_like(patterns: Iterable[str]) -> re.Pattern[str]:
