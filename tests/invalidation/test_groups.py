@@ -16,6 +16,7 @@ from tests.support.routes import (
     purges,
     table_for,
     table_of,
+    touched,
     unreadable,
 )  # fmt: skip
 
@@ -70,6 +71,15 @@ def test_two_versions_of_one_api_show_one_thing(prefix: str, old: str, new: str)
         assert purges(both, f"PUT {one}/items/5", f"{other}/items")
         assert not purges(both, f"PUT {one}/items/5", f"{other}/items/6")
         assert not purges(both, f"PUT {one}/items/5", f"{other}/orders")
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_a_write_at_the_path_of_a_version_inside_of_another_one_purges_its_path(
+    prefix: str,
+) -> None:
+    inner = f"/v2{prefix}/v1/items"
+    both = table_for([f"GET {inner}", f"PUT {inner}", f"POST {prefix}/v1"])
+    assert f"p:{prefix}/v1" in touched(both, f"POST {prefix}/v1")
 
 
 @pytest.mark.parametrize("prefix", ["", "/api"])

@@ -345,7 +345,7 @@ class Reach:
         version = own if own in versions else ""
         if version:
             path = (*done, *rest[1:])
-            own = node.own_segment(path[depth])
+            own = node.own_segment(rest[1]) if rest[1:] else ""
         in_tree = inside or is_parameter(own)
         if node.reads and (in_tree or self._everywhere):
             yield Hit("c", done, node, in_tree)
