@@ -1,7 +1,9 @@
 """Fields that a handler looks up and does not declare: an answer is not for another value."""
 
+import asyncio
 from collections.abc import Callable
-from typing import Any
+from threading import Event, Thread
+from typing import Any, Final
 
 import pytest
 from fastapi import FastAPI, Header, Request, Response
@@ -14,6 +16,8 @@ from tests.support.asgi import Receive, Scope, Send, call, routed
 from tests.support.caching import cache_of, piece, start, status_of
 
 pytestmark = pytest.mark.anyio
+_MANY: Final = 100_000
+"""Names that a thread looks up."""
 
 
 def starlette(scope: Scope, name: bytes) -> Any:
@@ -236,6 +240,40 @@ async def test_no_client_chooses_by_which_names_a_response_varies() -> None:
         for number in range(3):
             answer = await call(middleware, headers={f"x-any-{number}": "a"})
             assert b"x-any" not in (answer.header("vary") or b"")
+
+
+async def test_a_directive_that_is_no_lifetime_does_not_speak_for_a_copy_of_all_headers() -> None:
+    head = (b"cache-control", b"no-transform")
+    app = looks_up(COPIES["mapping"], b"x-tenant", head)
+    middleware = cache_of(app)
+    for headers in ({}, {"x-tenant": "a"}, {"x-tenant": "b"}):
+        alone = await call(app, headers=headers)
+        assert (await call(middleware, headers=headers)).body == alone.body
+
+
+async def test_a_thread_may_look_up_headers_while_the_answer_begins() -> None:
+    @routed
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        name, ended = scope["headers"][0][0], Event()
+
+        def look_up() -> None:
+            for number in range(_MANY):
+                if ended.is_set() or name == b"x-%d" % number:
+                    break
+
+        thread = Thread(target=look_up)
+        thread.start()
+        try:
+            await asyncio.sleep(0.01)
+            await send(start())
+        finally:
+            ended.set()
+            thread.join()
+        await send(piece(b"x"))
+
+    middleware = cache_of(app)
+    for _ in range(5):
+        assert (await call(middleware, headers={"cache-control": "no-cache"})).body == b"x"
 
 
 async def test_a_proxy_that_copies_all_headers_goes_by_what_its_origin_says() -> None:

@@ -238,7 +238,7 @@ class Exchange(Struct, eq=False):
         self._noted = len(self.looked_up)
         if self.reading.service.unnoted.issuperset(self.looked_up):
             return response
-        names, self.capture.names_copied = self._unnamed(response.headers)
+        names, self.capture.names_copied = self._unnamed(response)
         line = b", ".join(sorted(filter(is_token, names)))
         if not line:
             return response
@@ -246,14 +246,15 @@ class Exchange(Struct, eq=False):
             status=response.status, headers=Headers((*response.headers.raw, (b"vary", line)))
         )
 
-    def _unnamed(self, headers: Headers) -> tuple[set[bytes], bool]:
+    def _unnamed(self, response: Response) -> tuple[set[bytes], bool]:
         """Return the names of fields that were looked up, and that Vary does not name.
 
         Returns:
             The names, and whether the answer may depend on any other field of the request.
         """
-        reading = self.reading
-        names = {name.lower() for name in self.looked_up} - reading.service.unnoted
+        reading, headers = self.reading, response.headers
+        # A thread of the application may look up more meanwhile: a set is copied at once.
+        names = {name.lower() for name in self.looked_up.copy()} - reading.service.unnoted
         said = vary_names(headers)
         if not names or said is None:
             return set(), False  # it varies by nothing more, or by all
@@ -267,7 +268,10 @@ class Exchange(Struct, eq=False):
         # by what a response varies.
         copied = {name.lower() for name, _ in reading.headers.raw}.intersection(names) - CHOOSING
         # A proxy copies the names to pass them on, and the answer that it gets says more.
-        return names - copied - {COPIED}, bool(copied) or not headers.has_any(_FRESHNESS)
+        says_more = headers.has_any(_FRESHNESS) and not has_our_lifetime(
+            reading.request, response, now=self.capture.asked_at, policy=self.capture.rules
+        )
+        return names - copied - {COPIED}, bool(copied) or not says_more
 
     def _downstream(self, response: Response) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response as they leave, without our member of Cache-Status."""
@@ -300,7 +304,8 @@ class Exchange(Struct, eq=False):
 
     def _is_late(self, fill: Fill) -> bool:
         """Return whether a field was looked up that the Vary of the begun answer lacks."""
-        names, is_copied = self._unnamed(fill.verdict.stored.headers)
+        begun = fill.verdict.stored
+        names, is_copied = self._unnamed(Response(status=begun.status, headers=begun.headers))
         return bool(names) or (is_copied and not self.capture.names_copied)
 
     def _with_validator(self, start: Message, entry: Entry, message: Message) -> Message:
