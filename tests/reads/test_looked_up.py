@@ -44,6 +44,12 @@ COPIES: dict[str, Callable[[Scope, bytes], Any]] = {
     "text": lambda scope, name: {k.decode(): v for k, v in scope["headers"]}.get(name.decode()),
     "lower": lambda scope, name: {k.lower(): v for k, v in scope["headers"]}.get(name),
     "items": lambda scope, name: dict(Headers(scope=scope).items()).get(name.decode()),
+    "bytes": lambda scope, name: {bytes(k): v for k, v in scope["headers"]}.get(name),
+    "title": lambda scope, name: {k.title(): v for k, v in scope["headers"]}.get(name.title()),
+    "slice": lambda scope, name: [v for k, v in scope["headers"] if k[:] == name],
+    "prefix": lambda scope, name: [v for k, v in scope["headers"] if k.startswith(name)],
+    "within": lambda scope, name: [v for k, v in scope["headers"] if name[2:] in k],
+    "sorted": lambda scope, name: [v for k, v in sorted(scope["headers"]) if k.strip() == name],
     "Starlette": lambda scope, name: dict(Headers(scope=scope)).get(name.decode()),
 }
 

@@ -9,7 +9,7 @@ one exchange: most lookups of those are a log's. A copy of all names is noted to
 is neither made for nor given to a request with a field that not all clients send.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, final
 
 from maxage.asgi.overrides import OVERRIDES
@@ -73,10 +73,23 @@ class _FirstName(_Name):
         self.noted.add(COPIED)
         return bytes.__hash__(self)
 
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Return the text, which notes nothing more."""
-        self.noted.add(COPIED)
-        return bytes.decode(self, encoding, errors)
+
+def _noting_copy(method: Callable[..., object]) -> Callable[..., object]:
+    """Return the method of a name that notes a copy: what becomes of its bytes is not noted."""
+
+    def copy(name: _FirstName, *given: object, **named: object) -> object:
+        name.noted.add(COPIED)
+        return method(name, *given, **named)
+
+    return copy
+
+
+for _name in (
+    "__bytes__", "__contains__", "__getitem__", "__iter__", "__lt__", "__reduce_ex__", "__repr__",
+    "__str__", "capitalize", "decode", "endswith", "find", "partition", "removeprefix", "replace",
+    "rpartition", "split", "startswith", "strip", "title", "translate", "upper",
+):  # fmt: skip
+    setattr(_FirstName, _name, _noting_copy(getattr(bytes, _name)))
 
 
 def noting_lines(

@@ -84,7 +84,9 @@ class KnownRoutes:
         for router, routes, count in self._read:
             # Each request asks: the list's type was looked at when it was read.
             now = getattr(router, "routes", None) or ()
-            if len(routes) != count or (now is not routes and not _are_same(now, routes)):
+            if len(routes) != count or not (
+                now is routes or _are_same(routes_in(router) or (), routes)
+            ):
                 break
         else:
             if self._read and self.overrides.hold():

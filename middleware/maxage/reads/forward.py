@@ -262,6 +262,10 @@ class Exchange(Struct, eq=False):
             # It says that all users may have it, by whatever field they are known.
             names &= CHOOSING
         names.difference_update(reading.target.rules.keyed_fields, said)
+        route = reading.target.route
+        if route is not None and route.has_header_model:
+            # FastAPI makes the copy; what the model takes of it is in the key.
+            names.discard(COPIED)
         if COPIED not in names:
             return names, False
         # To copy a mapping looks up each name that the client has sent, and no client is to choose

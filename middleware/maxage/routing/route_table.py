@@ -55,6 +55,8 @@ class RouteInfo(Struct, frozen=True, kw_only=True, eq=False):
     """Whether a dependency checks credentials: a hit would skip it."""
     header_names: tuple[bytes, ...] = ()
     """Declared header parameters, lower case, sorted."""
+    has_header_model: bool = False
+    """Whether FastAPI looks for the fields of a header model in a copy of all headers."""
     reads_all_headers: bool = False
     """Whether every request header may change the answer: a header model allows or forbids extra
     fields, or a class of routes chooses by code of its own. Not cached without `vary_by`."""

@@ -320,6 +320,7 @@ def _read_route(context: Any, prefix: str, host: Host | None) -> RouteInfo:
         is_documentation=getattr(context.endpoint, "__module__", "") == "fastapi.applications",
         has_security=_has_security(context, dependants),
         header_names=_header_names(dependants),
+        has_header_model=any(_is_model(f) for d in dependants for f in d.header_params),
         reads_all_headers=any(_takes_all(f) for d in dependants for f in d.header_params),
         cookie_names=tuple(
             sorted({n for d in dependants for f in d.cookie_params for n in _spellings(f)})
@@ -481,6 +482,10 @@ def _takes_all(parameter: Any) -> bool:
         for model in _models(parameter)
         for config in (getattr(model, "model_config", None),)
     )
+
+
+def _is_model(parameter: Any) -> bool:
+    return any(hasattr(model, "model_fields") for model in _models(parameter))
 
 
 def _header_names(dependants: Iterable[Any]) -> tuple[bytes, ...]:

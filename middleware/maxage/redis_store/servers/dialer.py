@@ -114,6 +114,8 @@ class Dialer:
         error = dialling.exception()
         if error is None:
             self._pipelined = dialling.result()
+            # It has answered. What waited for this needed more round trips than others will.
+            self._node.succeeded()
         elif not isinstance(error, TimeoutError):
             # A timeout is counted by the requests that waited.
             self._node.failed(error)
