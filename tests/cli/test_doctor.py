@@ -115,6 +115,17 @@ def test_a_server_that_runs_and_refuses_need_not_be_started(
     assert mend in trouble
 
 
+def test_a_server_too_far_for_two_round_trips_fails(
+    command: Command, fault_proxy: FaultProxy
+) -> None:
+    """A miss takes as many within the budget, so that there would be no hits."""
+    fault_proxy.delay(0.03)
+    code, found = checks(command, fault_proxy.url)
+    assert code == 1
+    assert found["latency"]["state"] == "wrong"
+    assert "CACHE_READ_BUDGET (0.05 s): a miss takes two" in found["latency"]["change"]
+
+
 def test_a_wrong_password_is_told_as_such(command: Command, redis: RedisServer) -> None:
     """A server that was to be started, or hangs, would be looked for in vain."""
     url = redis.url.replace("redis://", "redis://:wrong@")

@@ -195,6 +195,24 @@ async def test_vary_by_says_all_that_the_answer_depends_on() -> None:
     assert (got.body, b"; hit" in status_of(got)) == (b'"de"', True)
 
 
+async def test_a_304_with_a_vary_of_its_own_leaves_the_name_that_was_looked_up() -> None:
+    @routed
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        tenant = Headers(scope=scope).get("x-tenant", "none")
+        head = [(b"etag", f'"{tenant}"'.encode()), (b"vary", b"X-Plan")]
+        known = Headers(scope=scope).get("if-none-match") == f'"{tenant}"'
+        lines = [*head, (b"cache-control", b"no-cache")]
+        await send({**start(*lines), "status": 304 if known else 200})
+        await send(piece(b"" if known else tenant.encode()))
+
+    store = MemoryStore()
+    for middleware in [CacheMiddleware(app, CacheSettings(), store=store) for _ in range(2)]:
+        for tenant in ("a", "b", "a", "b"):
+            answer = await call(middleware, headers={"x-tenant": tenant})
+            assert answer.body == tenant.encode()
+            assert answer.headers_named("vary") == [b"X-Plan", b"x-tenant"]
+
+
 async def test_an_answer_that_is_not_stored_gets_no_vary() -> None:
     """The application's headers stay as they are."""
     head = (b"cache-control", b"no-store")

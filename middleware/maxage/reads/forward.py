@@ -370,6 +370,9 @@ class Exchange(Struct, eq=False):
 
     def _validated(self, answer_304: Response) -> Awaitable[None]:
         """Serve the stored response that the application has just called current."""
+        if b"vary" in answer_304.headers:
+            # Its Vary replaces the stored one (RFC 9111 section 3.2).
+            answer_304 = self._varied_by_lookups(answer_304)
         stored = self.capture.freshen(answer_304)
         if stored is None:
             # The 304 is about another representation than the stored one.
