@@ -389,6 +389,9 @@ class Node:
 
 
 def _ping(connection: Any, seconds: float) -> None:
+    # A proxy beside us may reach the server only with the first command.
+    connection.send_command("PING", check_health=False)
+    connection.read_response()
     connection.send_command("PING", check_health=False)
     # The system measures it, also while other threads keep this one from running.
     if not connection.can_read(seconds):
