@@ -32,7 +32,7 @@ from maxage.redis_store.near.s3_fifo import Copies
 from maxage.redis_store.shared_state import redis_state_for
 from tests.redis_store.near.test_s3_fifo import put
 from tests.support.asgi import ASGIApp, CounterApp, Receive, Scope, Send, call
-from tests.support.caching import background_done, cache_of, piece, start, status_of
+from tests.support.caching import asked_together, background_done, cache_of, piece, start, status_of
 from tests.support.clock import ManualClock
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_server import RedisServer
@@ -170,13 +170,7 @@ async def test_a_part_that_is_completed_is_counted(metrics: Metrics) -> None:
 
 async def test_collapsed_requests_are_counted(metrics: Metrics) -> None:
     """One asks, the others take its answer."""
-    gate = asyncio.Event()
-    middleware = cache_of(CounterApp(gate=gate))
-    asking = [asyncio.create_task(call(middleware)) for _ in range(5)]
-    for _ in range(50):
-        await asyncio.sleep(0)
-    gate.set()
-    await asyncio.gather(*asking)
+    await asked_together(5)
     assert metrics.added("maxage_requests_total", route="unknown", outcome="collapsed") == 4
 
 

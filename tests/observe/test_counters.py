@@ -1,6 +1,5 @@
 """What is counted is what happened, on every way that a request can take."""
 
-import asyncio
 import gc
 import threading
 import time
@@ -14,7 +13,7 @@ from fastapi import FastAPI, Response
 from maxage import CacheMiddleware, CacheSettings, Counters, cached, counters, uncached
 from maxage.observe.counters import BYPASSES, begin_counting, counters_of
 from tests.support.asgi import CounterApp, call
-from tests.support.caching import background_done, cache_of
+from tests.support.caching import asked_together, background_done, cache_of
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer
 from tests.support.threads import switching_often
@@ -116,13 +115,7 @@ async def test_every_reason_has_its_place() -> None:
 
 async def test_who_waits_for_another_one_is_collapsed() -> None:
     """One asks, the others take its answer."""
-    gate = asyncio.Event()
-    middleware = cache_of(CounterApp(gate=gate))
-    asking = [asyncio.create_task(call(middleware)) for _ in range(5)]
-    for _ in range(50):
-        await asyncio.sleep(0)
-    gate.set()
-    await asyncio.gather(*asking)
+    middleware = await asked_together(5)
     assert counted(middleware) == {"misses": 1, "stored": 1, "collapsed": 4}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from maxage import CacheMiddleware, CacheSettings, MemoryStore, Rule
-from tests.support.asgi import ASGIApp, Message, Recorded
+from tests.support.asgi import ASGIApp, CounterApp, Message, Recorded, call
 from tests.support.clock import ManualClock
 
 
@@ -48,6 +48,18 @@ async def background_done(middleware: CacheMiddleware) -> None:
     assert middleware.cache is not None
     while tasks := set(middleware.cache.background.tasks):
         await asyncio.wait(tasks)
+
+
+async def asked_together(count: int) -> CacheMiddleware:
+    """A cache that this many requests have asked for one page before its handler answered."""
+    gate = asyncio.Event()
+    middleware = cache_of(CounterApp(gate=gate))
+    asking = [asyncio.create_task(call(middleware)) for _ in range(count)]
+    for _ in range(50):
+        await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(*asking)
+    return middleware
 
 
 def begun_at_once(work: Coroutine[Any, Any, Any]) -> Any:

@@ -8,6 +8,7 @@ from maxage.cache.target import Target
 from maxage.observe.words import Reason
 from maxage.rfc9111.credentials import CredentialFields, may_identify
 from maxage.rfc9111.message import Headers
+from maxage.rfc9111.policy import Policy
 
 if TYPE_CHECKING:
     from maxage.settings import CacheSettings
@@ -22,7 +23,6 @@ class Identification:
 
     def __init__(self, settings: "CacheSettings") -> None:
         self._authorization_only: Final = settings.cache_authorization_only
-        self._exchange: Final = tuple(n.lower().encode() for n in settings.cache_exchange_headers)
         self.fields: Final = CredentialFields(
             settings.cache_credential_headers,
             settings.cache_ignored_cookies,
@@ -61,9 +61,9 @@ class Identification:
             return False
         return not reads_cookies_alone(scope, added)
 
-    def may_be_in(self, headers: Headers, varied: tuple[bytes, ...]) -> bool:
+    def may_be_in(self, headers: Headers, rules: Policy, varied: tuple[bytes, ...]) -> bool:
         """Return whether a field that the response does not vary by may name a user."""
-        harmless = (*self._exchange, *varied)
+        harmless = (*rules.exchange_fields, *varied)
         return not self._authorization_only and may_identify(headers, harmless)
 
 

@@ -169,7 +169,9 @@ class Capture(Struct, eq=False):
         reading, identification = self._reading, self._reading.service.identification
         if identification.is_in(self.scope) or (
             may_be_hidden
-            and identification.may_be_in(reading.headers, vary_names(response.headers) or ())
+            and identification.may_be_in(
+                reading.headers, self.rules, vary_names(response.headers) or ()
+            )
         ):
             reading.request = replace(reading.request, carries_credentials=True)
         return may_be_hidden or identification.was_sought(self.scope, slots - self._slots)

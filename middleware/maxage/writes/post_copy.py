@@ -137,7 +137,8 @@ class PostCopy:
         names = {name.lower() for name in self._looked_up} - service.unnoted
         if COPIED in names:
             names.remove(COPIED)
-            return bool(names) or service.identification.may_be_in(self._responder.headers, ())
+            headers, rules = self._responder.headers, self._target.rules
+            return bool(names) or service.identification.may_be_in(headers, rules, ())
         return bool(names)
 
     def _request(self) -> Request:
