@@ -2,7 +2,7 @@
 
 
 class TooSlowError(AssertionError):
-    """It took too long: other work may be the cause, so it is played again (`pyproject.toml`)."""
+    """It took too long: other work may be the cause, so `tests/conftest.py` plays it again."""
 
 
 def in_time(took: float, seconds: float) -> None:
